@@ -1,0 +1,20 @@
+"""The errors of the library. A class's docstring is its default message."""
+
+
+class ExecutionLoggerError(Exception):
+    """The execution logger failed."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__class__.__doc__)
+
+
+class SettingsError(ExecutionLoggerError):
+    """A setting has a value that cannot be used."""
+
+
+class DeliveryError(ExecutionLoggerError):
+    """A batch could not be handed over now; the same batch is sent again later."""
+
+
+class StoreUnavailableError(ExecutionLoggerError):
+    """The database cannot take any rows now; the batch is kept and written later."""

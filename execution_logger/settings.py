@@ -1,0 +1,273 @@
+"""Every setting: its name, type, unit, default and meaning, read from the environment once.
+
+A setting `batch_size` is read from `EXECUTION_LOGGER_BATCH_SIZE`. Settings that Celery
+hosts already have under another name (`CELERY_BROKER_URL`, `DATABASE_URL`, ...) are read
+from that name when ours is absent.
+"""
+
+import os
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from execution_logger.errors import SettingsError
+
+PREFIX = "EXECUTION_LOGGER_"
+
+SENSITIVE_KEYS = (
+    "password", "passwd", "pwd", "secret", "token", "api_key", "apikey", "access_key", "private_key",
+    "authorization", "cookie", "credential", "session_id", "sessionid",
+)  # fmt: skip
+"""Words that make a key sensitive, wherever they stand in it (as Sentry's denylist does)."""
+
+TOKEN_COUNTS = ("tokens", "token_count", "token_usage", "token_limit")
+"""Endings of keys that count language-model tokens: numbers under them are no secrets."""
+
+
+def _setting(
+    default: Any,
+    meaning: str,
+    *,
+    alias: str | None = None,
+    minimum: float | None = None,
+    secret: bool = False,
+) -> Any:
+    metadata = {"meaning": meaning, "alias": alias, "minimum": minimum, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One frozen object with every setting; `from_environment()` reads it, tests construct it.
+
+    Raises:
+        SettingsError: naming every variable that cannot be used, its value and what is allowed.
+    """
+
+    # The entry
+    max_entry_bytes: int = _setting(
+        262_144, "Largest encoded entry in bytes; longer texts are cut and marked.", minimum=1024
+    )
+    sensitive_keys: tuple[str, ...] = _setting(
+        SENSITIVE_KEYS,
+        "Words, separated by commas; a value in details is masked when its key contains one.",
+    )
+    language: Literal["zh", "en"] = _setting("zh", "Language of the texts of timed_operation.")
+
+    # The buffer and the shipper
+    batch_size: int = _setting(50, "Entries that start a delivery at once.", minimum=1)
+    flush_interval_seconds: float = _setting(
+        2.0, "Seconds after the first waiting entry at which a smaller batch is delivered.", minimum=0.001
+    )
+    max_batch_entries: int = _setting(500, "Most entries in one message after a jam.", minimum=1)
+    max_batch_bytes: int = _setting(1_048_576, "Most bytes in one message.", minimum=1024)
+    buffer_max_entries: int = _setting(100_000, "Most entries held in memory.", minimum=1)
+    buffer_max_bytes: int = _setting(67_108_864, "Most bytes of entries held in memory.", minimum=1024)
+    retry_pause_max_seconds: float = _setting(
+        30.0, "Longest pause between two attempts to deliver; pauses grow from 0.5 s.", minimum=0.01
+    )
+    flush_timeout_seconds: float = _setting(5.0, "How long flush() waits at most.", minimum=0)
+    shutdown_timeout_seconds: float = _setting(10.0, "How long shutdown() waits at most.", minimum=0)
+
+    # The delivery
+    celery_enabled: bool = _setting(
+        True,
+        "false: no Celery, the process writes its batches to the database itself.",
+        alias="CELERY_ENABLED",
+    )
+    broker_url: str = _setting(
+        "redis://localhost:6379/0",
+        "The Celery broker: redis://, rediss://, or filesystem:///folder (without a server).",
+        alias="CELERY_BROKER_URL",
+        secret=True,
+    )
+    queue: str = _setting("logs", "The queue that batches go to.")
+    fallback: Literal["keep", "direct"] = _setting(
+        "keep", "When the broker is away: keep the entries and wait, or write them to the database directly."
+    )
+
+    # The database
+    database_url: str | None = _setting(
+        None,
+        "postgresql://user:password@host/database or sqlite:///file.",
+        alias="DATABASE_URL",
+        secret=True,
+    )
+    table: str = _setting("execution_logs", "The table that entries are written to.")
+    time_zone: str = _setting(
+        "UTC", "The time zone that a created_at column without time zone holds, e.g. Asia/Shanghai."
+    )
+    database_timeout_seconds: float = _setting(
+        10.0, "Longest single attempt to write a batch to the database.", minimum=0.1
+    )
+
+    # The worker
+    worker_pool: Literal["threads", "prefork", "solo"] = _setting("threads", "The worker's pool.")
+    worker_concurrency: int = _setting(
+        4, "Batches that a worker writes at once; also its database connections.", minimum=1
+    )
+    visibility_timeout_seconds: int = _setting(
+        60, "Seconds after which a batch of a killed worker goes to another one.", minimum=10
+    )
+    result_backend: str | None = _setting(
+        None, "Celery's result backend.", alias="CELERY_RESULT_BACKEND", secret=True
+    )
+    task_track_started: bool = _setting(
+        False, "Celery's task_track_started.", alias="CELERY_TASK_TRACK_STARTED"
+    )
+    task_time_limit: float | None = _setting(
+        None, "Celery's task_time_limit in seconds (prefork).", alias="CELERY_TASK_TIME_LIMIT", minimum=1
+    )
+    task_soft_time_limit: float | None = _setting(
+        None,
+        "Celery's task_soft_time_limit in seconds (prefork).",
+        alias="CELERY_TASK_SOFT_TIME_LIMIT",
+        minimum=1,
+    )
+
+    def __post_init__(self) -> None:
+        problems = [problem for setting in fields(self) for problem in self._problems_of(setting)]
+        problems += self._problems_between()
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read every setting that `environ` names; the others keep their defaults."""
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for setting in fields(cls):
+            variable, text = _lookup(setting, environ)
+            if text is None:
+                continue
+            try:
+                values[setting.name] = _parser(cls, setting.name)(text)
+            except ValueError as error:
+                problems.append(f"{variable}={_shown(setting, text)}: {error}")
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return cls(**values)
+
+    def _problems_of(self, setting: "Field[Any]") -> list[str]:
+        value = getattr(self, setting.name)
+        minimum = setting.metadata["minimum"]
+        name = f"{_variable(setting)}={_shown(setting, value)}"
+        choices = typing.get_args(_hints(type(self))[setting.name])
+        if typing.get_origin(_hints(type(self))[setting.name]) is Literal and value not in choices:
+            return [f"{name}: must be one of {', '.join(choices)}"]
+        if minimum is not None and value is not None and not value >= minimum:
+            return [f"{name}: must be at least {minimum:g}"]
+        if setting.name.endswith("_url") and value is not None and not urlsplit(value).scheme:
+            return [f"{name}: must be a URL such as {_example(setting)}"]
+        return []
+
+    def _problems_between(self) -> list[str]:
+        problems = []
+        if not self.table.replace("_", "").replace(".", "").isalnum():
+            problems.append(
+                f"{PREFIX}TABLE={self.table!r}: must be a table's name, with or without its schema"
+            )
+        if not self.queue.strip():
+            problems.append(f"{PREFIX}QUEUE={self.queue!r}: must not be empty")
+        if self.max_entry_bytes > self.max_batch_bytes:
+            problems.append(
+                f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "
+                f"{PREFIX}MAX_BATCH_BYTES={self.max_batch_bytes}"
+            )
+        if self.batch_size > self.max_batch_entries:
+            problems.append(
+                f"{PREFIX}BATCH_SIZE={self.batch_size}: must not exceed "
+                f"{PREFIX}MAX_BATCH_ENTRIES={self.max_batch_entries}"
+            )
+        for setting in (name for name in ("CELERY_ENABLED", "FALLBACK") if self._needs_database(name)):
+            problems.append(
+                f"DATABASE_URL is not set: {setting} needs it, e.g. postgresql://user:password@host/database"
+            )
+        try:
+            ZoneInfo(self.time_zone)
+        except (KeyError, ValueError, OSError):
+            problems.append(
+                f"{PREFIX}TIME_ZONE={self.time_zone!r}: must be a time zone's name such as Asia/Shanghai"
+            )
+        return problems
+
+    def _needs_database(self, variable: str) -> bool:
+        wanted = not self.celery_enabled if variable == "CELERY_ENABLED" else self.fallback == "direct"
+        return wanted and not self.database_url
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting as (variable, default, meaning), in order: what the README's table shows."""
+    rows = []
+    for setting in fields(Settings):
+        default = setting.default
+        shown = ",".join(default) if isinstance(default, tuple) else str(default)
+        names = " / ".join(n for n in (_variable(setting), setting.metadata["alias"]) if n)
+        rows.append((names, shown, setting.metadata["meaning"]))
+    return rows
+
+
+def _variable(setting: "Field[Any]") -> str:
+    return PREFIX + setting.name.upper()
+
+
+def _lookup(setting: "Field[Any]", environ: Mapping[str, str]) -> tuple[str, str | None]:
+    for variable in (_variable(setting), setting.metadata["alias"]):
+        # An empty variable is an unset one: docker-compose passes `${NAME:-}` that way.
+        if variable and environ.get(variable, "").strip():
+            return variable, environ[variable].strip()
+    return _variable(setting), None
+
+
+def _shown(setting: "Field[Any]", value: object) -> str:
+    return "(hidden)" if setting.metadata["secret"] else repr(value)
+
+
+def _example(setting: "Field[Any]") -> str:
+    return "redis://localhost:6379/0" if setting.name == "broker_url" else "postgresql://user@host/database"
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _parser(cls: type, name: str) -> Callable[[str], Any]:
+    hint = _hints(cls)[name]
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        return _parse_words
+    if typing.get_origin(hint) is Literal:
+        return str.lower
+    kind = kinds[0] if kinds else hint
+    return {bool: _parse_bool, int: _parse_int, float: _parse_float}.get(kind, str)
+
+
+def _parse_bool(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _parse_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def _parse_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
+def _parse_words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
