@@ -1,3 +1,26 @@
-"""Drop-in asynchronous logging for long workflows and agents."""
+"""Drop-in asynchronous logging for long workflows and agents.
+
+`from execution_logger import execution_logger, LogCategory`, then
+`await execution_logger.info(task_id, LogCategory.WORKFLOW, "started")`. Importing this loads
+neither Celery nor SQLAlchemy.
+"""
+
+from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.errors import ExecutionLoggerError, SettingsError
+from execution_logger.logger import ExecutionLogger, execution_logger
+from execution_logger.report import Report
+from execution_logger.settings import Settings
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ExecutionLogger",
+    "ExecutionLoggerError",
+    "LogCategory",
+    "LogEntry",
+    "LogLevel",
+    "Report",
+    "Settings",
+    "SettingsError",
+    "execution_logger",
+]

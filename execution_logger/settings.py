@@ -19,13 +19,10 @@ from execution_logger.errors import SettingsError
 PREFIX = "EXECUTION_LOGGER_"
 
 SENSITIVE_KEYS = (
-    "password", "passwd", "pwd", "secret", "token", "api_key", "apikey", "access_key", "private_key",
-    "authorization", "cookie", "credential", "session_id", "sessionid",
+    "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
+    "authorization", "cookie", "credential",
 )  # fmt: skip
-"""Words that make a key sensitive, wherever they stand in it (as Sentry's denylist does)."""
-
-TOKEN_COUNTS = ("tokens", "token_count", "token_usage", "token_limit")
-"""Endings of keys that count language-model tokens: numbers under them are no secrets."""
+"""Words that make a key sensitive wherever they stand in it; case, `_` and `-` do not matter."""
 
 
 def _setting(
@@ -81,11 +78,14 @@ class Settings:
     )
     broker_url: str = _setting(
         "redis://localhost:6379/0",
-        "The Celery broker: redis://, rediss://, or filesystem:///folder (without a server).",
+        "The Celery broker: redis://, rediss://, or embedded:///folder (no server, for trying out).",
         alias="CELERY_BROKER_URL",
         secret=True,
     )
     queue: str = _setting("logs", "The queue that batches go to.")
+    queue_max_messages: int = _setting(
+        10_000, "Batches in the queue at which sending is held back, to keep the broker usable.", minimum=1
+    )
     fallback: Literal["keep", "direct"] = _setting(
         "keep", "When the broker is away: keep the entries and wait, or write them to the database directly."
     )

@@ -1,0 +1,5 @@
+"""Where the shipper hands its batches: Celery, the database directly, or memory."""
+
+from execution_logger.delivery.interface import Delivery
+
+__all__ = ["Delivery"]

@@ -1,0 +1,43 @@
+"""Delivery straight to the database, for hosts without Celery (`CELERY_ENABLED=false`)."""
+
+import asyncio
+import socket
+from typing import Any
+
+from execution_logger.buffer import Batch
+from execution_logger.errors import DeliveryError, StoreUnavailableError
+from execution_logger.settings import Settings
+from execution_logger.store import Writer, create_engine
+
+
+class _ThreadLoop(asyncio.SelectorEventLoop):
+    """A loop that looks up hosts in its own thread.
+
+    The usual way, an executor, is closed once the interpreter begins to exit, and that is when the
+    last batch of a short script is delivered. This thread has nothing else to do.
+    """
+
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        return socket.getaddrinfo(*args, **kwargs)
+
+
+class DatabaseDelivery:
+    """Writes batches itself, over one connection, in the shipper's thread and a loop of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner = asyncio.Runner(loop_factory=_ThreadLoop)
+        self._engine = create_engine(settings, pool_size=1)
+        self._writer = Writer(self._engine, settings)
+
+    def deliver(self, batch: Batch) -> None:
+        """Write the batch; entries that the database refuses for good are in the dead letters then."""
+        try:
+            self._runner.run(self._writer.write(batch.id, batch.to_json()))
+        except StoreUnavailableError as error:
+            raise DeliveryError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection and the loop."""
+        self._runner.run(self._engine.dispose())
+        self._runner.close()

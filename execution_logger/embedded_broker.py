@@ -1,0 +1,57 @@
+"""A broker in a folder: for demos, first steps and tests, without any server.
+
+kombu's filesystem transport, with two differences: a message file appears whole or not at all
+(kombu's appears empty first, and a reader that is quick loses it), and the folder is in the URL
+(`embedded:///path/of/folder`). A worker that is killed loses the messages it was writing; Redis
+does not, so this is not for production.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kombu.transport import TRANSPORT_ALIASES, filesystem
+from kombu.utils.json import dumps
+from uuid_utils import uuid4
+
+SCHEME = "embedded"
+POLLING_INTERVAL_SECONDS = 0.05
+
+
+class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has no types
+    """kombu's filesystem channel, with messages that appear whole."""
+
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+        name = f"{time.time_ns():020d}_{uuid4()}.{queue}.msg"
+        folder = Path(self.data_folder_out)
+        unfinished = folder / f".{name}"
+        unfinished.write_text(dumps(payload))
+        unfinished.rename(folder / name)
+
+
+class Transport(filesystem.Transport):  # type: ignore[misc] # kombu has no types
+    """The transport of `embedded://` URLs."""
+
+    Channel = Channel
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """The options of a connection to `url`; makes the folders and registers the transport.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    TRANSPORT_ALIASES.setdefault(SCHEME, f"{__name__}:Transport")
+    folder = Path(unquote(urlsplit(url).path))
+    messages = folder / "messages"
+    for each in (messages, folder / "control", folder / "processed"):
+        each.mkdir(parents=True, exist_ok=True)
+    return {
+        "data_folder_in": os.fspath(messages),
+        "data_folder_out": os.fspath(messages),
+        "control_folder": os.fspath(folder / "control"),
+        "processed_folder": os.fspath(folder / "processed"),
+        "polling_interval": POLLING_INTERVAL_SECONDS,
+    }

@@ -1,0 +1,162 @@
+"""From a call's arguments to an entry and its JSON: the one place where entries are encoded."""
+
+from math import isfinite
+from typing import Any
+
+import msgspec
+from uuid_utils import uuid7
+
+from execution_logger.clock import EntryClock
+from execution_logger.entry import MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, LogCategory, LogEntry, LogLevel
+from execution_logger.sanitizer import Sanitizer
+from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
+from execution_logger.settings import Settings
+
+_IDENTIFIERS = ("task_id", "level", "category", "step", "agent_name", "roadmap_id", "concept_id")
+_MAX_PLAIN_DEPTH = 16
+_SCALARS = frozenset({str, int, bool, type(None)})
+_NUMBERS = frozenset({int, bool})
+_MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
+
+
+class _NotPlainError(Exception):
+    """The data needs the thorough way."""
+
+
+class EntryEncoder:
+    """Makes entries of whatever callers pass, and encodes each one on its own.
+
+    Nearly every entry is plain: strings, numbers, small dicts and lists. For those, one copy of
+    `details` and one encoding are all. Everything else takes the thorough way (`Sanitizer`).
+    """
+
+    def __init__(self, settings: Settings, clock: EntryClock | None = None) -> None:
+        self._clock = clock or EntryClock()
+        self._keys = SensitiveKeys(settings.sensitive_keys)
+        self._max_bytes = settings.max_entry_bytes
+        self._encode = msgspec.json.Encoder().encode
+
+    def make(
+        self,
+        task_id: Any,
+        level: Any,
+        category: Any,
+        message: Any,
+        step: Any = None,
+        agent_name: Any = None,
+        roadmap_id: Any = None,
+        concept_id: Any = None,
+        details: Any = None,
+        duration_ms: Any = None,
+    ) -> tuple[LogEntry, bytes]:
+        """Return the entry and its JSON, at most `max_entry_bytes` that any database stores.
+
+        Never raises because of its data, of whatever types they are.
+        """
+        identity = str(uuid7())
+        created_at = self._clock()
+        if (
+            type(task_id) is str
+            and (type(level) is str or type(level) is LogLevel)
+            and (type(category) is str or type(category) is LogCategory)
+            and type(message) is str
+            and len(message) <= self._max_bytes
+            and (step is None or type(step) is str)
+            and (agent_name is None or type(agent_name) is str)
+            and (roadmap_id is None or type(roadmap_id) is str)
+            and (concept_id is None or type(concept_id) is str)
+            and (duration_ms is None or (type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS))
+        ):
+            try:
+                entry = LogEntry(
+                    identity,
+                    created_at,
+                    task_id,
+                    level,
+                    category,
+                    message,
+                    step,
+                    agent_name,
+                    roadmap_id,
+                    concept_id,
+                    None if details is None else self._copy(details, 0),
+                    duration_ms,
+                )
+                encoded = self._encode(entry)
+            except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds and marks it
+                encoded = b""
+            if encoded and self._is_storable(entry, encoded):
+                return entry, encoded
+        # A struct checks no types: here it only carries what the caller passed.
+        passed = LogEntry(
+            identity,
+            created_at,
+            task_id,
+            level,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+        )
+        entry = self._made_safe(passed)
+        return entry, self._encode(entry)
+
+    def _made_safe(self, passed: LogEntry) -> LogEntry:
+        sanitizer = Sanitizer(self._keys, self._max_bytes)
+        texts = {name: sanitizer.identifier(getattr(passed, name), name) for name in _IDENTIFIERS}
+        required = {name: texts[name] or "" for name in ("task_id", "level", "category")}
+        message = sanitizer.message(passed.message)
+        duration_ms = sanitizer.integer(passed.duration_ms, "duration_ms", MAX_DURATION_MS)
+        details = sanitizer.details(passed.details)
+        return msgspec.structs.replace(
+            passed, **(texts | required), message=message, duration_ms=duration_ms, details=details
+        )
+
+    def _copy(self, details: dict[str, Any], depth: int) -> dict[str, Any]:
+        if type(details) is not dict or depth > _MAX_PLAIN_DEPTH:
+            raise _NotPlainError
+        keys = self._keys
+        copy: dict[str, Any] = {}
+        for key, value in details.items():
+            if type(key) is not str:
+                raise _NotPlainError
+            kind = type(value)
+            if (verdict := keys[key]) and value is not None:
+                if verdict is _MASKED:
+                    value = MASK
+                elif kind not in _NUMBERS:
+                    raise _NotPlainError
+                copy[key] = value
+            elif kind in _SCALARS:
+                copy[key] = value
+            else:
+                copy[key] = self._copy_nested(value, kind, depth + 1)
+        return copy
+
+    def _copy_nested(self, value: Any, kind: type, depth: int) -> Any:
+        if kind is dict:
+            return self._copy(value, depth)
+        if kind is list and depth <= _MAX_PLAIN_DEPTH:
+            return [
+                item if type(item) in _SCALARS else self._copy_nested(item, type(item), depth + 1)
+                for item in value
+            ]
+        if kind is float and isfinite(value):
+            return value
+        raise _NotPlainError
+
+    def _is_storable(self, entry: LogEntry, encoded: bytes) -> bool:
+        # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
+        if b"\\u0000" in encoded:
+            return False
+        # No identifier can be too long in an entry that is short as a whole.
+        if len(encoded) <= MAX_IDENTIFIER_CHARS:
+            return True
+        return len(encoded) <= self._max_bytes and all(
+            identifier is None or len(identifier) <= MAX_IDENTIFIER_CHARS
+            for identifier in (getattr(entry, name) for name in _IDENTIFIERS)
+        )

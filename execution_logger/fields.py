@@ -1,0 +1,39 @@
+"""Fields that are filled in: by bind() for one logger, by context() for a block of code."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
+"""Columns that bound fields fill in; every other bound field goes into `details`."""
+
+_NOTHING: Mapping[str, Any] = {}
+
+context_fields: ContextVar[Mapping[str, Any]] = ContextVar("execution_logger_fields", default=_NOTHING)
+
+
+@contextmanager
+def context(**fields: Any) -> Iterator[None]:
+    """Fill in `fields` for every call within the block, in the coroutines and tasks it starts too.
+
+    The name and the habit are structlog's (`bound_contextvars`). A value that a call passes itself wins.
+    """
+    token = context_fields.set({**context_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        context_fields.reset(token)
+
+
+def merged(details: Any, *others: Mapping[str, Any]) -> Any:
+    """`details` and what else belongs there; a key of `details` wins over one that comes later."""
+    rest = {key: value for other in reversed(others) for key, value in other.items()}
+    if not rest:
+        return details
+    if details is None:
+        return rest
+    try:
+        return {**rest, **details}
+    except Exception:  # noqa: BLE001 - whatever it is instead of a dict, it is recorded too
+        return {**rest, "details": details}

@@ -1,0 +1,449 @@
+"""ExecutionLogger: the calls that hosts make."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.select import select_delivery
+from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.fields import FILLED, context, context_fields, merged
+from execution_logger.pipeline import Flushing, Pipeline
+from execution_logger.report import Report
+from execution_logger.settings import Settings
+from execution_logger.timing import TimedOperation
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from execution_logger.sync import SyncExecutionLogger
+
+_DEBUG, _INFO, _WARNING, _ERROR = (level.value for level in LogLevel)
+_WORKFLOW, _AGENT, _TOOL = (c.value for c in (LogCategory.WORKFLOW, LogCategory.AGENT, LogCategory.TOOL))
+_RETRY = LogCategory.RETRY.value
+
+
+class _Host:
+    """What loggers bound to different fields share: settings, and the pipeline once there is one."""
+
+    def __init__(
+        self, settings: Settings | None, make_delivery: Callable[[], Delivery] | None, celery_app: "Celery | None"
+    ) -> None:
+        self.pipeline: Pipeline | None = None
+        self.configure(settings, make_delivery, celery_app)
+
+    def configure(
+        self, settings: Settings | None, make_delivery: Callable[[], Delivery] | None, celery_app: "Celery | None"
+    ) -> None:
+        if self.pipeline is not None:
+            raise ExecutionLoggerError("configure() comes before the first call: this logger is in use already")
+        self.settings = settings
+        self.make_delivery = make_delivery
+        self.celery_app = celery_app
+
+    def start(self) -> Pipeline:
+        if self.pipeline is None:
+            settings = self.settings or Settings.from_environment()
+            make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
+            self.pipeline = Pipeline(settings, make_delivery)
+        return self.pipeline
+
+
+class ExecutionLogger:
+    """Records the steps of workflows and agents without waiting for anything.
+
+    Every call returns the entry just recorded; delivering it is a background thread's work. The
+    calls are coroutines that never suspend: they need no event loop of a certain kind, and
+    `logger.sync` offers the same ones as plain functions.
+
+    Args:
+        settings: all settings; read from the environment at the first call when absent.
+        make_delivery: makes another delivery than the one that the settings choose.
+        celery_app: the host's own Celery application; batches go to its broker, over a connection
+            of ours, and none of its settings are touched.
+
+    Raises:
+        SettingsError: at the first call, or at the start of `lifespan`, when a variable is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        make_delivery: Callable[[], Delivery] | None = None,
+        celery_app: "Celery | None" = None,
+    ) -> None:
+        self._host = _Host(settings, make_delivery, celery_app)
+        self._bound: Mapping[str, Any] = {}
+
+    def configure(
+        self,
+        settings: Settings | None = None,
+        *,
+        make_delivery: Callable[[], Delivery] | None = None,
+        celery_app: "Celery | None" = None,
+    ) -> None:
+        """Set what the constructor sets, for the ready instance; before its first call.
+
+        Raises:
+            ExecutionLoggerError: when this logger is in use already.
+        """
+        self._host.configure(settings, make_delivery, celery_app)
+
+    # The calls -------------------------------------------------------------------------------
+
+    async def log(
+        self,
+        task_id: str,
+        level: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an entry of any level. `duration_ms` is in milliseconds; `extra` is kept in `details`."""
+        return self._record(
+            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def debug(
+        self,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a debug entry; see `log`."""
+        return self._record(
+            task_id, _DEBUG, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def info(
+        self,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an info entry; see `log`."""
+        return self._record(
+            task_id, _INFO, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def warning(
+        self,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a warning entry; see `log`."""
+        return self._record(
+            task_id, _WARNING, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def error(
+        self,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an error entry; see `log`."""
+        return self._record(
+            task_id, _ERROR, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def log_error(
+        self,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """The same as `error`, under the name that streaming endpoints use."""
+        return self._record(
+            task_id, _ERROR, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
+        )
+
+    async def log_workflow_start(
+        self,
+        task_id: str,
+        step: str,
+        message: str,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a step of a workflow began: info, category workflow."""
+        return self._record(task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, None, extra)
+
+    async def log_workflow_complete(
+        self,
+        task_id: str,
+        step: str,
+        message: str,
+        duration_ms: int | None = None,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a step of a workflow ended: info, category workflow."""
+        return self._record(task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, duration_ms, extra)
+
+    async def log_agent_start(
+        self,
+        task_id: str,
+        agent_name: str,
+        message: str,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent began: info, category agent."""
+        return self._record(task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, None, extra)
+
+    async def log_agent_complete(
+        self,
+        task_id: str,
+        agent_name: str,
+        message: str,
+        duration_ms: int | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent ended: info, category agent."""
+        return self._record(task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, duration_ms, extra)
+
+    async def log_agent_error(
+        self,
+        task_id: str,
+        agent_name: str,
+        message: str,
+        error: str,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent failed: error, category agent, with `error` in the details."""
+        details = merged(details, {"error": error})
+        return self._record(task_id, _ERROR, _AGENT, message, None, agent_name, None, concept_id, details, None, extra)
+
+    async def log_tool_call(
+        self,
+        task_id: str,
+        agent_name: str,
+        tool_name: str,
+        message: str,
+        duration_ms: int | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent called a tool: debug, category tool, with `tool_name` in the details."""
+        details = merged(details, {"tool_name": tool_name})
+        return self._record(task_id, _DEBUG, _TOOL, message, None, agent_name, None, None, details, duration_ms, extra)
+
+    async def log_retry_start(
+        self,
+        task_id: str,
+        message: str,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a retry began: info, category retry."""
+        return self._record(task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, None, extra)
+
+    async def log_retry_complete(
+        self,
+        task_id: str,
+        message: str,
+        duration_ms: int | None = None,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a retry ended: info, category retry."""
+        return self._record(task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, duration_ms, extra)
+
+    def timed_operation(
+        self,
+        task_id: str,
+        category: str,
+        operation_name: str,
+        agent_name: str | None = None,
+        concept_id: str | None = None,
+        roadmap_id: str | None = None,
+        **extra: Any,
+    ) -> TimedOperation:
+        """Time a block: `async with logger.timed_operation(...) as timer`, or `with` where there is no loop.
+
+        Records an entry at the start and one at the end, with `duration_ms` and what
+        `timer.set_details({...})` gathered; an error entry if the body raised, a warning if it was
+        cancelled. The texts are Chinese or English by the setting `language`.
+        """
+
+        def record(level: LogLevel, message: str, duration_ms: int | None, details: Any) -> LogEntry:
+            return self._record(
+                task_id, level, category, message,
+                operation_name, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+            )  # fmt: skip
+
+        return TimedOperation(record, operation_name, self._host.start().settings.language)
+
+    def _record(
+        self,
+        task_id: Any,
+        level: Any,
+        category: Any,
+        message: Any,
+        step: Any,
+        agent_name: Any,
+        roadmap_id: Any,
+        concept_id: Any,
+        details: Any,
+        duration_ms: Any,
+        extra: Mapping[str, Any],
+    ) -> LogEntry:
+        pipeline = self._host.pipeline or self._host.start()
+        bound = self._bound
+        if (in_context := context_fields.get()) or bound or extra:
+            bound = {**in_context, **bound}
+            task_id = task_id if task_id is not None else bound.get("task_id")
+            step = step if step is not None else bound.get("step")
+            agent_name = agent_name if agent_name is not None else bound.get("agent_name")
+            roadmap_id = roadmap_id if roadmap_id is not None else bound.get("roadmap_id")
+            concept_id = concept_id if concept_id is not None else bound.get("concept_id")
+            rest = {key: value for key, value in bound.items() if key not in FILLED}
+            details = merged(details, extra, rest)
+        return pipeline.record(
+            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
+        )
+
+    # Fields that are filled in ---------------------------------------------------------------
+
+    def bind(self, **fields: Any) -> "ExecutionLogger":
+        """Return a logger whose calls have `fields` filled in where they leave them out.
+
+        `task_id`, `step`, `agent_name`, `roadmap_id` and `concept_id` fill in their columns (pass
+        `None` as `task_id` to use the bound one); anything else goes into `details`.
+        """
+        bound = ExecutionLogger.__new__(ExecutionLogger)
+        bound._host = self._host
+        bound._bound = {**self._bound, **fields}
+        return bound
+
+    def context(self, **fields: Any) -> AbstractContextManager[None]:
+        """Fill in `fields` for all calls within a `with` block, in every coroutine and task it starts too."""
+        return context(**fields)
+
+    # Delivering ------------------------------------------------------------------------------
+
+    async def flush(self, timeout: float | None = None) -> Report:  # noqa: ASYNC109 - the report is the result
+        """Deliver what was recorded so far; wait for it, at most `timeout` seconds (default: a setting).
+
+        Never raises because of a broker or a database, and never takes longer than the timeout.
+        What is not delivered by then stays, and is sent when that is possible again.
+        """
+        return await self.begin_flush(timeout).wait_in_loop()
+
+    async def shutdown(self, timeout: float | None = None) -> Report:  # noqa: ASYNC109 - as above
+        """Flush, and end the background thread. May be called twice; a later call starts it again."""
+        return await self.begin_shutdown(timeout).wait_in_loop()
+
+    def begin_flush(self, timeout: float | None = None) -> Flushing:
+        """Start what `flush` waits for, and return at once with the object to wait on."""
+        pipeline = self._host.start()
+        return pipeline.flush(pipeline.settings.flush_timeout_seconds if timeout is None else timeout)
+
+    def begin_shutdown(self, timeout: float | None = None) -> Flushing:
+        """Start what `shutdown` waits for, and return at once with the object to wait on."""
+        pipeline = self._host.start()
+        seconds = pipeline.settings.shutdown_timeout_seconds if timeout is None else timeout
+        return pipeline.flush(seconds, then_stop=True)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - frameworks pass it
+        """The hook for an application's lifespan: checks the settings at the start, shuts down at the end.
+
+        Alone, `FastAPI(lifespan=execution_logger.lifespan)`, or inside the host's own,
+        `async with execution_logger.lifespan(): yield`.
+        """
+        self._host.start()
+        try:
+            yield
+        finally:
+            await self.shutdown()
+
+    @property
+    def sync(self) -> "SyncExecutionLogger":
+        """The same calls as plain functions, for hosts without an event loop."""
+        from execution_logger.sync import SyncExecutionLogger  # noqa: PLC0415 - it is made from this class
+
+        return SyncExecutionLogger(self)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._host.start().settings
+
+    def stats(self) -> dict[str, Any]:
+        """Where this process's entries are: `accepted` is the sum of `delivered`, `waiting` and `dropped`."""
+        pipeline = self._host.start()
+        shipper, buffer = pipeline.shipper, pipeline.shipper.buffer
+        dropped = pipeline.drops.totals()
+        settled, held = buffer.settled, buffer.held
+        return {
+            "pid": os.getpid(),
+            "accepted": settled + held + sum(dropped.values()),
+            "delivered": settled,
+            "waiting": held,
+            "waiting_bytes": buffer.held_bytes,
+            "dropped": dropped,
+            "batches": shipper.batches_delivered,
+            "failed_attempts": shipper.failed_attempts,
+            "internal_errors": shipper.errors.count,
+            "last_error": shipper.last_error,
+        }
+
+
+execution_logger = ExecutionLogger()
+"""The process-wide logger, ready at import; it reads the environment at its first call."""

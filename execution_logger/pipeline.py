@@ -1,0 +1,146 @@
+"""What a process has once: encoder, shipper and drops, across forks and to the end of the process."""
+
+import asyncio
+import concurrent.futures
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from execution_logger.delivery import Delivery
+from execution_logger.diagnostics import logger
+from execution_logger.drops import Drops
+from execution_logger.encoder import EntryEncoder
+from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.exit_hooks import ExitHooks
+from execution_logger.report import Report
+from execution_logger.settings import Settings
+from execution_logger.shipper import Shipper
+
+OWN_TASK_ID = "execution_logger"
+"""The `task_id` of entries that the library itself writes."""
+
+_LAST_TIMEOUT_SECONDS = 1.0
+"""At the end of a process whose shutdown() has waited in vain already, one more attempt is enough."""
+
+
+class Pipeline:
+    """From a call's arguments to the delivery.
+
+    Args:
+        settings: of this pipeline.
+        make_delivery: called in the shipper's thread, in each process that delivers.
+    """
+
+    def __init__(self, settings: Settings, make_delivery: Callable[[], Delivery]) -> None:
+        self.settings = settings
+        self._make_delivery = make_delivery
+        self._make_entry = EntryEncoder(settings).make
+        self._exit_hooks = ExitHooks(self.at_exit)
+        # What this process shares with the one it was forked off. Never closed and never collected:
+        # a connection that says goodbye in the child would say it on the parent's socket.
+        self._inherited: list[Shipper] = []
+        self._begin()
+        _begin_again_after_fork(self)
+
+    def _begin(self) -> None:
+        self.drops = Drops()
+        self.was_shut_down = False
+        self.shipper = Shipper(
+            self.settings,
+            self._make_delivery,
+            before_thread=self._exit_hooks.register,
+            after_delivery=self._report_drops,
+        )
+        self._accept = self.shipper.accept
+
+    def begin_in_child(self) -> None:
+        """Start clean after a fork: the parent delivers the parent's entries, with a thread we don't have."""
+        self._inherited.append(self.shipper)
+        self._begin()
+
+    def record(self, *fields: Any) -> LogEntry:
+        """Record one entry from the fields of `EntryEncoder.make`, in their order. Never waits."""
+        entry, encoded = self._make_entry(*fields)
+        if not self._accept(encoded):
+            self.drops.record(entry, "buffer_full")
+        return entry
+
+    def flush(self, timeout_seconds: float, *, then_stop: bool = False) -> "Flushing":
+        """Begin to deliver what was recorded so far; wait for it with the result."""
+        self.was_shut_down = then_stop
+        return Flushing(self, timeout_seconds, then_stop=then_stop)
+
+    def at_exit(self) -> None:
+        """Deliver what is left, and say what could not be delivered."""
+        timeout_seconds = self.settings.shutdown_timeout_seconds
+        if self.was_shut_down:
+            timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
+        report = self.flush(timeout_seconds, then_stop=True).wait()
+        if not report.complete:
+            logger.error("the process ends with entries that could not be delivered: %s", report)
+
+    def _report_drops(self) -> None:
+        """After a drop there is room again: say in the log itself what is missing from it."""
+        if (summary := self.drops.summary()) is None:
+            return
+        details = {"reasons": summary.reasons, "levels": summary.levels, "from": summary.first_at, "to": summary.last_at}
+        fields = (OWN_TASK_ID, LogLevel.WARNING, LogCategory.WORKFLOW, str(summary), None, None, None, None, details)
+        _, encoded = self._make_entry(*fields)
+        if self._accept(encoded):
+            self.drops.reported(summary)
+
+
+class Flushing:
+    """A flush or shutdown on its way: wait for it in a thread or in a loop, then read the report."""
+
+    def __init__(self, pipeline: Pipeline, timeout_seconds: float, *, then_stop: bool) -> None:
+        self._pipeline = pipeline
+        self._shipper = pipeline.shipper
+        self._began_at = time.monotonic()
+        self._deadline = self._began_at + timeout_seconds
+        self._settled_before = self._shipper.buffer.settled
+        self._done = self._shipper.flush(timeout_seconds, then_stop=then_stop)
+
+    def wait(self) -> Report:
+        """Wait in this thread until all is delivered or the timeout is over."""
+        if not self._done.done() and not self._shipper.is_alive:
+            self._shipper.drive(self._deadline)
+        concurrent.futures.wait([self._done], timeout=self._seconds_left())
+        return self.report()
+
+    async def wait_in_loop(self) -> Report:
+        """The same for asyncio: the loop goes on meanwhile. The shipper's thread completes the future."""
+        if not self._done.done():
+            done = asyncio.wrap_future(self._done)
+            await asyncio.wait([done], timeout=self._seconds_left())
+            done.cancel()  # or a thread that finishes later would call into a loop that is closed
+        return self.report()
+
+    def report(self) -> Report:
+        """Where the entries are now."""
+        buffer = self._shipper.buffer
+        return Report(
+            delivered=buffer.settled - self._settled_before,
+            waiting=buffer.held,
+            elapsed_seconds=time.monotonic() - self._began_at,
+            dropped=self._pipeline.drops.totals(),
+            last_error=self._shipper.last_error,
+        )
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+
+def _begin_again_after_fork(pipeline: Pipeline) -> None:
+    # In the child the thread is gone and every lock may be held by a thread that is gone too: all of
+    # it is replaced, nothing is waited for. Weak, because such a hook can never be taken back.
+    reference = weakref.ref(pipeline)
+
+    def in_child() -> None:
+        if (survivor := reference()) is not None:
+            survivor.begin_in_child()
+
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=in_child)

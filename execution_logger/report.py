@@ -1,0 +1,29 @@
+"""What flush() and shutdown() tell."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the entries are: what this call saw delivered, what still waits, what was dropped and why."""
+
+    delivered: int
+    """Entries delivered while the call waited."""
+    waiting: int
+    """Entries that are kept in the process and will be sent again."""
+    elapsed_seconds: float
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Entries dropped since the process began, by reason."""
+    last_error: str | None = None
+    """Why the last attempt failed; None when it succeeded."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing waits any more."""
+        return self.waiting == 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.delivered} delivered", f"{self.waiting} waiting"]
+        parts += [f"{count} dropped ({reason})" for reason, count in self.dropped.items()]
+        text = f"{', '.join(parts)} after {self.elapsed_seconds:.2f} s"
+        return f"{text}: {self.last_error}" if self.last_error and self.waiting else text

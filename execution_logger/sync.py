@@ -1,0 +1,70 @@
+"""The calls of ExecutionLogger as plain functions, made from its coroutines."""
+
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from execution_logger.logger import ExecutionLogger
+from execution_logger.report import Report
+from execution_logger.timing import TimedOperation
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _plain(
+    method: Callable[Concatenate[ExecutionLogger, _P], Coroutine[Any, Any, _R]],
+) -> Callable[Concatenate["SyncExecutionLogger", _P], _R]:
+    """The method as a function: a coroutine that never suspends has its result after one step."""
+
+    @functools.wraps(method)
+    def call(self: "SyncExecutionLogger", *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            method(self.logger, *args, **kwargs).send(None)
+        except StopIteration as finished:
+            result: _R = finished.value
+            return result
+        raise RuntimeError(f"{method.__name__} suspended, and must not")
+
+    return call
+
+
+class SyncExecutionLogger:
+    """What `ExecutionLogger.sync` returns: the same calls without `await`.
+
+    `logger` is the logger whose calls these are.
+    """
+
+    def __init__(self, logger: ExecutionLogger) -> None:
+        self.logger = logger
+
+    log = _plain(ExecutionLogger.log)
+    debug = _plain(ExecutionLogger.debug)
+    info = _plain(ExecutionLogger.info)
+    warning = _plain(ExecutionLogger.warning)
+    error = _plain(ExecutionLogger.error)
+    log_error = _plain(ExecutionLogger.log_error)
+    log_workflow_start = _plain(ExecutionLogger.log_workflow_start)
+    log_workflow_complete = _plain(ExecutionLogger.log_workflow_complete)
+    log_agent_start = _plain(ExecutionLogger.log_agent_start)
+    log_agent_complete = _plain(ExecutionLogger.log_agent_complete)
+    log_agent_error = _plain(ExecutionLogger.log_agent_error)
+    log_tool_call = _plain(ExecutionLogger.log_tool_call)
+    log_retry_start = _plain(ExecutionLogger.log_retry_start)
+    log_retry_complete = _plain(ExecutionLogger.log_retry_complete)
+
+    def timed_operation(self, *args: Any, **kwargs: Any) -> TimedOperation:
+        """See ExecutionLogger.timed_operation; use it with a plain `with`."""
+        return self.logger.timed_operation(*args, **kwargs)
+
+    def bind(self, **fields: Any) -> "SyncExecutionLogger":
+        """See ExecutionLogger.bind."""
+        return SyncExecutionLogger(self.logger.bind(**fields))
+
+    def flush(self, timeout: float | None = None) -> Report:
+        """See ExecutionLogger.flush; waits in the calling thread."""
+        return self.logger.begin_flush(timeout).wait()
+
+    def shutdown(self, timeout: float | None = None) -> Report:
+        """See ExecutionLogger.shutdown; waits in the calling thread."""
+        return self.logger.begin_shutdown(timeout).wait()
