@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 _MICROSECOND = timedelta(microseconds=1)
+_utc_now = partial(datetime.now, UTC)
 
 
 class EntryClock:
@@ -17,7 +18,7 @@ class EntryClock:
 
     __slots__ = ("_last", "_now")
 
-    def __init__(self, now: Callable[[], datetime] = partial(datetime.now, UTC)) -> None:
+    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
         self._now = now
         self._last = now()
 

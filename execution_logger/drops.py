@@ -24,7 +24,8 @@ class DropSummary:
 
     def __str__(self) -> str:
         levels = ", ".join(f"{count} {level}" for level, count in self.levels.items())
-        return f"{self.count} log entries dropped ({levels}), {self.first_at} to {self.last_at}: {', '.join(self.reasons)}"
+        reasons = ", ".join(self.reasons)
+        return f"{self.count} log entries dropped ({levels}), {self.first_at} to {self.last_at}: {reasons}"
 
 
 class Drops:

@@ -20,7 +20,7 @@ SCHEME = "embedded"
 POLLING_INTERVAL_SECONDS = 0.05
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has no types
+class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any types
     """kombu's filesystem channel, with messages that appear whole."""
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
@@ -31,7 +31,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has no types
         unfinished.rename(folder / name)
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc] # kombu has no types
+class Transport(filesystem.Transport):  # type: ignore[misc] # as above
     """The transport of `embedded://` URLs."""
 
     Channel = Channel

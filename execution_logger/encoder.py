@@ -126,11 +126,9 @@ class EntryEncoder:
                 raise _NotPlainError
             kind = type(value)
             if (verdict := keys[key]) and value is not None:
-                if verdict is _MASKED:
-                    value = MASK
-                elif kind not in _NUMBERS:
+                if verdict is not _MASKED and kind not in _NUMBERS:
                     raise _NotPlainError
-                copy[key] = value
+                copy[key] = MASK if verdict is _MASKED else value
             elif kind in _SCALARS:
                 copy[key] = value
             else:

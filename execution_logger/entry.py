@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 MAX_IDENTIFIER_CHARS = 512
-"""Longest `task_id`, `step` and the like: at most 2,048 bytes, which a PostgreSQL index still takes (2,704)."""
+"""Longest `task_id`, `step` and so on: at most 2,048 bytes, and a PostgreSQL index takes 2,704."""
 
 MAX_DURATION_MS = 2**31 - 1
 """The column is a 32-bit integer, in the hosts' tables too: 24.8 days."""

@@ -3,42 +3,47 @@
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from execution_logger.calls import LoggingCalls
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
-from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry import LogEntry
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.fields import FILLED, context, context_fields, merged
 from execution_logger.pipeline import Flushing, Pipeline
 from execution_logger.report import Report
 from execution_logger.settings import Settings
-from execution_logger.timing import TimedOperation
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from execution_logger.sync import SyncExecutionLogger
 
-_DEBUG, _INFO, _WARNING, _ERROR = (level.value for level in LogLevel)
-_WORKFLOW, _AGENT, _TOOL = (c.value for c in (LogCategory.WORKFLOW, LogCategory.AGENT, LogCategory.TOOL))
-_RETRY = LogCategory.RETRY.value
-
 
 class _Host:
     """What loggers bound to different fields share: settings, and the pipeline once there is one."""
 
     def __init__(
-        self, settings: Settings | None, make_delivery: Callable[[], Delivery] | None, celery_app: "Celery | None"
+        self,
+        settings: Settings | None,
+        make_delivery: Callable[[], Delivery] | None,
+        celery_app: "Celery | None",
     ) -> None:
         self.pipeline: Pipeline | None = None
         self.configure(settings, make_delivery, celery_app)
 
     def configure(
-        self, settings: Settings | None, make_delivery: Callable[[], Delivery] | None, celery_app: "Celery | None"
+        self,
+        settings: Settings | None,
+        make_delivery: Callable[[], Delivery] | None,
+        celery_app: "Celery | None",
     ) -> None:
         if self.pipeline is not None:
-            raise ExecutionLoggerError("configure() comes before the first call: this logger is in use already")
+            raise ExecutionLoggerError(
+                "configure() comes before the first call: this logger is in use already"
+            )
         self.settings = settings
         self.make_delivery = make_delivery
         self.celery_app = celery_app
@@ -51,7 +56,7 @@ class _Host:
         return self.pipeline
 
 
-class ExecutionLogger:
+class ExecutionLogger(LoggingCalls):
     """Records the steps of workflows and agents without waiting for anything.
 
     Every call returns the entry just recorded; delivering it is a background thread's work. The
@@ -92,243 +97,6 @@ class ExecutionLogger:
         """
         self._host.configure(settings, make_delivery, celery_app)
 
-    # The calls -------------------------------------------------------------------------------
-
-    async def log(
-        self,
-        task_id: str,
-        level: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record an entry of any level. `duration_ms` is in milliseconds; `extra` is kept in `details`."""
-        return self._record(
-            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def debug(
-        self,
-        task_id: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record a debug entry; see `log`."""
-        return self._record(
-            task_id, _DEBUG, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def info(
-        self,
-        task_id: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record an info entry; see `log`."""
-        return self._record(
-            task_id, _INFO, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def warning(
-        self,
-        task_id: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record a warning entry; see `log`."""
-        return self._record(
-            task_id, _WARNING, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def error(
-        self,
-        task_id: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record an error entry; see `log`."""
-        return self._record(
-            task_id, _ERROR, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def log_error(
-        self,
-        task_id: str,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """The same as `error`, under the name that streaming endpoints use."""
-        return self._record(
-            task_id, _ERROR, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms, extra
-        )
-
-    async def log_workflow_start(
-        self,
-        task_id: str,
-        step: str,
-        message: str,
-        roadmap_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that a step of a workflow began: info, category workflow."""
-        return self._record(task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, None, extra)
-
-    async def log_workflow_complete(
-        self,
-        task_id: str,
-        step: str,
-        message: str,
-        duration_ms: int | None = None,
-        roadmap_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that a step of a workflow ended: info, category workflow."""
-        return self._record(task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, duration_ms, extra)
-
-    async def log_agent_start(
-        self,
-        task_id: str,
-        agent_name: str,
-        message: str,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that an agent began: info, category agent."""
-        return self._record(task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, None, extra)
-
-    async def log_agent_complete(
-        self,
-        task_id: str,
-        agent_name: str,
-        message: str,
-        duration_ms: int | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that an agent ended: info, category agent."""
-        return self._record(task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, duration_ms, extra)
-
-    async def log_agent_error(
-        self,
-        task_id: str,
-        agent_name: str,
-        message: str,
-        error: str,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that an agent failed: error, category agent, with `error` in the details."""
-        details = merged(details, {"error": error})
-        return self._record(task_id, _ERROR, _AGENT, message, None, agent_name, None, concept_id, details, None, extra)
-
-    async def log_tool_call(
-        self,
-        task_id: str,
-        agent_name: str,
-        tool_name: str,
-        message: str,
-        duration_ms: int | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that an agent called a tool: debug, category tool, with `tool_name` in the details."""
-        details = merged(details, {"tool_name": tool_name})
-        return self._record(task_id, _DEBUG, _TOOL, message, None, agent_name, None, None, details, duration_ms, extra)
-
-    async def log_retry_start(
-        self,
-        task_id: str,
-        message: str,
-        roadmap_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that a retry began: info, category retry."""
-        return self._record(task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, None, extra)
-
-    async def log_retry_complete(
-        self,
-        task_id: str,
-        message: str,
-        duration_ms: int | None = None,
-        roadmap_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """Record that a retry ended: info, category retry."""
-        return self._record(task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, duration_ms, extra)
-
-    def timed_operation(
-        self,
-        task_id: str,
-        category: str,
-        operation_name: str,
-        agent_name: str | None = None,
-        concept_id: str | None = None,
-        roadmap_id: str | None = None,
-        **extra: Any,
-    ) -> TimedOperation:
-        """Time a block: `async with logger.timed_operation(...) as timer`, or `with` where there is no loop.
-
-        Records an entry at the start and one at the end, with `duration_ms` and what
-        `timer.set_details({...})` gathered; an error entry if the body raised, a warning if it was
-        cancelled. The texts are Chinese or English by the setting `language`.
-        """
-
-        def record(level: LogLevel, message: str, duration_ms: int | None, details: Any) -> LogEntry:
-            return self._record(
-                task_id, level, category, message,
-                operation_name, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
-            )  # fmt: skip
-
-        return TimedOperation(record, operation_name, self._host.start().settings.language)
-
     def _record(
         self,
         task_id: Any,
@@ -366,9 +134,8 @@ class ExecutionLogger:
         `task_id`, `step`, `agent_name`, `roadmap_id` and `concept_id` fill in their columns (pass
         `None` as `task_id` to use the bound one); anything else goes into `details`.
         """
-        bound = ExecutionLogger.__new__(ExecutionLogger)
-        bound._host = self._host
-        bound._bound = {**self._bound, **fields}
+        bound = copy(self)
+        bound._bound = {**self._bound, **fields}  # noqa: SLF001 - it is one of us
         return bound
 
     def context(self, **fields: Any) -> AbstractContextManager[None]:

@@ -85,8 +85,23 @@ class Pipeline:
         """After a drop there is room again: say in the log itself what is missing from it."""
         if (summary := self.drops.summary()) is None:
             return
-        details = {"reasons": summary.reasons, "levels": summary.levels, "from": summary.first_at, "to": summary.last_at}
-        fields = (OWN_TASK_ID, LogLevel.WARNING, LogCategory.WORKFLOW, str(summary), None, None, None, None, details)
+        details = {
+            "reasons": summary.reasons,
+            "levels": summary.levels,
+            "from": summary.first_at,
+            "to": summary.last_at,
+        }
+        fields = (
+            OWN_TASK_ID,
+            LogLevel.WARNING,
+            LogCategory.WORKFLOW,
+            str(summary),
+            None,
+            None,
+            None,
+            None,
+            details,
+        )
         _, encoded = self._make_entry(*fields)
         if self._accept(encoded):
             self.drops.reported(summary)

@@ -8,7 +8,8 @@ import base64
 import dataclasses
 import math
 import traceback
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -32,7 +33,7 @@ _MAX_TRACEBACK_CHARS = 16_000
 _MAX_INT_BITS = 1024
 _TEXTUAL = (datetime, date, time, timedelta, Decimal, UUID, PurePath)
 
-# What user code can raise inside __repr__, __iter__ or a property. Not KeyboardInterrupt: that is the user's own.
+# What user code can raise inside __repr__, __iter__ or a property. KeyboardInterrupt is the user's own.
 _HOSTILE = (Exception, SystemExit, GeneratorExit)
 
 _encode_text = msgspec.json.Encoder().encode
@@ -110,7 +111,7 @@ class Sanitizer:
             self._mark(path, f"could not be read: {type(error).__name__}")
             return f"<unreadable {type(value).__name__}>"
 
-    def _number(self, value: int | float, path: str) -> int | float | str:
+    def _number(self, value: float, path: str) -> int | float | str:
         if isinstance(value, float):
             if math.isfinite(value):
                 self._bytes_left -= 24
@@ -128,8 +129,10 @@ class Sanitizer:
         if isinstance(value, Mapping):
             return value
         if isinstance(value, tuple) and hasattr(value, "_asdict"):
-            return dict(zip(value._fields, value, strict=False))
-        if isinstance(value, (Set, Sequence)) and not isinstance(value, (str, bytes, bytearray, memoryview)):
+            return dict(value._asdict())
+        if isinstance(value, (AbstractSet, Sequence)) and not isinstance(
+            value, (str, bytes, bytearray, memoryview)
+        ):
             return value
         if isinstance(value, BaseException):
             return _exception_parts(value)
@@ -146,7 +149,13 @@ class Sanitizer:
         return None
 
     def _nested(
-        self, value: object, parts: Mapping[Any, Any] | Iterable[Any], path: str, depth: int, *, numbers_only: bool
+        self,
+        value: object,
+        parts: Mapping[Any, Any] | Iterable[Any],
+        path: str,
+        depth: int,
+        *,
+        numbers_only: bool,
     ) -> Any:
         if id(value) in self._ancestors:
             self._mark(path, "holds itself")
@@ -162,7 +171,9 @@ class Sanitizer:
         finally:
             self._ancestors.discard(id(value))
 
-    def _mapping(self, parts: Mapping[Any, Any], path: str, depth: int, *, numbers_only: bool) -> dict[str, Any]:
+    def _mapping(
+        self, parts: Mapping[Any, Any], path: str, depth: int, *, numbers_only: bool
+    ) -> dict[str, Any]:
         safe: dict[str, Any] = {}
         # A list first: another thread may be changing the dict while we read it.
         for key, value in list(parts.items()):
@@ -271,4 +282,8 @@ class Sanitizer:
 
 def _exception_parts(error: BaseException) -> dict[str, Any]:
     lines = traceback.format_exception(error)
-    return {"type": type(error).__qualname__, "message": str(error), "traceback": "".join(lines)[-_MAX_TRACEBACK_CHARS:]}
+    return {
+        "type": type(error).__qualname__,
+        "message": str(error),
+        "traceback": "".join(lines)[-_MAX_TRACEBACK_CHARS:],
+    }

@@ -145,19 +145,27 @@ class Settings:
             if text is None:
                 continue
             try:
-                values[setting.name] = _parser(cls, setting.name)(text)
+                values[setting.name] = _parser(setting.name)(text)
             except ValueError as error:
                 problems.append(f"{variable}={_shown(setting, text)}: {error}")
         if problems:
             raise SettingsError("; ".join(problems))
         return cls(**values)
 
+    def require_database(self, who: str) -> str:
+        """Return the database's URL; raise SettingsError when there is none."""
+        if not self.database_url:
+            raise SettingsError(
+                f"DATABASE_URL is not set: {who} needs it, e.g. postgresql://user:password@host/database"
+            )
+        return self.database_url
+
     def _problems_of(self, setting: "Field[Any]") -> list[str]:
         value = getattr(self, setting.name)
         minimum = setting.metadata["minimum"]
         name = f"{_variable(setting)}={_shown(setting, value)}"
-        choices = typing.get_args(_hints(type(self))[setting.name])
-        if typing.get_origin(_hints(type(self))[setting.name]) is Literal and value not in choices:
+        choices = typing.get_args(_hint(setting.name))
+        if typing.get_origin(_hint(setting.name)) is Literal and value not in choices:
             return [f"{name}: must be one of {', '.join(choices)}"]
         if minimum is not None and value is not None and not value >= minimum:
             return [f"{name}: must be at least {minimum:g}"]
@@ -183,9 +191,15 @@ class Settings:
                 f"{PREFIX}BATCH_SIZE={self.batch_size}: must not exceed "
                 f"{PREFIX}MAX_BATCH_ENTRIES={self.max_batch_entries}"
             )
-        for setting in (name for name in ("CELERY_ENABLED", "FALLBACK") if self._needs_database(name)):
+        if self.database_url is None and (not self.celery_enabled or self.fallback == "direct"):
+            who = "FALLBACK=direct" if self.celery_enabled else "CELERY_ENABLED=false"
             problems.append(
-                f"DATABASE_URL is not set: {setting} needs it, e.g. postgresql://user:password@host/database"
+                f"DATABASE_URL is not set: {who} needs it, e.g. postgresql://user:password@host/database"
+            )
+        if self.database_timeout_seconds * 2 > self.visibility_timeout_seconds:
+            problems.append(
+                f"{PREFIX}DATABASE_TIMEOUT_SECONDS={self.database_timeout_seconds:g}: must be at most half "
+                f"of {PREFIX}VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds}"
             )
         try:
             ZoneInfo(self.time_zone)
@@ -194,10 +208,6 @@ class Settings:
                 f"{PREFIX}TIME_ZONE={self.time_zone!r}: must be a time zone's name such as Asia/Shanghai"
             )
         return problems
-
-    def _needs_database(self, variable: str) -> bool:
-        wanted = not self.celery_enabled if variable == "CELERY_ENABLED" else self.fallback == "direct"
-        return wanted and not self.database_url
 
 
 def describe() -> list[tuple[str, str, str]]:
@@ -232,12 +242,12 @@ def _example(setting: "Field[Any]") -> str:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hint(name: str) -> Any:
+    return typing.get_type_hints(Settings)[name]
 
 
-def _parser(cls: type, name: str) -> Callable[[str], Any]:
-    hint = _hints(cls)[name]
+def _parser(name: str) -> Callable[[str], Any]:
+    hint = _hint(name)
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
     if typing.get_origin(hint) is tuple:
         return _parse_words

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from execution_logger.logger import ExecutionLogger
 from execution_logger.report import Report
@@ -22,11 +22,10 @@ def _plain(
         try:
             method(self.logger, *args, **kwargs).send(None)
         except StopIteration as finished:
-            result: _R = finished.value
-            return result
+            return cast("_R", finished.value)
         raise RuntimeError(f"{method.__name__} suspended, and must not")
 
-    return call
+    return cast("Callable[Concatenate[SyncExecutionLogger, _P], _R]", call)
 
 
 class SyncExecutionLogger:

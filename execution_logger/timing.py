@@ -14,7 +14,12 @@ _ERROR_CHARS = 100
 # Dashboards of existing hosts match on the Chinese texts: they are part of the API.
 _TEXTS: Mapping[str, Mapping[str, str]] = {
     "zh": {"started": "{} 开始", "completed": "{} 完成", "cancelled": "{} 已取消", "failed": "{} 失败: {}"},
-    "en": {"started": "{} started", "completed": "{} completed", "cancelled": "{} cancelled", "failed": "{} failed: {}"},
+    "en": {
+        "started": "{} started",
+        "completed": "{} completed",
+        "cancelled": "{} cancelled",
+        "failed": "{} failed: {}",
+    },
 }
 
 Record = Callable[[LogLevel, str, int | None, Any], LogEntry]

@@ -72,7 +72,9 @@ class CeleryDelivery:
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
             # The URL is given: Celery would prefer CELERY_BROKER_URL to its own configuration.
-            self._connection = self._app.connection_for_write(self._settings.broker_url, transport_options=options)
+            self._connection = self._app.connection_for_write(
+                self._settings.broker_url, transport_options=options
+            )
         self._producer = Producer(self._connection)
         return self._producer
 

@@ -1,0 +1,159 @@
+"""The engine: a pool of connections to the database of `DATABASE_URL`."""
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import asyncpg
+from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from execution_logger.errors import SettingsError
+from execution_logger.settings import Settings
+
+_POSTGRESQL = (
+    "postgres",
+    "postgresql",
+    *(f"postgresql+{driver}" for driver in ("asyncpg", "psycopg", "psycopg_async", "psycopg2")),
+)
+_SQLITE = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
+_EXAMPLES = "postgresql://user:password@host/database or sqlite:///file"
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_UNDERSTOOD = frozenset({
+    # read by asyncpg (its `connect()` documents them) ...
+    "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
+    "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "passfile", "krbsrvname",
+    # ... or by the server
+    "application_name", "options",
+})  # fmt: skip
+_WITHOUT_EFFECT = frozenset({
+    "client_encoding", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count",
+    "keepalives_idle", "keepalives_interval", "sslcompression", "tcp_user_timeout",
+})  # fmt: skip
+"""What libpq knows and asyncpg does not need: every attempt has a timeout of its own."""
+
+_STATEMENT_CACHES = ("prepared_statement_cache_size", "statement_cache_size")
+_SERVER_SHARE_OF_TIMEOUT = 0.9
+_SQLITE_SHARE_OF_TIMEOUT = 0.25
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that closes at once.
+
+    The graceful close waits for the server's answer, without any timeout when the engine is
+    disposed of: a server that hangs would make the process hang with it.
+    """
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        self.terminate()
+
+
+def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
+    """Make the engine for `settings.database_url`; nothing is connected yet.
+
+    The URL may be written for any driver: `postgres://`, `postgresql+psycopg2://`, `sqlite:///`
+    and so on. libpq's parameters (`?sslmode=require`) work; `?prepared_statement_cache_size=0`
+    is for a PgBouncer that gives each transaction another connection.
+
+    Args:
+        settings: names the database, and bounds every attempt to reach it.
+        pool_size: most connections at a time; a SQLite database in memory has a single one.
+
+    Raises:
+        SettingsError: the URL is missing, cannot be read, or is for another kind of database.
+    """
+    url = _parse(settings.database_url)
+    if url.drivername in _POSTGRESQL:
+        return _postgresql_engine(url, settings, pool_size)
+    if url.drivername in _SQLITE:
+        return _sqlite_engine(url, settings, pool_size)
+    raise SettingsError(f"DATABASE_URL={url.drivername}://...: must be {_EXAMPLES}")
+
+
+def _parse(text: str | None) -> URL:
+    if not text:
+        raise SettingsError(f"DATABASE_URL is not set: must be {_EXAMPLES}")
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):  # whose texts can hold parts of the password
+        raise SettingsError(f"DATABASE_URL=(hidden): cannot be read; must be {_EXAMPLES}") from None
+
+
+def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
+    query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
+    arguments: dict[str, Any] = {"connection_class": _Connection}
+    parameters = {"application_name": "execution_logger"}
+    if "0" in [query.pop(name, None) for name in _STATEMENT_CACHES]:
+        # PgBouncer may run each statement on another connection of the server's: no statement
+        # is kept, each has a unique name, and no parameter is set that PgBouncer refuses.
+        arguments |= {name: 0 for name in _STATEMENT_CACHES}
+        arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
+    else:
+        # The server gives up a little earlier than we do. A statement that waits for a lock
+        # would otherwise go on waiting there after we have left, and keep its connection.
+        milliseconds = settings.database_timeout_seconds * 1000 * _SERVER_SHARE_OF_TIMEOUT
+        parameters["statement_timeout"] = str(max(1, int(milliseconds)))
+    arguments["timeout"] = _connect_timeout(query.pop("connect_timeout", "0"), settings)
+    place = {name: url.query[name] for name in ("host", "port") if query.pop(name, None)}
+    parameters |= _libpq_parameters(query)
+    arguments["dsn"] = f"postgresql:///?{urlencode(parameters)}"
+    url = url.set(drivername="postgresql+asyncpg", query=place)
+    return _engine(url, settings, pool_size, arguments)
+
+
+def _connect_timeout(text: str, settings: Settings) -> float:
+    """Seconds; as for libpq, zero means no timeout, which is ours then."""
+    if not text.isdecimal():
+        raise SettingsError(f"DATABASE_URL: connect_timeout={text!r} must be a whole number of seconds")
+    return min(int(text) or settings.database_timeout_seconds, settings.database_timeout_seconds)
+
+
+def _libpq_parameters(query: dict[str, str]) -> dict[str, str]:
+    if "ssl" in query:  # as SQLAlchemy writes it for asyncpg
+        mode = query.pop("ssl")
+        query["sslmode"] = {"true": "require", "false": "disable"}.get(mode, mode)
+    unknown = query.keys() - _UNDERSTOOD - _WITHOUT_EFFECT
+    if unknown:
+        raise SettingsError(
+            f"DATABASE_URL: the parameters {', '.join(sorted(unknown))} are not supported; remove them. "
+            f"Supported: {', '.join(sorted(_UNDERSTOOD))}"
+        )
+    if query.get("sslmode", "require") not in _SSL_MODES:
+        raise SettingsError(
+            f"DATABASE_URL: sslmode={query['sslmode']!r} must be one of {', '.join(_SSL_MODES)}"
+        )
+    return {name: value for name, value in query.items() if name in _UNDERSTOOD}
+
+
+def _sqlite_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
+    if url.database in (None, "", ":memory:"):
+        pool_size = 1  # each connection would be an empty database of its own
+    # Seconds that a writer waits for another one. They pass in a thread that cannot be
+    # interrupted, and more than once in an attempt: to connect, and for each statement.
+    arguments = {"timeout": settings.database_timeout_seconds * _SQLITE_SHARE_OF_TIMEOUT}
+    engine = _engine(url.set(drivername="sqlite+aiosqlite"), settings, pool_size, arguments)
+    event.listen(engine.sync_engine, "connect", _use_write_ahead_log)
+    return engine
+
+
+def _use_write_ahead_log(connection: Any, _: object) -> None:
+    """Let the host read while we write, and write while it reads."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.close()
+
+
+def _engine(url: URL, settings: Settings, pool_size: int, arguments: dict[str, Any]) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        connect_args=arguments,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=settings.database_timeout_seconds,
+        hide_parameters=True,  # or every error would show the entries
+    )

@@ -1,0 +1,142 @@
+"""The one statement that stores a batch, made to fit the table."""
+
+import importlib.resources
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from execution_logger.sanitizer import CHANGED
+from execution_logger.store.table import HEX_UUID_CHARS, LogTable
+
+_LOCAL_TIME = "execution_logger_local_time"
+_EMPTY = {
+    **dict.fromkeys(("roadmap_id", "concept_id", "step", "agent_name"), "''"),
+    "details": "'{}'",
+    "duration_ms": "0",
+}
+"""What is stored for an absent field where a host's column allows no NULL."""
+
+
+async def insert_entries(connection: AsyncConnection, table: LogTable, entries: str) -> int:
+    """Store a batch, in the connection's transaction.
+
+    Args:
+        connection: to PostgreSQL or SQLite; a host's own one will do.
+        table: what `look_up_table` says of the table.
+        entries: a JSON array of encoded entries.
+
+    Returns:
+        How many rows are new; the others had been stored before.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: and nothing is stored.
+    """
+    if connection.dialect.name == "sqlite" and _LOCAL_TIME not in connection.info:
+        driver = (await connection.get_raw_connection()).driver_connection
+        await driver.create_function(_LOCAL_TIME, 2, _local_time, deterministic=True)
+        connection.info[_LOCAL_TIME] = True
+    result = await connection.execute(_statement(table, connection.dialect), {"entries": entries})
+    return result.rowcount
+
+
+def read_sql(name: str) -> str:
+    """The text of a statement in the folder `sql`."""
+    return importlib.resources.files("execution_logger.store").joinpath("sql", name).read_text("utf-8")
+
+
+@lru_cache(maxsize=16)
+def _statement(table: LogTable, dialect: Dialect) -> TextClause:
+    value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
+    values = [_not_null(column, value(column, table, dialect)) for column in table.columns.values()]
+    template = read_sql(f"insert_entries.{dialect.name}.sql")
+    return text(
+        template.format(
+            table=dialect.identifier_preparer.format_table(table.table),
+            columns=", ".join(table.columns),
+            values=",\n    ".join(values),
+            key=", ".join(table.key),
+        )
+    )
+
+
+def _not_null(column: Column[object], value: str) -> str:
+    if column.nullable or column.name not in _EMPTY or isinstance(column.type, Enum | Uuid):
+        return value
+    return f"coalesce({value}, {_EMPTY[column.name]})"
+
+
+def _postgresql_value(column: Column[object], table: LogTable, dialect: Dialect) -> str:
+    """The field as the column's type; a cast to VARCHAR(n) cuts the text to fit."""
+    field, kind = column.name, column.type.compile(dialect)
+    if isinstance(column.type, DateTime) and not column.type.timezone:
+        return f"{field} AT TIME ZONE '{table.zone.key}'"
+    if isinstance(column.type, Enum):
+        # Labels are often the names of a Python enum's members: 'INFO' for 'info'.
+        labels = f"unnest(enum_range(CAST(NULL AS {kind}))) AS label"
+        same = f"lower(CAST(label AS text)) = lower({field})"
+        return f"coalesce((SELECT label FROM {labels} WHERE {same}), CAST({field} AS {kind}))"
+    if field == "details" and (table.limits or table.missing):
+        return _postgresql_details(table, kind)
+    if _is_hex(column):
+        return f"replace(CAST({field} AS text), '-', '')"
+    return f"CAST({field} AS {kind})"
+
+
+def _postgresql_details(table: LogTable, kind: str) -> str:
+    """The details with what the other columns have no room for.
+
+    A text that is cut is kept whole among the changes. A field without a column is added under
+    its name, or among the changes where the details have such a key already.
+    """
+    cut = {field: f"length({field}) > {limit}" for field, limit in table.limits.items()}
+    taken = {field: f"details -> '{field}' IS NOT NULL" for field in table.missing}
+    changes = f"jsonb_strip_nulls(jsonb_build_object({_pairs(cut | taken)}))"
+    changes = f"nullif(coalesce(CAST(details -> '{CHANGED}' AS jsonb), '{{}}') || {changes}, '{{}}')"
+    added = _pairs({**_unless(taken)}) 
+    needed = " OR ".join([*cut.values(), *(f"{field} IS NOT NULL" for field in table.missing)])
+    whole = f"coalesce(CAST(details AS jsonb), '{{}}') || {added}"
+    return f"CASE WHEN {needed} THEN CAST({whole} AS {kind}) ELSE CAST(details AS {kind}) END"
+
+
+def _sqlite_value(column: Column[object], table: LogTable, dialect: Dialect) -> str:
+    """The field as SQLAlchemy stores it: SQLite has no type for times, and no limit on texts."""
+    if column.name == "created_at":
+        return f"{_LOCAL_TIME}(created_at, '{table.zone.key}')"
+    if column.name == "details" and table.missing:
+        return _sqlite_details(table)
+    return f"replace({column.name}, '-', '')" if _is_hex(column) else column.name
+
+
+def _sqlite_details(table: LogTable) -> str:
+    """As `_postgresql_details`; a patch to an empty object leaves the nulls out."""
+    taken = {field: f"json_type(details, '$.{field}') IS NOT NULL" for field in table.missing}
+    changes = f"nullif(json_patch('{{}}', json_object({_pairs(taken)})), '{{}}')"
+    added = f"json_patch('{{}}', json_object({_pairs(_unless(taken))}, '{CHANGED}', json({changes})))"
+    needed = " OR ".join(f"{field} IS NOT NULL" for field in table.missing)
+    return f"CASE WHEN {needed} THEN json_patch(coalesce(details, '{{}}'), {added}) ELSE details END"
+
+
+def _pairs(conditions: Mapping[str, str]) -> str:
+    """Names and values for a JSON object: a field whose condition is not met is null."""
+    return ", ".join(f"'{field}', CASE WHEN {met} THEN {field} END" for field, met in conditions.items())
+
+
+def _unless(conditions: Mapping[str, str]) -> dict[str, str]:
+    return {field: f"NOT ({met})" for field, met in conditions.items()}
+
+
+def _is_hex(column: Column[object]) -> bool:
+    return column.name == "id" and getattr(column.type, "length", None) == HEX_UUID_CHARS
+
+
+def _local_time(moment: object, zone: str) -> str | None:
+    """The text that SQLAlchemy stores for `moment` in `zone`; None, which is refused, for what is no moment."""
+    try:
+        aware = datetime.fromisoformat(str(moment)).astimezone(ZoneInfo(zone))
+    except (ValueError, OverflowError):
+        return None
+    return aware.replace(tzinfo=None).isoformat(" ", "microseconds")

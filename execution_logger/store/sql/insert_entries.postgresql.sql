@@ -1,0 +1,18 @@
+-- Store a batch, which is passed on as the JSON array that it is; rows that are there already stay as they are.
+INSERT INTO {table} ({columns})
+SELECT {values}
+FROM json_to_recordset(CAST(:entries AS json)) AS entry (
+    id uuid,
+    task_id text,
+    roadmap_id text,
+    concept_id text,
+    level text,
+    category text,
+    step text,
+    agent_name text,
+    message text,
+    details json,
+    duration_ms integer,
+    created_at timestamp with time zone
+)
+ON CONFLICT ({key}) DO NOTHING

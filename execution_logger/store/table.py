@@ -1,0 +1,161 @@
+"""The table that entries are in, as it really is: the library's own, or one that the host made."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import JSON, Column, Connection, DateTime, Enum, Float, Integer, MetaData, Numeric, String
+from sqlalchemy import Table, Text, UniqueConstraint, Uuid, cast, false, func
+from sqlalchemy.exc import NoSuchTableError, SAWarning
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import Pool
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeEngine
+
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.settings import Settings
+from execution_logger.store.faults import UPGRADE
+
+TEXTS = ("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "message")
+FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
+REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created_at")
+"""Fields that a table must have a column for. The others go to `details` where it has none."""
+
+HEX_UUID_CHARS = 32
+"""Length of an id column that holds UUIDs without dashes, as SQLAlchemy's `Uuid` does on SQLite."""
+
+_UUID_CHARS = 36
+_USABLE: Mapping[str, tuple[type[TypeEngine[object]], ...]] = {
+    **dict.fromkeys(("id", *TEXTS), (String, Uuid)),
+    "details": (JSON, String),
+    "duration_ms": (Integer, Numeric, Float),
+    "created_at": (DateTime,),
+}
+
+_looked_up: "WeakKeyDictionary[Pool, dict[tuple[str, str], LogTable]]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class LogTable:
+    """The table, and what is special about it.
+
+    Attributes:
+        table: as the database describes it, with columns that the library does not know.
+        name: as the settings spell it, for messages.
+        columns: the column of each field that has one.
+        missing: the fields that have none.
+        limits: most characters of a field that the database would refuse to store longer.
+        key: the columns by which an entry that was stored already is recognised.
+        zone: the time zone of a `created_at` without time zone.
+    """
+
+    table: Table
+    name: str
+    columns: Mapping[str, Column[object]]
+    missing: tuple[str, ...]
+    limits: Mapping[str, int]
+    key: tuple[str, ...]
+    zone: ZoneInfo
+
+    def equals(self, field: str, value: str) -> ColumnElement[bool]:
+        """The condition that a text field was written as `value`."""
+        column = self.columns[field]
+        if isinstance(column.type, Enum):
+            return func.lower(cast(column, Text)) == value.lower()
+        if isinstance(column.type, Uuid):
+            try:
+                return column == UUID(value)
+            except ValueError:
+                return false()
+        return column == value[: self.limits.get(field)]
+
+
+async def look_up_table(connection: AsyncConnection, settings: Settings) -> LogTable:
+    """Describe the table `settings.table`; the database is asked once per engine and process.
+
+    Raises:
+        StoreUnavailableError: it does not exist, or one of its columns cannot hold its field.
+    """
+    known = _looked_up.setdefault(connection.engine.pool, {})
+    key = (settings.table, settings.time_zone)
+    if key not in known:
+        known[key] = await connection.run_sync(_describe, settings)
+    return known[key]
+
+
+def forget_tables(pool: Pool) -> None:
+    """Ask the database again the next time: somebody may have changed its tables."""
+    _looked_up.pop(pool, None)
+
+
+def schema_and_name(name: str) -> tuple[str | None, str]:
+    """The two parts of a table's name; a name without schema is looked for on the search path."""
+    schema, _, table = name.rpartition(".")
+    return schema or None, table
+
+
+def _describe(connection: Connection, settings: Settings) -> LogTable:
+    schema, name = schema_and_name(settings.table)
+    try:
+        with warnings.catch_warnings():
+            # Of columns and indexes that are no concern of ours.
+            warnings.simplefilter("ignore", SAWarning)
+            table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except NoSuchTableError:
+        raise StoreUnavailableError(f'Table "{settings.table}" does not exist. {UPGRADE}') from None
+    columns = {field: table.c[field] for field in FIELDS if field in table.c}
+    problem = next(_problems(table, columns), None)
+    if problem:
+        raise StoreUnavailableError(f'Table "{settings.table}": {problem}')
+    return LogTable(
+        table=table,
+        name=settings.table,
+        columns=columns,
+        missing=tuple(field for field in FIELDS if field not in columns),
+        # SQLite stores a text of any length in a VARCHAR(50).
+        limits=dict(_limits(columns)) if connection.dialect.name == "postgresql" else {},
+        key=next(_keys(table)),
+        zone=ZoneInfo(settings.time_zone),
+    )
+
+
+def _problems(table: Table, columns: Mapping[str, Column[object]]) -> Iterator[str]:
+    for field in REQUIRED:
+        if field not in columns:
+            yield f'column "{field}" is missing. Add it, or set EXECUTION_LOGGER_TABLE to another table'
+    for field, column in columns.items():
+        if not isinstance(column.type, _USABLE[field]):
+            kinds = " or ".join(kind.__name__ for kind in _USABLE[field])
+            yield f'column "{field}" has the type {column.type!r}; it must be {kinds} (SQLAlchemy\'s names)'
+    length = getattr(columns["id"].type, "length", None)
+    if length is not None and length < _UUID_CHARS and length != HEX_UUID_CHARS:
+        yield f'column "id" holds {length} characters; an id has {_UUID_CHARS}'
+    for column in table.c:
+        if column.name not in columns and _must_be_given(table, column):
+            yield f'column "{column.name}" allows no NULL and has no default. Give it a default in the database'
+    if next(_keys(table), None) is None:
+        yield 'neither a primary key nor a unique constraint recognises an entry by its "id". Add one'
+
+
+def _must_be_given(table: Table, column: Column[object]) -> bool:
+    generated = column.server_default is not None or column.identity is not None
+    return not column.nullable and not generated and column is not table.autoincrement_column
+
+
+def _limits(columns: Mapping[str, Column[object]]) -> Iterator[tuple[str, int]]:
+    for field in TEXTS:
+        kind = columns[field].type if field in columns else None
+        if isinstance(kind, String) and not isinstance(kind, Enum) and kind.length is not None:
+            yield field, kind.length
+
+
+def _keys(table: Table) -> Iterator[tuple[str, ...]]:
+    """What makes a row unique, as far as an entry alone decides it: a partitioned table needs more than the id."""
+    constraints = [table.primary_key, *(c for c in table.constraints if isinstance(c, UniqueConstraint))]
+    for unique in [*constraints, *(index for index in table.indexes if index.unique)]:
+        names = tuple(column.name for column in unique.columns)
+        if "id" in names and set(names) <= set(FIELDS):
+            yield names

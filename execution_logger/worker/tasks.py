@@ -1,0 +1,81 @@
+"""The task that writes a batch. Whatever happens, the batch is written or goes back to the queue."""
+
+import json
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Reject
+from celery.signals import (
+    celeryd_after_setup,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from execution_logger.broker import TASK_NAME
+from execution_logger.diagnostics import logger
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.settings import Settings
+from execution_logger.worker.runtime import Runtime
+
+
+def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
+    """Add the task `execution_logger.write_batch` to an application, a host's own for instance.
+
+    The task brings the options that it needs (late acknowledgement, no result); what belongs to the
+    broker's connection, such as the visibility timeout, stays the application's.
+    """
+    settings = settings or Settings.from_environment()
+    settings.require_database("the worker")
+    runtime = Runtime(settings)
+    _follow_the_worker(runtime)
+
+    @app.task(  # type: ignore[untyped-decorator] # Celery has no types
+        name=TASK_NAME,
+        bind=True,
+        acks_late=True,
+        reject_on_worker_lost=True,
+        ignore_result=True,
+        serializer="json",
+        typing=False,  # a forged message with other arguments is a dead letter, not a crash
+    )
+    def write_batch(self: Any, *args: Any, **kwargs: Any) -> str:
+        # An exception that escaped would acknowledge the message, and the batch would be gone.
+        try:
+            return str(runtime.write(self.request.id, _payload(args, kwargs)))
+        except StoreUnavailableError as error:
+            raise Reject(str(error), requeue=True) from error
+        except Exception as error:
+            logger.exception("batch %s goes back to the queue after an unexpected error", self.request.id)
+            runtime.pause()
+            raise Reject(repr(error), requeue=True) from error
+
+    return write_batch
+
+
+def _payload(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    if len(args) == 1 and not kwargs and isinstance(args[0], str):
+        return args[0]
+    # Not one of ours: as JSON it ends, readable, in the dead letters.
+    return json.dumps({"args": args, "kwargs": kwargs})
+
+
+def _follow_the_worker(runtime: Runtime) -> None:
+    """Let the runtime know what the worker that hosts it does: start, shut down, end."""
+
+    def on_setup(instance: Any = None, **_: Any) -> None:
+        # The command line's -c and -P win over the settings. A prefork child writes one batch at a time.
+        in_children = "prefork" in getattr(instance.pool_cls, "__module__", "")
+        runtime.connections = 1 if in_children else instance.concurrency
+
+    def on_shutting_down(**_: Any) -> None:
+        runtime.stopping = True
+
+    def on_end(**_: Any) -> None:
+        runtime.close()
+
+    # weak=False: Celery would forget these closures at once.
+    celeryd_after_setup.connect(on_setup, weak=False)
+    worker_shutting_down.connect(on_shutting_down, weak=False)
+    worker_process_shutdown.connect(on_end, weak=False)
+    worker_shutdown.connect(on_end, weak=False)

@@ -1,0 +1,67 @@
+"""What all tests share: servers, and the proof that a test leaves nothing behind."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leaks import Resources
+from servers import PostgresServer, RedisServer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Last on the path: `tasks/` is found here, and `execution_logger` where it is installed.
+sys.path.append(str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a child process, or an open file or socket."""
+    before = Resources.now()
+    yield
+    before.check_given_back()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server for the tests that do it no harm."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of an empty Redis."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url()
+
+
+@pytest.fixture
+def own_redis_server() -> Iterator[RedisServer]:
+    """A Redis server of the test's own, to be killed, paused and restarted."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the tests that do it no harm."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def own_postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the test's own, to be killed, paused and restarted."""
+    with PostgresServer() as server:
+        yield server

@@ -1,0 +1,78 @@
+"""What a test must give back: threads, child processes, files and sockets."""
+
+import os
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from waiting import wait_until
+
+_DESCRIPTORS = Path("/dev/fd")
+_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The threads, child processes and open descriptors of this process, each with its description."""
+
+    held: dict[object, str]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Those of this moment."""
+        return cls({**_threads(), **_children(), **_descriptors()})
+
+    def check_given_back(self, timeout_seconds: float = 5.0) -> None:
+        """Fail when more is held than these; what ends shortly after a test is waited for.
+
+        Raises:
+            AssertionError: naming all that is still held.
+        """
+        try:
+            wait_until(lambda: not self._new(), timeout_seconds)
+        except TimeoutError:
+            raise AssertionError("the test leaves behind: " + "; ".join(self._new())) from None
+
+    def _new(self) -> list[str]:
+        return [text for key, text in Resources.now().held.items() if key not in self.held]
+
+
+def _threads() -> dict[object, str]:
+    return {thread: f"thread {thread.name}" for thread in threading.enumerate()}
+
+
+def _children() -> dict[object, str]:
+    """Without the two processes that `multiprocessing` starts once and keeps."""
+    found: dict[object, str] = {}
+    for child in psutil.Process().children():
+        try:
+            command = " ".join(child.cmdline())
+        except psutil.Error:
+            command = "(ended, but nobody waited for it)"
+        if not any(helper in command for helper in _HELPERS):
+            found[child] = f"process {child.pid} {command}"
+    return found
+
+
+def _descriptors() -> dict[object, str]:
+    """Files, sockets and pipes; none where the system does not list them (Windows)."""
+    found: dict[object, str] = {}
+    for link in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+        number = int(link.name)
+        with suppress(OSError):  # the one that listed the folder is closed by now
+            status = os.fstat(number)
+            if number != vars(resource_tracker._resource_tracker)["_fd"]:
+                found[number, status.st_dev, status.st_ino] = f"descriptor {number} {_target(link)}"
+    return found
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return "(unknown)"

@@ -1,0 +1,1 @@
+"""Unit tests need no server and take seconds."""

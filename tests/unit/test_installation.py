@@ -1,0 +1,50 @@
+"""What is installed is what is tested, and all of it is there."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import execution_logger
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTRIBUTION = importlib.metadata.distribution("celery-execution-logger")
+PACKAGE = Path(execution_logger.__file__).parent
+
+
+def test_the_installed_package_is_tested() -> None:
+    """A wheel is tested as it is, not shadowed by the checkout; only an editable install is the checkout."""
+    source = json.loads(DISTRIBUTION.read_text("direct_url.json") or "{}")
+    editable = source.get("dir_info", {}).get("editable", False)
+    place = ROOT if editable else Path(str(DISTRIBUTION.locate_file("")))
+    assert place / "execution_logger" == PACKAGE
+
+
+def test_the_installed_package_is_that_of_the_checkout() -> None:
+    """No file is missing or out of date; if one is, `pip install .` again (`scripts/test.sh` does it)."""
+    files = [file.relative_to(ROOT) for file in (ROOT / "execution_logger").rglob("*") if file.is_file()]
+    wanted = {file: (ROOT / file).read_bytes() for file in files if "__pycache__" not in file.parts}
+    assert {file: (PACKAGE.parent / file).read_bytes() for file in wanted} == wanted
+
+
+def test_no_other_package_is_installed() -> None:
+    """Hosts have a `tasks` and `tests` of their own, which ours must not shadow."""
+    installed = {file.parts[0] for file in DISTRIBUTION.files or []}
+    assert installed
+    assert not installed & {"tasks", "tests", "scripts", "examples", "benchmarks"}
+
+
+def test_the_version_is_the_distributions() -> None:
+    """`__version__` is the one place."""
+    assert execution_logger.__version__ == DISTRIBUTION.version
+
+
+@pytest.mark.parametrize("heavy", ["celery", "kombu", "redis", "sqlalchemy", "asyncpg", "alembic", "rich"])
+def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
+    """A host pays for Celery and SQLAlchemy when they are needed, not at its start."""
+    code = "import sys, execution_logger; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert heavy not in loaded.stdout.split()

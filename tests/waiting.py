@@ -1,0 +1,24 @@
+"""Waiting on conditions, never on hope: the only place of the tests that sleeps."""
+
+import time
+from collections.abc import Callable
+
+_PAUSE_SECONDS = 0.01
+
+
+def wait_until(
+    condition: Callable[[], object], timeout_seconds: float = 10.0, *, message: Callable[[], str] = str
+) -> None:
+    """Return as soon as `condition()` is true.
+
+    `message` is called on failure only: it tells what the condition was waiting for.
+
+    Raises:
+        TimeoutError: it was not true within `timeout_seconds`.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            name = getattr(condition, "__qualname__", repr(condition))
+            raise TimeoutError(f"{name} was not true within {timeout_seconds:g} s. {message()}")
+        time.sleep(_PAUSE_SECONDS)
