@@ -10,6 +10,7 @@ from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.logger import ExecutionLogger, execution_logger
 from execution_logger.report import Report
 from execution_logger.settings import Settings
+from execution_logger.sync import SyncExecutionLogger
 
 __version__ = "0.1.0"
 
@@ -22,5 +23,6 @@ __all__ = [
     "Report",
     "Settings",
     "SettingsError",
+    "SyncExecutionLogger",
     "execution_logger",
 ]

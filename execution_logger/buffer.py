@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 
 from uuid_utils import uuid7
 
@@ -36,6 +37,7 @@ class Buffer:
 
     Bounded by entries and by bytes, what was taken and is not settled yet included. The first
     entry arms the deadline; an empty buffer has none (the habit of celery-batches: idle costs nothing).
+    Any thread puts; one thread at a time takes and settles.
     """
 
     def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -45,6 +47,8 @@ class Buffer:
         self._max_bytes = settings.buffer_max_bytes
         self._batch_size = settings.batch_size
         self._entries: deque[bytes] = deque()
+        self._taken: Batch | None = None
+        self._waiting = 0
         self._waiting_bytes = 0
         self._held_bytes = 0
         self._first_at = 0.0
@@ -55,47 +59,55 @@ class Buffer:
         self._lock = threading.RLock()
 
     def put(self, encoded: bytes) -> int:
-        """Append an entry and return how many wait now; 0 when the buffer is full and took nothing."""
+        """Append an entry and return how many wait now; 0 when the buffer is full and took nothing.
+
+        Each of the numbers is returned once, also when calls interrupt each other.
+        """
         size = len(encoded)
         with self._lock:
             if self._queued - self._settled >= self._max_entries or self._held_bytes + size > self._max_bytes:
                 return 0
-            entries = self._entries
-            if not entries:
+            if not self._waiting:
                 self._first_at = self._monotonic()
-            entries.append(encoded)
+            self._entries.append(encoded)
+            # No call from here on: a signal handler that logs comes before the counting or after it.
             self._queued += 1
             self._held_bytes += size
             self._waiting_bytes += size
-            return len(entries)
+            self._waiting = waiting = self._waiting + 1
+            return waiting
 
     def take(self) -> Batch | None:
-        """The next batch: up to `batch_size` entries, up to `max_batch_entries` when more of them wait."""
-        settings = self._settings
-        taken: list[bytes] = []
-        size = 0
-        with self._lock:
-            entries = self._entries
-            limit = settings.max_batch_entries if len(entries) > self._batch_size else self._batch_size
-            while entries and len(taken) < limit:
-                if taken and size + len(entries[0]) > settings.max_batch_bytes:
-                    break
-                size += len(entries[0])
-                taken.append(entries.popleft())
-            self._waiting_bytes -= size
-        return Batch(tuple(taken)) if taken else None
+        """The next batch, and the same one until it is settled.
+
+        It has up to `batch_size` entries, up to `max_batch_entries` when more of them wait.
+        """
+        if self._taken is None and self._waiting:
+            with self._lock:
+                # Made before anything is changed: memory that runs out here costs no entry.
+                batch = Batch(self._head())
+                for _ in batch.entries:
+                    self._entries.popleft()
+                self._waiting -= len(batch)
+                self._waiting_bytes -= batch.size_bytes
+                self._taken = batch
+        return self._taken
 
     def settle(self, batch: Batch) -> None:
-        """Forget a taken batch: its entries are safe elsewhere, and their room is free."""
+        """Forget the batch that was taken: its entries are safe elsewhere, and their room is free."""
         size = batch.size_bytes
         with self._lock:
-            self._settled += len(batch)
-            self._held_bytes -= size
+            if batch is self._taken:
+                self._taken = None
+                self._settled += len(batch)
+                self._held_bytes -= size
 
     def seconds_until_due(self) -> float | None:
-        """Seconds until the waiting entries are to be taken, 0 when they are due, None when none wait."""
+        """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
         with self._lock:
-            waiting = len(self._entries)
+            waiting = self._waiting
+            if self._taken is not None:
+                return 0.0
             if not waiting:
                 return None
             if waiting >= self._batch_size or self._waiting_bytes >= self._settings.max_batch_bytes:
@@ -122,3 +134,12 @@ class Buffer:
     def held_bytes(self) -> int:
         """The size of the entries that are held."""
         return self._held_bytes
+
+    def _head(self) -> tuple[bytes, ...]:
+        """The entries of the next batch."""
+        settings = self._settings
+        limit = settings.max_batch_entries if self._waiting > self._batch_size else self._batch_size
+        head = tuple(islice(self._entries, limit))
+        sizes = accumulate(map(len, head))
+        fitting = sum(size <= settings.max_batch_bytes for size in sizes)
+        return head[: max(1, fitting)]

@@ -343,6 +343,7 @@ class LoggingCalls(ABC):
 
     def timed_operation(
         self,
+        /,
         task_id: str,
         category: str,
         operation_name: str,

@@ -5,6 +5,14 @@ import logging
 logger = logging.getLogger("execution_logger")
 
 
+def report(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
+    """Log a message; a handler or filter of the host's that fails must not end what is under way."""
+    try:
+        logger.log(level, message, *args, exc_info=error, stacklevel=2)
+    except Exception as failure:  # noqa: BLE001 - there is no other place to say it
+        on_error("logging", failure)
+
+
 class InternalErrors:
     """Counts errors that must not reach the host, and reports each kind once.
 
@@ -21,7 +29,7 @@ class InternalErrors:
         kind = f"{where}: {type(error).__name__}"
         if kind not in self._kinds:
             self._kinds.add(kind)
-            logger.error("internal error in %s; entries are kept", where, exc_info=error)
+            report(logging.ERROR, "internal error in %s; entries are kept", where, error=error)
         on_error(where, error)
 
 

@@ -24,11 +24,12 @@ class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any 
     """kombu's filesystem channel, with messages that appear whole."""
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
-        name = f"{time.time_ns():020d}_{uuid4()}.{queue}.msg"
+        name = f"{time.time_ns():020d}_{uuid4()}"
         folder = Path(self.data_folder_out)
-        unfinished = folder / f".{name}"
+        # Without the name of the queue: kombu up to 5.6 takes every file with that in its name.
+        unfinished = folder / f"{name}.unfinished"
         unfinished.write_text(dumps(payload))
-        unfinished.rename(folder / name)
+        unfinished.rename(folder / f"{name}.{queue}.msg")
 
 
 class Transport(filesystem.Transport):  # type: ignore[misc] # as above

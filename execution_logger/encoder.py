@@ -7,14 +7,19 @@ import msgspec
 from uuid_utils import uuid7
 
 from execution_logger.clock import EntryClock
-from execution_logger.entry import MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, LogCategory, LogEntry, LogLevel
+from execution_logger.entry import (
+    IDENTIFIERS,
+    MAX_DURATION_MS,
+    MAX_IDENTIFIER_CHARS,
+    LogCategory,
+    LogEntry,
+    LogLevel,
+)
 from execution_logger.sanitizer import Sanitizer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
 from execution_logger.settings import Settings
 
-_IDENTIFIERS = ("task_id", "level", "category", "step", "agent_name", "roadmap_id", "concept_id")
-_MAX_PLAIN_DEPTH = 16
-_SCALARS = frozenset({str, int, bool, type(None)})
+_SCALARS = frozenset({int, bool, type(None)})
 _NUMBERS = frozenset({int, bool})
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
 
@@ -68,20 +73,11 @@ class EntryEncoder:
             and (duration_ms is None or (type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS))
         ):
             try:
+                copied = None if details is None else self._copy(details, self._max_bytes)
                 entry = LogEntry(
-                    identity,
-                    created_at,
-                    task_id,
-                    level,
-                    category,
-                    message,
-                    step,
-                    agent_name,
-                    roadmap_id,
-                    concept_id,
-                    None if details is None else self._copy(details, 0),
-                    duration_ms,
-                )
+                    identity, created_at, task_id, level, category, message,
+                    step, agent_name, roadmap_id, concept_id, copied, duration_ms,
+                )  # fmt: skip
                 encoded = self._encode(entry)
             except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds and marks it
                 encoded = b""
@@ -89,63 +85,67 @@ class EntryEncoder:
                 return entry, encoded
         # A struct checks no types: here it only carries what the caller passed.
         passed = LogEntry(
-            identity,
-            created_at,
-            task_id,
-            level,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-        )
-        entry = self._made_safe(passed)
+            identity, created_at, task_id, level, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms,
+        )  # fmt: skip
+        entry = Sanitizer(self._keys, self._max_bytes).made_safe(passed)
         return entry, self._encode(entry)
 
-    def _made_safe(self, passed: LogEntry) -> LogEntry:
-        sanitizer = Sanitizer(self._keys, self._max_bytes)
-        texts = {name: sanitizer.identifier(getattr(passed, name), name) for name in _IDENTIFIERS}
-        required = {name: texts[name] or "" for name in ("task_id", "level", "category")}
-        message = sanitizer.message(passed.message)
-        duration_ms = sanitizer.integer(passed.duration_ms, "duration_ms", MAX_DURATION_MS)
-        details = sanitizer.details(passed.details)
-        return msgspec.structs.replace(
-            passed, **(texts | required), message=message, duration_ms=duration_ms, details=details
-        )
+    def _copy(self, details: dict[str, Any], room: int) -> dict[str, Any]:
+        """Copy plain details and mask their secrets; raise when they are not plain, or too large.
 
-    def _copy(self, details: dict[str, Any], depth: int) -> dict[str, Any]:
-        if type(details) is not dict or depth > _MAX_PLAIN_DEPTH:
+        `room` is how many values and characters they may hold. The containers in them share it,
+        which bounds the depth as well, and the work on a list that holds one list a thousand times.
+        """
+        if type(details) is not dict or (size := len(details)) > room:
             raise _NotPlainError
         keys = self._keys
+        share = room // (size + 1)
         copy: dict[str, Any] = {}
         for key, value in details.items():
             if type(key) is not str:
                 raise _NotPlainError
+            room -= len(key)
             kind = type(value)
             if (verdict := keys[key]) and value is not None:
                 if verdict is not _MASKED and kind not in _NUMBERS:
                     raise _NotPlainError
                 copy[key] = MASK if verdict is _MASKED else value
+            elif kind is str:
+                room -= len(value)
+                copy[key] = value
             elif kind in _SCALARS:
                 copy[key] = value
             else:
-                copy[key] = self._copy_nested(value, kind, depth + 1)
+                copy[key] = self._copy_nested(value, kind, share)
+        if room < 0:
+            raise _NotPlainError
         return copy
 
-    def _copy_nested(self, value: Any, kind: type, depth: int) -> Any:
+    def _copy_nested(self, value: Any, kind: type, room: int) -> Any:
         if kind is dict:
-            return self._copy(value, depth)
-        if kind is list and depth <= _MAX_PLAIN_DEPTH:
-            return [
-                item if type(item) in _SCALARS else self._copy_nested(item, type(item), depth + 1)
-                for item in value
-            ]
+            return self._copy(value, room)
+        if kind is list:
+            return self._copy_list(value, room)
         if kind is float and isfinite(value):
             return value
         raise _NotPlainError
+
+    def _copy_list(self, values: list[Any], room: int) -> list[Any]:
+        if (size := len(values)) > room:
+            raise _NotPlainError
+        share = room // (size + 1)
+        copy: list[Any] = []
+        for value in values:
+            kind = type(value)
+            if kind is str:
+                room -= len(value)
+                copy.append(value)
+            else:
+                copy.append(value if kind in _SCALARS else self._copy_nested(value, kind, share))
+        if room < 0:
+            raise _NotPlainError
+        return copy
 
     def _is_storable(self, entry: LogEntry, encoded: bytes) -> bool:
         # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
@@ -156,5 +156,5 @@ class EntryEncoder:
             return True
         return len(encoded) <= self._max_bytes and all(
             identifier is None or len(identifier) <= MAX_IDENTIFIER_CHARS
-            for identifier in (getattr(entry, name) for name in _IDENTIFIERS)
+            for identifier in (getattr(entry, name) for name in IDENTIFIERS)
         )

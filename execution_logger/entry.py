@@ -6,6 +6,12 @@ from typing import Any
 
 import msgspec
 
+IDENTIFIERS = ("task_id", "level", "category", "step", "agent_name", "roadmap_id", "concept_id")
+"""The fields that hold short texts, which are looked up and counted."""
+
+REQUIRED = ("task_id", "level", "category")
+"""Those of them that are never None."""
+
 MAX_IDENTIFIER_CHARS = 512
 """Longest `task_id`, `step` and so on: at most 2,048 bytes, and a PostgreSQL index takes 2,704."""
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from execution_logger.text import HOSTILE
+
 FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
 """Columns that bound fields fill in; every other bound field goes into `details`."""
 
@@ -35,5 +37,5 @@ def merged(details: Any, *others: Mapping[str, Any]) -> Any:
         return rest
     try:
         return {**rest, **details}
-    except Exception:  # noqa: BLE001 - whatever it is instead of a dict, it is recorded too
+    except HOSTILE:  # whatever it is instead of a dict, it is recorded too
         return {**rest, "details": details}

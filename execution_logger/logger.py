@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 class _Host:
     """What loggers bound to different fields share: settings, and the pipeline once there is one."""
 
+    pipeline: Pipeline | None = None
+
     def __init__(
         self,
         settings: Settings | None,
         make_delivery: Callable[[], Delivery] | None,
         celery_app: "Celery | None",
     ) -> None:
-        self.pipeline: Pipeline | None = None
         self.configure(settings, make_delivery, celery_app)
 
     def configure(
@@ -49,11 +50,22 @@ class _Host:
         self.celery_app = celery_app
 
     def start(self) -> Pipeline:
-        if self.pipeline is None:
-            settings = self.settings or Settings.from_environment()
-            make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
-            self.pipeline = Pipeline(settings, make_delivery)
-        return self.pipeline
+        if self.pipeline is not None:
+            return self.pipeline
+        settings = self.settings or Settings.from_environment()
+        make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
+        # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
+        # lock, which a signal handler could meet, and a fork could leave locked.
+        pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery))
+        return pipeline
+
+    def replace(self, pipeline: Pipeline | None) -> Pipeline | None:
+        """Use another pipeline, or make one at the next call, and return the one used so far."""
+        used = self.pipeline
+        vars(self).pop("pipeline", None)
+        if pipeline is not None:
+            self.pipeline = pipeline
+        return used
 
 
 class ExecutionLogger(LoggingCalls):
@@ -197,12 +209,13 @@ class ExecutionLogger(LoggingCalls):
         pipeline = self._host.start()
         shipper, buffer = pipeline.shipper, pipeline.shipper.buffer
         dropped = pipeline.drops.totals()
-        settled, held = buffer.settled, buffer.held
+        # In this order, because entries are delivered meanwhile.
+        settled, queued = buffer.settled, buffer.queued
         return {
             "pid": os.getpid(),
-            "accepted": settled + held + sum(dropped.values()),
+            "accepted": queued + sum(dropped.values()),
             "delivered": settled,
-            "waiting": held,
+            "waiting": queued - settled,
             "waiting_bytes": buffer.held_bytes,
             "dropped": dropped,
             "batches": shipper.batches_delivered,

@@ -2,7 +2,13 @@
 
 import asyncio
 import concurrent.futures
+
+# Not used here. A script that ends soon after its first call delivers while the interpreter exits, and
+# what the delivery imports then (Celery, Redis) imports this module, which refuses to load that late.
+import concurrent.futures.thread
+import contextlib
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -20,6 +26,9 @@ from execution_logger.shipper import Shipper
 
 OWN_TASK_ID = "execution_logger"
 """The `task_id` of entries that the library itself writes."""
+
+_FORK_TIMEOUT_SECONDS = 2.0
+"""Twice what an attempt to send takes at most."""
 
 _LAST_TIMEOUT_SECONDS = 1.0
 """At the end of a process whose shutdown() has waited in vain already, one more attempt is enough."""
@@ -42,11 +51,11 @@ class Pipeline:
         # a connection that says goodbye in the child would say it on the parent's socket.
         self._inherited: list[Shipper] = []
         self._begin()
-        _begin_again_after_fork(self)
+        _survive_forks(self)
 
     def _begin(self) -> None:
         self.drops = Drops()
-        self.was_shut_down = False
+        self._last_shutdown: Flushing | None = None
         self.shipper = Shipper(
             self.settings,
             self._make_delivery,
@@ -55,8 +64,20 @@ class Pipeline:
         )
         self._accept = self.shipper.accept
 
+    def before_fork(self) -> None:
+        """Wait until the thread is between two attempts, so that the child inherits no lock of a delivery.
+
+        An attempt takes a millisecond; one that hangs is not waited for longer than a send may take.
+        """
+        self.shipper.delivering.acquire(timeout=_FORK_TIMEOUT_SECONDS)
+
+    def after_fork(self) -> None:
+        """Let the parent's thread go on."""
+        with contextlib.suppress(RuntimeError):  # the attempt was not over in time
+            self.shipper.delivering.release()
+
     def begin_in_child(self) -> None:
-        """Start clean after a fork: the parent delivers the parent's entries, with a thread we don't have."""
+        """Start clean: the parent delivers its own entries, and its thread and its locks' owners are not here."""
         self._inherited.append(self.shipper)
         self._begin()
 
@@ -69,22 +90,24 @@ class Pipeline:
 
     def flush(self, timeout_seconds: float, *, then_stop: bool = False) -> "Flushing":
         """Begin to deliver what was recorded so far; wait for it with the result."""
-        self.was_shut_down = then_stop
-        return Flushing(self, timeout_seconds, then_stop=then_stop)
+        flushing = Flushing(self, timeout_seconds, then_stop=then_stop)
+        if then_stop:
+            self._last_shutdown = flushing
+        return flushing
 
     def at_exit(self) -> None:
         """Deliver what is left, and say what could not be delivered."""
         timeout_seconds = self.settings.shutdown_timeout_seconds
-        if self.was_shut_down:
+        if self._last_shutdown is not None and not self._last_shutdown.report().complete:
             timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
         report = self.flush(timeout_seconds, then_stop=True).wait()
         if not report.complete:
             logger.error("the process ends with entries that could not be delivered: %s", report)
 
-    def _report_drops(self) -> None:
+    def _report_drops(self) -> bool:
         """After a drop there is room again: say in the log itself what is missing from it."""
         if (summary := self.drops.summary()) is None:
-            return
+            return False
         details = {
             "reasons": summary.reasons,
             "levels": summary.levels,
@@ -103,8 +126,10 @@ class Pipeline:
             details,
         )
         _, encoded = self._make_entry(*fields)
-        if self._accept(encoded):
-            self.drops.reported(summary)
+        if not self._accept(encoded):
+            return False
+        self.drops.reported(summary)
+        return True
 
 
 class Flushing:
@@ -115,12 +140,13 @@ class Flushing:
         self._shipper = pipeline.shipper
         self._began_at = time.monotonic()
         self._deadline = self._began_at + timeout_seconds
+        self._ticket = self._shipper.buffer.queued
         self._settled_before = self._shipper.buffer.settled
         self._done = self._shipper.flush(timeout_seconds, then_stop=then_stop)
 
     def wait(self) -> Report:
         """Wait in this thread until all is delivered or the timeout is over."""
-        if not self._done.done() and not self._shipper.is_alive:
+        if not self._done.done():
             self._shipper.drive(self._deadline)
         concurrent.futures.wait([self._done], timeout=self._seconds_left())
         return self.report()
@@ -128,15 +154,19 @@ class Flushing:
     async def wait_in_loop(self) -> Report:
         """The same for asyncio: the loop goes on meanwhile. The shipper's thread completes the future."""
         if not self._done.done():
+            self._shipper.drive(self._deadline)
             done = asyncio.wrap_future(self._done)
-            await asyncio.wait([done], timeout=self._seconds_left())
-            done.cancel()  # or a thread that finishes later would call into a loop that is closed
+            try:
+                await asyncio.wait([done], timeout=self._seconds_left())
+            finally:
+                done.cancel()  # or a thread that finishes later would call into a loop that is closed
         return self.report()
 
     def report(self) -> Report:
         """Where the entries are now."""
         buffer = self._shipper.buffer
         return Report(
+            complete=buffer.settled >= self._ticket,
             delivered=buffer.settled - self._settled_before,
             waiting=buffer.held,
             elapsed_seconds=time.monotonic() - self._began_at,
@@ -145,17 +175,24 @@ class Flushing:
         )
 
     def _seconds_left(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
+        return min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
 
 
-def _begin_again_after_fork(pipeline: Pipeline) -> None:
-    # In the child the thread is gone and every lock may be held by a thread that is gone too: all of
-    # it is replaced, nothing is waited for. Weak, because such a hook can never be taken back.
+def _survive_forks(pipeline: Pipeline) -> None:
+    # Weak, because such hooks can never be taken back.
     reference = weakref.ref(pipeline)
+
+    def before() -> None:
+        if (survivor := reference()) is not None:
+            survivor.before_fork()
+
+    def in_parent() -> None:
+        if (survivor := reference()) is not None:
+            survivor.after_fork()
 
     def in_child() -> None:
         if (survivor := reference()) is not None:
             survivor.begin_in_child()
 
     if hasattr(os, "register_at_fork"):  # not on Windows
-        os.register_at_fork(after_in_child=in_child)
+        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

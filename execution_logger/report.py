@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 class Report:
     """Where the entries are: what this call saw delivered, what still waits, what was dropped and why."""
 
+    complete: bool
+    """Whether all that was recorded before the call is delivered."""
     delivered: int
     """Entries delivered while the call waited."""
     waiting: int
@@ -17,13 +19,8 @@ class Report:
     last_error: str | None = None
     """Why the last attempt failed; None when it succeeded."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether nothing waits any more."""
-        return self.waiting == 0
-
     def __str__(self) -> str:
         parts = [f"{self.delivered} delivered", f"{self.waiting} waiting"]
         parts += [f"{count} dropped ({reason})" for reason, count in self.dropped.items()]
         text = f"{', '.join(parts)} after {self.elapsed_seconds:.2f} s"
-        return f"{text}: {self.last_error}" if self.last_error and self.waiting else text
+        return f"{text}: {self.last_error}" if self.last_error and not self.complete else text

@@ -4,286 +4,227 @@ What has an exact text or JSON form is converted silently (datetime, UUID, Decim
 What could not be kept as it was is said in `details["_changed"]`, by the name of its place.
 """
 
-import base64
-import dataclasses
 import math
-import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
-from execution_logger.entry import MAX_IDENTIFIER_CHARS
+from execution_logger.changes import CHANGED, Changes
+from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED, LogEntry
+from execution_logger.forms import parts_of, simplified
+from execution_logger.renderer import BYTES, Renderer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
+from execution_logger.text import HOSTILE, fitted, json_size, storable, text_of, type_name
 
-CHANGED = "_changed"
-"""The key in `details` under which an entry says what was changed to make it storable."""
-
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MAX_DEPTH = 32
-_MAX_CHANGES = 20
-_MAX_REPR_CHARS = 2000
-_MAX_TRACEBACK_CHARS = 16_000
 _MAX_INT_BITS = 1024
-_TEXTUAL = (datetime, date, time, timedelta, Decimal, UUID, PurePath)
+_MAX_HEX_CHARS = 2000
+_MAX_FLOAT_BYTES = 25
+_MAX_CHANGES_BYTES = 4096
 
-# What user code can raise inside __repr__, __iter__ or a property. KeyboardInterrupt is the user's own.
-_HOSTILE = (Exception, SystemExit, GeneratorExit)
+_ROOM_BYTES = 32
+"""A value is read only where there is this room: enough for [masked], and for a text cut to it."""
 
-_encode_text = msgspec.json.Encoder().encode
+# The JSON of an entry whose texts are all empty.
+_FRAME_BYTES = len(
+    msgspec.json.encode(
+        LogEntry(
+            "-" * 36, datetime(1, 1, 1, 0, 0, 0, 1, UTC), "", "", "", "", "", "", "", "",
+            {CHANGED: {}, "value": ""}, MAX_DURATION_MS,
+        )
+    )
+)  # fmt: skip
 
 
 class Sanitizer:
-    """Makes the parts of one entry safe, in any order, and remembers what it had to change.
+    """Makes one entry safe, and remembers what it had to change.
+
+    Every byte is counted before it is kept, so that the work is bounded as the result is.
 
     Args:
         keys: tells which keys are masked.
-        max_bytes: bound on the JSON of the whole entry. A quarter is for the message, an eighth for the
-            identifiers and the marks, the rest for `details`.
+        max_bytes: bound on the JSON of the whole entry. Each identifier may use a sixteenth; message
+            and details share what is left, each using what the other leaves, and half of it at least.
     """
 
     def __init__(self, keys: SensitiveKeys, max_bytes: int) -> None:
         self._keys = keys
-        self._message_bytes = max_bytes // 4
-        self._identifier_bytes = max_bytes // 64
-        self._bytes_left = max_bytes // 2
+        self._changes = Changes()
+        self._renderer = Renderer(keys, self._changes, max_bytes)
+        self._identifier_bytes = max_bytes // 16
+        self._changes_bytes = min(max_bytes // 8, _MAX_CHANGES_BYTES)
+        self._bytes_left = max_bytes - _FRAME_BYTES - self._changes_bytes
         self._ancestors: set[int] = set()
-        self._changes: dict[str, str] = {}
 
-    def identifier(self, value: object, name: str) -> str | None:
-        """A short text, or None for None."""
-        if value is None:
+    def made_safe(self, passed: LogEntry) -> LogEntry:
+        """The entry whose fields hold what a caller passed, whatever their types are, as it is recorded."""
+        at = self._changes.at
+        identifiers = {name: at(name, self._identifier, name, getattr(passed, name)) for name in IDENTIFIERS}
+        duration_ms = at("duration_ms", self._duration, passed.duration_ms)
+        message = at("message", self._renderer.text, passed.message)
+        # What the message needs, or half of the room, is set aside while the details take theirs.
+        reserved = min(json_size(storable(message[: self._bytes_left])[0]), self._bytes_left // 2)
+        self._bytes_left -= reserved
+        details = self._details(passed.details)
+        self._bytes_left = max(self._bytes_left, 0) + reserved
+        message = at("message", self._spend, message)
+        return msgspec.structs.replace(
+            passed,
+            **identifiers,
+            duration_ms=duration_ms,
+            message=message,
+            details=self._with_changes(details),
+        )
+
+    def _identifier(self, name: str, value: object) -> str | None:
+        if value is None and name not in REQUIRED:
             return None
-        text = self._clean(self._text_of(value, name), name)
-        return self._cut(text, name, self._identifier_bytes, MAX_IDENTIFIER_CHARS)
+        return self._spend(self._renderer.text(value), self._identifier_bytes, MAX_IDENTIFIER_CHARS)
 
-    def message(self, value: object) -> str:
-        """A text of any language; "" for None."""
-        if value is None:
-            return ""
-        text = self._text_of(value, "message")
-        return self._cut(self._clean(text, "message"), "message", self._message_bytes)
-
-    def integer(self, value: Any, name: str, maximum: int) -> int | None:
-        """A whole number from 0 to `maximum`; None, with the original marked, for anything else."""
+    def _duration(self, value: Any) -> int | None:
         if value is None:
             return None
         try:
             number = round(float(value))
-        except _HOSTILE:
+        except HOSTILE:
             number = -1
-        if 0 <= number <= maximum:
+        if 0 <= number <= MAX_DURATION_MS:
             return number
-        self._mark(name, f"was {self._repr(value, 100)}, not a number from 0 to {maximum}")
+        shown = self._keys.masked(text_of(value, repr)[:100])
+        self._changes.mark(f"was {shown}, not a number from 0 to {MAX_DURATION_MS}")
         return None
 
-    def details(self, value: object) -> dict[str, Any] | None:
-        """The copy of `details`, with the marks of the whole entry: call it last."""
-        safe = None if value is None else self._value(value, "details", 0, numbers_only=False)
-        details = safe if isinstance(safe, dict) or safe is None else {"value": safe}
-        if not self._changes:
-            return details
+    def _details(self, value: object) -> dict[str, Any] | None:
+        safe = None if value is None else self._changes.at("details", self._value, value)
+        return safe if safe is None or isinstance(safe, dict) else {"value": safe}
+
+    def _with_changes(self, details: dict[str, Any] | None) -> dict[str, Any] | None:
         key = CHANGED
         while details and key in details:  # never over a key of the caller's
             key = f"_{key}"
-        return {**(details or {}), key: self._changes}
+        changes = self._changes.within(self._changes_bytes + max(self._bytes_left, 0) - len(key))
+        return {**(details or {}), key: changes} if changes else details
 
-    # One value -----------------------------------------------------------------------------
+    # One value: takes what it needs off the room ---------------------------------------------
 
-    def _value(self, value: Any, path: str, depth: int, *, numbers_only: bool) -> Any:
+    def _value(self, value: Any, verdict: Verdict = Verdict.KEEP) -> Any:
         try:
-            if value is None or isinstance(value, bool):
-                return value if value is None else bool(value)
-            if isinstance(value, (int, float)) and not isinstance(value, Enum):
-                return self._number(value, path)
-            if isinstance(value, Enum):
-                return self._value(value.value, path, depth + 1, numbers_only=numbers_only)
-            if (parts := self._parts(value)) is not None:
-                return self._nested(value, parts, path, depth, numbers_only=numbers_only)
-            return MASK if numbers_only else self._spend(self._text_of(value, path), path)
-        except _HOSTILE as error:
-            self._mark(path, f"could not be read: {type(error).__name__}")
-            return f"<unreadable {type(value).__name__}>"
+            return self._read(value, verdict)
+        except HOSTILE as error:
+            return self._spend(self._renderer.unreadable(value, error))
 
-    def _number(self, value: float, path: str) -> int | float | str:
+    def _read(self, value: Any, verdict: Verdict) -> Any:
+        if value is None or value is True or value is False:
+            self._bytes_left -= len("false,")
+            return value
         if isinstance(value, float):
-            if math.isfinite(value):
-                self._bytes_left -= 24
-                return float(value)
-            self._mark(path, "is not a number that JSON has")
-            return repr(float(value))
-        if value.bit_length() > _MAX_INT_BITS:
-            self._mark(path, f"was a whole number of {value.bit_length()} bits")
-            return hex(value)[:_MAX_REPR_CHARS]
-        self._bytes_left -= value.bit_length() // 3 + 2
-        return int(value)
+            return self._float(float.__float__(value))
+        if isinstance(value, int):
+            return self._int(int.__int__(value))
+        if not isinstance(value, (str, *BYTES)):
+            if isinstance(value, BaseException):
+                return self._nested(value, self._renderer.exception(value), verdict)
+            if (simple := simplified(value, self._bytes_left)) is not value:
+                return self._value(simple, verdict)
+            if (parts := parts_of(value)) is not None:
+                return self._nested(value, parts, verdict)
+        return self._spend(MASK if verdict else self._renderer.text(value))
 
-    def _parts(self, value: Any) -> Mapping[Any, Any] | Iterable[Any] | None:
-        """What a container holds: a mapping or a sequence; None when the value is no container."""
-        if isinstance(value, Mapping):
+    def _float(self, value: float) -> float | str:
+        if math.isfinite(value):
+            self._bytes_left -= _MAX_FLOAT_BYTES
             return value
-        if isinstance(value, tuple) and hasattr(value, "_asdict"):
-            return dict(value._asdict())
-        if isinstance(value, (AbstractSet, Sequence)) and not isinstance(
-            value, (str, bytes, bytearray, memoryview)
-        ):
+        self._changes.mark("is not a number that JSON has")
+        return self._spend(repr(value))
+
+    def _int(self, value: int) -> int | str:
+        bits = value.bit_length()
+        if bits <= _MAX_INT_BITS and (size := len(str(value)) + 1) <= self._bytes_left:
+            self._bytes_left -= size
             return value
-        if isinstance(value, BaseException):
-            return _exception_parts(value)
-        if isinstance(value, type):
-            return None
-        if dataclasses.is_dataclass(value):
-            return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        if isinstance(value, msgspec.Struct):
-            return {name: getattr(value, name) for name in value.__struct_fields__}
-        if callable(dump := getattr(value, "model_dump", None)):  # pydantic
-            return dict(dump())
-        if callable(listed := getattr(value, "tolist", None)):  # NumPy and its kin
-            return [listed()]
-        return None
+        self._changes.mark(f"was a whole number of {bits} bits")
+        return self._spend(hex(value)[:_MAX_HEX_CHARS])
+
+    def _spend(self, text: str, max_bytes: int | None = None, max_chars: int | None = None) -> str:
+        """The text as far as there is room for it."""
+        room = self._bytes_left - 1
+        most = room if max_bytes is None or max_bytes > room else max_bytes
+        kept, size, changes = fitted(text, most, max_chars)
+        for change in changes:
+            self._changes.mark(change)
+        self._bytes_left -= size + 1
+        return kept
+
+    # Containers ------------------------------------------------------------------------------
 
     def _nested(
-        self,
-        value: object,
-        parts: Mapping[Any, Any] | Iterable[Any],
-        path: str,
-        depth: int,
-        *,
-        numbers_only: bool,
-    ) -> Any:
+        self, value: object, parts: Mapping[Any, Any] | Iterable[Any], verdict: Verdict
+    ) -> dict[str, Any] | list[Any] | str:
         if id(value) in self._ancestors:
-            self._mark(path, "holds itself")
-            return "<cycle>"
-        if depth >= MAX_DEPTH:
-            self._mark(path, f"is nested deeper than {MAX_DEPTH}")
-            return f"<{type(value).__name__}>"
+            self._changes.mark("holds itself")
+            return self._spend("<cycle>")
+        if self._changes.depth > MAX_DEPTH:
+            self._changes.mark(f"is nested deeper than {MAX_DEPTH}")
+            return self._spend(f"<{type_name(value)}>")
         self._ancestors.add(id(value))
+        self._bytes_left -= len("{},")
         try:
             if isinstance(parts, Mapping):
-                return self._mapping(parts, path, depth, numbers_only=numbers_only)
-            return self._sequence(parts, path, depth, numbers_only=numbers_only)
+                return self._mapping(parts, verdict)
+            return self._sequence(parts, verdict)
         finally:
             self._ancestors.discard(id(value))
 
-    def _mapping(
-        self, parts: Mapping[Any, Any], path: str, depth: int, *, numbers_only: bool
-    ) -> dict[str, Any]:
+    def _mapping(self, parts: Mapping[Any, Any], verdict: Verdict) -> dict[str, Any]:
         safe: dict[str, Any] = {}
-        # A list first: another thread may be changing the dict while we read it.
-        for key, value in list(parts.items()):
-            name = self._key(key, path, safe)
-            place = f"{path}.{name}" if path != "details" else name
-            if self._bytes_left <= 0:
-                self._mark(path, f"cut after {len(safe)} of {len(parts)} keys")
+        at = self._changes.at
+        for key, value in self._taken(parts.items()):
+            text = key if type(key) is str else at(" (a key)", self._renderer.text, key)
+            name = at(" (a key)", self._name, text, safe) if self._bytes_left >= _ROOM_BYTES else ""
+            if self._bytes_left < _ROOM_BYTES:
+                self._mark_cut(len(safe), parts)
                 break
-            verdict = self._keys[name]
-            if verdict is Verdict.MASK or (numbers_only and verdict):
-                safe[name] = MASK if value is not None else None
+            below = self._keys[text] or verdict
+            if below is Verdict.MASK and value is not None:
+                safe[name] = self._spend(MASK)
             else:
-                only = numbers_only or verdict is Verdict.NUMBERS_ONLY
-                safe[name] = self._value(value, place, depth + 1, numbers_only=only)
+                safe[name] = at(f".{name}", self._value, value, below)
         return safe
 
-    def _sequence(self, parts: Iterable[Any], path: str, depth: int, *, numbers_only: bool) -> list[Any]:
-        items = list(parts)
+    def _sequence(self, parts: Iterable[Any], verdict: Verdict) -> list[Any]:
         safe: list[Any] = []
-        for position, item in enumerate(items):
-            if self._bytes_left <= 0:
-                self._mark(path, f"cut after {position} of {len(items)} items")
+        for item in self._taken(parts):
+            if self._bytes_left < _ROOM_BYTES:
+                self._mark_cut(len(safe), parts)
                 break
-            self._bytes_left -= 1
-            safe.append(self._value(item, f"{path}[{position}]", depth + 1, numbers_only=numbers_only))
+            safe.append(self._changes.at(f"[{len(safe)}]", self._value, item, verdict))
         return safe
 
-    def _key(self, key: object, path: str, taken: Mapping[str, Any]) -> str:
-        name = self._clean(key if type(key) is str else self._text_of(key, path), f"a key of {path}")
-        name = self._cut(name, f"a key of {path}", max(self._bytes_left, 16), MAX_IDENTIFIER_CHARS)
-        while name in taken:  # 1 and "1" are two keys to Python and one to JSON
+    def _taken(self, parts: Iterable[Any]) -> list[Any]:
+        """The parts, or more of them than there is room for: each takes two bytes at least."""
+        taken: list[Any] = []
+        try:
+            # In one go: another thread may be changing the container while we read it.
+            taken.extend(islice(parts, max(self._bytes_left, 0) // 2 + 1))
+        except HOSTILE as error:
+            self._changes.mark(f"could not be read to its end: {type_name(error)}")
+        return taken
+
+    def _name(self, text: str, taken: Mapping[str, Any]) -> str:
+        name = self._spend(text, self._bytes_left // 2)
+        if name in taken:  # 1 and "1" are two keys to Python and one to JSON
+            self._changes.mark("was there already")
+        while name in taken:
             name = f"{name}'"
-        self._bytes_left -= len(_encode_text(name)) + 2
+            self._bytes_left -= 1
         return name
 
-    # Texts ---------------------------------------------------------------------------------
-
-    def _text_of(self, value: Any, path: str) -> str:
-        """The text of a value that is no container: exact where there is one, else its repr."""
+    def _mark_cut(self, kept: int, parts: Any) -> None:
         try:
-            if isinstance(value, Enum):
-                return self._text_of(value.value, path)
-            if isinstance(value, str):
-                return str.__str__(value)
-            if isinstance(value, (bytes, bytearray, memoryview)):
-                return self._bytes(bytes(value), path)
-            if isinstance(value, (datetime, date, time)):
-                return value.isoformat()
-            if isinstance(value, (*_TEXTUAL, int, float)):
-                return str(value)
-            if isinstance(value, tuple):
-                return ", ".join(self._text_of(part, path) for part in value)
-        except _HOSTILE as error:
-            self._mark(path, f"could not be read: {type(error).__name__}")
-            return f"<unreadable {type(value).__name__}>"
-        return self._repr(value, _MAX_REPR_CHARS)
-
-    def _bytes(self, value: bytes, path: str) -> str:
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            self._mark(path, f"was {len(value)} bytes that are no UTF-8; this is their base64")
-            return base64.b64encode(value[: self._bytes_left]).decode()
-
-    def _repr(self, value: object, max_chars: int) -> str:
-        try:
-            text = repr(value)
-            return self._clean(text[:max_chars], "") if isinstance(text, str) else ""
-        except _HOSTILE as error:
-            return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-
-    def _clean(self, text: str, path: str) -> str:
-        """The text without NUL and lone surrogates, which PostgreSQL and UTF-8 cannot hold."""
-        if not text.isprintable() and "\0" in text:
-            self._mark(path, f"{text.count(chr(0))} NUL characters replaced")
-            text = text.replace("\0", REPLACEMENT)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            # By way of UTF-16, so that two halves that stand together become their character.
-            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-            self._mark(path, "lone surrogates replaced")
-        return text
-
-    def _cut(self, text: str, path: str, max_bytes: int, max_chars: int | None = None) -> str:
-        """The text, or its beginning and how long it was, in at most `max_bytes` of JSON."""
-        chars = len(text)
-        kept = text[: min(max_bytes, max_chars or max_bytes)]
-        while (size := len(_encode_text(kept))) > max_bytes:
-            kept = kept[: min(len(kept) - 1, len(kept) * max_bytes // size)]
-        if len(kept) < chars:
-            self._mark(path, f"cut from {chars} characters to {len(kept)}")
-        return kept
-
-    def _spend(self, text: str, path: str) -> str:
-        kept = self._cut(self._clean(text, path), path, max(self._bytes_left, 64))
-        self._bytes_left -= len(_encode_text(kept)) + 1
-        return kept
-
-    def _mark(self, path: str, what: str) -> None:
-        if path and len(self._changes) < _MAX_CHANGES:
-            name = path[-100:].encode(errors="replace").decode()
-            earlier = self._changes.get(name)
-            self._changes[name] = f"{earlier}; {what}" if earlier and what not in earlier else what
-
-
-def _exception_parts(error: BaseException) -> dict[str, Any]:
-    lines = traceback.format_exception(error)
-    return {
-        "type": type(error).__qualname__,
-        "message": str(error),
-        "traceback": "".join(lines)[-_MAX_TRACEBACK_CHARS:],
-    }
+            total = f" of {len(parts)}"
+        except HOSTILE:
+            total = ""
+        self._changes.mark(f"cut after {kept}{total} items")

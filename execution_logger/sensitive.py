@@ -1,11 +1,26 @@
 """Which keys hold secrets."""
 
+import re
+import string
 from collections.abc import Iterable
 from enum import IntEnum
 
 MASK = "[masked]"
 
+# Keys may be data, such as ids or whole prompts: neither many nor long ones are kept for ever.
 _MOST_VERDICTS = 4096
+_LONGEST_REMEMBERED = 64
+
+# How an object's text shows what it holds: a repr as `name=value`, a dict as `'name': value`.
+_NAME = re.compile(
+    r"""(?<![\w-])(?P<bare>[\w-]++)=|(?P<quote>['"])(?P<quoted>[^'"\n]{1,100}+)(?P=quote)\s*:"""
+)
+# A quoted value, a word, or anything else to the end of the line: where a nested value ends is not seen.
+_VALUE = re.compile(
+    r"""\s*(?:'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"|[^\s,'"()\[\]{}<>]++(?=[\s,)\]}>]|$)|[^\n]*)"""
+)
+
+_SEPARATORS = str.maketrans("", "", string.punctuation + string.whitespace)
 
 
 class Verdict(IntEnum):
@@ -30,10 +45,27 @@ class SensitiveKeys(dict[str, Verdict]):
 
     def __missing__(self, key: str) -> Verdict:
         verdict = self._judge(_folded(key))
-        if len(self) >= _MOST_VERDICTS:  # keys may be data, such as ids: don't collect them for ever
-            self.clear()
-        self[key] = verdict
+        if len(key) <= _LONGEST_REMEMBERED:
+            if len(self) >= _MOST_VERDICTS:
+                self.clear()
+            self[key] = verdict
         return verdict
+
+    def masked(self, text: str) -> str:
+        """Mask the values under sensitive keys in the text of an object, such as its repr."""
+        parts: list[str] = []
+        end = 0
+        for name in _NAME.finditer(text):
+            verdict = self[name["bare"] or name["quoted"]]
+            # What stands inside a masked value is gone with it.
+            if verdict is Verdict.KEEP or name.start() < end:
+                continue
+            value = _VALUE.match(text, name.end())
+            value_end = value.end() if value else len(text)
+            if verdict is Verdict.MASK or not text[name.end() : value_end].strip().isdigit():
+                parts += text[end : name.end()], MASK
+                end = value_end
+        return "".join([*parts, text[end:]])
 
     def _judge(self, key: str) -> Verdict:
         found = [word for word in self._words if word in key]
@@ -44,8 +76,8 @@ class SensitiveKeys(dict[str, Verdict]):
 
 
 def _counts_tokens(key: str) -> bool:
-    return key.endswith("tokens") or "tokencount" in key or "tokenusage" in key or "tokenlimit" in key
+    return "tokens" in key or any(f"token{what}" in key for what in ("count", "usage", "limit", "detail"))
 
 
 def _folded(key: str) -> str:
-    return key.lower().replace("_", "").replace("-", "").replace(" ", "")
+    return key.lower().translate(_SEPARATORS)

@@ -6,17 +6,21 @@ from that name when ours is absent.
 """
 
 import os
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from execution_logger import hints
 from execution_logger.errors import SettingsError
 
 PREFIX = "EXECUTION_LOGGER_"
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_TABLE = re.compile(r"\w+(\.\w+)?")
 
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
@@ -131,7 +135,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         problems = [problem for setting in fields(self) for problem in self._problems_of(setting)]
-        problems += self._problems_between()
+        problems = problems or self._problems_between()
         if problems:
             raise SettingsError("; ".join(problems))
 
@@ -145,12 +149,16 @@ class Settings:
             if text is None:
                 continue
             try:
-                values[setting.name] = _parser(setting.name)(text)
+                values[setting.name] = hints.parsed(_hint(setting.name), text)
             except ValueError as error:
                 problems.append(f"{variable}={_shown(setting, text)}: {error}")
+        try:
+            settings = cls(**values)
+        except SettingsError as error:
+            problems.append(str(error))
         if problems:
             raise SettingsError("; ".join(problems))
-        return cls(**values)
+        return settings
 
     def require_database(self, who: str) -> str:
         """Return the database's URL; raise SettingsError when there is none."""
@@ -164,18 +172,19 @@ class Settings:
         value = getattr(self, setting.name)
         minimum = setting.metadata["minimum"]
         name = f"{_variable(setting)}={_shown(setting, value)}"
-        choices = typing.get_args(_hint(setting.name))
-        if typing.get_origin(_hint(setting.name)) is Literal and value not in choices:
-            return [f"{name}: must be one of {', '.join(choices)}"]
-        if minimum is not None and value is not None and not value >= minimum:
+        if not hints.accepts(hint := _hint(setting.name), value):
+            return [f"{name}: must be {hints.allowed(hint)}"]
+        if value is None:
+            return []
+        if minimum is not None and value < minimum:
             return [f"{name}: must be at least {minimum:g}"]
-        if setting.name.endswith("_url") and value is not None and not urlsplit(value).scheme:
+        if setting.name.endswith("_url") and not _URL.match(value):
             return [f"{name}: must be a URL such as {_example(setting)}"]
         return []
 
     def _problems_between(self) -> list[str]:
         problems = []
-        if not self.table.replace("_", "").replace(".", "").isalnum():
+        if not _TABLE.fullmatch(self.table):
             problems.append(
                 f"{PREFIX}TABLE={self.table!r}: must be a table's name, with or without its schema"
             )
@@ -185,6 +194,11 @@ class Settings:
             problems.append(
                 f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "
                 f"{PREFIX}MAX_BATCH_BYTES={self.max_batch_bytes}"
+            )
+        if self.max_entry_bytes > self.buffer_max_bytes:
+            problems.append(
+                f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "
+                f"{PREFIX}BUFFER_MAX_BYTES={self.buffer_max_bytes}"
             )
         if self.batch_size > self.max_batch_entries:
             problems.append(
@@ -214,10 +228,8 @@ def describe() -> list[tuple[str, str, str]]:
     """Every setting as (variable, default, meaning), in order: what the README's table shows."""
     rows = []
     for setting in fields(Settings):
-        default = setting.default
-        shown = ",".join(default) if isinstance(default, tuple) else str(default)
         names = " / ".join(n for n in (_variable(setting), setting.metadata["alias"]) if n)
-        rows.append((names, shown, setting.metadata["meaning"]))
+        rows.append((names, hints.written(setting.default), setting.metadata["meaning"]))
     return rows
 
 
@@ -244,40 +256,3 @@ def _example(setting: "Field[Any]") -> str:
 @cache
 def _hint(name: str) -> Any:
     return typing.get_type_hints(Settings)[name]
-
-
-def _parser(name: str) -> Callable[[str], Any]:
-    hint = _hint(name)
-    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    if typing.get_origin(hint) is tuple:
-        return _parse_words
-    if typing.get_origin(hint) is Literal:
-        return str.lower
-    kind = kinds[0] if kinds else hint
-    return {bool: _parse_bool, int: _parse_int, float: _parse_float}.get(kind, str)
-
-
-def _parse_bool(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("0", "false", "no", "off"):
-        return False
-    raise ValueError("must be true or false")
-
-
-def _parse_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError("must be a whole number") from None
-
-
-def _parse_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("must be a number") from None
-
-
-def _parse_words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())

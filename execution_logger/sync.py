@@ -4,9 +4,9 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from execution_logger.fields import context
 from execution_logger.logger import ExecutionLogger
 from execution_logger.report import Report
-from execution_logger.timing import TimedOperation
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -18,12 +18,24 @@ def _plain(
     """The method as a function: a coroutine that never suspends has its result after one step."""
 
     @functools.wraps(method)
-    def call(self: "SyncExecutionLogger", *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(self: "SyncExecutionLogger", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             method(self.logger, *args, **kwargs).send(None)
         except StopIteration as finished:
             return cast("_R", finished.value)
         raise RuntimeError(f"{method.__name__} suspended, and must not")
+
+    return cast("Callable[Concatenate[SyncExecutionLogger, _P], _R]", call)
+
+
+def _same(
+    method: Callable[Concatenate[ExecutionLogger, _P], _R],
+) -> Callable[Concatenate["SyncExecutionLogger", _P], _R]:
+    """The method as it is: it is a plain one already."""
+
+    @functools.wraps(method)
+    def call(self: "SyncExecutionLogger", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return method(self.logger, *args, **kwargs)
 
     return cast("Callable[Concatenate[SyncExecutionLogger, _P], _R]", call)
 
@@ -52,11 +64,11 @@ class SyncExecutionLogger:
     log_retry_start = _plain(ExecutionLogger.log_retry_start)
     log_retry_complete = _plain(ExecutionLogger.log_retry_complete)
 
-    def timed_operation(self, *args: Any, **kwargs: Any) -> TimedOperation:
-        """See ExecutionLogger.timed_operation; use it with a plain `with`."""
-        return self.logger.timed_operation(*args, **kwargs)
+    timed_operation = _same(ExecutionLogger.timed_operation)
+    context = staticmethod(context)
+    stats = _same(ExecutionLogger.stats)
 
-    def bind(self, **fields: Any) -> "SyncExecutionLogger":
+    def bind(self, /, **fields: Any) -> "SyncExecutionLogger":
         """See ExecutionLogger.bind."""
         return SyncExecutionLogger(self.logger.bind(**fields))
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from execution_logger.entry import LogEntry, LogLevel
 from execution_logger.fields import merged
+from execution_logger.text import HOSTILE, text_of
 
 _ERROR_CHARS = 100
 
@@ -36,7 +37,7 @@ class TimedOperation:
 
     def __init__(self, record: Record, name: str, language: str) -> None:
         self._record = record
-        self._name = name
+        self._name = text_of(name)
         self._texts = _TEXTS[language]
         self._details: dict[str, Any] = {}
         self._began_at = 0.0
@@ -48,7 +49,10 @@ class TimedOperation:
 
     def set_details(self, details: Mapping[str, Any]) -> None:
         """Add to the details of the entry at the end."""
-        self._details.update(details)
+        try:
+            self._details.update(details or {})
+        except HOSTILE:  # whatever it is instead of a dict, it is recorded too
+            self._details["details"] = details
 
     def __enter__(self) -> Self:
         self._record(LogLevel.INFO, self._text("started"), None, None)
@@ -65,7 +69,7 @@ class TimedOperation:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
             self._record(LogLevel.WARNING, self._text("cancelled"), duration_ms, self._details or None)
             return
-        text = _text_of(error)
+        text = text_of(error)
         details = merged(self._details, {"error": text})
         self._record(LogLevel.ERROR, self._text("failed", text[:_ERROR_CHARS]), duration_ms, details)
 
@@ -79,10 +83,3 @@ class TimedOperation:
 
     def _text(self, event: str, *more: str) -> str:
         return self._texts[event].format(self._name, *more)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - an exception with a hostile __str__ is still an error to record
-        return type(error).__name__

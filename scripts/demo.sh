@@ -4,8 +4,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
 
-if [ -z "$(find .venv/installed -newer pyproject.toml 2>/dev/null)" ] ||
-    [ -n "$(find constraints.txt execution_logger -newer .venv/installed -not -name '*.pyc' -print -quit)" ]; then
+# Whether the sources are as they were when scripts/demo.sh or scripts/test.sh installed them.
+is_installed() {
+    [ -e .venv/installed ] && [ -z "$(
+        find pyproject.toml constraints.txt execution_logger \
+            -newer .venv/installed -not -path '*/__pycache__*' -print -quit
+    )" ]
+}
+
+if ! is_installed; then
+    echo "Installing into .venv ..." >&2
     make_venv
     install --build-constraint constraints.txt '.[worker]'
     touch .venv/installed

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The one test command: from a fresh clone to all checks, on the wheel that users install.
 #
-#   scripts/test.sh                    everything
-#   scripts/test.sh lint|unit|integration [pytest options]
+#   scripts/test.sh                             everything
+#   scripts/test.sh lint                        the style, the types, the direction of imports
+#   scripts/test.sh unit|integration [options]  the tests, with options for pytest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
@@ -11,11 +12,10 @@ prepare() {
     make_venv
     install --group test --group lint --group benchmark
     rm -rf dist
-    .venv/bin/python -m build --wheel --no-isolation >/dev/null
-    wheel=$(echo dist/*.whl)
-    install "${wheel}[worker]"
-    # The same version may have been installed before, with other files or as an editable install.
-    install --force-reinstall --no-deps "$wheel"
+    .venv/bin/python -m build --wheel --no-isolation --quiet
+    install "$(echo dist/*.whl)[worker]"
+    # The same version may be there with other files, or as an editable install.
+    install --force-reinstall --no-deps dist/*.whl
     touch .venv/installed
     export PATH="$PWD/.venv/bin:$PATH"
 }
@@ -30,35 +30,21 @@ lint() {
     check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 }
 
-unit() {
-    pytest tests/unit "$@"
-}
-
-integration() {
-    ensure_servers
-    pytest tests/integration "$@"
-}
-
-# Without them the tests use Docker, or say what is missing.
-ensure_servers() {
+# Without the servers the tests use Docker, or say what is missing.
+install_servers() {
     local missing=()
     command -v redis-server >/dev/null || missing+=(redis-server)
-    compgen -c | grep -qx initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        missing+=(postgresql)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 
-case "${1:-all}" in
-    lint | unit | integration)
-        prepare
-        "$@"
-        ;;
-    all)
-        prepare
-        lint
-        unit
-        integration
-        ;;
-    *)
-        fail "unknown part '$1'; the parts are lint, unit and integration"
-        ;;
+part="${1:-all}"
+[ $# = 0 ] || shift
+case "$part" in
+    all | lint | unit | integration) prepare ;;
+    *) fail "there is no part '$part': lint, unit or integration" ;;
 esac
+case "$part" in all | lint) lint ;; esac
+case "$part" in all | unit) pytest tests/unit "$@" ;; esac
+case "$part" in all | integration) install_servers && pytest tests/integration "$@" ;; esac

@@ -6,24 +6,19 @@ fail() {
     exit 1
 }
 
-# Makes .venv with the pinned pip, unless it is there and works.
+# Makes .venv with the pinned pip, unless it is there and works (its scripts do not after a move).
 make_venv() {
     command -v python3 >/dev/null || fail "python3 is not installed; Python 3.11 or later is needed"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         fail "$(command -v python3) is $(python3 --version); Python 3.11 or later is needed"
-    if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    if ! .venv/bin/pip --version >/dev/null 2>&1; then
         rm -rf .venv
-        ensure_venv_module
+        # Debian keeps the module venv in a package of its own.
+        python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv ||
+            fail "Python's module venv is missing: apt-get install python3-venv"
         python3 -m venv .venv
     fi
     install pip
-}
-
-# Debian keeps the module venv in a package of its own.
-ensure_venv_module() {
-    if ! python3 -c 'import ensurepip' 2>/dev/null; then
-        apt_install python3-venv || fail "install Python's venv module first: apt-get install python3-venv"
-    fi
 }
 
 # pip install, in the versions that constraints.txt pins.
@@ -33,12 +28,14 @@ install() {
 
 # apt-get install; fails where that cannot be had. Services stay as they are: policy-rc.d is
 # Debian's way to keep a package from starting its own.
-apt_install() {
+apt_install() (
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
-    local policy=/usr/sbin/policy-rc.d status=0
-    if [ -e "$policy" ]; then policy=; else printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"; fi
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     apt-get update -qq &&
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" || status=$?
-    [ -z "$policy" ] || rm -f "$policy"
-    return "$status"
-}
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+)

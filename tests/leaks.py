@@ -4,7 +4,7 @@ import os
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Self
 
@@ -60,13 +60,19 @@ def _children() -> dict[object, str]:
 
 
 def _descriptors() -> dict[object, str]:
-    """Files, sockets and pipes; none where the system does not list them (Windows)."""
+    """Files, sockets and pipes; none where the system does not list them (Windows).
+
+    Without standard input and output, which pytest replaces, and without the pipes to the two
+    processes that `multiprocessing` keeps.
+    """
+    helpers = {**vars(resource_tracker._resource_tracker), **vars(forkserver._forkserver)}
+    kept = {0, 1, 2, helpers["_fd"], helpers["_forkserver_alive_fd"]}
     found: dict[object, str] = {}
     for link in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
         number = int(link.name)
         with suppress(OSError):  # the one that listed the folder is closed by now
             status = os.fstat(number)
-            if number != vars(resource_tracker._resource_tracker)["_fd"]:
+            if number not in kept:
                 found[number, status.st_dev, status.st_ino] = f"descriptor {number} {_target(link)}"
     return found
 

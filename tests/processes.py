@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -113,7 +112,7 @@ class LocalProcess:
 
     def kill(self) -> None:
         """SIGKILL it and all its descendants, also those it left behind, and wait until they are gone."""
-        tree = self._tree()
+        tree = self._frozen_tree()
         _signal_each(tree, signal.SIGKILL)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -122,84 +121,34 @@ class LocalProcess:
 
     def pause(self) -> None:
         """SIGSTOP it and all its descendants, and wait until they are stopped."""
-        tree = self._tree()
-        _signal_each(tree, signal.SIGSTOP)
-        wait_until(lambda: all(_is_in(process, (psutil.STATUS_STOPPED, *_ENDED)) for process in tree))
+        self._frozen_tree()
 
     def resume(self) -> None:
         """SIGCONT it and all its descendants."""
-        _signal_each(self._tree(), signal.SIGCONT)
+        if self.is_running():
+            parent = psutil.Process(self.pid)
+            _signal_each([*parent.children(recursive=True), parent], signal.SIGCONT)
 
-    def _tree(self) -> list[psutil.Process]:
-        """Parent first: stopped first, it cannot start another child meanwhile."""
+    def _frozen_tree(self) -> list[psutil.Process]:
+        """It and all its descendants, stopped; itself first, so that it starts none while they are listed."""
         if not self.is_running():
             return []
         parent = psutil.Process(self.pid)
-        return [parent, *parent.children(recursive=True)]
-
-
-class Container:
-    """A container of a Docker engine, removed when it ends; its volume `/data` is kept."""
-
-    def __init__(
-        self, image: str, arguments: Sequence[str], *, ports: str, volume: str, variables: Mapping[str, str]
-    ) -> None:
-        """Run `image` with `arguments`; `ports` is `-p` of `docker run`, `variables` its environment."""
-        options = ["--rm", "--detach", "--publish", ports, "--volume", f"{volume}:/data"]
-        for name, value in variables.items():
-            options += ["--env", f"{name}={value}"]
-        self._id = docker("run", *options, image, *arguments)
-
-    @property
-    def output(self) -> str:
-        """All that it has printed so far; nothing once it is removed."""
-        return docker("logs", self._id, check=False)
-
-    def is_running(self) -> bool:
-        """Whether it has not ended yet."""
-        return docker("inspect", "--format", "{{.State.Running}}", self._id, check=False) == "true"
-
-    def stop(self, number: signal.Signals) -> None:
-        """Send the signal `number` and wait until it is gone."""
-        self.resume()
-        self._end(number)
-
-    def kill(self) -> None:
-        """SIGKILL it and wait until it is gone."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Freeze every process in it."""
-        docker("pause", self._id)
-
-    def resume(self) -> None:
-        """Let it go on, when it is frozen."""
-        docker("unpause", self._id, check=False)
-
-    def _end(self, number: signal.Signals) -> None:
-        docker("kill", "--signal", number.name, self._id, check=False)
-        wait_until(lambda: not docker("ps", "--all", "--quiet", "--filter", f"id={self._id}"), 20)
-
-
-def docker(*arguments: str, check: bool = True) -> str:
-    """The output of a docker command."""
-    done = subprocess.run(
-        ["docker", *arguments], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if check and done.returncode:
-        raise RuntimeError(f"docker {' '.join(arguments)} failed: {done.stdout.strip()}")
-    return done.stdout.strip()
-
-
-def has_docker() -> bool:
-    """Whether a Docker engine answers."""
-    return bool(shutil.which("docker")) and docker("info", "--format", "{{.ID}}", check=False).count(" ") == 0
+        _freeze([parent])
+        children = parent.children(recursive=True)
+        _freeze(children)
+        return [parent, *children]
 
 
 def _signal_each(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def _freeze(processes: Sequence[psutil.Process]) -> None:
+    _signal_each(processes, signal.SIGSTOP)
+    wait_until(lambda: all(_is_in(process, (psutil.STATUS_STOPPED, *_ENDED)) for process in processes))
 
 
 def _is_in(process: psutil.Process, states: Sequence[str]) -> bool:

@@ -8,138 +8,21 @@ engine is found. A server keeps its port and its data from `stop()` or `kill()` 
 import asyncio
 import os
 import pwd
-import random
-import shutil
 import signal
 import socket
 import struct
-import tempfile
 import uuid
-from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import asyncpg
 import redis
 
-from processes import Container, LocalProcess, Running, docker, has_docker
+from containers import Container
+from processes import LocalProcess, Running
+from server import START_TIMEOUT_SECONDS, Server
 from waiting import wait_until
-
-START_TIMEOUT_SECONDS = 30.0
-
-
-class Server(ABC):
-    """What the servers have in common: a port, a folder, and a process that comes and goes."""
-
-    program: ClassVar[str]
-    places: ClassVar[tuple[str, ...]] = ()
-    package: ClassVar[str]
-    image: ClassVar[str]
-    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="execution-logger-"))
-        self._binaries = self._find_binaries()
-        self._running: Running | None = None
-
-    def start(self) -> Self:
-        """Start it, on the same port with the same data as before, and wait until it answers."""
-        if self._running is not None:
-            raise RuntimeError(f"{self.program} runs already on port {self.port}")
-        self._running = self._launch_local() if self._binaries else self._launch_container()
-        wait_until(self._has_started, START_TIMEOUT_SECONDS, message=lambda: self.output)
-        return self
-
-    def stop(self) -> None:
-        """Shut it down in order, with its data written; nothing when it does not run."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.stop(self.stop_signal)
-
-    def kill(self) -> None:
-        """SIGKILL: what it had not written yet is lost."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.kill()
-
-    def restart(self) -> None:
-        """Stop it in order and start it again."""
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        """Freeze it: connections stay open, new ones are accepted by the kernel, nothing answers."""
-        self._require().pause()
-
-    def resume(self) -> None:
-        """End a pause."""
-        self._require().resume()
-
-    @property
-    def output(self) -> str:
-        """All that it has printed since it was made, for the message of a failure."""
-        return "" if self._running is None else self._running.output
-
-    def close(self) -> None:
-        """Stop it, when it runs, and remove its data."""
-        try:
-            self.stop()
-        finally:
-            if not self._binaries:
-                docker("volume", "rm", self.folder.name, check=False)
-            shutil.rmtree(self.folder)
-
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @abstractmethod
-    def url(self) -> str:
-        """Its URL, as the settings take it."""
-
-    @abstractmethod
-    def _answers(self) -> bool:
-        """Whether it serves clients; raises OSError or RedisError as long as it does not."""
-
-    @abstractmethod
-    def _launch_local(self) -> Running: ...
-
-    @abstractmethod
-    def _launch_container(self) -> Running: ...
-
-    def _has_started(self) -> bool:
-        if not self._require().is_running():
-            raise RuntimeError(f"{self.program} ended at its start. Its output:\n{self.output}")
-        try:
-            return self._answers()
-        except (OSError, redis.RedisError):
-            return False
-
-    def _require(self) -> Running:
-        if self._running is None:
-            raise RuntimeError(f"{self.program} does not run")
-        return self._running
-
-    def _find_binaries(self) -> Path | None:
-        """The folder of the server programs, or None to use a container."""
-        places = [place for pattern in self.places for place in sorted(Path("/").glob(pattern), reverse=True)]
-        for folder in [*map(Path, os.get_exec_path()), *places]:
-            if os.access(folder / self.program, os.X_OK):
-                return folder
-        if has_docker():
-            return None
-        raise RuntimeError(
-            f"{self.program} is not installed and no Docker engine answers: "
-            f"install the package {self.package}, e.g. `apt-get install {self.package}`"
-        )
 
 
 class RedisServer(Server):
@@ -200,7 +83,7 @@ class PostgresServer(Server):
         "usr/pgsql-*/bin",
     )
     package = "postgresql"
-    image = "postgres:15-alpine"
+    image = "postgres:16-alpine"
     stop_signal = signal.SIGINT  # "fast": it ends its clients' sessions instead of waiting for them
 
     def url(self, database: str = "postgres") -> str:
@@ -264,7 +147,10 @@ class PostgresServer(Server):
         command = [str(self._binaries / "initdb"), "-D", str(data), *words.split()]
         output = self.folder / "initdb.txt"
         initdb = LocalProcess(command, output=output, folder=self.folder, account=account)
-        wait_until(lambda: not initdb.is_running(), START_TIMEOUT_SECONDS, message=lambda: initdb.output)
+        try:
+            wait_until(lambda: not initdb.is_running(), START_TIMEOUT_SECONDS, message=lambda: initdb.output)
+        finally:
+            initdb.kill()
         if not (data / "PG_VERSION").exists():
             raise RuntimeError(f"initdb failed: {initdb.output}")
 
@@ -273,22 +159,6 @@ class PostgresServer(Server):
         ports = f"127.0.0.1:{self.port}:5432"
         arguments = ["postgres", *self._settings()]
         return Container(self.image, arguments, ports=ports, volume=self.folder.name, variables=variables)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on.
-
-    It is below 32768, where kernels do not take the clients' ports from: a client that
-    retries while the server is down could otherwise be given that port, or connect to itself.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def unprivileged_account() -> str | None:

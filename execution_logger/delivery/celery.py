@@ -1,7 +1,7 @@
 """Delivery by Celery: one message per batch."""
 
 import time
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 from celery import Celery
@@ -25,6 +25,29 @@ class _Described(msgspec.Struct):
 _decode_described = msgspec.json.Decoder(_Described).decode
 
 
+class _ProducerApp(Celery):  # type: ignore[misc] # Celery has no types
+    """An application that takes nothing from the environment, which is the host's.
+
+    Celery prefers its variables to what an application is given: CELERY_RESULT_BACKEND would set
+    that backend up in every host, CELERY_BROKER_URL load that transport, too.
+    """
+
+    backend_cls = "disabled://"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__(
+            "execution_logger.producer",
+            set_as_current=False,
+            loader="celery.loaders.app:AppLoader",
+            config_source={"broker_url": settings.broker_url},  # instead of CELERY_CONFIG_MODULE
+        )
+
+    def connection_for_write(self, *_: object, **__: object) -> Connection:
+        options = producer_options(self._settings)
+        return super().connection_for_write(self._settings.broker_url, transport_options=options)
+
+
 class CeleryDelivery:
     """Sends batches as Celery messages, over one connection that nobody else uses.
 
@@ -40,8 +63,7 @@ class CeleryDelivery:
     def __init__(self, settings: Settings, host_app: Celery | None = None) -> None:
         self._settings = settings
         self._host_app = host_app
-        # `disabled`: or an environment with CELERY_RESULT_BACKEND makes each send set up that backend.
-        self._app = Celery("execution_logger.producer", backend="disabled://", set_as_current=False)
+        self._app = _ProducerApp(settings)
         self._queue = Queue(settings.queue)
         self._connection: Connection | None = None
         self._producer: Producer | None = None
@@ -56,25 +78,30 @@ class CeleryDelivery:
         except DeliveryError:
             raise
         except Exception as error:
-            self.close()  # what state it is in is anyone's guess: the next attempt starts afresh
+            # What state it is in is anyone's guess, also for closing it: the next attempt starts afresh.
+            with suppress(Exception):
+                self.close()
             where = public_url(self._settings.broker_url) if self._host_app is None else "the host's broker"
             raise DeliveryError(f"{where}: {type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Close the connection; the next batch opens another one."""
         connection, self._connection, self._producer = self._connection, None, None
-        if connection is not None:
-            connection.release()
+        if connection is None:
+            return
+        transport = connection.transport
+        connection.release()
+        # kombu leaves this descriptor to the garbage collector: in an outage, one an attempt would pile up.
+        poller = getattr(getattr(transport, "cycle", None), "poller", None)
+        if poller is not None:
+            poller.close()
 
     def _connect(self) -> Producer:
-        options = producer_options(self._settings)
         if self._host_app is not None:
+            options = producer_options(self._settings)
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
-            # The URL is given: Celery would prefer CELERY_BROKER_URL to its own configuration.
-            self._connection = self._app.connection_for_write(
-                self._settings.broker_url, transport_options=options
-            )
+            self._connection = self._app.connection_for_write()
         self._producer = Producer(self._connection)
         return self._producer
 
@@ -106,9 +133,9 @@ class CeleryDelivery:
         self._queue_checked_at = now
 
     def _queue_length(self, producer: Producer) -> int:
-        channel: Any = producer.channel
-        self._queue(channel).declare()
-        return int(channel.queue_declare(self._settings.queue, passive=True).message_count)
+        # The declaration that sending makes anyway; its answer holds the length (Redis: LLEN).
+        declared = producer.channel.queue_declare(self._settings.queue, durable=True, auto_delete=False)
+        return int(declared.message_count)
 
 
 def describe(batch: Batch) -> str:

@@ -39,5 +39,7 @@ class DatabaseDelivery:
 
     def close(self) -> None:
         """Close the connection and the loop."""
-        self._runner.run(self._engine.dispose())
-        self._runner.close()
+        try:
+            self._runner.run(self._engine.dispose())
+        finally:
+            self._runner.close()

@@ -28,5 +28,7 @@ class FallbackDelivery:
 
     def close(self) -> None:
         """Close both."""
-        self._first.close()
-        self._second.close()
+        try:
+            self._first.close()
+        finally:
+            self._second.close()

@@ -24,4 +24,4 @@ class Delivery(Protocol):
         """
 
     def close(self) -> None:
-        """Release connections; a later `deliver` may open them again."""
+        """Release connections; nothing is delivered with it any more."""

@@ -1,5 +1,7 @@
 """The engine: a pool of connections to the database of `DATABASE_URL`."""
 
+import sqlite3
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -40,19 +42,22 @@ _SERVER_SHARE_OF_TIMEOUT = 0.9
 _SQLITE_SHARE_OF_TIMEOUT = 0.25
 
 
-class _Connection(asyncpg.Connection):
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """A connection that closes at once.
 
     The graceful close waits for the server's answer, without any timeout when the engine is
     disposed of: a server that hangs would make the process hang with it.
     """
 
-    async def close(self, *, timeout: float | None = None) -> None:
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - overrides
+        """Drop the connection without a word: the server finds out by itself."""
         self.terminate()
 
 
 def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     """Make the engine for `settings.database_url`; nothing is connected yet.
+
+    It commits each statement by itself, which is what the writer needs and a host's session does not.
 
     The URL may be written for any driver: `postgres://`, `postgresql+psycopg2://`, `sqlite:///`
     and so on. libpq's parameters (`?sslmode=require`) work; `?prepared_statement_cache_size=0`
@@ -89,7 +94,7 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
     if "0" in [query.pop(name, None) for name in _STATEMENT_CACHES]:
         # PgBouncer may run each statement on another connection of the server's: no statement
         # is kept, each has a unique name, and no parameter is set that PgBouncer refuses.
-        arguments |= {name: 0 for name in _STATEMENT_CACHES}
+        arguments |= dict.fromkeys(_STATEMENT_CACHES, 0)
         arguments["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
     else:
         # The server gives up a little earlier than we do. A statement that waits for a lock
@@ -135,14 +140,25 @@ def _sqlite_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
     # interrupted, and more than once in an attempt: to connect, and for each statement.
     arguments = {"timeout": settings.database_timeout_seconds * _SQLITE_SHARE_OF_TIMEOUT}
     engine = _engine(url.set(drivername="sqlite+aiosqlite"), settings, pool_size, arguments)
+    event.listen(engine.sync_engine, "do_connect", _try_to_open)
     event.listen(engine.sync_engine, "connect", _use_write_ahead_log)
     return engine
+
+
+def _try_to_open(_dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]) -> None:
+    """Fail here where the file cannot be opened: aiosqlite would leave a thread behind.
+
+    That thread answers a loop that may be closed by then, and prints a traceback.
+    """
+    sqlite3.connect(*arguments, **parameters).close()
 
 
 def _use_write_ahead_log(connection: Any, _: object) -> None:
     """Let the host read while we write, and write while it reads."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    # Refused at once while another connection is about to do the same, or to write.
+    with suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.close()
 
 
@@ -150,6 +166,9 @@ def _engine(url: URL, settings: Settings, pool_size: int, arguments: dict[str, A
     return create_async_engine(
         url,
         connect_args=arguments,
+        # One statement stores a batch. BEGIN and COMMIT around it, and around the ping before
+        # it, would be four more round trips.
+        isolation_level="AUTOCOMMIT",
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,

@@ -1,17 +1,20 @@
 """The one statement that stores a batch, made to fit the table."""
 
-import importlib.resources
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from execution_logger.sanitizer import CHANGED
-from execution_logger.store.table import HEX_UUID_CHARS, LogTable
+from execution_logger.changes import CHANGED
+from execution_logger.store.sql import read_sql
+from execution_logger.store.table import LogTable
 
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LOCAL_TIME = "execution_logger_local_time"
 _EMPTY = {
     **dict.fromkeys(("roadmap_id", "concept_id", "step", "agent_name"), "''"),
@@ -36,22 +39,17 @@ async def insert_entries(connection: AsyncConnection, table: LogTable, entries: 
         sqlalchemy.exc.DBAPIError: and nothing is stored.
     """
     if connection.dialect.name == "sqlite" and _LOCAL_TIME not in connection.info:
-        driver = (await connection.get_raw_connection()).driver_connection
+        driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.create_function(_LOCAL_TIME, 2, _local_time, deterministic=True)
         connection.info[_LOCAL_TIME] = True
     result = await connection.execute(_statement(table, connection.dialect), {"entries": entries})
     return result.rowcount
 
 
-def read_sql(name: str) -> str:
-    """The text of a statement in the folder `sql`."""
-    return importlib.resources.files("execution_logger.store").joinpath("sql", name).read_text("utf-8")
-
-
 @lru_cache(maxsize=16)
 def _statement(table: LogTable, dialect: Dialect) -> TextClause:
     value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
-    values = [_not_null(column, value(column, table, dialect)) for column in table.columns.values()]
+    values = [_not_null(column, value(column, table)) for column in table.columns.values()]
     template = read_sql(f"insert_entries.{dialect.name}.sql")
     return text(
         template.format(
@@ -69,19 +67,19 @@ def _not_null(column: Column[object], value: str) -> str:
     return f"coalesce({value}, {_EMPTY[column.name]})"
 
 
-def _postgresql_value(column: Column[object], table: LogTable, dialect: Dialect) -> str:
+def _postgresql_value(column: Column[object], table: LogTable) -> str:
     """The field as the column's type; a cast to VARCHAR(n) cuts the text to fit."""
-    field, kind = column.name, column.type.compile(dialect)
+    field, kind = column.name, column.type.compile(_POSTGRESQL)
     if isinstance(column.type, DateTime) and not column.type.timezone:
         return f"{field} AT TIME ZONE '{table.zone.key}'"
     if isinstance(column.type, Enum):
         # Labels are often the names of a Python enum's members: 'INFO' for 'info'.
         labels = f"unnest(enum_range(CAST(NULL AS {kind}))) AS label"
         same = f"lower(CAST(label AS text)) = lower({field})"
-        return f"coalesce((SELECT label FROM {labels} WHERE {same}), CAST({field} AS {kind}))"
+        return f"coalesce((SELECT label FROM {labels} WHERE {same}), CAST({field} AS {kind}))"  # noqa: S608
     if field == "details" and (table.limits or table.missing):
         return _postgresql_details(table, kind)
-    if _is_hex(column):
+    if field == "id" and table.has_hex_ids:
         return f"replace(CAST({field} AS text), '-', '')"
     return f"CAST({field} AS {kind})"
 
@@ -96,19 +94,19 @@ def _postgresql_details(table: LogTable, kind: str) -> str:
     taken = {field: f"details -> '{field}' IS NOT NULL" for field in table.missing}
     changes = f"jsonb_strip_nulls(jsonb_build_object({_pairs(cut | taken)}))"
     changes = f"nullif(coalesce(CAST(details -> '{CHANGED}' AS jsonb), '{{}}') || {changes}, '{{}}')"
-    added = _pairs({**_unless(taken)}) 
+    added = f"jsonb_build_object({_pairs(_unless(taken))}) || jsonb_build_object('{CHANGED}', {changes})"
     needed = " OR ".join([*cut.values(), *(f"{field} IS NOT NULL" for field in table.missing)])
-    whole = f"coalesce(CAST(details AS jsonb), '{{}}') || {added}"
+    whole = f"coalesce(CAST(details AS jsonb), '{{}}') || jsonb_strip_nulls({added})"
     return f"CASE WHEN {needed} THEN CAST({whole} AS {kind}) ELSE CAST(details AS {kind}) END"
 
 
-def _sqlite_value(column: Column[object], table: LogTable, dialect: Dialect) -> str:
+def _sqlite_value(column: Column[object], table: LogTable) -> str:
     """The field as SQLAlchemy stores it: SQLite has no type for times, and no limit on texts."""
     if column.name == "created_at":
         return f"{_LOCAL_TIME}(created_at, '{table.zone.key}')"
     if column.name == "details" and table.missing:
         return _sqlite_details(table)
-    return f"replace({column.name}, '-', '')" if _is_hex(column) else column.name
+    return "replace(id, '-', '')" if column.name == "id" and table.has_hex_ids else column.name
 
 
 def _sqlite_details(table: LogTable) -> str:
@@ -129,12 +127,8 @@ def _unless(conditions: Mapping[str, str]) -> dict[str, str]:
     return {field: f"NOT ({met})" for field, met in conditions.items()}
 
 
-def _is_hex(column: Column[object]) -> bool:
-    return column.name == "id" and getattr(column.type, "length", None) == HEX_UUID_CHARS
-
-
 def _local_time(moment: object, zone: str) -> str | None:
-    """The text that SQLAlchemy stores for `moment` in `zone`; None, which is refused, for what is no moment."""
+    """The text that SQLAlchemy stores for `moment`; None for what is no moment, and that is refused."""
     try:
         aware = datetime.fromisoformat(str(moment)).astimezone(ZoneInfo(zone))
     except (ValueError, OverflowError):

@@ -3,12 +3,32 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import JSON, Column, Connection, DateTime, Enum, Float, Integer, MetaData, Numeric, String
-from sqlalchemy import Table, Text, UniqueConstraint, Uuid, cast, false, func
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    DateTime,
+    Enum,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    cast,
+    false,
+    func,
+)
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
@@ -24,11 +44,9 @@ FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
 REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created_at")
 """Fields that a table must have a column for. The others go to `details` where it has none."""
 
-HEX_UUID_CHARS = 32
-"""Length of an id column that holds UUIDs without dashes, as SQLAlchemy's `Uuid` does on SQLite."""
-
 _UUID_CHARS = 36
-_USABLE: Mapping[str, tuple[type[TypeEngine[object]], ...]] = {
+_HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
+_USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
     **dict.fromkeys(("id", *TEXTS), (String, Uuid)),
     "details": (JSON, String),
     "duration_ms": (Integer, Numeric, Float),
@@ -59,6 +77,11 @@ class LogTable:
     limits: Mapping[str, int]
     key: tuple[str, ...]
     zone: ZoneInfo
+
+    @property
+    def has_hex_ids(self) -> bool:
+        """Whether the ids are UUIDs without dashes."""
+        return _length(self.columns["id"]) == _HEX_UUID_CHARS
 
     def equals(self, field: str, value: str) -> ColumnElement[bool]:
         """The condition that a text field was written as `value`."""
@@ -130,12 +153,12 @@ def _problems(table: Table, columns: Mapping[str, Column[object]]) -> Iterator[s
         if not isinstance(column.type, _USABLE[field]):
             kinds = " or ".join(kind.__name__ for kind in _USABLE[field])
             yield f'column "{field}" has the type {column.type!r}; it must be {kinds} (SQLAlchemy\'s names)'
-    length = getattr(columns["id"].type, "length", None)
-    if length is not None and length < _UUID_CHARS and length != HEX_UUID_CHARS:
+    length = _length(columns["id"])
+    if length is not None and length < _UUID_CHARS and length != _HEX_UUID_CHARS:
         yield f'column "id" holds {length} characters; an id has {_UUID_CHARS}'
     for column in table.c:
         if column.name not in columns and _must_be_given(table, column):
-            yield f'column "{column.name}" allows no NULL and has no default. Give it a default in the database'
+            yield f'column "{column.name}" allows no NULL and has no default. Give it one in the database'
     if next(_keys(table), None) is None:
         yield 'neither a primary key nor a unique constraint recognises an entry by its "id". Add one'
 
@@ -147,15 +170,23 @@ def _must_be_given(table: Table, column: Column[object]) -> bool:
 
 def _limits(columns: Mapping[str, Column[object]]) -> Iterator[tuple[str, int]]:
     for field in TEXTS:
-        kind = columns[field].type if field in columns else None
-        if isinstance(kind, String) and not isinstance(kind, Enum) and kind.length is not None:
-            yield field, kind.length
+        length = _length(columns[field]) if field in columns else None
+        if length is not None:
+            yield field, length
+
+
+def _length(column: Column[object]) -> int | None:
+    """Most characters of a text; an enum has labels instead."""
+    kind = column.type
+    return kind.length if isinstance(kind, String) and not isinstance(kind, Enum) else None
 
 
 def _keys(table: Table) -> Iterator[tuple[str, ...]]:
-    """What makes a row unique, as far as an entry alone decides it: a partitioned table needs more than the id."""
-    constraints = [table.primary_key, *(c for c in table.constraints if isinstance(c, UniqueConstraint))]
-    for unique in [*constraints, *(index for index in table.indexes if index.unique)]:
+    """What makes an entry unique: its id, and in a partitioned table what that is partitioned by."""
+    candidates: list[PrimaryKeyConstraint | UniqueConstraint | Index] = [table.primary_key]
+    candidates += [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
+    candidates += [index for index in table.indexes if index.unique]
+    for unique in candidates:
         names = tuple(column.name for column in unique.columns)
         if "id" in names and set(names) <= set(FIELDS):
             yield names

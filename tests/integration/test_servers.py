@@ -10,7 +10,8 @@ import redis
 
 import processes
 from processes import LocalProcess
-from servers import PostgresServer, RedisServer, Server
+from server import Server
+from servers import PostgresServer, RedisServer
 from waiting import wait_until
 
 

@@ -1,1 +1,37 @@
 """Unit tests need no server and take seconds."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from doubles import DEADLINE_SECONDS
+from execution_logger import ExecutionLogger, Settings, diagnostics
+from execution_logger.delivery import Delivery
+from execution_logger.testing import MemoryDelivery
+
+MakeLogger = Callable[..., ExecutionLogger]
+
+
+@pytest.fixture(autouse=True)
+def internal_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, BaseException]]]:
+    """What production counts and survives fails the test, unless it asks for this list and clears it."""
+    errors: list[tuple[str, BaseException]] = []
+    monkeypatch.setattr(diagnostics, "on_error", lambda *error: errors.append(error))
+    yield errors
+    assert not errors, "the library has hidden these errors from its host"
+
+
+@pytest.fixture
+def make_logger() -> Iterator[MakeLogger]:
+    """Makes loggers with a delivery (`MemoryDelivery` by default) and settings; ends their threads."""
+    loggers: list[ExecutionLogger] = []
+
+    def make(delivery: Delivery | None = None, **settings: Any) -> ExecutionLogger:
+        used = delivery or MemoryDelivery()
+        loggers.append(ExecutionLogger(Settings(**settings), make_delivery=lambda: used))
+        return loggers[-1]
+
+    yield make
+    for logger in loggers:
+        logger.sync.shutdown(DEADLINE_SECONDS)

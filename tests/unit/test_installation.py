@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import execution_logger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +40,10 @@ def test_the_version_is_the_distributions() -> None:
     assert execution_logger.__version__ == DISTRIBUTION.version
 
 
-@pytest.mark.parametrize("heavy", ["celery", "kombu", "redis", "sqlalchemy", "asyncpg", "alembic", "rich"])
-def test_importing_the_package_loads_nothing_heavy(heavy: str) -> None:
+def test_importing_the_package_loads_nothing_heavy() -> None:
     """A host pays for Celery and SQLAlchemy when they are needed, not at its start."""
     code = "import sys, execution_logger; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert heavy not in loaded.stdout.split()
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "execution_logger" in loaded
+    assert not loaded & {"celery", "kombu", "redis", "sqlalchemy", "asyncpg", "alembic", "rich", "click"}

@@ -1,0 +1,74 @@
+"""The command's root: its subcommands, and every error as one clear line."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+import execution_logger
+from execution_logger.errors import ExecutionLoggerError
+
+COMMANDS = ("worker", "db", "status", "demo")
+"""Each is the module of that name, which is imported when it is asked for."""
+
+EXTRA = ("aiosqlite", "alembic", "asyncpg", "rich", "sqlalchemy")
+"""What the extra `worker` installs."""
+
+_INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """The subcommands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return their names in the order of the help text."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"execution_logger.cli.{cmd_name}").command
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one; a Ctrl-C is no error of the command's."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("execution-logger: interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command that `sys.argv` names, and exit."""
+        with _errors_in_one_line():
+            return super().main(*args, **kwargs)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except ExecutionLoggerError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        _fail(f'{error.name} is not installed: pip install "celery-execution-logger[worker]"')
+
+
+def _fail(message: str) -> None:
+    click.echo(f"execution-logger: {message}", err=True)
+    sys.exit(1)
+
+
+@click.command(cls=Commands)
+@click.version_option(execution_logger.__version__, prog_name="execution-logger")
+def main() -> None:
+    """Run and watch the worker that writes execution logs to the database.
+
+    Every command reads its settings from the environment, e.g. CELERY_BROKER_URL and DATABASE_URL.
+    """

@@ -1,0 +1,41 @@
+"""A logger that is measured."""
+
+import statistics
+import time
+from typing import Any
+
+from execution_logger.entry import LogEntry
+from execution_logger.logger import ExecutionLogger
+
+
+class MeteredLogger(ExecutionLogger):
+    """An ExecutionLogger that notes the id of each entry and the time that recording it took.
+
+    The time is that of the whole call but for making the coroutine around it, which is about 0.2 µs.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ids: list[str] = []
+        self.nanoseconds: list[int] = []
+
+    def _record(self, *args: Any) -> LogEntry:
+        began_at = time.perf_counter_ns()
+        entry = super()._record(*args)
+        self.nanoseconds.append(time.perf_counter_ns() - began_at)
+        self.ids.append(entry.id)
+        return entry
+
+    @property
+    def calls(self) -> int:
+        """How many entries were recorded."""
+        return len(self.ids)
+
+    def describe(self) -> str:
+        """What the calls took, in words: mean, median and the slowest, in microseconds."""
+        if not self.nanoseconds:
+            return "no calls"
+        mean, median, slowest = (
+            number(self.nanoseconds) / 1000 for number in (statistics.fmean, statistics.median, max)
+        )
+        return f"{mean:.1f} µs a call (median {median:.1f}, slowest {slowest:,.0f})"

@@ -1,0 +1,28 @@
+"""The store: the table of the entries, the statements on it, and the way back.
+
+Raises:
+    SettingsError: on import, when a package that it needs is not installed.
+"""
+
+from execution_logger.errors import SettingsError
+
+try:
+    from execution_logger.store.engine import create_engine
+    from execution_logger.store.migrate import upgrade
+    from execution_logger.store.overview import Overview, overview
+    from execution_logger.store.repository import ExecutionLogRepository
+    from execution_logger.store.writer import Writer, WriteResult
+except ModuleNotFoundError as error:
+    raise SettingsError(
+        f'The database needs {error.name}: pip install "celery-execution-logger[worker]"'
+    ) from error
+
+__all__ = [
+    "ExecutionLogRepository",
+    "Overview",
+    "WriteResult",
+    "Writer",
+    "create_engine",
+    "overview",
+    "upgrade",
+]

@@ -1,0 +1,1 @@
+"""The revisions, oldest first: each leaves alone what is there already."""

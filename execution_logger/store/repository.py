@@ -1,0 +1,134 @@
+"""The repository: reads entries back, over a session of the host's."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from execution_logger.encoder import EntryEncoder
+from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.settings import Settings
+from execution_logger.store.insert import insert_entries
+from execution_logger.store.rows import from_utc, select_entries, to_entry, to_text, to_utc
+from execution_logger.store.table import LogTable, look_up_table
+
+_settings_of_environment = cache(Settings.from_environment)
+
+
+class ExecutionLogRepository:
+    """Reads and deletes the entries of `settings.table`, and creates single ones.
+
+    It works in the session's transaction and never commits: that is the host's to do.
+
+    Args:
+        session: the host's; its database is the one that is read, not `settings.database_url`.
+        settings: those of the environment by default.
+
+    Raises:
+        StoreUnavailableError: from every method: the table does not exist or cannot be used.
+        sqlalchemy.exc.SQLAlchemyError: from every method, as from the session itself.
+    """
+
+    def __init__(self, session: AsyncSession, settings: Settings | None = None) -> None:
+        self._session = session
+        self._settings = settings or _settings_of_environment()
+
+    async def list_by_trace(
+        self,
+        task_id: str,
+        level: str | None = None,
+        category: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[LogEntry]:
+        """The entries of a run, newest first; with a level or a category only those that have it."""
+        table = await self._table()
+        wanted = {"task_id": task_id, "level": level, "category": category}
+        conditions = [table.equals(field, value) for field, value in wanted.items() if value is not None]
+        query = select_entries(table).where(*conditions).limit(limit).offset(offset)
+        return [to_entry(table, row) for row in await self._session.execute(query)]
+
+    async def get_error_logs(self, task_id: str, limit: int = 50) -> list[LogEntry]:
+        """The errors of a run, newest first."""
+        return await self.list_by_trace(task_id, level=LogLevel.ERROR, limit=limit)
+
+    async def get_logs_summary(self, task_id: str) -> dict[str, Any]:
+        """Numbers on a run: how many entries of each level and category, how long, from when to when.
+
+        Returns:
+            `task_id`, `level_stats` and `category_stats` (numbers by name), `total_duration_ms`,
+            `first_log_at` and `last_log_at` (ISO 8601 in UTC, or None), `total_logs`.
+        """
+        table = await self._table()
+        columns = table.columns
+        kind, created_at = (columns["level"], columns["category"]), columns["created_at"]
+        duration_ms = func.sum(columns.get("duration_ms", literal(0)))
+        query = select(*kind, func.count(), duration_ms, func.min(created_at), func.max(created_at))
+        query = query.where(table.equals("task_id", task_id)).group_by(*kind)
+        groups = (await self._session.execute(query)).all()
+        levels: Counter[str | None] = Counter()
+        categories: Counter[str | None] = Counter()
+        for level, category, number, *_ in groups:
+            levels[to_text(table, "level", level)] += number
+            categories[to_text(table, "category", category)] += number
+        moments = [moment for *_, first, last in groups for moment in (first, last) if moment is not None]
+        return {
+            "task_id": task_id,
+            "level_stats": dict(levels),
+            "category_stats": dict(categories),
+            "total_duration_ms": int(sum(milliseconds or 0 for _, _, _, milliseconds, *_ in groups)),
+            "first_log_at": _iso(table, min(moments, default=None)),
+            "last_log_at": _iso(table, max(moments, default=None)),
+            "total_logs": levels.total(),
+        }
+
+    async def create_log(
+        self,
+        task_id: str,
+        level: str,
+        category: str,
+        message: str,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        step: str | None = None,
+        agent_name: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+    ) -> LogEntry:
+        """Store one entry at once, masked and made safe like every other, and return it."""
+        entry, encoded = self._encoder.make(
+            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
+        )
+        table = await self._table()
+        await insert_entries(await self._session.connection(), table, f"[{encoded.decode()}]")
+        return entry
+
+    async def delete_logs_by_trace(self, task_id: str) -> int:
+        """Delete the entries of a run, and return how many there were."""
+        table = await self._table()
+        return await self._delete(table, table.equals("task_id", task_id))
+
+    async def delete_old_logs(self, days: float = 90) -> int:
+        """Delete the entries that are older than `days`, and return how many there were."""
+        table = await self._table()
+        oldest = from_utc(table, datetime.now(UTC) - timedelta(days=days))
+        return await self._delete(table, table.columns["created_at"] < oldest)
+
+    @cached_property
+    def _encoder(self) -> EntryEncoder:
+        return EntryEncoder(self._settings)
+
+    async def _table(self) -> LogTable:
+        return await look_up_table(await self._session.connection(), self._settings)
+
+    async def _delete(self, table: LogTable, condition: ColumnElement[bool]) -> int:
+        connection = await self._session.connection()
+        return (await connection.execute(delete(table.table).where(condition))).rowcount
+
+
+def _iso(table: LogTable, moment: datetime | None) -> str | None:
+    utc = to_utc(table, moment)
+    return None if utc is None else utc.isoformat()

@@ -1,0 +1,135 @@
+"""The writer: stores batches, and sorts out the entries that the database refuses."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.settings import Settings
+from execution_logger.store.dead_letters import DeadLetters, dead_letter_id, storable
+from execution_logger.store.faults import attempt, is_data_error, reason_of
+from execution_logger.store.insert import insert_entries
+from execution_logger.store.table import forget_tables, look_up_table
+
+_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """What became of the entries of a batch.
+
+    Attributes:
+        stored: new rows.
+        duplicates: entries that had been stored before.
+        dead_lettered: entries that the database refuses; an unreadable batch counts as one.
+    """
+
+    stored: int = 0
+    duplicates: int = 0
+    dead_lettered: int = 0
+
+
+class Writer:
+    """Writes batches to the table `settings.table`; any number of them at a time.
+
+    Args:
+        engine: of `create_engine`; its pool bounds how many batches are written at once.
+        settings: names the table, and bounds each attempt in time.
+    """
+
+    def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._dead_letters = DeadLetters(settings)
+
+    async def write(self, batch_id: str, entries: str) -> WriteResult:
+        """Store a batch, all at once; an entry that is in the table already stays as it is.
+
+        When the database refuses the batch because of its data, the entries at fault become dead
+        letters and the others are stored. The same batch may be written any number of times.
+
+        Args:
+            batch_id: kept with the dead letters.
+            entries: a JSON array of encoded entries.
+
+        Raises:
+            StoreUnavailableError: the database cannot take any rows now, or did not answer within
+                `database_timeout_seconds`. The batch is to be written again, with the same id.
+        """
+        timeout_seconds = self._settings.database_timeout_seconds
+        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+            try:
+                return await self._write(connection, batch_id, entries)
+            except Exception as error:
+                # The next attempt starts afresh: the host may have changed its tables, or this
+                # connection may lead to a server that is a standby now.
+                forget_tables(self._engine.pool)
+                await connection.invalidate(error)
+                raise
+
+    async def _write(self, connection: AsyncConnection, batch_id: str, batch: object) -> WriteResult:
+        try:
+            entries = _split(batch)
+        except (TypeError, ValueError, RecursionError) as error:
+            text = batch if isinstance(batch, str) else repr(batch)
+            await self._dead_letters.add(connection, batch_id, text, f"Not a batch: {error}")
+            return WriteResult(dead_lettered=1)
+        if not entries:
+            return WriteResult()
+        table = await look_up_table(connection, self._settings)
+        try:
+            stored = await insert_entries(connection, table, _join(entries))
+        except DBAPIError as error:
+            if not is_data_error(error):
+                raise
+            return await self._sort_out(connection, batch_id, entries)
+        return WriteResult(stored=stored, duplicates=len(entries) - stored)
+
+    async def _sort_out(self, connection: AsyncConnection, batch_id: str, entries: list[str]) -> WriteResult:
+        """Halve the batch until the entries at fault are alone.
+
+        Each half is stored, and each dead letter kept, at once: an attempt that runs out of time
+        is followed by one that has less to do.
+        """
+        forget_tables(self._engine.pool)
+        table = await look_up_table(connection, self._settings)
+        dead = await self._dead_letters.ids_of(connection, batch_id)
+        pieces = [[entry for entry in entries if dead_letter_id(entry) not in dead]]
+        dead_lettered = len(entries) - len(pieces[0])
+        stored = 0
+        while pieces:
+            piece = pieces.pop()
+            try:
+                stored += await insert_entries(connection, table, _join(piece))
+            except DBAPIError as error:
+                if not is_data_error(error):
+                    raise
+                if len(piece) > 1:
+                    middle = len(piece) // 2
+                    pieces += [piece[middle:], piece[:middle]]
+                else:
+                    await self._dead_letters.add(connection, batch_id, piece[0], reason_of(error))
+                    dead_lettered += 1
+        return WriteResult(stored, len(entries) - stored - dead_lettered, dead_lettered)
+
+
+def _split(batch: object) -> list[str]:
+    """The entries of a batch, byte for byte."""
+    if not isinstance(batch, str):
+        raise TypeError(f"{type(batch).__name__} instead of a text")
+    text = storable(batch)
+    try:
+        return [bytes(entry).decode() for entry in _decode(text)]
+    except msgspec.DecodeError:
+        # Python's decoder takes NaN and lone surrogates too: such an entry goes alone then.
+        items = json.loads(text, strict=False)
+        if not isinstance(items, list):
+            raise TypeError(f"{type(items).__name__} instead of an array") from None
+        return [json.dumps(item) for item in items]
+
+
+def _join(entries: Sequence[str]) -> str:
+    return f"[{','.join(entries)}]"

@@ -1,0 +1,58 @@
+"""For the tests of hosts: what was logged, in a list.
+
+`capture_entries` is for tests that look at the entries. `MemoryDelivery` is for those that want the
+whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lambda: delivery)`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from execution_logger.delivery.memory import MemoryDelivery
+from execution_logger.entry import LogEntry
+from execution_logger.logger import ExecutionLogger, execution_logger
+from execution_logger.pipeline import Pipeline
+from execution_logger.settings import Settings
+
+__all__ = ["MemoryDelivery", "capture_entries"]
+
+
+@contextmanager
+def capture_entries(logger: ExecutionLogger = execution_logger) -> Iterator[list[LogEntry]]:
+    """Keep what is recorded within the block in a list, which each call fills, and deliver none of it.
+
+    That is what comes by way of `logger`, of loggers bound to fields of it and of `logger.sync`, in
+    any thread and task. What was recorded before is delivered as ever. The idea is that of
+    structlog's `capture_logs`.
+
+    >>> with capture_entries() as entries:
+    ...     await run_workflow()
+    >>> assert [entry.level for entry in entries] == ["info", "error"]
+
+    Args:
+        logger: whose entries; the ready `execution_logger` by default.
+
+    Raises:
+        SettingsError: a variable is wrong, as at any first call.
+    """
+    host = logger._host  # noqa: SLF001 - it is one of us
+    used = host.pipeline
+    capture = _Capture(used.settings if used else host.settings or Settings.from_environment())
+    host.replace(capture)
+    try:
+        yield capture.entries
+    finally:
+        host.replace(used)
+
+
+class _Capture(Pipeline):
+    """Ends where entries have been made."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, MemoryDelivery)
+        self.entries: list[LogEntry] = []
+
+    def record(self, *fields: Any) -> LogEntry:
+        entry, _ = self._make_entry(*fields)
+        self.entries.append(entry)
+        return entry

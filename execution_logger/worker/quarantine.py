@@ -1,0 +1,76 @@
+"""Moves messages aside that would end every worker that is given them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from execution_logger.settings import Settings
+from execution_logger.worker.message import problem_of
+from execution_logger.worker.queue import BrokerUnavailableError, is_redis, open_channel, quarantine_key
+
+logger = logging.getLogger("execution_logger.supervisor")
+
+_PAGE = 20
+_MAX_ITEMS = 1_000
+
+# One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
+# once, or not at all when somebody else was faster.
+_MOVE_WAITING = """
+if redis.call('lrem', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
+redis.call('lpush', KEYS[2], ARGV[1])
+return 1
+"""
+_MOVE_IN_FLIGHT = """
+if redis.call('hdel', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('zrem', KEYS[2], ARGV[1])
+redis.call('lpush', KEYS[3], ARGV[2])
+return 1
+"""
+
+
+def quarantine_malformed(settings: Settings) -> int:
+    """Move what would end a worker from the queue to the list `<queue>.quarantine`; return how many.
+
+    Looks at the end of the queue that workers take from, and at what a killed worker held. Brokers
+    other than Redis forget a message as soon as a worker has taken it, so it ends only one. Says
+    what it did in one ERROR line, and never raises because of the broker.
+    """
+    problems: list[str] = []
+    try:
+        with open_channel(settings) as channel:
+            if is_redis(channel):
+                problems += _move_in_flight(channel, settings)
+                problems += _move_waiting(channel, settings)
+    except BrokerUnavailableError as error:
+        logger.warning("the queue cannot be looked through for malformed messages: %s", error)
+    if problems:
+        logger.error(
+            "%d malformed messages, which can end a worker, were moved from %r to %r. The first: %s",
+            len(problems),
+            settings.queue,
+            quarantine_key(settings),
+            problems[0],
+        )
+    return len(problems)
+
+
+def _move_waiting(channel: Any, settings: Settings) -> Iterator[str]:
+    client, target = channel.client, quarantine_key(settings)
+    for key in {channel._q_for_pri(settings.queue, step) for step in channel.priority_steps}:  # noqa: SLF001
+        kept = 0
+        while kept < _MAX_ITEMS and (items := client.lrange(key, -kept - _PAGE, -kept - 1)):
+            problems = [(item, problem) for item in items if (problem := problem_of(item))]
+            moved = [p for item, p in problems if client.eval(_MOVE_WAITING, 2, key, target, item)]
+            yield from moved
+            kept += len(items) - len(moved)
+
+
+def _move_in_flight(channel: Any, settings: Settings) -> Iterator[str]:
+    keys = (channel.unacked_key, channel.unacked_index_key, quarantine_key(settings))
+    for tag, item in list(channel.client.hscan_iter(keys[0], count=_PAGE)):
+        message, _, routing_key = json.loads(item)
+        envelope = json.dumps(message)
+        problem = problem_of(envelope) if routing_key == settings.queue else None
+        if problem and channel.client.eval(_MOVE_IN_FLIGHT, 3, *keys, tag, envelope):
+            yield problem

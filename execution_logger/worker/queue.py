@@ -1,0 +1,102 @@
+"""The queue as the broker holds it: how long it is, what a worker has in hand, what was moved aside."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kombu import Connection
+from kombu.exceptions import KombuError
+
+from execution_logger.broker import producer_options, public_url
+from execution_logger.errors import ExecutionLoggerError, SettingsError
+from execution_logger.settings import Settings
+
+
+class BrokerUnavailableError(ExecutionLoggerError):
+    """The broker does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLength:
+    """How many messages are where; None where this kind of broker cannot tell."""
+
+    waiting: int
+    in_flight: int | None
+    """Taken by workers and not acknowledged yet, of all queues of this Redis database."""
+    quarantined: int | None
+
+
+def queue_length(settings: Settings) -> QueueLength:
+    """Ask the broker.
+
+    Raises:
+        BrokerUnavailableError: it does not answer within a second or so.
+    """
+    with open_channel(settings) as channel:
+        waiting = channel.queue_declare(settings.queue, durable=True, auto_delete=False).message_count
+        if not is_redis(channel):
+            return QueueLength(waiting, None, None)
+        in_flight = channel.client.hlen(channel.unacked_key)
+        return QueueLength(waiting, in_flight, channel.client.llen(quarantine_key(settings)))
+
+
+def delete_queue(settings: Settings) -> None:
+    """Remove the queue with all that is in it.
+
+    Raises:
+        BrokerUnavailableError: it does not answer within a second or so.
+    """
+    with open_channel(settings) as channel:
+        channel.queue_delete(settings.queue)
+        if is_redis(channel):
+            channel.client.delete(quarantine_key(settings))
+
+
+def quarantine_key(settings: Settings) -> str:
+    """The Redis list of messages that were moved aside; LMOVE brings one back."""
+    return f"{settings.queue}.quarantine"
+
+
+def is_redis(channel: Any) -> bool:
+    """Whether the broker is a Redis, with or without Sentinel."""
+    return hasattr(channel, "unacked_key")
+
+
+@contextmanager
+def open_channel(settings: Settings) -> Iterator[Any]:
+    """A kombu channel of a connection of its own, whose every kind of failure is one kind of error.
+
+    Raises:
+        BrokerUnavailableError: connecting failed, or what is done with the channel.
+        SettingsError: the broker's URL cannot be used.
+    """
+    connection = _connection(settings)
+    errors = (KombuError, *connection.connection_errors, *connection.channel_errors, OSError)
+    try:
+        yield connection.default_channel
+    except errors as error:
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {error}") from error
+    finally:
+        _release(connection)
+
+
+def _connection(settings: Settings) -> Connection:
+    try:
+        connection = Connection(settings.broker_url, transport_options=producer_options(settings))
+        _ = connection.transport
+    except (KeyError, ValueError, ImportError):  # whose texts can hold parts of the password
+        raise SettingsError(
+            "CELERY_BROKER_URL=(hidden): must be a URL such as redis://:password@host:6379/0, "
+            "with special characters of the password percent-encoded"
+        ) from None
+    return connection
+
+
+def _release(connection: Connection) -> None:
+    transport = connection.transport
+    connection.release()
+    # kombu leaves this descriptor to the garbage collector.
+    poller = getattr(getattr(transport, "cycle", None), "poller", None)
+    if poller is not None:
+        poller.close()

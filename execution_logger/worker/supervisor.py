@@ -1,0 +1,108 @@
+"""Keeps the worker's process running, and passes on what it is told to.
+
+A Redis that goes away, a malformed message or the kernel's memory killer can end a worker; nobody
+would notice until the queue is full. Needs POSIX signals.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+
+from execution_logger.backoff import Backoff
+
+logger = logging.getLogger("execution_logger.supervisor")
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
+"""What is passed on: Celery ends in order at the first SIGTERM or SIGINT, at once at SIGQUIT."""
+
+LONGEST_PAUSE_SECONDS = 30.0
+
+_STABLE_SECONDS = 60.0
+_WRONG_USAGE = 2
+
+
+class Supervisor:
+    """Runs a command and runs it again whenever it ends abnormally, with growing pauses.
+
+    The process gets its signals from here only, because a Ctrl-C that the terminal sends to
+    everybody would reach Celery twice, which means "at once" to it.
+
+    Args:
+        command: of the process; its standard input ends when this process does, however that is.
+        after_crash: called in a thread after each abnormal end, before the next start.
+        backoff: the pauses; they start again after a minute without a crash.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        after_crash: Callable[[], object],
+        *,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._command = command
+        self._after_crash = after_crash
+        self._backoff = backoff or Backoff(LONGEST_PAUSE_SECONDS)
+        self._process: Process | None = None
+        self._stop_signal: signal.Signals | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Return the exit code of the process when it ended because it should: by a signal or by itself."""
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._pass_on, number)
+        try:
+            return await self._run_until_normal_end()
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    async def _run_until_normal_end(self) -> int:
+        while True:
+            began_at = time.monotonic()
+            code = await self._run_once()
+            if self._stopping.is_set() or code in (0, _WRONG_USAGE):
+                return code if code >= 0 else 128 - code
+            if time.monotonic() - began_at > _STABLE_SECONDS:
+                self._backoff.reset()
+            pause_seconds = self._backoff.next_pause_seconds()
+            logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
+            await asyncio.to_thread(self._after_crash)
+            if await self._is_stopped_within(pause_seconds):
+                return 0
+
+    async def _run_once(self) -> int:
+        self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)
+        if self._stop_signal is not None:  # it came while the process was being started
+            self._process.send_signal(self._stop_signal)
+        try:
+            return await self._process.wait()
+        finally:
+            self._process = None
+
+    async def _is_stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        self._stop_signal = number
+        self._stopping.set()
+        # To the main process alone: its children would die at once and take their batches along.
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-code}"

@@ -1,0 +1,82 @@
+"""Stand-ins for what the shipper works with: clocks, deliveries, and its own thread."""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from execution_logger.buffer import Batch
+from execution_logger.shipper import Shipper
+from execution_logger.testing import MemoryDelivery
+
+DEADLINE_SECONDS = 20.0
+"""How long a test waits for what must happen: more than any machine needs."""
+
+
+class ManualClock:
+    """A monotonic clock that moves only when the test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class HandDrivenShipper(Shipper):
+    """A shipper without a thread: the test makes each of its steps itself, with `deliver_due()`."""
+
+    def _start(self) -> bool:
+        return False
+
+
+class BlockedDelivery(MemoryDelivery):
+    """Hangs in each attempt until the test opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self._opened = threading.Event()
+
+    def deliver(self, batch: Batch) -> None:
+        """Say that an attempt is under way, and wait."""
+        self.entered.set()
+        if not self._opened.wait(DEADLINE_SECONDS):
+            raise TimeoutError("the test forgot to open its delivery")
+        super().deliver(batch)
+
+    def wait_until_entered(self) -> None:
+        """Return when an attempt hangs."""
+        assert self.entered.wait(DEADLINE_SECONDS)
+
+    def open(self) -> None:
+        """End the attempt that hangs, and let all others pass."""
+        self._opened.set()
+
+
+class FileDelivery:
+    """Appends each batch to a file, which outlives the process: a line of process id and entries."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def deliver(self, batch: Batch) -> None:
+        """Append the batch by a single write, which those of other processes do not break up."""
+        line = json.dumps({"pid": os.getpid(), "entries": json.loads(batch.to_json())})
+        with self._path.open("a") as file:
+            file.write(line + "\n")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def delivered_to(path: Path) -> list[dict[str, Any]]:
+    """The entries that `FileDelivery` has written, in their order, each with the `pid` it came from."""
+    lines = map(json.loads, path.read_text().splitlines() if path.exists() else [])
+    return [{**entry, "pid": line["pid"]} for line in lines for entry in line["entries"]]

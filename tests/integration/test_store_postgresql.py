@@ -1,0 +1,389 @@
+"""The store on PostgreSQL: the library's own table, the tables of hosts, and reading back."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from batches import BAD, encoded, fields
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
+from postgresql_site import PostgresqlSite
+
+BAD_HERE = {
+    **BAD,
+    "an id that is no UUID": encoded(id="x"),
+    "a duration that is no number": encoded(duration_ms="long"),
+    "a duration beyond 32 bits": encoded(duration_ms=2**31),
+    "NUL in a text": encoded(message="\0"),
+    "NUL in the details": encoded(details={"x": ["\0"]}),
+    "a time that never comes": encoded(created_at="infinity"),
+    "a time beyond Python's": encoded(created_at="20000-01-01T00:00:00Z"),
+}
+"""What PostgreSQL's types refuse as well."""
+
+
+@pytest.fixture
+async def site(database_url: str) -> AsyncIterator[PostgresqlSite]:
+    """The library's own tables."""
+    async with PostgresqlSite(database_url) as site:
+        yield site
+
+
+async def execute(url: str, script: str) -> None:
+    """Run statements on a connection of the test's own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(script)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def hosts_session(url: str) -> AsyncIterator[AsyncSession]:
+    """A session on an engine that the host made, as hosts make theirs."""
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with AsyncSession(engine) as session:
+        yield session
+    await engine.dispose()
+
+
+async def test_the_table_has_native_types(site: PostgresqlSite) -> None:
+    """Small and quick ones; and few indexes, because each costs every insert."""
+    columns = await site.rows(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'execution_logs'"
+    )
+    kinds = {row["column_name"]: row["data_type"] for row in columns}
+    special = {
+        "id": "uuid",
+        "details": "jsonb",
+        "duration_ms": "integer",
+        "created_at": "timestamp with time zone",
+    }
+    assert kinds.items() >= special.items()
+    assert {kinds[name] for name in kinds.keys() - special} == {"text"}
+    indexes = await site.rows("SELECT indexname FROM pg_indexes WHERE tablename = 'execution_logs'")
+    assert {row["indexname"] for row in indexes} == {
+        "execution_logs_pkey",
+        "ix_execution_logs_timeline",
+        "ix_execution_logs_created_at",
+    }
+
+
+async def test_an_entry_is_stored_as_it_is(site: PostgresqlSite) -> None:
+    """Every field has its column, in its own type."""
+    entry = fields(
+        roadmap_id="r",
+        concept_id="c",
+        step="s",
+        agent_name="a",
+        duration_ms=7,
+        details={"z": [1, None, "学"]},
+    )
+    assert await site.write(encoded(entry)) == WriteResult(stored=1)
+    (row,) = await site.rows()
+    created_at = datetime.fromisoformat(entry["created_at"])
+    assert row == {**entry, "id": UUID(entry["id"]), "created_at": created_at}
+
+
+async def test_a_batch_is_stored_once_however_often_it_comes(site: PostgresqlSite) -> None:
+    """One after the other, and at the same time."""
+    entries = [encoded() for _ in range(500)]
+    results = await asyncio.gather(*(site.write(*entries) for _ in range(8)))
+    assert sum(result.stored for result in results) == 500
+    assert await site.write(*entries) == WriteResult(duplicates=500)
+    assert len(await site.rows()) == 500
+
+
+@pytest.mark.parametrize("what", BAD_HERE)
+async def test_a_bad_entry_takes_no_other_one_with_it(site: PostgresqlSite, what: str) -> None:
+    """At the start, in the middle or at the end: it alone becomes a dead letter."""
+    good = [encoded(message=str(number)) for number in range(7)]
+    for position in (0, 3, 7):
+        entries = [*good[:position], BAD_HERE[what], *good[position:]]
+        assert (await site.write(*entries)).dead_lettered == 1
+    assert [row["message"] for row in await site.rows()] == list("0123456")
+    (letter,) = await site.dead()
+    assert letter["reason"]
+
+
+@pytest.mark.parametrize(
+    "forged", ["", "{}", "[" * 3000, "\0", "\ud800", "x" * 20_000_000], ids=lambda f: f[:8]
+)
+async def test_what_is_no_batch_is_kept_whole(site: PostgresqlSite, forged: str) -> None:
+    """Any text is storable as a dead letter."""
+    for _ in range(2):
+        assert await site.writer.write("b\0", forged) == WriteResult(dead_lettered=1)
+    assert len(await site.dead()) == 1
+
+
+GOOD = st.integers(0, 30).map(lambda number: encoded(id=f"00000000-0000-7000-8000-{number:012}"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+ITEMS = GOOD | GOOD | st.sampled_from(list(BAD_HERE.values())) | VALUES.map(json.dumps)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(ITEMS, max_size=20), max_size=3))
+async def test_every_item_is_a_row_or_a_dead_letter(site: PostgresqlSite, batches: list[list[str]]) -> None:
+    """Good, bad and forged ones in any mixture: no good one is dead, none is lost, none is there twice."""
+    await execute(site.url, "TRUNCATE execution_logs, execution_log_dead_letters")
+    for number, entries in [*enumerate(batches), *enumerate(batches)]:
+        result = await site.write(*entries, batch_id=str(number))
+        assert result.stored + result.duplicates + result.dead_lettered == len(entries)
+    items = {item for entries in batches for item in entries}
+    good = {item for item in items if "-7000-8000-" in item}
+    assert {str(row["id"]) for row in await site.rows()} == {json.loads(item)["id"] for item in good}
+    bad = Counter(item.replace("\ud800", "\\ud800") for item in items - good)
+    assert Counter(letter["entry"] for letter in await site.dead()) == bad
+
+
+async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
+    """Every replica of a deployment may upgrade at its start."""
+    sites = [PostgresqlSite(postgres_url, pool_size=1) for _ in range(5)]
+    reports = await asyncio.gather(*(upgrade(site.engine, site.settings) for site in sites))
+    assert sorted(reports)[:2] == [
+        "execution_logs created, execution_log_dead_letters created",
+        "execution_logs is there already, execution_log_dead_letters is there already",
+    ]
+    for site in sites:
+        await site.engine.dispose()
+
+
+async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
+    """Both of them, and the version; a schema that does not exist is named."""
+    async with PostgresqlSite(postgres_url, table="logs.entries") as site:
+        with pytest.raises(StoreUnavailableError, match='schema "logs" does not exist'):
+            await upgrade(site.engine, site.settings)
+        await execute(postgres_url, "CREATE SCHEMA logs")
+        await upgrade(site.engine, site.settings)
+        assert await site.write(encoded(), "5") == WriteResult(stored=1, dead_lettered=1)
+        tables = await site.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'logs'")
+        names = {"entries", "execution_log_dead_letters", "execution_logger_alembic_version"}
+        assert {row["tablename"] for row in tables} == names
+        assert (await overview(site.engine, site.settings)).rows == 1
+
+
+HOSTS_TABLE = """
+    CREATE TABLE execution_logs (
+        id VARCHAR(36) PRIMARY KEY,
+        task_id VARCHAR(36) NOT NULL,
+        roadmap_id VARCHAR(36),
+        concept_id VARCHAR(50),
+        level VARCHAR(20) NOT NULL,
+        category VARCHAR(50) NOT NULL,
+        step VARCHAR(50),
+        agent_name VARCHAR(50),
+        message TEXT NOT NULL,
+        details JSON,
+        duration_ms INTEGER,
+        created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL DEFAULT now(),
+        tenant VARCHAR(20) NOT NULL DEFAULT 'default',
+        number BIGSERIAL,
+        words TSVECTOR
+    );
+    CREATE INDEX ix_task ON execution_logs (task_id);
+    CREATE INDEX ix_task_level ON execution_logs (task_id, level);
+    CREATE INDEX ix_lower ON execution_logs (lower(message));
+"""
+
+
+@pytest.fixture
+async def host(postgres_url: str) -> AsyncIterator[PostgresqlSite]:
+    """A host's table, made by its own migrations, with local times."""
+    await execute(postgres_url, HOSTS_TABLE)
+    async with PostgresqlSite(postgres_url, time_zone="Asia/Shanghai") as host:
+        yield host
+
+
+async def test_a_hosts_table_is_written_in_its_own_types(host: PostgresqlSite) -> None:
+    """Ids as texts, times as local times, JSON as it came, and the host's defaults."""
+    report = await upgrade(host.engine, host.settings)
+    assert report == "execution_logs is there already, execution_log_dead_letters created"
+    entry = fields(step="s", details={"z": 1, "a": [None]}, duration_ms=7)
+    assert await host.write(encoded(entry)) == WriteResult(stored=1)
+    assert await host.write(encoded(entry)) == WriteResult(duplicates=1)
+    (row,) = await host.rows()
+    assert row["id"] == entry["id"]
+    assert row["created_at"].isoformat() == "2026-11-22T10:13:53.123456"
+    assert row["details"] == '{"z": 1, "a": [null]}'
+    assert (row["step"], row["duration_ms"], row["tenant"], row["number"]) == ("s", 7, "default", 1)
+
+
+async def test_a_text_that_is_too_long_is_cut_and_kept_in_the_details(host: PostgresqlSite) -> None:
+    """A column of 50 characters loses no row and no character."""
+    long = "学" * 60
+    await host.write(
+        encoded(step=long, agent_name="a" * 50),
+        encoded(step=long, agent_name=long, details={"k": None, "_changed": {"message": "cut"}}),
+    )
+    first, second = await host.rows()
+    assert (first["step"], first["agent_name"]) == ("学" * 50, "a" * 50)
+    assert json.loads(first["details"]) == {"_changed": {"step": long}}
+    changed = {"step": long, "agent_name": long, "message": "cut"}
+    assert json.loads(second["details"]) == {"k": None, "_changed": changed}
+
+
+async def test_a_run_with_a_cut_id_is_still_found(host: PostgresqlSite) -> None:
+    """The same cut is made when it is asked for."""
+    await host.write(encoded(task_id="t" * 100))
+    async with hosts_session(host.url) as session:
+        repository = ExecutionLogRepository(session, host.settings)
+        assert len(await repository.list_by_trace("t" * 100)) == 1
+
+
+async def test_bad_entries_of_a_hosts_table_become_dead_letters(host: PostgresqlSite) -> None:
+    """By the rules of the host's own columns."""
+    await upgrade(host.engine, host.settings)
+    await execute(host.url, "ALTER TABLE execution_logs ADD CHECK (level <> 'loud')")
+    bad = [encoded(level="loud"), *(BAD_HERE[what] for what in ("no id", "no task", "an id that is no UUID"))]
+    assert await host.write(encoded(), *bad, encoded()) == WriteResult(stored=2, dead_lettered=4)
+
+
+async def test_enums_are_written_by_the_labels_that_there_are(postgres_url: str) -> None:
+    """SQLAlchemy's enums have the names of the members; read back, they are the levels again."""
+    await execute(
+        postgres_url,
+        """
+        CREATE SCHEMA app;
+        CREATE TYPE app.log_level AS ENUM ('DEBUG', 'INFO', 'WARNING', 'ERROR');
+        CREATE TYPE app.log_category AS ENUM ('agent', 'tool');
+        CREATE TABLE execution_logs (
+            id UUID PRIMARY KEY, task_id UUID NOT NULL, level app.log_level NOT NULL,
+            category app.log_category NOT NULL, message TEXT NOT NULL, details TEXT NOT NULL,
+            created_at TIMESTAMPTZ NOT NULL
+        )
+        """,
+    )
+    task_id = "0190b5f0-0000-7000-8000-000000000000"
+    async with PostgresqlSite(postgres_url) as site, hosts_session(postgres_url) as session:
+        await upgrade(site.engine, site.settings)
+        entries = [encoded(task_id=task_id), encoded(task_id=task_id, level="error", step="s")]
+        unknown = encoded(task_id=task_id, category="retry")
+        assert await site.write(*entries, unknown) == WriteResult(stored=2, dead_lettered=1)
+        assert [row["level"] for row in await site.rows()] == ["INFO", "ERROR"]
+        repository = ExecutionLogRepository(session, site.settings)
+        (error,) = await repository.get_error_logs(task_id)
+        assert (error.task_id, error.level, error.category, error.step) == (task_id, "error", "agent", "s")
+        assert (await repository.get_logs_summary(task_id))["level_stats"] == {"info": 1, "error": 1}
+        assert await repository.list_by_trace("no uuid") == []
+        assert await repository.list_by_trace(task_id, category="retry") == []
+
+
+async def test_a_partitioned_table_recognises_entries_too(postgres_url: str) -> None:
+    """Its key holds the time as well, which is the same each time that an entry comes."""
+    await execute(
+        postgres_url,
+        """
+        CREATE TABLE execution_logs (
+            id UUID, task_id TEXT NOT NULL, level TEXT NOT NULL, category TEXT NOT NULL,
+            message TEXT NOT NULL, details JSONB, created_at TIMESTAMPTZ NOT NULL,
+            PRIMARY KEY (created_at, id)
+        ) PARTITION BY RANGE (created_at);
+        CREATE TABLE november PARTITION OF execution_logs FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')
+        """,
+    )
+    async with PostgresqlSite(postgres_url) as site:
+        entries = [encoded() for _ in range(3)]
+        assert await site.write(*entries) == WriteResult(stored=3)
+        assert await site.write(*entries, encoded()) == WriteResult(stored=1, duplicates=3)
+
+
+@pytest.fixture(params=["own", "host's"])
+async def either(request: pytest.FixtureRequest, postgres_url: str) -> AsyncIterator[PostgresqlSite]:
+    """The library's own table, or a host's."""
+    zone = "UTC" if request.param == "own" else "Asia/Shanghai"
+    async with PostgresqlSite(postgres_url, time_zone=zone) as site:
+        if request.param != "own":
+            await execute(postgres_url, HOSTS_TABLE)
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+async def test_reading_back(either: PostgresqlSite) -> None:
+    """The same entries in the same order, from either table, in UTC."""
+    start = datetime(2026, 11, 22, tzinfo=UTC)
+    times = [start + timedelta(seconds=number) for number in (2, 0, 1)]
+    entries = [fields(created_at=time.isoformat(), duration_ms=5, details={"k": "学"}) for time in times]
+    await either.write(*map(encoded, entries), encoded(task_id="other"))
+    async with hosts_session(either.url) as session:
+        repository = ExecutionLogRepository(session, either.settings)
+        read = await repository.list_by_trace("t")
+        assert [entry.created_at for entry in read] == sorted(times, reverse=True)
+        assert {entry.id for entry in read} == {entry["id"] for entry in entries}
+        assert [(entry.details, entry.duration_ms) for entry in read] == [({"k": "学"}, 5)] * 3
+        summary = await repository.get_logs_summary("t")
+        assert (summary["total_duration_ms"], summary["total_logs"]) == (15, 3)
+        assert summary["first_log_at"] == "2026-11-22T00:00:00+00:00"
+        created = await repository.create_log("t", "error", "api", "m", details={"k": 1})
+        assert [entry.id for entry in await repository.get_error_logs("t")] == [created.id]
+        assert await repository.delete_logs_by_trace("t") == 4
+        await session.rollback()
+    assert len(await either.rows()) == 4
+
+
+async def test_old_entries_are_deleted_to_the_hour(host: PostgresqlSite) -> None:
+    """A day is 24 hours, although the table holds local times."""
+    now = datetime.now(UTC)
+    ages = [timedelta(days=1, minutes=-1), timedelta(days=1, minutes=1), timedelta(days=91)]
+    await host.write(*(encoded(created_at=(now - age).isoformat()) for age in ages))
+    async with hosts_session(host.url) as session, session.begin():
+        repository = ExecutionLogRepository(session, host.settings)
+        assert await repository.delete_old_logs() == 1
+        assert await repository.delete_old_logs(days=1) == 1
+    assert len(await host.rows()) == 1
+
+
+async def test_the_overview_estimates_a_large_table(site: PostgresqlSite) -> None:
+    """Counting would take longer than anybody waits for a status."""
+    assert (await overview(site.engine, site.settings)).rows == 0
+    await execute(
+        site.url,
+        "INSERT INTO execution_logs (id, task_id, level, category, message, created_at) "
+        "SELECT gen_random_uuid(), 't', 'info', 'agent', 'm', timestamptz '2026-01-01Z' + n * interval '1 s' "
+        "FROM generate_series(1, 120000) AS n; ANALYZE execution_logs",
+    )
+    await site.write("5")
+    seen = await overview(site.engine, site.settings)
+    assert 100_000 < seen.rows < 140_000
+    assert seen.oldest == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert seen.dead_letters == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["sslmode=prefer", "ssl=false", "statement_cache_size=0", "keepalives=1&connect_timeout=5"]
+)
+async def test_urls_for_other_drivers_work(database_url: str, query: str) -> None:
+    """With libpq's parameters, and without prepared statements for PgBouncer."""
+    url = database_url.replace("postgresql://", "postgresql+psycopg2://")
+    async with PostgresqlSite(f"{url}?{query}") as site:
+        assert await site.write(encoded(), "5") == WriteResult(stored=1, dead_lettered=1)
+
+
+async def test_a_url_may_set_the_search_path(database_url: str) -> None:
+    """The table is found where the connection looks for it; the connections bear the library's name."""
+    await execute(database_url, "CREATE SCHEMA logs; ALTER TABLE execution_logs SET SCHEMA logs")
+    async with PostgresqlSite(f"{database_url}?options=-c%20search_path%3Dlogs") as site:
+        assert await site.write(encoded()) == WriteResult(stored=1)
+        async with site.engine.connect() as connection:
+            shown = await connection.exec_driver_sql("SHOW application_name")
+            assert shown.scalar_one() == "execution_logger"
+
+
+async def test_an_encrypted_connection_is_insisted_on(database_url: str) -> None:
+    """A server without TLS is refused when the URL requires it."""
+    async with PostgresqlSite(f"{database_url}?sslmode=require") as site:
+        with pytest.raises(StoreUnavailableError, match="SSL"):
+            await site.write(encoded())

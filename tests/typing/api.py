@@ -1,0 +1,4 @@
+"""x."""
+from typing import assert_type
+
+assert_type(5, int)

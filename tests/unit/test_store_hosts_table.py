@@ -1,0 +1,118 @@
+"""Writing to a table that the host made: every entry fits, and the host reads it as its own."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table, Text, Uuid, select
+
+from batches import encoded, fields
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from sqlite_site import SqliteSite
+
+
+@asynccontextmanager
+async def hosts_site(
+    path: Path, *columns: Column[Any], **settings: Any
+) -> AsyncIterator[tuple[SqliteSite, Table]]:
+    """A site whose table was there first, made by the host with SQLAlchemy; `columns` differ or are added."""
+    usual = {
+        "id": Column("id", String(36), primary_key=True),
+        "task_id": Column("task_id", String(36), nullable=False),
+        "level": Column("level", String(20), nullable=False),
+        "category": Column("category", String(50), nullable=False),
+        "message": Column("message", Text, nullable=False),
+        "details": Column("details", JSON),
+        "created_at": Column("created_at", DateTime, nullable=False),
+    }
+    table = Table("execution_logs", MetaData(), *{**usual, **{c.name: c for c in columns}}.values())
+    async with SqliteSite(path, **settings) as site:
+        async with site.engine.begin() as connection:
+            await connection.run_sync(table.metadata.create_all)
+        yield site, table
+
+
+async def read_as_host(site: SqliteSite, table: Table) -> list[dict[str, Any]]:
+    """The rows, as the host's own SQLAlchemy reads them."""
+    async with site.engine.connect() as connection:
+        return [dict(row) for row in (await connection.execute(select(table))).mappings()]
+
+
+async def test_a_host_reads_its_own_types(tmp_path: Path) -> None:
+    """Local time without time zone, UUIDs without dashes, JSON, and the host's defaults."""
+    async with hosts_site(
+        tmp_path / "logs.db",
+        Column("id", Uuid, primary_key=True),
+        Column("tenant", String(20), nullable=False, server_default="default"),
+        time_zone="Asia/Shanghai",
+    ) as (site, table):
+        entry = fields(details={"b": 1, "a": [None]})
+        assert await site.write(encoded(entry)) == WriteResult(stored=1)
+        assert await site.write(encoded(entry)) == WriteResult(duplicates=1)
+        (row,) = await read_as_host(site, table)
+        assert str(row["id"]) == entry["id"]
+        assert row["created_at"].isoformat() == "2026-11-22T10:13:53.123456"
+        assert row["details"] == entry["details"]
+        assert row["tenant"] == "default"
+
+
+async def test_fields_without_a_column_go_to_the_details(tmp_path: Path) -> None:
+    """Nothing is lost; a key of the caller's own stays, and the field is kept beside it."""
+    async with hosts_site(tmp_path / "logs.db") as (site, table):
+        await site.write(
+            encoded(),
+            encoded(step="s", duration_ms=7),
+            encoded(step="s", details={"step": "mine", "none": None, "_changed": {"x": "y"}}),
+            encoded(step="s", agent_name="a", details={"step": None}),
+        )
+        assert [row["details"] for row in await read_as_host(site, table)] == [
+            None,
+            {"step": "s", "duration_ms": 7},
+            {"step": "mine", "none": None, "_changed": {"x": "y", "step": "s"}},
+            {"step": None, "agent_name": "a", "_changed": {"step": "s"}},
+        ]
+
+
+async def test_columns_that_allow_no_null_get_something_empty(tmp_path: Path) -> None:
+    """SQLAlchemy's `default=` is unknown to the database, which would refuse every entry without a step."""
+    async with hosts_site(
+        tmp_path / "logs.db",
+        Column("step", String(50), nullable=False),
+        Column("details", JSON, nullable=False),
+        Column("duration_ms", Integer, nullable=False),
+    ) as (site, table):
+        assert await site.write(encoded(), encoded(step="s", duration_ms=7)) == WriteResult(stored=2)
+        rows = await read_as_host(site, table)
+        assert [(row["step"], row["details"], row["duration_ms"]) for row in rows] == [
+            ("", {}, 0),
+            ("s", {}, 7),
+        ]
+
+
+async def test_a_table_that_changes_under_a_writer_is_looked_at_again(tmp_path: Path) -> None:
+    """A host migrates while the worker runs: entries wait or fit, and none becomes a dead letter."""
+    async with hosts_site(tmp_path / "logs.db", Column("step", String(50))) as (site, _):
+        assert await site.write(encoded(step="s")) == WriteResult(stored=1)
+        site.execute("ALTER TABLE execution_logs DROP COLUMN step")
+        with pytest.raises(StoreUnavailableError, match="step"):
+            await site.write(encoded(step="t"))
+        assert await site.write(encoded(step="t")) == WriteResult(stored=1)
+        assert [row["details"] for row in site.rows()] == [None, '{"step":"t"}']
+
+
+async def test_a_new_column_without_default_makes_entries_wait(tmp_path: Path) -> None:
+    """It is refused by the database as if the entries were bad; they are not, and are kept."""
+    async with hosts_site(tmp_path / "logs.db") as (site, _):
+        await upgrade(site.engine, site.settings)
+        assert await site.write(encoded()) == WriteResult(stored=1)
+        site.execute(
+            "DROP TABLE execution_logs; CREATE TABLE execution_logs (id VARCHAR(36) PRIMARY KEY NOT NULL, "
+            "task_id TEXT, level TEXT, category TEXT, message TEXT, details JSON, created_at DATETIME, "
+            "tenant TEXT NOT NULL)"
+        )
+        with pytest.raises(StoreUnavailableError, match='"tenant" allows no NULL'):
+            await site.write(encoded())
+        assert site.dead() == []

@@ -1,0 +1,96 @@
+"""Making the tables: once, by anybody, and never over a table of the host's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from batches import encoded
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from sqlite_site import SqliteSite
+
+SCHEMA = "SELECT name, sql FROM sqlite_master ORDER BY name"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
+    """An empty database."""
+    async with SqliteSite(tmp_path / "logs.db") as site:
+        yield site
+
+
+async def test_the_tables_are_made_and_the_report_says_so(site: SqliteSite) -> None:
+    """In one line, which an operator reads."""
+    report = await upgrade(site.engine, site.settings)
+    assert report == "execution_logs created, execution_log_dead_letters created"
+    assert await site.write(encoded()) == WriteResult(stored=1)
+
+
+async def test_a_second_upgrade_changes_nothing(site: SqliteSite) -> None:
+    """It may be part of every start."""
+    await upgrade(site.engine, site.settings)
+    await site.write(encoded())
+    before = site.rows(SCHEMA)
+    report = await upgrade(site.engine, site.settings)
+    assert report == "execution_logs is there already, execution_log_dead_letters is there already"
+    assert site.rows(SCHEMA) == before
+    assert len(site.rows()) == 1
+
+
+async def test_a_hosts_tables_are_left_alone(site: SqliteSite) -> None:
+    """Its logs, its migrations' version, and its rows."""
+    site.execute(
+        "CREATE TABLE execution_logs (id CHAR(36) PRIMARY KEY); INSERT INTO execution_logs VALUES ('x');"
+        "CREATE TABLE alembic_version (version_num TEXT); INSERT INTO alembic_version VALUES ('host')"
+    )
+    before = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
+    report = await upgrade(site.engine, site.settings)
+    assert report == "execution_logs is there already, execution_log_dead_letters created"
+    after = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
+    assert after.items() >= before.items()
+    assert not [name for name in after if name.startswith("ix_")]
+    assert site.rows("SELECT * FROM alembic_version") == [{"version_num": "host"}]
+    assert site.rows() == [{"id": "x"}]
+
+
+async def test_dropped_tables_are_made_again(site: SqliteSite) -> None:
+    """Although the version says that they were made once."""
+    await upgrade(site.engine, site.settings)
+    site.execute("DROP TABLE execution_logs")
+    report = await upgrade(site.engine, site.settings)
+    assert report == "execution_logs created, execution_log_dead_letters is there already"
+
+
+async def test_another_name_makes_another_table(tmp_path: Path) -> None:
+    """Two applications may share a database, and names may be long."""
+    for name in ("main.first", "x" * 60):
+        async with SqliteSite(tmp_path / "logs.db", table=name) as site:
+            assert (await upgrade(site.engine, site.settings)).startswith(f"{name} created")
+            assert await site.write(encoded()) == WriteResult(stored=1)
+
+
+async def test_upgrades_at_the_same_time_are_safe(site: SqliteSite) -> None:
+    """Every replica of a deployment may upgrade at its start."""
+    sites = [SqliteSite(site.path) for _ in range(5)]
+    reports = await asyncio.gather(*(upgrade(other.engine, other.settings) for other in sites))
+    assert sum("execution_logs created" in report for report in reports) == 1
+    for other in sites:
+        await other.engine.dispose()
+
+
+async def test_an_upgrade_without_a_database_is_explained(tmp_path: Path) -> None:
+    """The same error as for a batch, with the file's name."""
+    async with SqliteSite(tmp_path / "missing" / "logs.db") as site:
+        with pytest.raises(StoreUnavailableError, match="missing/logs"):
+            await upgrade(site.engine, site.settings)
+
+
+async def test_a_failed_upgrade_leaves_nothing_half_made(site: SqliteSite) -> None:
+    """All of it is one transaction."""
+    site.execute("CREATE TABLE t (x); CREATE INDEX ix_execution_logs_created_at ON t (x)")
+    before = site.rows(SCHEMA)
+    with pytest.raises(StoreUnavailableError, match="ix_execution_logs_created_at already exists"):
+        await upgrade(site.engine, site.settings)
+    assert site.rows(SCHEMA) == before

@@ -1,0 +1,250 @@
+"""Writing batches: every entry ends as one row or as one dead letter, whatever comes and however often."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import event
+
+from batches import BAD, encoded, fields
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from sqlite_site import SqliteSite
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
+    """A site that works."""
+    async with SqliteSite(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+async def test_an_entry_is_stored_as_it_is(site: SqliteSite) -> None:
+    """Every field has its column; times are stored as SQLAlchemy stores them, in UTC."""
+    entry = fields(
+        roadmap_id="r",
+        concept_id="c",
+        step="s",
+        agent_name="a",
+        duration_ms=7,
+        details={"z": [1, None], "a": "学"},
+    )
+    assert await site.write(encoded(entry)) == WriteResult(stored=1)
+    (row,) = site.rows()
+    assert json.loads(row.pop("details")) == entry.pop("details")
+    assert row == {**entry, "created_at": "2026-11-22 02:13:53.123456"}
+
+
+async def test_absent_fields_are_null(site: SqliteSite) -> None:
+    """Not an empty text, and not the JSON null."""
+    await site.write(encoded(created_at="2026-11-22T02:13:53Z"))
+    (row,) = site.rows()
+    optional = ("roadmap_id", "concept_id", "step", "agent_name", "details", "duration_ms")
+    assert [row[name] for name in optional] == [None] * 6
+    assert row["created_at"] == "2026-11-22 02:13:53.000000"
+
+
+async def test_a_batch_is_stored_once_however_often_it_comes(site: SqliteSite) -> None:
+    """Queues deliver twice; the same ids make it one row, and the first one stays."""
+    entries = [encoded(message=str(number)) for number in range(50)]
+    assert await site.write(*entries) == WriteResult(stored=50)
+    assert await site.write(*entries) == WriteResult(duplicates=50)
+    changed = encoded({**json.loads(entries[0]), "message": "changed"})
+    assert await site.write(changed, encoded()) == WriteResult(stored=1, duplicates=1)
+    assert [row["message"] for row in site.rows()] == [*map(str, range(50)), "hello"]
+
+
+async def test_batches_may_be_written_at_the_same_time(site: SqliteSite) -> None:
+    """Several workers' threads share a writer, and a message can be delivered to two of them."""
+    batches = [[encoded() for _ in range(10)] for _ in range(5)]
+    results = await asyncio.gather(*(site.write(*entries) for entries in batches * 2))
+    assert sum(result.stored for result in results) == sum(result.duplicates for result in results) == 50
+    assert len(site.rows()) == 50
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_bad_entry_takes_no_other_one_with_it(site: SqliteSite, what: str) -> None:
+    """At the start, in the middle or at the end: it alone becomes a dead letter."""
+    good = [encoded(message=str(number)) for number in range(7)]
+    for position in (0, 3, 7):
+        entries = [*good[:position], BAD[what], *good[position:]]
+        assert (await site.write(*entries)).dead_lettered == 1
+    assert [row["message"] for row in site.rows()] == list("0123456")
+    (letter,) = site.dead()
+    assert letter["batch_id"] == "b"
+    assert letter["reason"]
+
+
+async def test_a_dead_letter_holds_the_entry_and_the_databases_reason(site: SqliteSite) -> None:
+    """Who looks after it sees what came, byte for byte, and why it was refused."""
+    entry = ' {"id":"x",  "message":"学" } '
+    await site.write(encoded(), entry)
+    (letter,) = site.dead()
+    assert letter["entry"] == entry.strip()
+    assert letter["reason"] == "IntegrityError: NOT NULL constraint failed: execution_logs.task_id"
+    written_at = datetime.fromisoformat(letter["created_at"]).replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - written_at).total_seconds()) < 60
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "",
+        "nothing",
+        "{}",
+        '"text"',
+        "5",
+        "[",
+        "[" * 3000,
+        "[]]",
+        "\0",
+        "\ud800",
+        "[1,]",
+        None,
+        5,
+        ["x"],
+        {"a": 1},
+    ],
+    ids=repr,
+)
+async def test_what_is_no_batch_is_kept_whole(site: SqliteSite, forged: Any) -> None:
+    """The worker goes on, and nothing vanishes without a trace."""
+    for _ in range(2):
+        assert await site.writer.write("b", forged) == WriteResult(dead_lettered=1)
+    (letter,) = site.dead()
+    assert letter["reason"].startswith("Not a batch: ")
+
+
+async def test_any_text_can_become_a_dead_letter(site: SqliteSite) -> None:
+    """NUL, lone surrogates and endless texts do not stop the dead letters themselves."""
+    forged = ["\0", "\udfff", "x" * 20_000_000]
+    for number, entries in enumerate(forged):
+        await site.writer.write(f"b{number}\0\ud800" * 1000, entries)
+    assert [letter["entry"][:8] for letter in site.dead()] == ["\\u0000", "\\udfff", "xxxxxxxx"]
+
+
+async def test_an_empty_batch_is_nothing(site: SqliteSite) -> None:
+    """It is no error, and leaves nothing."""
+    assert await site.writer.write("b", " [ ] ") == WriteResult()
+    assert site.rows() == site.dead() == []
+
+
+GOOD = st.integers(0, 30).map(lambda number: encoded(id=f"00000000-0000-7000-8000-{number:012}"))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+ITEMS = GOOD | GOOD | st.sampled_from(list(BAD.values())) | VALUES.map(json.dumps)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(ITEMS, max_size=20), max_size=3))
+async def test_every_item_is_a_row_or_a_dead_letter(site: SqliteSite, batches: list[list[str]]) -> None:
+    """Good, bad and forged ones in any mixture: no good one is dead, none is lost, none is there twice."""
+    site.execute("DELETE FROM execution_logs; DELETE FROM execution_log_dead_letters")
+    for number, entries in [*enumerate(batches), *enumerate(batches)]:
+        result = await site.write(*entries, batch_id=str(number))
+        assert result.stored + result.duplicates + result.dead_lettered == len(entries)
+    items = {item for entries in batches for item in entries}
+    good = {item for item in items if "-7000-8000-" in item}
+    assert {row["id"] for row in site.rows()} == {json.loads(item)["id"] for item in good}
+    bad = Counter(item.replace("\ud800", "\\ud800") for item in items - good)
+    assert Counter(letter["entry"] for letter in site.dead()) == bad
+
+
+async def test_an_attempt_that_was_cut_off_leaves_less_for_the_next_one(site: SqliteSite) -> None:
+    """A batch of many bad entries gets done at last, however slow the database is."""
+    entries = [encoded(message=None, step=str(number)) for number in range(8)]
+    attempts: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO execution_log_dead_letters" in statement:
+            attempts.append(statement)
+            if len(attempts) == 4:
+                raise OSError("too slow")
+
+    event.listen(site.engine.sync_engine, "before_cursor_execute", note)
+    with pytest.raises(StoreUnavailableError, match="too slow"):
+        await site.write(*entries)
+    assert len(site.dead()) == 3
+    assert await site.write(*entries) == WriteResult(dead_lettered=8)
+    assert len(site.dead()) == 8
+    assert len(attempts) == 4 + 5
+
+
+async def test_without_tables_nothing_is_lost(tmp_path: Path) -> None:
+    """The batch is kept, the error says what to do, and the same writer works once it is done."""
+    async with SqliteSite(tmp_path / "logs.db") as site:
+        with pytest.raises(StoreUnavailableError, match="Run: execution-logger db upgrade"):
+            await site.write(encoded())
+        await upgrade(site.engine, site.settings)
+        assert await site.write(encoded()) == WriteResult(stored=1)
+        site.execute("DROP TABLE execution_log_dead_letters")
+        with pytest.raises(StoreUnavailableError, match="Run: execution-logger db upgrade"):
+            await site.write("5")
+        await upgrade(site.engine, site.settings)
+        assert await site.write("5") == WriteResult(dead_lettered=1)
+
+
+async def test_a_missing_folder_is_waited_for(tmp_path: Path) -> None:
+    """A volume that is mounted late costs nothing; the error names the file."""
+    async with SqliteSite(tmp_path / "volume" / "logs.db") as site:
+        with pytest.raises(
+            StoreUnavailableError, match=r"volume/logs\.db cannot be used now: unable to open"
+        ):
+            await site.write(encoded())
+        site.path.parent.mkdir()
+        await upgrade(site.engine, site.settings)
+        assert await site.write(encoded()) == WriteResult(stored=1)
+
+
+async def test_a_locked_file_is_waited_for_within_the_timeout(site: SqliteSite) -> None:
+    """Another program that holds the file delays the batch and does not lose it."""
+    with closing(sqlite3.connect(site.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        started_at = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="database is locked"):
+            await site.write(encoded())
+        assert time.monotonic() - started_at < 2 * site.settings.database_timeout_seconds
+        other.execute("ROLLBACK")
+    assert await site.write(encoded()) == WriteResult(stored=1)
+
+
+async def test_a_full_disk_is_waited_for(site: SqliteSite) -> None:
+    """No entry is to blame for it, so none becomes a dead letter."""
+    limit = ["PRAGMA max_page_count=1"]
+
+    def note(connection: Any, _record: Any, _proxy: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(limit[0])
+        cursor.close()
+
+    event.listen(site.engine.sync_engine, "checkout", note)
+    entry = encoded(message="x" * 100_000)
+    with pytest.raises(StoreUnavailableError, match="disk is full"):
+        await site.write(entry)
+    assert site.dead() == []
+    limit[0] = "PRAGMA max_page_count=100000"
+    assert await site.write(entry) == WriteResult(stored=1)
+
+
+async def test_what_a_hosts_trigger_refuses_is_a_dead_letter(site: SqliteSite) -> None:
+    """The host's rules are the host's reason."""
+    site.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON execution_logs WHEN NEW.level = 'loud' "
+        "BEGIN SELECT RAISE(ABORT, 'too loud'); END"
+    )
+    assert await site.write(encoded(), encoded(level="loud")) == WriteResult(stored=1, dead_lettered=1)
+    assert "too loud" in site.dead()[0]["reason"]
