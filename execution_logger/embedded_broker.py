@@ -18,6 +18,7 @@ from uuid_utils import uuid4
 
 SCHEME = "embedded"
 POLLING_INTERVAL_SECONDS = 0.05
+LONGEST_WAIT_SECONDS = 0.5
 
 
 class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any types
@@ -36,6 +37,12 @@ class Transport(filesystem.Transport):  # type: ignore[misc] # as above
     """The transport of `embedded://` URLs."""
 
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Wait a short while, so that a worker ends soon: it looks for a shutdown between two waits."""
+        if timeout is not None:
+            timeout = min(timeout, LONGEST_WAIT_SECONDS)
+        super().drain_events(connection, timeout=timeout)
 
 
 def transport_options(url: str) -> dict[str, Any]:

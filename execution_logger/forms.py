@@ -50,7 +50,7 @@ def parts_of(value: Any) -> Mapping[Any, Any] | Iterable[Any] | None:
     if isinstance(value, Mapping):
         return value
     if callable(as_dict := getattr(type(value), "_asdict", None)):  # a named tuple
-        return dict(as_dict(value))
+        return as_dict(value)  # type: ignore[no-any-return]
     if isinstance(value, _SEQUENCES):
         return None if isinstance(value, UserString) else value
     if isinstance(value, type):

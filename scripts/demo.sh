@@ -4,9 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
 
-# Whether the sources are as they were when scripts/demo.sh or scripts/test.sh installed them.
+# Whether .venv works, and holds the sources as they are: both scripts that install touch .venv/installed.
 is_installed() {
-    [ -e .venv/installed ] && [ -z "$(
+    [ -e .venv/installed ] && .venv/bin/execution-logger --version >/dev/null 2>&1 && [ -z "$(
         find pyproject.toml constraints.txt execution_logger \
             -newer .venv/installed -not -path '*/__pycache__*' -print -quit
     )" ]

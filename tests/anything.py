@@ -3,12 +3,14 @@
 import dataclasses
 import enum
 import math
+import sys
 from collections import OrderedDict, UserDict, UserString, deque, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import count, repeat
 from pathlib import PurePosixPath
+from random import Random
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,15 +23,16 @@ from hypothesis import strategies as st
 
 plain_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 plain_numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-plain_scalars = st.none() | st.booleans() | plain_numbers | plain_texts
 plain_values = st.recursive(
-    plain_scalars, lambda inner: st.lists(inner) | st.dictionaries(plain_texts, inner), max_leaves=20
+    st.none() | st.booleans() | plain_numbers | plain_texts,
+    lambda inner: st.lists(inner) | st.dictionaries(plain_texts, inner),
+    max_leaves=20,
 )
 plain_details = st.dictionaries(plain_texts, plain_values)
 
 # Other data -------------------------------------------------------------------------------------
 
-odd_texts = [
+ODD_TEXTS = (
     "",
     "\0",
     "a\0b",
@@ -40,10 +43,21 @@ odd_texts = [
     '"\\' * 20,
     "\\u0000",
     "中文😀",
-]
-any_texts = st.text(st.characters()) | st.sampled_from(odd_texts)
-huge_numbers = st.builds(pow, st.sampled_from([2, -2]), st.sampled_from([63, 64, 1024, 1025, 100_000]))
-odd_numbers = huge_numbers | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324])
+)
+ODD_NUMBERS = (
+    math.nan,
+    math.inf,
+    -math.inf,
+    -0.0,
+    5e-324,
+    -1,
+    2**31,
+    2**63,
+    2**64,
+    2**1024,
+    2**100_000,
+    -(2**100_000),
+)
 
 
 class Colour(enum.Enum):
@@ -99,6 +113,9 @@ class Pair(NamedTuple):
 
     left: Any
     right: Any
+
+
+Old = namedtuple("Old", "value")  # noqa: PYI024 - hosts have them
 
 
 class PlainRepr:
@@ -159,72 +176,6 @@ def laughs(levels: int = 30) -> list[Any]:
     return value
 
 
-def _view(value: bytes) -> memoryview:
-    return memoryview(value)[::2]  # with gaps
-
-
-def _hashes(value: Any) -> bool:
-    try:
-        hash(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-scalars = st.one_of(
-    plain_scalars,
-    any_texts,
-    odd_numbers,
-    st.integers(),
-    st.floats(),
-    st.datetimes(timezones=st.none() | st.just(UTC)),
-    st.dates(),
-    st.times(),
-    st.timedeltas(),
-    st.decimals(),
-    st.uuids(),
-    st.complex_numbers(),
-    st.binary(),
-    st.sampled_from([*Colour, *Number, *Word, Colour, int, len, print, ..., NotImplemented]),
-    st.builds(PurePosixPath, st.sampled_from(["a/b", "caf\udce9"])),
-    st.builds(UserString, any_texts),
-    st.builds(bytearray, st.binary()),
-    st.builds(_view, st.binary()),
-    st.sampled_from([range(3), range(10**12), MappingProxyType({"a": 1}), SimpleNamespace(a=1)]),
-)
-keys = st.one_of(scalars.filter(_hashes), st.tuples(any_texts, st.integers()))
-
-
-def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    lists = st.lists(inner, max_size=5)
-    dicts = st.dictionaries(keys, inner, max_size=5)
-    return st.one_of(
-        lists,
-        dicts,
-        lists.map(tuple),
-        lists.map(deque),
-        lists.map(iter),
-        lists.map(lambda items: (item for item in items)),
-        lists.map(lambda items: raised(ValueError(*items))),
-        lists.map(lambda items: raised(RuntimeError(*items), raised(KeyError("cause")))),
-        lists.map(lambda items: ExceptionGroup("several", [ValueError(*items)])),
-        dicts.map(OrderedDict),
-        dicts.map(UserDict),
-        dicts.map(MappingProxyType),
-        dicts.map(lambda items: items.items()),
-        dicts.map(lambda items: items.values()),
-        st.frozensets(keys, max_size=5),
-        st.builds(Point, inner, inner),
-        st.builds(Struct, inner),
-        st.builds(Model.model_construct, x=inner),
-        st.builds(Pair, inner, inner),
-        st.builds(PlainRepr, inner),
-        st.builds(ArrayLike, inner),
-        inner.map(lambda value: Root.model_construct([value])),
-        inner.map(namedtuple("Old", "value")),  # noqa: PYI024 - hosts have them
-    )
-
-
 # Objects that fight back --------------------------------------------------------------------------
 
 _RAISED = (
@@ -267,29 +218,27 @@ def _returning(value: Callable[[], Any]) -> Callable[..., Any]:
     return lambda *_, **__: value()
 
 
-_reactions = st.sampled_from(
-    [
-        *map(_raising, _RAISED),
-        *map(
-            _returning,
-            [
-                lambda: None,
-                lambda: -5,
-                lambda: 10**30,
-                lambda: "text",
-                lambda: b"\xff",
-                lambda: math.nan,
-                lambda: LoudText("loud"),
-                lambda: iter([1, 2, 3]),
-                lambda: zip(count(), repeat("for ever"), strict=False),
-                lambda: [("key", "value")],
-                lambda: {"a": 1},
-                dict,
-                object,
-            ],
-        ),
-        lambda self=None, *_, **__: self,
-    ]
+_REACTIONS = (
+    *map(_raising, _RAISED),
+    *map(
+        _returning,
+        [
+            lambda: None,
+            lambda: -5,
+            lambda: 10**30,
+            lambda: "text",
+            lambda: b"\xff",
+            lambda: math.nan,
+            lambda: LoudText("loud"),
+            lambda: iter([1, 2, 3]),
+            lambda: zip(count(), repeat("for ever"), strict=False),
+            lambda: [("key", "value")],
+            lambda: {"a": 1},
+            dict,
+            object,
+        ],
+    ),
+    lambda self=None, *_, **__: self,
 )
 _METHODS = (
     "__repr__", "__str__", "__iter__", "__len__", "__getitem__", "__getattr__", "__getattribute__",
@@ -371,30 +320,120 @@ class Shy(metaclass=ShyType):
         raise ValueError
 
 
-def _hostile(base: type, methods: dict[str, Any], properties: dict[str, Any]) -> Any:
-    namespace = {**methods, **{name: property(reaction) for name, reaction in properties.items()}}
-    try:
-        made = type(base)("Hostile" * 100, (base,), namespace)(*_BASES[base])
-    except BaseException as error:  # noqa: BLE001 - so hostile that it cannot be made
-        return error
-    return made
+class Anything:
+    """Makes values at random; the same ones for the same seed."""
 
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
 
-hostile_objects = st.one_of(
-    st.builds(
-        _hostile,
-        st.sampled_from(list(_BASES)),
-        st.dictionaries(st.sampled_from(_METHODS), _reactions, min_size=1, max_size=3),
-        st.dictionaries(st.sampled_from(_PROPERTIES), _reactions, max_size=1),
-    ),
-    st.sampled_from([lambda: Shy(), lambda: LoudText("loud")]).map(lambda make: make()),  # noqa: PLW0108
-    st.builds(cycle),
-    st.builds(laughs),
-    st.builds(nested, st.sampled_from([20, 33, 100, 5000])),
-    st.builds(nested, st.sampled_from([20, 33, 100, 5000]), st.just(lambda inner: {"a": inner})),
-    st.builds(nested, st.sampled_from([20, 33, 100]), st.just(Point)),
-    st.builds(nested, st.sampled_from([20, 33, 100]), st.just(lambda inner: raised(ValueError(inner)))),
-)
+    def value(self, depth: int = 3) -> Any:
+        """Anything at all."""
+        if depth and self._random.random() < 0.5:
+            return self._container(depth - 1)
+        return self._pick([self._scalar, self._scalar, self._hostile])()
 
-anything = st.recursive(scalars | hostile_objects, _containers, max_leaves=12)
-details = st.dictionaries(keys, anything, max_size=6) | anything
+    def details(self) -> Any:
+        """Anything, mostly a dict."""
+        if self._random.random() < 0.3:
+            return self.value()
+        return {self._key(): self.value() for _ in range(self._random.randrange(5))}
+
+    def text(self) -> str:
+        """A text, with what texts may hold."""
+        if self._random.random() < 0.5:
+            return str(self._pick(ODD_TEXTS))
+        limit = self._pick([128, 0x3000, sys.maxunicode + 1])
+        return "".join(chr(self._random.randrange(limit)) for _ in range(self._random.randrange(20)))
+
+    def _pick(self, options: Sequence[Any]) -> Any:
+        return self._random.choice(options)
+
+    def _scalar(self) -> Any:
+        return self._pick([self._plain_scalar, self.text, lambda: self._pick(ODD_NUMBERS), self._object])()
+
+    def _plain_scalar(self) -> Any:
+        number = self._random.randint(-(10**9), 10**9)
+        return self._pick([None, True, False, number, number / 7, "text"])
+
+    def _object(self) -> Any:
+        number = self._random.randrange(10**6)
+        view = memoryview(self._random.randbytes(9))[::2]  # with gaps
+        return self._pick(
+            [
+                *Colour, *Number, *Word, Colour, int, len, ..., NotImplemented, complex(1, number),
+                datetime.fromtimestamp(number, self._pick([None, UTC])), date(1, 1, 1), time(1),
+                timedelta(number),
+                Decimal(number) / 7, Decimal("NaN"), UUID(int=number), view, bytes(view), bytearray(b"text"),
+                PurePosixPath("caf\udce9"), UserString(self.text()), range(3), range(10**12),
+                PlainRepr(number),
+                MappingProxyType({"a": 1}), SimpleNamespace(a=1), (item for item in "ab"), iter([1]),
+            ]
+        )  # fmt: skip
+
+    def _key(self) -> Any:
+        key = self._pick(
+            [self.text, self._scalar, lambda: (self.text(), 1), lambda: Pair(self.text(), None)]
+        )()
+        try:
+            hash(key)
+        except (TypeError, ValueError):
+            return "key"
+        return key
+
+    def _container(self, depth: int) -> Any:
+        items = [self.value(depth) for _ in range(self._random.randrange(4))]
+        pairs = {self._key(): self.value(depth) for _ in range(self._random.randrange(4))}
+        item = self.value(depth)
+        makers: list[Callable[[], Any]] = [
+            lambda: items,
+            lambda: pairs,
+            lambda: tuple(items),
+            lambda: deque(items),
+            lambda: iter(items),
+            lambda: raised(ValueError(*items)),
+            lambda: raised(RuntimeError(item), raised(KeyError("cause"))),
+            lambda: ExceptionGroup("several", [ValueError(*items)]),
+            lambda: OrderedDict(pairs),
+            lambda: UserDict(pairs),
+            lambda: MappingProxyType(pairs),
+            pairs.items,
+            pairs.values,
+            pairs.keys,
+            lambda: frozenset(pairs),
+            lambda: Point(item, items),
+            lambda: Struct(item),
+            lambda: Model.model_construct(x=item),
+            lambda: Root.model_construct(items),
+            lambda: Pair(item, pairs),
+            lambda: Old(item),
+            lambda: PlainRepr(item),
+            lambda: ArrayLike(items),
+        ]
+        return self._pick(makers)()
+
+    def _hostile(self) -> Any:
+        return self._pick([self._fighting, self._fighting, self._fighting, self._nested])()
+
+    def _fighting(self) -> Any:
+        base = self._pick([*_BASES, None, None])
+        if base is None:
+            return self._pick([Shy, LoudText])()
+        namespace: dict[str, Any] = {}
+        for _ in range(self._random.randint(1, 3)):
+            reaction = self._pick(_REACTIONS)
+            name = self._pick([*_METHODS, *_PROPERTIES])
+            namespace[name] = property(reaction) if name in _PROPERTIES else reaction
+        try:
+            return type(base)("Hostile" * 100, (base,), namespace)(*_BASES[base])
+        except BaseException as error:  # noqa: BLE001 - so hostile that it cannot be made
+            return error
+
+    def _nested(self) -> Any:
+        wraps = [
+            lambda inner: [inner],
+            lambda inner: {"a": inner},
+            Point,
+            lambda inner: raised(ValueError(inner)),
+        ]
+        depth = self._pick([20, 33, 100])
+        return self._pick([cycle, laughs, lambda: nested(depth, self._pick(wraps)), lambda: nested(5000)])()

@@ -2,7 +2,10 @@
 
 import json
 import os
+import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +83,34 @@ def delivered_to(path: Path) -> list[dict[str, Any]]:
     """The entries that `FileDelivery` has written, in their order, each with the `pid` it came from."""
     lines = map(json.loads, path.read_text().splitlines() if path.exists() else [])
     return [{**entry, "pid": line["pid"]} for line in lines for entry in line["entries"]]
+
+
+def lines_of(function: Callable[..., Any]) -> list[int]:
+    """The numbers of the lines that a function's code is on, those of its `def` left out."""
+    code = function.__code__
+    return sorted({line for *_, line in code.co_lines() if line and line > code.co_firstlineno})
+
+
+@contextmanager
+def interrupted(function: Callable[..., Any], line: int, by: Callable[[], object]) -> Iterator[None]:
+    """Call `by` once, before `function` runs `line` in this thread.
+
+    That is what a signal handler does, or a destructor that the garbage collector calls, only that
+    the place is known.
+    """
+    waiting = [by]
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if frame.f_code is not function.__code__ or not waiting:
+            return None
+        if event == "line" and frame.f_lineno == line:
+            sys.settrace(None)
+            waiting.pop()()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)

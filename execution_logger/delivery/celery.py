@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import msgspec
 from celery import Celery
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Producer
 
 from execution_logger.broker import TASK_NAME, producer_options, public_url
 from execution_logger.buffer import Batch
@@ -25,29 +25,6 @@ class _Described(msgspec.Struct):
 _decode_described = msgspec.json.Decoder(_Described).decode
 
 
-class _ProducerApp(Celery):  # type: ignore[misc] # Celery has no types
-    """An application that takes nothing from the environment, which is the host's.
-
-    Celery prefers its variables to what an application is given: CELERY_RESULT_BACKEND would set
-    that backend up in every host, CELERY_BROKER_URL load that transport, too.
-    """
-
-    backend_cls = "disabled://"
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        super().__init__(
-            "execution_logger.producer",
-            set_as_current=False,
-            loader="celery.loaders.app:AppLoader",
-            config_source={"broker_url": settings.broker_url},  # instead of CELERY_CONFIG_MODULE
-        )
-
-    def connection_for_write(self, *_: object, **__: object) -> Connection:
-        options = producer_options(self._settings)
-        return super().connection_for_write(self._settings.broker_url, transport_options=options)
-
-
 class CeleryDelivery:
     """Sends batches as Celery messages, over one connection that nobody else uses.
 
@@ -63,11 +40,14 @@ class CeleryDelivery:
     def __init__(self, settings: Settings, host_app: Celery | None = None) -> None:
         self._settings = settings
         self._host_app = host_app
-        self._app = _ProducerApp(settings)
-        self._queue = Queue(settings.queue)
+        # It only composes messages. Without a configuration of its own it would read the host's module.
+        self._app = Celery(
+            "execution_logger.producer", set_as_current=False, config_source={"enable_utc": True}
+        )
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._queue_checked_at = -_QUEUE_CHECK_SECONDS
+        self._queue_room = 0
 
     def deliver(self, batch: Batch) -> None:
         """Send the batch; returns when the broker has taken it, raises DeliveryError within seconds."""
@@ -97,43 +77,51 @@ class CeleryDelivery:
             poller.close()
 
     def _connect(self) -> Producer:
+        options = producer_options(self._settings)
         if self._host_app is not None:
-            options = producer_options(self._settings)
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
-            self._connection = self._app.connection_for_write()
+            self._connection = Connection(self._settings.broker_url, transport_options=options)
         self._producer = Producer(self._connection)
         return self._producer
 
     def _send(self, producer: Producer, batch: Batch) -> None:
-        self._app.send_task(
-            TASK_NAME,
-            args=[batch.to_json()],
-            task_id=batch.id,
-            producer=producer,
-            queue=self._queue,
+        """Publish the message that `send_task` would, without what comes with it.
+
+        That is: the environment's result backend, an event dispatcher's connection, retries, and
+        signals by which the host's instrumentation would trace each batch.
+        """
+        args = [batch.to_json()]
+        headers, properties, body, _ = self._app.amqp.as_task_v2(
+            batch.id, TASK_NAME, args, {}, argsrepr=describe(batch), kwargsrepr="{}", ignore_result=True
+        )
+        producer.publish(
+            body,
+            exchange="",
+            routing_key=self._settings.queue,
             serializer="json",
-            argsrepr=describe(batch),
-            kwargsrepr="{}",
+            headers=headers,
+            delivery_mode="persistent",
             retry=False,
-            ignore_result=True,
+            **properties,
         )
 
     def _check_queue(self, producer: Producer) -> None:
         """Hold back while the queue is over its limit: the broker's memory is the host's tasks' too."""
         now = time.monotonic()
-        if now - self._queue_checked_at < _QUEUE_CHECK_SECONDS:
+        self._queue_room -= 1
+        if self._queue_room >= 0 and now - self._queue_checked_at < _QUEUE_CHECK_SECONDS:
             return
-        length = self._queue_length(producer)
-        if length >= self._settings.queue_max_messages:
+        length, limit = self._queue_length(producer), self._settings.queue_max_messages
+        if length >= limit:
             raise DeliveryError(
-                f"queue {self._settings.queue!r} holds {length} messages, and its limit is "
-                f"{self._settings.queue_max_messages}: are workers running?"
+                f"queue {self._settings.queue!r} holds {length} messages, and its limit is {limit}: "
+                "are workers running?"
             )
-        self._queue_checked_at = now
+        self._queue_checked_at, self._queue_room = now, limit - length - 1
 
     def _queue_length(self, producer: Producer) -> int:
-        # The declaration that sending makes anyway; its answer holds the length (Redis: LLEN).
+        # Makes the queue where there is none, as sending to one would; the answer holds the length (LLEN).
         declared = producer.channel.queue_declare(self._settings.queue, durable=True, auto_delete=False)
         return int(declared.message_count)
 

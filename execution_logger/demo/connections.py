@@ -45,12 +45,11 @@ async def worker_connections(observer: AsyncEngine, worker_pid: int) -> int | No
     if observer.dialect.name == "postgresql":
         async with observer.connect() as connection:
             return int((await connection.execute(text(_YOUNGER_ONES))).scalar_one())
-    database = observer.url.database
-    return None if database is None else _times_open(os.path.realpath(database), worker_pid)
+    return _times_open(observer.url.database or "", worker_pid)
 
 
 def _times_open(path: str, pid: int) -> int | None:
-    process = Path("/proc", str(pid))
+    process, path = Path("/proc", str(pid)), os.path.realpath(path)
     try:
         children = (process / "task" / str(pid) / "children").read_text().split()
         own = sum(os.path.realpath(link) == path for link in (process / "fd").iterdir())

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from execution_logger.demo.connections import HostConnections, worker_connections
@@ -31,9 +32,11 @@ class Shares:
 
     @classmethod
     def make(cls, folder: Path, paths: Sequence[Path], runs: int, prefix: str) -> "Shares":
-        """Deal the files out to `runs` runs, or to as many as there are files."""
+        """Divide the files among `runs` runs, or as many as there are files."""
         runs = min(runs, len(paths))
-        return cls(folder, {f"{prefix}-{number + 1}": list(paths[number::runs]) for number in range(runs)})
+        bounds = [len(paths) * number // runs for number in range(runs + 1)]
+        shares = (list(paths[begin:end]) for begin, end in pairwise(bounds))
+        return cls(folder, {f"{prefix}-{number}": share for number, share in enumerate(shares, start=1)})
 
 
 class Demonstration:

@@ -34,12 +34,12 @@ class Document:
 
 
 def find_documents(folder: Path) -> list[Path]:
-    """The text files below a folder, sorted; hidden, generated and huge ones are left out.
+    """The text files below a folder, Markdown first; hidden, generated and huge ones are left out.
 
     Raises:
         ExecutionLoggerError: there are none.
     """
-    found = sorted(_walk(folder))[:MAX_FILES]
+    found = sorted(_walk(folder), key=lambda path: (path.suffix != ".md", path))[:MAX_FILES]
     if not found:
         kinds = " ".join(sorted(SUFFIXES))
         raise ExecutionLoggerError(f"{folder}: there are no text files in this folder ({kinds})")

@@ -32,10 +32,7 @@ class MeteredLogger(ExecutionLogger):
         return len(self.ids)
 
     def describe(self) -> str:
-        """What the calls took, in words: mean, median and the slowest, in microseconds."""
-        if not self.nanoseconds:
-            return "no calls"
-        mean, median, slowest = (
-            number(self.nanoseconds) / 1000 for number in (statistics.fmean, statistics.median, max)
-        )
-        return f"{mean:.1f} µs a call (median {median:.1f}, slowest {slowest:,.0f})"
+        """What a call took: median, mean and maximum."""
+        values = (statistics.median, statistics.fmean, max)
+        median, mean, slowest = (value(self.nanoseconds) / 1000 for value in values)
+        return f"median {median:.1f} µs, mean {mean:.1f} µs, slowest {slowest:,.0f} µs"

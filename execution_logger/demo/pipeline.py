@@ -7,7 +7,7 @@ agent, and what the agents do to a file is a tool call.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +60,8 @@ class DocumentPipeline:
         async with self._agent(task_id, "reader", "Reading files") as summary:
             for path in paths:
                 try:
-                    data = await self._tool(task_id, "reader", "read_file", path, path.read_bytes)
+                    reading = asyncio.to_thread(path.read_bytes)
+                    data = await self._tool(task_id, "reader", "read_file", path, reading)
                 except OSError as error:
                     message = f"{self._name(path)} cannot be read"
                     await self._logger.log_agent_error(task_id, "reader", message, error=str(error))
@@ -78,7 +79,7 @@ class DocumentPipeline:
                 task_id, "reader", f"{name} is not UTF-8", error=str(error), details={"bytes": len(data)}
             )
             began_at = time.perf_counter()
-            await self._logger.log_retry_start(task_id, f"Reading {name} in an older encoding")
+            await self._logger.log_retry_start(task_id, f"Trying older encodings for {name}")
             text, encoding = decode_legacy(data)
             await self._logger.log_retry_complete(
                 task_id,
@@ -91,7 +92,9 @@ class DocumentPipeline:
     async def _parse(self, task_id: str, texts: dict[Path, str]) -> list[Document]:
         async with self._agent(task_id, "parser", "Parsing texts") as summary:
             documents = [
-                await self._tool(task_id, "parser", f"parse_{path.suffix[1:]}", path, parse, path, text)
+                await self._tool(
+                    task_id, "parser", f"parse_{path.suffix[1:]}", path, _in_turn(parse, path, text)
+                )
                 for path, text in texts.items()
             ]
             summary["headings"] = sum(len(document.headings) for document in documents)
@@ -103,7 +106,7 @@ class DocumentPipeline:
             self._agent(task_id, "extractor", "Extracting words and definitions") as summary,
             self._logger.timed_operation(task_id, LogCategory.AGENT, "Word statistics", "extractor") as timer,
         ):
-            terms = [await asyncio.to_thread(extract, document) for document in documents]
+            terms = [await _in_turn(extract, document) for document in documents]
             words: Counter[str] = sum((each.words for each in terms), start=Counter())
             timer.set_details({"words": words.total(), "most_frequent": dict(words.most_common(5))})
             summary["definitions"] = sum(len(each.definitions) for each in terms)
@@ -114,8 +117,8 @@ class DocumentPipeline:
             problems = []
             for document, its_terms in zip(documents, terms, strict=True):
                 if document.links:
-                    check = broken_links, document
-                    links = await self._tool(task_id, "validator", "check_links", document.path, *check)
+                    checking = asyncio.to_thread(broken_links, document)
+                    links = await self._tool(task_id, "validator", "check_links", document.path, checking)
                     problems += [(document, f"links to {link}, which is not there") for link in links]
                 if not its_terms.words:
                     problems.append((document, "has no words"))
@@ -149,12 +152,10 @@ class DocumentPipeline:
             task_id, name, f"{message}: {text}", duration_ms=_ms_since(began_at), details=summary
         )
 
-    async def _tool(
-        self, task_id: str, agent: str, tool: str, path: Path, call: Callable[..., _T], *arguments: Any
-    ) -> _T:
-        """Call something that works on a file, in a thread, and log the call."""
+    async def _tool(self, task_id: str, agent: str, tool: str, path: Path, work: Awaitable[_T]) -> _T:
+        """Wait for what a tool does to a file, and log the call."""
         began_at = time.perf_counter()
-        result = await asyncio.to_thread(call, *arguments)
+        result = await work
         await self._logger.log_tool_call(
             task_id, agent, tool, f"{tool} {self._name(path)}", duration_ms=_ms_since(began_at)
         )
@@ -162,6 +163,12 @@ class DocumentPipeline:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else path.name
+
+
+async def _in_turn(call: Callable[..., _T], *arguments: Any) -> _T:
+    """Compute something after the other runs have had their turn."""
+    await asyncio.sleep(0)
+    return call(*arguments)
 
 
 def _ms_since(began_at: float) -> int:

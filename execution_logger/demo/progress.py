@@ -86,7 +86,8 @@ class Progress:
                 "" if total is None else ProgressBar(total=max(total, 1), completed=number, width=_BAR_WIDTH)
             )
             table.add_row(f"  {name}", f"{number:,}", bar)
-        table.add_row("", f"{self._seconds():.1f} s", "", style="dim")
+        note = "" if counts.stored else "the worker is starting; the host does not wait for it"
+        table.add_row("", f"{self._seconds():.1f} s", note, style="dim")
         return table
 
     def _seconds(self) -> float:

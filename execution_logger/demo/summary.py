@@ -53,7 +53,10 @@ class Summary:
         seen = "not measured here" if self.worker_connections is None else self.worker_connections
         return [
             ("log calls", Text(f"{calls:,} in {self.runs} concurrent runs over {self.files} files")),
-            ("cost", Text(f"{self.call_cost}: {share:.1%} of the {self.runs_seconds:.2f} s of the runs")),
+            (
+                "cost of a call",
+                Text(f"{self.call_cost}; {share:.1%} of the {self.runs_seconds:.2f} s of the runs"),
+            ),
             ("batches", Text(f"{self.batches}, with {calls / self.batches:.0f} entries on average")),
             ("rows stored", Text(f"{len(self.stored_ids):,}")),
             (

@@ -20,11 +20,11 @@ _TOOL_CALLS_SHOWN = 2
 
 def timeline(entries: Sequence[LogEntry]) -> Table:
     """The entries of a run, with most tool calls of one agent in a row left out."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1))
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True, expand=True)
     for heading, width in (("time", 9), ("level", 7), ("category", 8), ("step / agent", 12)):
-        table.add_column(heading, no_wrap=True, min_width=width)
+        table.add_column(heading, no_wrap=True, width=width)
     table.add_column("message", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("duration", justify="right", no_wrap=True, min_width=8)
+    table.add_column("duration", justify="right", no_wrap=True, width=8)
     for entry in _shortened(entries):
         if isinstance(entry, LogEntry):
             table.add_row(*_cells(entry, entries[0]), style=_STYLES.get(LogLevel(entry.level), ""))
