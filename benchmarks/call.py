@@ -98,7 +98,9 @@ def queue_handler() -> Iterator[Round]:
     records: queue.SimpleQueue[Any] = queue.SimpleQueue()
     listener = logging.handlers.QueueListener(records, logging.NullHandler())
     listener.start()
-    logger = logging.Logger("benchmark")
+    logger = logging.getLogger("benchmark")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     logger.addHandler(logging.handlers.QueueHandler(records))
 
     async def calls(n: int) -> float:
@@ -164,7 +166,9 @@ def opentelemetry() -> Iterator[Round]:
     async def calls(n: int) -> float:
         began = time.perf_counter()
         for i in range(n):
-            attributes = {"task_id": "task-1", "agent": "intent_analysis", "ms": 1500, "model": "m", "n": i}
+            attributes: dict[str, Any] = {
+                "task_id": "task-1", "agent": "intent_analysis", "ms": 1500, "model": "m", "n": i,
+            }  # fmt: skip
             logger.emit(
                 LogRecord(
                     timestamp=time.time_ns(),
@@ -189,7 +193,9 @@ def sentry() -> Iterator[Round]:
     class Discard(Transport):
         def capture_envelope(self, envelope: Any) -> None: ...
 
-    sentry_sdk.init(dsn="http://key@127.0.0.1:9/1", transport=Discard, enable_logs=True, default_integrations=False)
+    sentry_sdk.init(
+        dsn="http://key@127.0.0.1:9/1", transport=Discard, enable_logs=True, default_integrations=False
+    )
 
     async def calls(n: int) -> float:
         began = time.perf_counter()
@@ -213,7 +219,8 @@ def loguru_queue() -> Iterator[Round]:
     async def calls(n: int) -> float:
         began = time.perf_counter()
         for i in range(n):
-            logger.bind(task_id="task-1", agent="intent_analysis", ms=1500, model="m", n=i).info("agent finished")
+            bound = logger.bind(task_id="task-1", agent="intent_analysis", ms=1500, model="m", n=i)
+            bound.info("agent finished")
         return time.perf_counter() - began
 
     yield calls
@@ -252,7 +259,8 @@ async def measure(calls: int, rounds: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()

@@ -77,7 +77,7 @@ class Pipeline:
             self.shipper.delivering.release()
 
     def begin_in_child(self) -> None:
-        """Start clean: the parent delivers its own entries, and its thread and its locks' owners are not here."""
+        """Start clean: the parent delivers its own entries, and its threads are not here."""
         self._inherited.append(self.shipper)
         self._begin()
 

@@ -28,9 +28,14 @@ _MAX_CHANGES_BYTES = 4096
 _ROOM_BYTES = 32
 """A value is read only where there is this room: enough for [masked], and for a text cut to it."""
 
+_TEXTS = (str, *BYTES)
+_RENDERED = (*_TEXTS, BaseException)
+
+_encode = msgspec.json.Encoder().encode
+
 # The JSON of an entry whose texts are all empty.
 _FRAME_BYTES = len(
-    msgspec.json.encode(
+    _encode(
         LogEntry(
             "-" * 36, datetime(1, 1, 1, 0, 0, 0, 1, UTC), "", "", "", "", "", "", "", "",
             {CHANGED: {}, "value": ""}, MAX_DURATION_MS,
@@ -64,7 +69,7 @@ class Sanitizer:
         at = self._changes.at
         identifiers = {name: at(name, self._identifier, name, getattr(passed, name)) for name in IDENTIFIERS}
         duration_ms = at("duration_ms", self._duration, passed.duration_ms)
-        message = at("message", self._renderer.text, passed.message)
+        message = at("message", self._required, passed.message)
         # What the message needs, or half of the room, is set aside while the details take theirs.
         reserved = min(json_size(storable(message[: self._bytes_left])[0]), self._bytes_left // 2)
         self._bytes_left -= reserved
@@ -82,7 +87,13 @@ class Sanitizer:
     def _identifier(self, name: str, value: object) -> str | None:
         if value is None and name not in REQUIRED:
             return None
-        return self._spend(self._renderer.text(value), self._identifier_bytes, MAX_IDENTIFIER_CHARS)
+        return self._spend(self._required(value), self._identifier_bytes, MAX_IDENTIFIER_CHARS)
+
+    def _required(self, value: object) -> str:
+        if value is None:
+            self._changes.mark("was None")
+            return ""
+        return self._text(value)
 
     def _duration(self, value: Any) -> int | None:
         if value is None:
@@ -124,7 +135,7 @@ class Sanitizer:
             return self._float(float.__float__(value))
         if isinstance(value, int):
             return self._int(int.__int__(value))
-        if not isinstance(value, (str, *BYTES)):
+        if not isinstance(value, _TEXTS):
             if isinstance(value, BaseException):
                 return self._nested(value, self._renderer.exception(value), verdict)
             if (simple := simplified(value, self._bytes_left)) is not value:
@@ -132,6 +143,15 @@ class Sanitizer:
             if (parts := parts_of(value)) is not None:
                 return self._nested(value, parts, verdict)
         return self._spend(MASK if verdict else self._renderer.text(value))
+
+    def _text(self, value: Any) -> str:
+        """The text of anything, whole; that of a container is the JSON of what there is room for."""
+        if issubclass(type(value), _RENDERED):
+            return self._renderer.text(value)
+        bytes_left = self._bytes_left
+        safe = self._value(value)
+        self._bytes_left = bytes_left
+        return safe if isinstance(safe, str) else _encode(safe).decode()
 
     def _float(self, value: float) -> float | str:
         if math.isfinite(value):
@@ -182,7 +202,7 @@ class Sanitizer:
         safe: dict[str, Any] = {}
         at = self._changes.at
         for key, value in self._taken(parts.items()):
-            text = key if type(key) is str else at(" (a key)", self._renderer.text, key)
+            text = key if type(key) is str else at(" (a key)", self._text, key)
             name = at(" (a key)", self._name, text, safe) if self._bytes_left >= _ROOM_BYTES else ""
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)

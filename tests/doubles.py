@@ -63,6 +63,11 @@ class BlockedDelivery(MemoryDelivery):
         self._opened.set()
 
 
+def numbers(delivery: MemoryDelivery) -> list[Any]:
+    """What it was given, in order, by a test whose entries are JSON numbers."""
+    return [json.loads(entry) for batch in delivery.batches for entry in batch.entries]
+
+
 class FileDelivery:
     """Appends each batch to a file, which outlives the process: a line of process id and entries."""
 

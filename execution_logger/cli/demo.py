@@ -1,13 +1,9 @@
 """`execution-logger demo`: the whole way of real entries, on this machine."""
 
 import asyncio
-import os
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -26,14 +22,13 @@ from execution_logger.demo.progress import Progress
 from execution_logger.demo.summary import Summary
 from execution_logger.demo.timeline import timeline
 from execution_logger.demo.worker import WorkerProcess
-from execution_logger.settings import PREFIX, Settings
-from execution_logger.worker.queue import delete_queue
+from execution_logger.demo.workspace import LEGACY_FILE, Workspace, open_workspace
+from execution_logger.settings import Settings
+from execution_logger.worker.queue import delete_queue, queue_length
 
 _PROJECT = "celery-execution-logger"
-_LEGACY_FILE = "legacy-notes.txt"
-_LEGACY_TEXT = "旧系统的说明: 这个文件不是 UTF-8 编码, 而是 GB18030。\n读取时先失败, 再用旧编码重试。\n"
-_TERMINATED = 143
 _PAGE_WIDTH = 100
+_TERMINATED = 143
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +48,20 @@ class Options:
 @click.option("--broker", metavar="URL", help="A real broker, e.g. redis://localhost:6379/0.")
 @click.option("--database", metavar="URL", help="A real database, e.g. postgresql://user@host/database.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder, and the rows in a real database.")
-def command(folder: Path | None, runs: int, broker: str | None, database: str | None, keep: bool) -> None:  # noqa: FBT001 - click passes it by name
+def command(
+    folder: Path | None,
+    runs: int,
+    broker: str | None,
+    database: str | None,
+    keep: bool,  # noqa: FBT001 - click passes it by name
+) -> None:
     """Run a small document pipeline over the text files of FOLDER, and log every step of it.
 
     A real worker writes the entries to a real database; at the end a run is read back, and all
     entries are counted. Without options it needs no server: the broker is a folder, the database a
     SQLite file. FOLDER is this project itself when it is left out.
+
+    The exit code is 1 when an entry is missing or there twice.
     """
     options = Options((folder or default_folder()).resolve(), runs, broker, database, keep)
     try:
@@ -80,28 +83,34 @@ def default_folder() -> Path:
 async def _run(options: Options, console: Console) -> int:
     _let_sigterm_cancel()
     paths = find_documents(options.folder)
-    with _workspace(console, keep=options.keep) as workspace:
-        environment = _environment(options, workspace)
-        settings = Settings.from_environment(environment)
-        prefix = f"demo-{uuid4().hex[:8]}"
-        shares = Shares.make(options.folder, [_plant_legacy_file(workspace), *paths], options.runs, prefix)
-        _introduce(console, options, settings, shares)
-        console.print(f"Tables       {await upgrade_database(settings)}\n", highlight=False)
-        demonstration = Demonstration(settings, shares, workspace, prefix)
-        try:
-            with (
-                WorkerProcess(environment, workspace / "worker.log") as worker,
-                Progress(console) as progress,
-            ):
-                summary = await demonstration.run(worker, progress)
-            await _report(console, demonstration, summary, next(iter(shares.paths)))
-        finally:
-            await demonstration.close(delete_rows=bool(options.database_url and not options.keep))
-            if options.broker_url:
-                delete_queue(settings)
+    with open_workspace(keep=options.keep) as workspace:
+        if options.keep:
+            _print_fact(console, "Kept", str(workspace.folder))
+        return await _run_in(workspace, paths, options, console)
+
+
+async def _run_in(workspace: Workspace, paths: list[Path], options: Options, console: Console) -> int:
+    environment = workspace.environment(options.broker_url, options.database_url)
+    settings = Settings.from_environment(environment)
+    queue_length(settings)  # a wrong broker would else show late, as the error of a background thread
+    prefix = f"demo-{uuid4().hex[:8]}"
+    shares = Shares.make(options.folder, [workspace.plant_legacy_file(), *paths], options.runs, prefix)
+    _introduce(console, options, shares)
+    _print_fact(console, "Tables", await upgrade_database(settings))
+    async with AsyncExitStack() as clean_up:
+        if options.broker_url:
+            clean_up.callback(delete_queue, settings)
+        demonstration = Demonstration(settings, shares, workspace.folder, prefix)
+        delete_rows = options.database_url is not None and not options.keep
+        clean_up.push_async_callback(demonstration.close, delete_rows=delete_rows)
+        worker = clean_up.enter_context(WorkerProcess(environment, workspace.folder / "worker.log"))
+        console.print()
+        with Progress(console) as progress:
+            summary = await demonstration.run(worker, progress)
+        await _report(console, demonstration, summary, next(iter(shares.paths)))
         if not summary.is_complete:
-            console.print(f"The worker's last lines:\n{worker.output}", markup=False, highlight=False)
-        return 0 if summary.is_complete else 1
+            console.print(Text(f"The worker's last lines:\n{worker.output}"))
+    return 0 if summary.is_complete else 1
 
 
 def _console() -> Console:
@@ -117,51 +126,24 @@ def _let_sigterm_cancel() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
-@contextmanager
-def _workspace(console: Console, *, keep: bool) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="execution-logger-demo-"))
-    try:
-        yield folder
-    finally:
-        if keep:
-            console.print(f"Kept: {folder}", soft_wrap=True, highlight=False)
-        else:
-            shutil.rmtree(folder)
-
-
-def _environment(options: Options, workspace: Path) -> dict[str, str]:
-    """The environment with the demonstration's settings; host and worker both read it."""
-    ours = {
-        "CELERY_ENABLED": "true",
-        "FALLBACK": "keep",
-        "BROKER_URL": options.broker_url or f"embedded://{workspace / 'broker'}",
-        "DATABASE_URL": options.database_url or f"sqlite:///{workspace / 'logs.db'}",
-        # A queue of its own: other workers of this broker write to other databases.
-        "QUEUE": f"demo-{uuid4().hex[:8]}",
-    }
-    return {f"{PREFIX}LANGUAGE": "en", **os.environ, **{PREFIX + name: value for name, value in ours.items()}}
-
-
-def _plant_legacy_file(workspace: Path) -> Path:
-    path = workspace / _LEGACY_FILE
-    path.write_bytes(_LEGACY_TEXT.encode("gb18030"))
-    return path
-
-
-def _introduce(console: Console, options: Options, settings: Settings, shares: Shares) -> None:
+def _introduce(console: Console, options: Options, shares: Shares) -> None:
     files = sum(map(len, shares.paths.values()))
-    database = options.database_url and make_url(options.database_url).render_as_string(hide_password=True)
-    for name, value in (
-        ("Files", f"{files} of {options.folder}, in {len(shares.paths)} concurrent runs"),
-        ("", f"One of them is planted: {_LEGACY_FILE} is not UTF-8, so that a step fails at first"),
-        ("Broker", public_url(settings.broker_url) if options.broker_url else "a folder (embedded)"),
-        ("Database", database or "a SQLite file"),
-    ):
-        console.print(Text(f"{name:12} {value}"), soft_wrap=True, highlight=False)
+    broker = public_url(options.broker_url) if options.broker_url else "a folder (embedded)"
+    database = "a SQLite file"
+    if options.database_url:
+        database = make_url(options.database_url).render_as_string(hide_password=True)
+    _print_fact(console, "Files", f"{files} of {options.folder}, in {len(shares.paths)} concurrent runs")
+    _print_fact(console, "", f"One is planted: {LEGACY_FILE} is not UTF-8, so that a step fails at first")
+    _print_fact(console, "Broker", broker)
+    _print_fact(console, "Database", database)
+
+
+def _print_fact(console: Console, name: str, value: str) -> None:
+    console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
 
 
 async def _report(console: Console, demonstration: Demonstration, summary: Summary, task_id: str) -> None:
-    console.print(f"\nThe run {task_id} as it was read back from the database:", highlight=False)
+    console.print(Text(f"\nThe run {task_id}, read back from the database:"))
     if entries := await demonstration.stored.of(task_id):
         console.print(timeline(entries))
     console.print(summary.table())

@@ -12,7 +12,7 @@ SUFFIXES = frozenset((
     ".cfg", ".css", ".go", ".html", ".ini", ".js", ".json", ".md", ".py", ".rs", ".rst", ".sh", ".sql",
     ".toml", ".ts", ".txt", ".yaml", ".yml",
 ))  # fmt: skip
-LEGACY_ENCODINGS = ("gb18030", "latin-1")
+LEGACY_ENCODINGS = ("windows-1252", "latin-1")
 MAX_FILES = 2_000
 MAX_BYTES = 1_048_576
 

@@ -58,6 +58,8 @@ class DeadLetters:
             reason: why it was refused.
         """
         name = connection.dialect.identifier_preparer.format_table(self._table)
+        if len(entry) > _MAX_ENTRY_CHARS:
+            reason = f"(cut from {len(entry)} characters) {reason}"
         values = {
             "id": dead_letter_id(entry),
             "batch_id": storable(batch_id)[:_MAX_BATCH_ID_CHARS],

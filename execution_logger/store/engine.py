@@ -50,7 +50,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
     """
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ARG002, ASYNC109 - overrides
-        """Drop the connection without a word: the server finds out by itself."""
+        """Drop the connection without waiting for an answer."""
         self.terminate()
 
 
@@ -123,8 +123,8 @@ def _libpq_parameters(query: dict[str, str]) -> dict[str, str]:
     unknown = query.keys() - _UNDERSTOOD - _WITHOUT_EFFECT
     if unknown:
         raise SettingsError(
-            f"DATABASE_URL: the parameters {', '.join(sorted(unknown))} are not supported; remove them. "
-            f"Supported: {', '.join(sorted(_UNDERSTOOD))}"
+            f"DATABASE_URL: not supported: {', '.join(sorted(unknown))}. Remove it, or set "
+            f"EXECUTION_LOGGER_DATABASE_URL without it. Supported: {', '.join(sorted(_UNDERSTOOD))}"
         )
     if query.get("sslmode", "require") not in _SSL_MODES:
         raise SettingsError(

@@ -76,7 +76,8 @@ def _postgresql_value(column: Column[object], table: LogTable) -> str:
         # Labels are often the names of a Python enum's members: 'INFO' for 'info'.
         labels = f"unnest(enum_range(CAST(NULL AS {kind}))) AS label"
         same = f"lower(CAST(label AS text)) = lower({field})"
-        return f"coalesce((SELECT label FROM {labels} WHERE {same}), CAST({field} AS {kind}))"  # noqa: S608
+        best = f"{same} ORDER BY CAST(label AS text) = {field} DESC LIMIT 1"
+        return f"coalesce((SELECT label FROM {labels} WHERE {best}), CAST({field} AS {kind}))"  # noqa: S608
     if field == "details" and (table.limits or table.missing):
         return _postgresql_details(table, kind)
     if field == "id" and table.has_hex_ids:

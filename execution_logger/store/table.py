@@ -62,7 +62,6 @@ class LogTable:
 
     Attributes:
         table: as the database describes it, with columns that the library does not know.
-        name: as the settings spell it, for messages.
         columns: the column of each field that has one.
         missing: the fields that have none.
         limits: most characters of a field that the database would refuse to store longer.
@@ -71,7 +70,6 @@ class LogTable:
     """
 
     table: Table
-    name: str
     columns: Mapping[str, Column[object]]
     missing: tuple[str, ...]
     limits: Mapping[str, int]
@@ -135,7 +133,6 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
         raise StoreUnavailableError(f'Table "{settings.table}": {problem}')
     return LogTable(
         table=table,
-        name=settings.table,
         columns=columns,
         missing=tuple(field for field in FIELDS if field not in columns),
         # SQLite stores a text of any length in a VARCHAR(50).

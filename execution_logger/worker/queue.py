@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
 from execution_logger.broker import producer_options, public_url
@@ -48,7 +48,9 @@ def delete_queue(settings: Settings) -> None:
         BrokerUnavailableError: it does not answer within a second or so.
     """
     with open_channel(settings) as channel:
-        channel.queue_delete(settings.queue)
+        queue = Queue(settings.queue, Exchange(settings.queue), settings.queue)(channel)
+        queue.declare()  # kombu removes the bindings of queues only that it has declared itself
+        queue.delete()
         if is_redis(channel):
             channel.client.delete(quarantine_key(settings))
 

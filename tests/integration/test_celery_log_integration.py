@@ -320,11 +320,9 @@ class TestHosts:
         self, worker: WorkerProcess, redis_url: str, environment: dict[str, str], database_url: str
     ) -> None:
         """Prefork children with a loop per task: recycled after five tasks, they lose nothing."""
-        host = WorkerProcess(
-            (sys.executable, "-m", "celery", "-A", "host_tasks", "worker", "-P", "prefork", "-c", "2", "-l", "INFO",
-             "--max-tasks-per-child", "5", "-Q", "host"),
-            environment=environment,
-        )  # fmt: skip
+        celery = (sys.executable, "-m", "celery", "-A", "host_tasks")
+        options = ("-Q", "host", "-P", "prefork", "-c", "2", "--max-tasks-per-child", "5", "-l", "INFO")
+        host = WorkerProcess((*celery, "worker", *options), environment=environment)
         (host.folder / "host_tasks.py").write_text(
             textwrap.dedent("""
             import asyncio, os

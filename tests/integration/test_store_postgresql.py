@@ -259,7 +259,7 @@ async def test_enums_are_written_by_the_labels_that_there_are(postgres_url: str)
         """
         CREATE SCHEMA app;
         CREATE TYPE app.log_level AS ENUM ('DEBUG', 'INFO', 'WARNING', 'ERROR');
-        CREATE TYPE app.log_category AS ENUM ('agent', 'tool');
+        CREATE TYPE app.log_category AS ENUM ('AGENT', 'agent', 'tool');
         CREATE TABLE execution_logs (
             id UUID PRIMARY KEY, task_id UUID NOT NULL, level app.log_level NOT NULL,
             category app.log_category NOT NULL, message TEXT NOT NULL, details TEXT NOT NULL,
@@ -273,7 +273,8 @@ async def test_enums_are_written_by_the_labels_that_there_are(postgres_url: str)
         entries = [encoded(task_id=task_id), encoded(task_id=task_id, level="error", step="s")]
         unknown = encoded(task_id=task_id, category="retry")
         assert await site.write(*entries, unknown) == WriteResult(stored=2, dead_lettered=1)
-        assert [row["level"] for row in await site.rows()] == ["INFO", "ERROR"]
+        written = [(row["level"], row["category"]) for row in await site.rows()]
+        assert written == [("INFO", "agent"), ("ERROR", "agent")]
         repository = ExecutionLogRepository(session, site.settings)
         (error,) = await repository.get_error_logs(task_id)
         assert (error.task_id, error.level, error.category, error.step) == (task_id, "error", "agent", "s")

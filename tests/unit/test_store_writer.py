@@ -132,6 +132,7 @@ async def test_any_text_can_become_a_dead_letter(site: SqliteSite) -> None:
     for number, entries in enumerate(forged):
         await site.writer.write(f"b{number}\0\ud800" * 1000, entries)
     assert [letter["entry"][:8] for letter in site.dead()] == ["\\u0000", "\\udfff", "xxxxxxxx"]
+    assert site.dead()[2]["reason"].startswith("(cut from 20000000 characters) Not a batch")
 
 
 async def test_an_empty_batch_is_nothing(site: SqliteSite) -> None:

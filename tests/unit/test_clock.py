@@ -1,0 +1,59 @@
+"""Entries are in the order of their calls, whatever the wall clock does."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from execution_logger.clock import EntryClock
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def showing(*seconds: float) -> Callable[[], datetime]:
+    """A wall clock that shows these seconds after noon, one at each look."""
+    times = iter(seconds)
+    return lambda: NOON + timedelta(seconds=next(times))
+
+
+def test_it_shows_the_wall_clock() -> None:
+    """As long as that goes forward, nothing is added."""
+    clock = EntryClock(showing(0, 1, 2.5))
+    assert [clock(), clock()] == [NOON + timedelta(seconds=1), NOON + timedelta(seconds=2.5)]
+
+
+def test_it_is_utc() -> None:
+    """The time of an entry is the same moment on every machine."""
+    before = datetime.now(UTC)
+    now = EntryClock()()
+    assert now.tzinfo is UTC
+    assert before <= now <= datetime.now(UTC) + MICROSECOND
+
+
+def test_a_clock_that_stands_still_gives_every_entry_its_own_microsecond() -> None:
+    """Two calls within one microsecond stay in their order."""
+    clock = EntryClock(showing(0, 0, 0, 0))
+    assert [clock() - NOON for _ in range(3)] == [MICROSECOND, 2 * MICROSECOND, 3 * MICROSECOND]
+
+
+def test_a_clock_that_is_set_back_changes_no_order() -> None:
+    """Time goes on in microseconds until the wall clock has caught up."""
+    clock = EntryClock(showing(0, 10, -3600, -3599, 11))
+    ten = NOON + timedelta(seconds=10)
+    assert [clock() for _ in range(4)] == [
+        ten,
+        ten + MICROSECOND,
+        ten + 2 * MICROSECOND,
+        NOON + timedelta(seconds=11),
+    ]
+
+
+@given(st.lists(st.integers(-5, 5), min_size=2))
+def test_it_never_stands_still_and_never_goes_back(microseconds: list[int]) -> None:
+    """Whatever the wall clock shows."""
+    times = iter([0, *microseconds])
+    clock = EntryClock(lambda: NOON + next(times) * MICROSECOND)
+    assert all(earlier < later for earlier, later in pairwise(clock() for _ in microseconds))

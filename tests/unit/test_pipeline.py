@@ -1,0 +1,552 @@
+"""The pipeline: records, flushes that keep to the wall clock, drops that are reported, and forks."""
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+import uvloop
+
+from children import in_fork
+from doubles import DEADLINE_SECONDS, BlockedDelivery
+from execution_logger import LogEntry, Report, Settings
+from execution_logger.buffer import Batch
+from execution_logger.delivery import Delivery
+from execution_logger.errors import DeliveryError
+from execution_logger.pipeline import OWN_TASK_ID, Pipeline
+from execution_logger.shipper import THREAD_NAME
+from execution_logger.testing import MemoryDelivery
+from waiting import wait_until
+
+DOWN = DeliveryError("the broker is away")
+SHORT_SECONDS = 0.05
+MUCH_LATER_SECONDS = 5.0
+"""A wait that should have taken `SHORT_SECONDS` and was not cut short takes longer than this."""
+
+MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def make_pipeline() -> Iterator[MakePipeline]:
+    """Makes pipelines, whose threads end after the test."""
+    pipelines: list[Pipeline] = []
+
+    def make(delivery: Delivery | None = None, **settings: Any) -> Pipeline:
+        used = delivery or MemoryDelivery()
+        pipelines.append(Pipeline(Settings(**settings), lambda: used))
+        return pipelines[-1]
+
+    yield make
+    for pipeline in pipelines:
+        pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+
+
+@pytest.fixture
+async def blocked(make_pipeline: MakePipeline) -> AsyncIterator[Pipeline]:
+    """A pipeline whose delivery hangs with one entry, as long as the test lasts."""
+    delivery = BlockedDelivery()
+    pipeline = make_pipeline(delivery, batch_size=1)
+    record(pipeline)
+    delivery.wait_until_entered()
+    yield pipeline
+    delivery.open()
+
+
+def record(pipeline: Pipeline, message: str = "hello", level: str = "info") -> LogEntry:
+    """Record one entry."""
+    return pipeline.record("t", level, "agent", message)
+
+
+def messages(delivery: MemoryDelivery) -> list[str]:
+    """Those of the entries that were delivered."""
+    return [entry["message"] for entry in delivery.entries]
+
+
+class TestRecord:
+    """What is recorded is what is delivered."""
+
+    def test_the_entry_is_delivered_as_it_is_returned(self, make_pipeline: MakePipeline) -> None:
+        """Its id is final: it is the row's."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery)
+        entry = record(pipeline)
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        assert [delivered["id"] for delivered in delivery.entries] == [entry.id]
+
+    def test_what_the_caller_changes_later_is_not_delivered(self, make_pipeline: MakePipeline) -> None:
+        """An entry is encoded at the call."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery)
+        details = {"state": ["before"]}
+        pipeline.record("t", "info", "agent", "m", None, None, None, None, details)
+        details["state"].append("after")
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        assert delivery.entries[0]["details"] == {"state": ["before"]}
+
+
+class TestReport:
+    """What flush tells."""
+
+    def test_all_delivered(self, make_pipeline: MakePipeline) -> None:
+        """Only what this flush saw delivered counts."""
+        pipeline = make_pipeline()
+        for count in (3, 2):
+            for _ in range(count):
+                record(pipeline)
+            report = pipeline.flush(DEADLINE_SECONDS).wait()
+            assert report == Report(
+                complete=True, delivered=count, waiting=0, elapsed_seconds=report.elapsed_seconds
+            )
+
+    def test_an_outage(self, make_pipeline: MakePipeline) -> None:
+        """What waits, and why."""
+        delivery = MemoryDelivery()
+        delivery.failures = [DOWN] * 100
+        pipeline = make_pipeline(delivery)
+        record(pipeline)
+        report = pipeline.flush(SHORT_SECONDS).wait()
+        assert (report.complete, report.delivered, report.waiting) == (False, 0, 1)
+        assert report.last_error == "the broker is away"
+        assert report.elapsed_seconds >= SHORT_SECONDS
+        delivery.failures.clear()
+
+    def test_nothing_to_do(self, make_pipeline: MakePipeline) -> None:
+        """It takes no time, and no thread."""
+        report = make_pipeline().flush(DEADLINE_SECONDS, then_stop=True).wait()
+        assert report.complete
+        assert not _threads()
+
+
+class TestWallClock:
+    """Waiting ends in time, whatever hangs."""
+
+    @pytest.mark.parametrize("then_stop", [False, True])
+    async def test_in_a_thread(self, blocked: Pipeline, then_stop: bool) -> None:  # noqa: FBT001
+        """A delivery that never returns costs the timeout and nothing more."""
+        report = await asyncio.to_thread(blocked.flush(SHORT_SECONDS, then_stop=then_stop).wait)
+        assert SHORT_SECONDS <= report.elapsed_seconds < MUCH_LATER_SECONDS
+        assert (report.complete, report.waiting) == (False, 1)
+
+    @pytest.mark.parametrize("then_stop", [False, True])
+    async def test_in_a_loop(self, blocked: Pipeline, then_stop: bool) -> None:  # noqa: FBT001
+        """And the loop turns meanwhile."""
+        turns = asyncio.create_task(_count_turns())
+        report = await blocked.flush(SHORT_SECONDS, then_stop=then_stop).wait_in_loop()
+        turns.cancel()
+        assert SHORT_SECONDS <= report.elapsed_seconds < MUCH_LATER_SECONDS
+        assert not report.complete
+        assert _turns > 0
+
+    @pytest.mark.parametrize("timeout", [0.0, -1.0, float("-inf"), float("nan")])
+    async def test_no_time_at_all(self, blocked: Pipeline, timeout: float) -> None:
+        """Then it is a question, not a wait."""
+        assert not blocked.flush(timeout).wait().complete
+        report = await blocked.flush(timeout).wait_in_loop()
+        assert not report.complete
+        assert report.elapsed_seconds < MUCH_LATER_SECONDS
+
+    @pytest.mark.parametrize("timeout", [float("inf"), 1e300])
+    async def test_all_the_time_in_the_world(self, make_pipeline: MakePipeline, timeout: float) -> None:
+        """Also more of it than the platform can count."""
+        pipeline = make_pipeline()
+        record(pipeline)
+        assert pipeline.flush(timeout).wait().complete
+        record(pipeline)
+        assert (await pipeline.flush(timeout).wait_in_loop()).complete
+
+    async def test_many_at_once(self, blocked: Pipeline) -> None:
+        """Each keeps to its own time, in threads and in the loop."""
+        timeouts = [SHORT_SECONDS * number for number in range(1, 5)]
+        waits = [asyncio.to_thread(blocked.flush(timeout).wait) for timeout in timeouts]
+        waits += [blocked.flush(timeout, then_stop=True).wait_in_loop() for timeout in timeouts]
+        for report, timeout in zip(await asyncio.gather(*waits), timeouts * 2, strict=True):
+            assert timeout <= report.elapsed_seconds < MUCH_LATER_SECONDS
+
+    def test_an_answer_ends_a_wait_before_its_time(self, make_pipeline: MakePipeline) -> None:
+        """The timeout is a limit, not a pause."""
+        delivery = BlockedDelivery()
+        pipeline = make_pipeline(delivery)
+        record(pipeline)
+        with ThreadPoolExecutor(1) as pool:
+            report = pool.submit(pipeline.flush(DEADLINE_SECONDS).wait)
+            delivery.wait_until_entered()
+            assert not report.done()
+            delivery.open()
+            assert report.result(DEADLINE_SECONDS).complete
+
+
+class TestLoops:
+    """Any event loop, several of them, and those that are gone."""
+
+    def test_several_loops_at_once(self, make_pipeline: MakePipeline) -> None:
+        """Each in a thread of its own; half of them uvloop's."""
+        pipeline, barrier = make_pipeline(), threading.Barrier(6)
+
+        async def log_and_flush() -> Report:
+            barrier.wait(DEADLINE_SECONDS)
+            reports = []
+            for _ in range(20):
+                record(pipeline)
+                reports.append(await pipeline.flush(DEADLINE_SECONDS).wait_in_loop())
+            assert all(report.complete for report in reports)
+            return reports[-1]
+
+        def run(factory: Callable[[], asyncio.AbstractEventLoop]) -> Report:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                return runner.run(log_and_flush())
+
+        factories = [asyncio.new_event_loop, uvloop.new_event_loop] * 3
+        with ThreadPoolExecutor(6) as pool:
+            assert all(report.complete for report in pool.map(run, factories))
+        assert pipeline.shipper.buffer.settled == 120
+
+    async def test_a_flush_that_is_cancelled(self, blocked: Pipeline) -> None:
+        """It ends at once; nothing else does, and the next one works."""
+        flush = asyncio.create_task(blocked.flush(DEADLINE_SECONDS).wait_in_loop())
+        await _until(lambda: blocked.shipper._flushes)
+        flush.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flush
+        assert not (await blocked.flush(SHORT_SECONDS).wait_in_loop()).complete
+
+    @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+    def test_a_loop_that_is_closed_before_the_answer(
+        self,
+        make_pipeline: MakePipeline,
+        caplog: pytest.LogCaptureFixture,
+        factory: Callable[[], asyncio.AbstractEventLoop],
+    ) -> None:
+        """As after Ctrl-C during a flush: the answer must not be called into it."""
+        delivery = BlockedDelivery()
+        pipeline = make_pipeline(delivery)
+        record(pipeline)
+
+        async def begin() -> asyncio.Task[Report]:
+            task = asyncio.create_task(pipeline.flush(DEADLINE_SECONDS).wait_in_loop())
+            await _until(lambda: pipeline.shipper._flushes)
+            return task
+
+        with asyncio.Runner(loop_factory=factory) as runner:
+            task = runner.run(begin())
+        assert task.cancelled()
+        delivery.open()
+        assert pipeline.flush(DEADLINE_SECONDS).wait().complete
+        assert caplog.records == []
+
+
+class TestDrops:
+    """What had to be dropped is counted, and said in the log itself."""
+
+    def test_a_marker_says_what_is_missing(self, make_pipeline: MakePipeline) -> None:
+        """How many, of which levels, between which times: before the flush is over."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, buffer_max_entries=10, batch_size=500)
+        for _ in range(10):
+            record(pipeline)
+        dropped = [record(pipeline, level=level) for level in ("error", "info", "error")]
+        report = pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+        marker = delivery.entries[-1]
+        assert (len(delivery.entries), report.waiting) == (11, 0)
+        assert (marker["task_id"], marker["level"], marker["category"]) == (
+            OWN_TASK_ID,
+            "warning",
+            "workflow",
+        )
+        assert marker["message"].startswith("3 log entries dropped (2 error, 1 info), ")
+        assert marker["details"]["reasons"] == {"buffer_full": 3}
+        assert marker["details"]["levels"] == {"error": 2, "info": 1}
+        times = [datetime.fromisoformat(marker["details"][name]) for name in ("from", "to")]
+        assert times == [dropped[0].created_at, dropped[-1].created_at]
+        assert report.dropped == {"buffer_full": 3}
+        assert not _threads(), "no thread may go on for the marker's sake"
+
+    def test_each_is_reported_once(self, make_pipeline: MakePipeline) -> None:
+        """The second marker tells of the second jam only; the totals tell of both."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, buffer_max_entries=3, batch_size=500)
+        for extra in (1, 2):
+            for _ in range(3 + extra):
+                record(pipeline)
+            pipeline.flush(DEADLINE_SECONDS).wait()
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        record(pipeline)
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        markers = [e["details"]["reasons"] for e in delivery.entries if e["task_id"] == OWN_TASK_ID]
+        assert markers == [{"buffer_full": 1}, {"buffer_full": 2}]
+        assert pipeline.drops.totals() == {"buffer_full": 3}
+
+    def test_a_marker_for_which_there_is_no_room_comes_later(self, make_pipeline: MakePipeline) -> None:
+        """With all that was dropped by then."""
+
+        class Refilling(MemoryDelivery):
+            def deliver(self, batch: Batch) -> None:
+                super().deliver(batch)
+                if len(self.batches) == 1:
+                    record(pipeline)  # as the batch is not settled yet, this is dropped
+
+        delivery = Refilling()
+        pipeline = make_pipeline(delivery, buffer_max_entries=1, max_entry_bytes=1024, buffer_max_bytes=1024)
+        record(pipeline)
+        record(pipeline)
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        assert delivery.entries[-1]["details"]["reasons"] == {"buffer_full": 2}
+
+    def test_an_entry_larger_than_the_whole_buffer(self, make_pipeline: MakePipeline) -> None:
+        """It never fits, and others go on."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, buffer_max_bytes=2000)
+        record(pipeline, "x" * 3000)
+        record(pipeline)
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        assert messages(delivery)[0] == "hello"
+        assert messages(delivery)[1].startswith("1 log entries dropped")
+
+
+class TestExit:
+    """The last attempt of a process."""
+
+    def test_it_delivers_what_is_left(self, make_pipeline: MakePipeline) -> None:
+        """And ends the thread."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery)
+        record(pipeline)
+        pipeline.at_exit()
+        assert messages(delivery) == ["hello"]
+        assert not _threads()
+
+    def test_it_says_what_it_could_not_deliver(
+        self, make_pipeline: MakePipeline, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It is the last chance to say so."""
+        delivery = MemoryDelivery()
+        delivery.failures = [DOWN] * 100
+        pipeline = make_pipeline(delivery, shutdown_timeout_seconds=SHORT_SECONDS)
+        record(pipeline)
+        pipeline.at_exit()
+        (error,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+        assert "1 waiting" in error
+        assert "the broker is away" in error
+        delivery.failures.clear()
+
+    @pytest.mark.parametrize("is_down", [True, False])
+    def test_after_a_shutdown_in_vain_one_more_attempt_is_enough(
+        self,
+        make_pipeline: MakePipeline,
+        monkeypatch: pytest.MonkeyPatch,
+        is_down: bool,  # noqa: FBT001
+    ) -> None:
+        """But what was recorded after a shutdown that did its work has all the time."""
+        delivery = MemoryDelivery()
+        delivery.failures = [DOWN] * 100 * is_down
+        pipeline = make_pipeline(delivery)
+        record(pipeline)
+        pipeline.flush(SHORT_SECONDS if is_down else DEADLINE_SECONDS, then_stop=True).wait()
+        record(pipeline)
+        timeouts: list[float] = []
+        flush = pipeline.flush
+
+        def note(timeout_seconds: float, **options: Any) -> Any:
+            timeouts.append(timeout_seconds)
+            return flush(SHORT_SECONDS, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline, "flush", note)
+            pipeline.at_exit()
+        assert timeouts == [1.0 if is_down else 10.0]
+        delivery.failures.clear()
+
+
+class TestGarbage:
+    """A pipeline that nobody needs any more."""
+
+    def test_one_that_was_shut_down_is_collected(self) -> None:
+        """The registries of the process do not keep it; a fork after its end does no harm."""
+        pipeline = Pipeline(Settings(), MemoryDelivery)
+        record(pipeline)
+        pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+        reference = weakref.ref(pipeline)
+        del pipeline
+        wait_until(lambda: gc.collect() >= 0 and reference() is None)
+        assert in_fork(lambda: True)
+
+    def test_one_that_was_never_used_is_collected(self) -> None:
+        """It has no thread."""
+        reference = weakref.ref(Pipeline(Settings(), MemoryDelivery))
+        gc.collect()
+        assert reference() is None
+
+    def test_one_that_was_not_shut_down_delivers_first(self) -> None:
+        """Its thread keeps it: what was accepted is delivered, although its owner is gone."""
+        delivery = MemoryDelivery()
+        pipeline = Pipeline(Settings(flush_interval_seconds=0.01), lambda: delivery)
+        record(pipeline)
+        shipper = pipeline.shipper
+        del pipeline
+        gc.collect()
+        wait_until(lambda: messages(delivery) == ["hello"])
+        shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+class TestFork:
+    """A child starts clean; the parent's entries are the parent's."""
+
+    def test_the_child_does_not_deliver_the_parents_entries(self, make_pipeline: MakePipeline) -> None:
+        """Each is delivered once, by the process that recorded it."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, batch_size=1000)
+        record(pipeline, "of the parent")
+
+        def log() -> tuple[list[str], dict[str, int]]:
+            record(pipeline, "of the child")
+            report = pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+            assert report.complete
+            return messages(delivery), pipeline.drops.totals()
+
+        assert in_fork(log) == (["of the child"], {})
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        assert messages(delivery) == ["of the parent"]
+
+    def test_the_child_of_a_parent_that_is_delivering(self, make_pipeline: MakePipeline) -> None:
+        """Its batch in flight, its waiting flush and its drops stay behind."""
+        delivery = BlockedDelivery()
+        pipeline = make_pipeline(delivery, batch_size=1, buffer_max_entries=1)
+        record(pipeline)
+        record(pipeline, "dropped")
+        delivery.wait_until_entered()
+        waiting = pipeline.flush(DEADLINE_SECONDS)
+
+        def log() -> tuple[int, int, dict[str, int]]:
+            delivery.open()
+            record(pipeline, "of the child")
+            pipeline.flush(DEADLINE_SECONDS).wait()
+            buffer = pipeline.shipper.buffer
+            return buffer.queued, buffer.settled, pipeline.drops.totals()
+
+        assert in_fork(log) == (1, 1, {})
+        delivery.open()
+        assert waiting.wait().complete
+
+    def test_locks_that_other_threads_hold_at_the_fork(self, make_pipeline: MakePipeline) -> None:
+        """The threads are gone in the child, and their locks stay locked: it must not meet them."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, buffer_max_entries=5)
+        record(pipeline)
+        shipper = pipeline.shipper
+        locks = [shipper.buffer._lock, pipeline.drops._lock, shipper._start_lock]
+        held, forked = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            for lock in locks:
+                lock.acquire()
+            held.set()
+            forked.wait(DEADLINE_SECONDS)
+            for lock in reversed(locks):
+                lock.release()
+
+        def log() -> list[str]:
+            for number in range(7):
+                record(pipeline, str(number))
+            assert pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait().complete
+            return messages(delivery)
+
+        with ThreadPoolExecutor(1) as pool:
+            holding = pool.submit(hold)
+            assert held.wait(DEADLINE_SECONDS)
+            try:
+                logged = in_fork(log)
+            finally:
+                forked.set()
+            holding.result(DEADLINE_SECONDS)
+        assert logged[:5] == ["0", "1", "2", "3", "4"]
+        assert logged[5].startswith("2 log entries dropped")
+
+    def test_forks_while_threads_log(self, make_pipeline: MakePipeline) -> None:
+        """At any moment of their calls; every child works, and the parent loses nothing."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery, batch_size=5, flush_interval_seconds=0.001)
+        stop, counts = threading.Event(), [0] * 4
+
+        def log_all_the_time(thread: int) -> None:
+            while not stop.is_set():
+                record(pipeline, f"{thread}:{counts[thread]}")
+                counts[thread] += 1
+
+        def log() -> bool:
+            record(pipeline, "of the child")
+            return pipeline.flush(DEADLINE_SECONDS).wait().complete
+
+        with ThreadPoolExecutor(4) as pool:
+            for thread in range(4):
+                pool.submit(log_all_the_time, thread)
+            try:
+                assert all(in_fork(log) for _ in range(10))
+            finally:
+                stop.set()
+        pipeline.flush(DEADLINE_SECONDS).wait()
+        found = messages(delivery)
+        for thread, count in enumerate(counts):
+            own = [message for message in found if message.startswith(f"{thread}:")]
+            assert own == [f"{thread}:{number}" for number in range(count)]
+
+    def test_children_and_parent_never_use_the_same_ids(self, make_pipeline: MakePipeline) -> None:
+        """They share the state of the random numbers, and a second entry with an id would be lost."""
+        pipeline = make_pipeline()
+
+        def ids() -> list[str]:
+            return [record(pipeline).id for _ in range(200)]
+
+        ids()
+        found = [identity for _ in range(4) for identity in in_fork(ids)] + ids()
+        assert len(set(found)) == 1000
+
+    def test_the_grandchild_too(self, make_pipeline: MakePipeline) -> None:
+        """A child that forks is a parent."""
+        delivery = MemoryDelivery()
+        pipeline = make_pipeline(delivery)
+
+        def grandchild() -> list[str]:
+            record(pipeline, "of the grandchild")
+            pipeline.flush(DEADLINE_SECONDS).wait()
+            return messages(delivery)
+
+        def child() -> tuple[list[str], list[str]]:
+            record(pipeline, "of the child")
+            of_grandchild = in_fork(grandchild)
+            pipeline.flush(DEADLINE_SECONDS).wait()
+            return of_grandchild, messages(delivery)
+
+        assert in_fork(child) == (["of the grandchild"], ["of the child"])
+
+
+_turns = 0
+
+
+async def _count_turns() -> None:
+    global _turns  # noqa: PLW0603 - the simplest counter there is
+    while True:
+        _turns += 1
+        await asyncio.sleep(0)
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0)
+
+
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
+_ = logging
