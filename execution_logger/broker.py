@@ -3,6 +3,7 @@
 The figures were measured with Celery 5.7, kombu 5.7 and redis-py 8.1; docs/CELERY_SETUP.md has them.
 """
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,10 +46,8 @@ def worker_options(settings: Settings) -> dict[str, Any]:
 
 
 def public_url(url: str) -> str:
-    """The URL without its password, for people to read."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="").geturl()
+    """The URL, or several with `;` between them, without users and passwords, for people to read."""
+    return ";".join(re.sub("//.*@", "//", each).partition("?")[0] for each in url.split(";"))
 
 
 def _scheme(settings: Settings) -> str:

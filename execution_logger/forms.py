@@ -16,6 +16,7 @@ import msgspec
 from execution_logger.sensitive import MASK
 
 _TEXTUAL = (int, float, timedelta, Decimal, UUID, PurePath, UserString, type(None))
+_TEXTS = (str, bytes, bytearray, memoryview, UserString)
 _SEQUENCES = (AbstractSet, Sequence, ValuesView)
 _CONVERSIONS = ("model_dump", "tolist")  # pydantic; NumPy and its kin
 
@@ -52,7 +53,7 @@ def parts_of(value: Any) -> Mapping[Any, Any] | Iterable[Any] | None:
     if callable(as_dict := getattr(type(value), "_asdict", None)):  # a named tuple
         return as_dict(value)  # type: ignore[no-any-return]
     if isinstance(value, _SEQUENCES):
-        return None if isinstance(value, UserString) else value
+        return None if isinstance(value, _TEXTS) else value
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):

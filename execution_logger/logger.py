@@ -140,7 +140,7 @@ class ExecutionLogger(LoggingCalls):
 
     # Fields that are filled in ---------------------------------------------------------------
 
-    def bind(self, **fields: Any) -> "ExecutionLogger":
+    def bind(self, /, **fields: Any) -> "ExecutionLogger":
         """Return a logger whose calls have `fields` filled in where they leave them out.
 
         `task_id`, `step`, `agent_name`, `roadmap_id` and `concept_id` fill in their columns (pass
@@ -150,7 +150,7 @@ class ExecutionLogger(LoggingCalls):
         bound._bound = {**self._bound, **fields}  # noqa: SLF001 - it is one of us
         return bound
 
-    def context(self, **fields: Any) -> AbstractContextManager[None]:
+    def context(self, /, **fields: Any) -> AbstractContextManager[None]:
         """Fill in `fields` for all calls within a `with` block, in every coroutine and task it starts too."""
         return context(**fields)
 

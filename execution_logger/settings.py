@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from execution_logger import hints
@@ -178,8 +179,11 @@ class Settings:
             return []
         if minimum is not None and value < minimum:
             return [f"{name}: must be at least {minimum:g}"]
-        if setting.name.endswith("_url") and not _URL.match(value):
-            return [f"{name}: must be a URL such as {_example(setting)}"]
+        if setting.name.endswith("_url") and not _is_url(value):
+            return [
+                f"{name}: must be a URL such as {_example(setting)}; "
+                "characters such as [ and # in a password are percent-encoded"
+            ]
         return []
 
     def _problems_between(self) -> list[str]:
@@ -247,6 +251,13 @@ def _lookup(setting: "Field[Any]", environ: Mapping[str, str]) -> tuple[str, str
 
 def _shown(setting: "Field[Any]", value: object) -> str:
     return "(hidden)" if setting.metadata["secret"] else repr(value)
+
+
+def _is_url(value: str) -> bool:
+    try:
+        return bool(_URL.match(value) and urlsplit(value))
+    except ValueError:  # "Invalid IPv6 URL": a stray bracket
+        return False
 
 
 def _example(setting: "Field[Any]") -> str:

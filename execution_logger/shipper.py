@@ -4,7 +4,8 @@ The order of things that matters here:
 
 * The wake-up event is cleared *before* looking for work, namely by waking up: an entry which arrives
   meanwhile wakes the thread again (as in Sentry's batcher; the other way round a full batch waits).
-* No lock is held while delivering, and none that a logging call takes is held while waiting.
+* No lock that anybody but a fork waits for is held while delivering, and none that a logging call
+  takes is held while waiting.
 * A batch stays at the head, with its id, until it is delivered: order survives every failure.
 * What a logging call does may be interrupted by a signal handler that logs, anywhere.
 """

@@ -17,15 +17,16 @@ _T = TypeVar("_T")
 
 
 def run_script(
-    source: str, *arguments: object, code: int = 0, environment: dict[str, str] | None = None
+    source: str | Path, *arguments: object, code: int = 0, environment: dict[str, str] | None = None
 ) -> str:
-    """Run a Python script to its end, which must be the exit code `code`, and return what it printed.
+    """Run a Python script, or a file with one, to its end and return what it printed.
 
-    It can import the tests' helpers. Its arguments are `sys.argv[1:]`.
+    It can import the tests' helpers. Its end must be the exit code `code`. Its arguments are `sys.argv[1:]`.
     """
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    script = [str(source)] if isinstance(source, Path) else ["-c", textwrap.dedent(source)]
     process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        [sys.executable, *script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,7 +50,8 @@ def in_fork(function: Callable[[], _T]) -> _T:
         _answer(function, writing)
     os.close(writing)
     try:
-        return _read(reading)
+        answer: _T = _read(reading)
+        return answer
     finally:
         os.close(reading)
         os.kill(process_id, 9)

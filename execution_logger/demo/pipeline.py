@@ -42,7 +42,7 @@ class DocumentPipeline:
         """Process the files and return their index, which is in the file `<task_id>.json` as well."""
         began_at = time.perf_counter()
         await self._logger.log_workflow_start(
-            task_id, _STEP, f"Processing {len(paths)} files", details={"files": [*map(self._name, paths)]}
+            task_id, _STEP, f"Processing {_count(paths)}", details={"files": [*map(self._name, paths)]}
         )
         texts = await self._read(task_id, paths)
         documents = await self._parse(task_id, texts)
@@ -50,7 +50,7 @@ class DocumentPipeline:
         await self._validate(task_id, documents, terms)
         index = await self._index(task_id, documents, terms)
         await self._logger.log_workflow_complete(
-            task_id, _STEP, f"{len(documents)} files are indexed", duration_ms=_ms_since(began_at)
+            task_id, _STEP, f"Indexed {_count(documents)}", duration_ms=_ms_since(began_at)
         )
         self.runs_completed += 1
         return index
@@ -169,6 +169,10 @@ async def _in_turn(call: Callable[..., _T], *arguments: Any) -> _T:
     """Compute something after the other runs have had their turn."""
     await asyncio.sleep(0)
     return call(*arguments)
+
+
+def _count(files: Sequence[object]) -> str:
+    return "1 file" if len(files) == 1 else f"{len(files)} files"
 
 
 def _ms_since(began_at: float) -> int:

@@ -1,6 +1,7 @@
 """How far the demonstration is: live on a terminal, as lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -34,22 +35,28 @@ class Counts:
 
 
 class Progress:
-    """Shows the counts while the demonstration runs, and leaves the last ones standing."""
+    """Shows the counts while the demonstration runs, and leaves the last ones standing.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: a terminal is drawn on; elsewhere a line is printed, at most one a second.
+        monotonic: seconds; tests inject their own.
+    """
+
+    def __init__(self, console: Console, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counts = Counts()
         self._console = console
+        self._monotonic = monotonic
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._began_at = time.monotonic()
+        self._began_at = monotonic()
         self._printed: Counts | None = None
-        self._printed_at = 0.0
+        self._printed_at = self._began_at - _LINE_SECONDS
 
     def update(self, **changed: int) -> None:
         """Change some of the counts, and show them."""
         self.counts = replace(self.counts, **changed)
         if self._live:
             self._live.update(self._table(), refresh=True)
-        elif time.monotonic() - self._printed_at >= _LINE_SECONDS:
+        elif self._monotonic() - self._printed_at >= _LINE_SECONDS:
             self._print_line()
 
     def __enter__(self) -> Self:
@@ -68,7 +75,7 @@ class Progress:
     def _print_line(self) -> None:
         if self.counts != self._printed:
             self._console.print(f"{self._seconds():5.1f} s  {self.counts}", highlight=False)
-            self._printed, self._printed_at = self.counts, time.monotonic()
+            self._printed, self._printed_at = self.counts, self._monotonic()
 
     def _table(self) -> Table:
         counts = self.counts
@@ -91,7 +98,7 @@ class Progress:
         return table
 
     def _seconds(self) -> float:
-        return time.monotonic() - self._began_at
+        return self._monotonic() - self._began_at
 
 
 def _bar(number: int, total: int) -> ProgressBar:

@@ -1,5 +1,6 @@
 """The worker's Celery application and its configuration."""
 
+import sys
 from typing import Any
 
 from celery import Celery
@@ -48,10 +49,19 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_pool": settings.worker_pool,
+        **_pool_of(settings),
         "worker_concurrency": settings.worker_concurrency,
         # Events cost 45 % of the throughput.
         "worker_send_task_events": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": True,
     }
+
+
+def _pool_of(settings: Settings) -> dict[str, str]:
+    """The configured pool, unless the command line names one.
+
+    Celery takes an explicit `-P prefork` for its own default, which a configured pool overrules.
+    """
+    named = any(word.startswith(("-P", "--pool")) for word in sys.argv[1:])
+    return {} if named else {"worker_pool": settings.worker_pool}

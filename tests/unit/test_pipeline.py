@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import threading
 import time
@@ -25,6 +24,9 @@ from execution_logger.pipeline import OWN_TASK_ID, Pipeline
 from execution_logger.shipper import THREAD_NAME
 from execution_logger.testing import MemoryDelivery
 from waiting import wait_until
+
+# libuv opens a pipe with the first of its loops, and keeps it.
+uvloop.new_event_loop().close()
 
 DOWN = DeliveryError("the broker is away")
 SHORT_SECONDS = 0.05
@@ -145,22 +147,22 @@ class TestWallClock:
         assert not report.complete
         assert _turns > 0
 
-    @pytest.mark.parametrize("timeout", [0.0, -1.0, float("-inf"), float("nan")])
-    async def test_no_time_at_all(self, blocked: Pipeline, timeout: float) -> None:
+    @pytest.mark.parametrize("seconds", [0.0, -1.0, float("-inf"), float("nan")])
+    async def test_no_time_at_all(self, blocked: Pipeline, seconds: float) -> None:
         """Then it is a question, not a wait."""
-        assert not blocked.flush(timeout).wait().complete
-        report = await blocked.flush(timeout).wait_in_loop()
+        assert not blocked.flush(seconds).wait().complete
+        report = await blocked.flush(seconds).wait_in_loop()
         assert not report.complete
         assert report.elapsed_seconds < MUCH_LATER_SECONDS
 
-    @pytest.mark.parametrize("timeout", [float("inf"), 1e300])
-    async def test_all_the_time_in_the_world(self, make_pipeline: MakePipeline, timeout: float) -> None:
+    @pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+    async def test_all_the_time_in_the_world(self, make_pipeline: MakePipeline, seconds: float) -> None:
         """Also more of it than the platform can count."""
         pipeline = make_pipeline()
         record(pipeline)
-        assert pipeline.flush(timeout).wait().complete
+        assert pipeline.flush(seconds).wait().complete
         record(pipeline)
-        assert (await pipeline.flush(timeout).wait_in_loop()).complete
+        assert (await pipeline.flush(seconds).wait_in_loop()).complete
 
     async def test_many_at_once(self, blocked: Pipeline) -> None:
         """Each keeps to its own time, in threads and in the loop."""
@@ -299,15 +301,16 @@ class TestDrops:
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert delivery.entries[-1]["details"]["reasons"] == {"buffer_full": 2}
 
-    def test_an_entry_larger_than_the_whole_buffer(self, make_pipeline: MakePipeline) -> None:
-        """It never fits, and others go on."""
+    def test_what_is_dropped_for_its_size_lets_smaller_ones_pass(self, make_pipeline: MakePipeline) -> None:
+        """The bound is one of bytes, too; and the marker comes after what was recorded before it."""
         delivery = MemoryDelivery()
-        pipeline = make_pipeline(delivery, buffer_max_bytes=2000)
-        record(pipeline, "x" * 3000)
-        record(pipeline)
+        pipeline = make_pipeline(delivery, max_entry_bytes=2000, buffer_max_bytes=2000, batch_size=500)
+        for message in ("first", "x" * 1800, "second"):
+            record(pipeline, message)
         pipeline.flush(DEADLINE_SECONDS).wait()
-        assert messages(delivery)[0] == "hello"
-        assert messages(delivery)[1].startswith("1 log entries dropped")
+        *delivered, marker = messages(delivery)
+        assert delivered == ["first", "second"]
+        assert marker.startswith("1 log entries dropped (1 info), ")
 
 
 class TestExit:
@@ -345,7 +348,7 @@ class TestExit:
     ) -> None:
         """But what was recorded after a shutdown that did its work has all the time."""
         delivery = MemoryDelivery()
-        delivery.failures = [DOWN] * 100 * is_down
+        delivery.failures += [DOWN] * 100 * is_down
         pipeline = make_pipeline(delivery)
         record(pipeline)
         pipeline.flush(SHORT_SECONDS if is_down else DEADLINE_SECONDS, then_stop=True).wait()
@@ -403,7 +406,7 @@ class TestFork:
     def test_the_child_does_not_deliver_the_parents_entries(self, make_pipeline: MakePipeline) -> None:
         """Each is delivered once, by the process that recorded it."""
         delivery = MemoryDelivery()
-        pipeline = make_pipeline(delivery, batch_size=1000)
+        pipeline = make_pipeline(delivery, flush_interval_seconds=1000.0)
         record(pipeline, "of the parent")
 
         def log() -> tuple[list[str], dict[str, int]]:
@@ -416,8 +419,34 @@ class TestFork:
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert messages(delivery) == ["of the parent"]
 
-    def test_the_child_of_a_parent_that_is_delivering(self, make_pipeline: MakePipeline) -> None:
-        """Its batch in flight, its waiting flush and its drops stay behind."""
+    def test_a_fork_waits_for_the_attempt_that_is_under_way(self, make_pipeline: MakePipeline) -> None:
+        """What a delivery has locked in the middle of one would be locked in the child for ever."""
+        lock = threading.Lock()
+
+        class Locking(BlockedDelivery):
+            def deliver(self, batch: Batch) -> None:
+                with lock:
+                    super().deliver(batch)
+
+        delivery = Locking()
+        pipeline = make_pipeline(delivery, batch_size=1)
+        record(pipeline)
+        delivery.wait_until_entered()
+        opening = threading.Timer(SHORT_SECONDS, delivery.open)
+        opening.start()
+
+        def log() -> bool:
+            record(pipeline)
+            return pipeline.flush(MUCH_LATER_SECONDS).wait().complete
+
+        assert in_fork(log)
+        opening.join()
+
+    def test_a_fork_does_not_wait_for_an_attempt_that_hangs(
+        self, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The parent's batch in flight, its waiting flush and its drops stay behind."""
+        monkeypatch.setattr("execution_logger.pipeline._FORK_TIMEOUT_SECONDS", SHORT_SECONDS)
         delivery = BlockedDelivery()
         pipeline = make_pipeline(delivery, batch_size=1, buffer_max_entries=1)
         record(pipeline)
@@ -442,7 +471,7 @@ class TestFork:
         pipeline = make_pipeline(delivery, buffer_max_entries=5)
         record(pipeline)
         shipper = pipeline.shipper
-        locks = [shipper.buffer._lock, pipeline.drops._lock, shipper._start_lock]
+        locks: list[Any] = [shipper.buffer._lock, pipeline.drops._lock, shipper._start_lock]
         held, forked = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -547,6 +576,3 @@ async def _until(condition: Callable[[], object]) -> None:
 
 def _threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
-
-
-_ = logging

@@ -15,9 +15,10 @@ KEYS = SensitiveKeys(SENSITIVE_KEYS)
 @pytest.mark.parametrize(
     "key",
     [
-        "password", "PASSWORD", "db_password", "passwordHash", "pwd", "passwd", "client-secret",
-        "accessToken", "X-Auth-Token", "token_2", "api_key", "apiKey", "API-KEY", "api.key", "api key", "OPENAI_API_KEY",
-        "aws_access_key_id", "private_key", "Authorization", "Set-Cookie", "credentials", "refresh_token",
+        "password", "PASSWORD", "db_password", "passwordHash", "pwd", "passwd", "client-secret", "apiKey",
+        "accessToken", "X-Auth-Token", "token_2", "refresh_token", "api_key", "API-KEY", "api.key",
+        "api key", "OPENAI_API_KEY", "aws_access_key_id", "private_key", "Authorization", "Set-Cookie",
+        "credentials",
     ],
 )  # fmt: skip
 def test_these_are_masked(key: str) -> None:
@@ -82,7 +83,7 @@ def test_what_is_remembered_is_bounded() -> None:
         ("Login(password=Secret('hunter2'))", f"Login(password={MASK}"),
         ("{'config': {'password': ['hunter2', 'hunter3']}}", f"{{'config': {{'password':{MASK}"),
         ("password='hunter2 is cut off", f"password={MASK}"),
-        ("password=\npublic=1", f"password={MASK}\npublic=1"),
+        ("{'password':\n 'hunter2',\n 'user': 1}", f"{{'password':{MASK},\n 'user': 1}}"),
         ("password=token=hunter2", f"password={MASK}"),
         ("Usage(max_tokens=4096, tokens='hunter2')", f"Usage(max_tokens=4096, tokens={MASK})"),
         ("jwt.InvalidTokenError: expired", "jwt.InvalidTokenError: expired"),

@@ -1,0 +1,117 @@
+"""`execution-logger status`."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from execution_logger import ExecutionLogger, Settings
+from execution_logger.cli import main
+from execution_logger.cli.status import _shown
+
+NOBODY = "redis://:secret@127.0.0.1:1/0"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An embedded broker, and a SQLite file with the tables."""
+    variables = {
+        "CELERY_BROKER_URL": f"embedded://{tmp_path / 'broker'}",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'logs.db'}",
+    }
+    assert CliRunner().invoke(main, ["db", "upgrade"], env=variables).exit_code == 0
+    return variables
+
+
+def status(environment: dict[str, str], *options: str) -> Result:
+    """The outcome of the command."""
+    return CliRunner().invoke(main, ["status", *options], env=environment)
+
+
+def parts(environment: dict[str, str], exit_code: int) -> dict[str, Any]:
+    """What `--json` tells, after a look at the exit code."""
+    result = status(environment, "--json")
+    assert result.exit_code == exit_code, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_all_that_answers_is_shown(environment: dict[str, str]) -> None:
+    """Programs read JSON; without a worker the batches wait."""
+    logger = ExecutionLogger(Settings(broker_url=environment["CELERY_BROKER_URL"]))
+    logger.sync.info("t", "c", "m")
+    assert logger.sync.shutdown().complete
+    found = parts(environment, exit_code=0)
+    assert found["broker"]["facts"]["waiting"] == 1
+    assert found["workers"] == {"facts": {"online": []}, "error": None}
+    database = found["database"]["facts"]
+    assert (database["rows"], database["dead_letters"], database["newest"]) == (0, 0, None)
+
+
+def test_people_get_a_table(environment: dict[str, str]) -> None:
+    """With the same facts."""
+    result = status(environment)
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["waiting", "0"] in rows
+    assert ["dead", "letters", "0"] in rows
+
+
+def test_a_broker_that_is_away_hides_nothing_else(environment: dict[str, str]) -> None:
+    """Each part has its own error, and no credentials are in it."""
+    found = parts({**environment, "CELERY_BROKER_URL": NOBODY}, exit_code=1)
+    assert "redis://127.0.0.1:1/0: " in found["broker"]["error"]
+    assert "refused" in found["workers"]["error"]
+    assert found["database"]["error"] is None
+    assert "secret" not in json.dumps(found)
+
+
+def test_tables_that_are_missing_are_the_databases_error(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The error says what to do."""
+    found = parts({**environment, "DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"}, exit_code=1)
+    assert "execution-logger db upgrade" in found["database"]["error"]
+    assert found["broker"]["error"] is None
+
+
+@pytest.mark.parametrize("url", ["redis://:se#cret@host/0", "nope://secret@host", "redis://:secret@host:x/0"])
+def test_a_broker_url_that_cannot_be_read_is_not_shown(environment: dict[str, str], url: str) -> None:
+    """What looks like a port may be a part of the password."""
+    result = status({**environment, "CELERY_BROKER_URL": url})
+    assert result.exit_code == 1
+    assert "CELERY_BROKER_URL=(hidden)" in result.output
+    assert "cret" not in result.output
+
+
+def test_without_celery_no_broker_is_asked(environment: dict[str, str]) -> None:
+    """There is none to be unreachable."""
+    found = parts({**environment, "CELERY_ENABLED": "false", "CELERY_BROKER_URL": NOBODY}, exit_code=0)
+    assert found["broker"]["facts"] == {"state": "not used: CELERY_ENABLED=false"}
+    assert "workers" not in found
+
+
+def test_a_wrong_setting_is_one_line(environment: dict[str, str]) -> None:
+    """It is found before anything is asked."""
+    result = status({**environment, "EXECUTION_LOGGER_BATCH_SIZE": "many"})
+    assert result.exit_code == 1
+    assert result.stderr == "execution-logger: EXECUTION_LOGGER_BATCH_SIZE='many': must be a whole number\n"
+
+
+@pytest.mark.parametrize(
+    ("age_seconds", "text"),
+    [(0.2, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (200_000, "2 days ago")],
+)
+def test_the_age_of_an_entry_is_easy_to_read(age_seconds: float, text: str) -> None:
+    """In the largest unit of which there are two."""
+    assert _shown("newest", datetime.now(UTC) - timedelta(seconds=age_seconds)).plain.endswith(text)
+
+
+def test_what_needs_attention_is_red() -> None:
+    """Dead letters do; many rows do not."""
+    assert _shown("dead_letters", 1).style == "red"
+    assert _shown("dead_letters", 0).style == ""
+    assert _shown("rows", 1).style == ""

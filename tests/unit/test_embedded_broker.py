@@ -1,0 +1,99 @@
+"""The broker in a folder: messages appear whole, come in order, and are told apart by their queues."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty
+
+import pytest
+from kombu import Connection
+from kombu.transport import filesystem
+
+from execution_logger.embedded_broker import Channel, transport_options
+
+OTHERS = {"task": "of another queue"}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Of a broker whose folder is not there yet, and has a name that a URL must escape."""
+    return f"embedded://{tmp_path}/the%20broker"
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    """A connection to it."""
+    with Connection(url, transport_options=transport_options(url)) as connection:
+        yield connection
+
+
+def test_the_folder_is_made(url: str, tmp_path: Path) -> None:
+    """A first try must not fail for a folder; a second one finds what is there."""
+    transport_options(url)
+    transport_options(url)
+    folders = ["control", "messages", "processed"]
+    assert sorted(path.name for path in (tmp_path / "the broker").iterdir()) == folders
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """With its name, from the operating system."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        transport_options(f"embedded://{tmp_path}/file")
+
+
+def test_messages_come_in_the_order_of_sending(connection: Connection) -> None:
+    """Also those of the same moment."""
+    queue = connection.SimpleQueue("logs")
+    for number in range(50):
+        queue.put({"number": number})
+    received = [queue.get(timeout=5) for _ in range(50)]
+    for message in received:
+        message.ack()
+    assert [message.payload["number"] for message in received] == list(range(50))
+    queue.close()
+
+
+def test_another_process_finds_them(connection: Connection, url: str) -> None:
+    """The folder is all that they share."""
+    connection.SimpleQueue("logs").put({"text": "学"})
+    with Connection(url, transport_options=transport_options(url)) as other:
+        message = other.SimpleQueue("logs").get(timeout=5)
+        assert message.payload == {"text": "学"}
+        message.ack()
+
+
+def test_queues_are_told_apart(connection: Connection) -> None:
+    """A worker that consumes one is not given the messages of the others."""
+    connection.SimpleQueue("celery").put(OTHERS)
+    queue = connection.SimpleQueue("logs")
+    with pytest.raises(Empty):
+        queue.get(block=False)
+    assert connection.default_channel.queue_declare("logs").message_count == 0
+    assert connection.default_channel.queue_declare("celery").message_count == 1
+
+
+def test_a_message_appears_whole_or_not_at_all(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is being written no reader takes it: not even those that look for the queue in any name."""
+    seen: list[str] = []
+    rename = Path.rename
+
+    def look_before(path: Path, target: Path) -> Path:
+        seen.extend(each.name for each in (tmp_path / "the broker/messages").iterdir())
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", look_before)
+        connection.default_channel._put("logs", {"body": "x"})
+    (unfinished,) = seen
+    assert "logs" not in unfinished
+    (finished,) = [path.name for path in (tmp_path / "the broker/messages").iterdir()]
+    assert finished.endswith(".logs.msg")
+
+
+def test_it_is_kombus_own_but_for_the_writing() -> None:
+    """What this library does not know better is left as it is."""
+    own = {name for name in vars(Channel) if not name.startswith("__")}
+    assert own <= {"_put"}
+    assert issubclass(Channel, filesystem.Channel)

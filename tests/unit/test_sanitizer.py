@@ -1,0 +1,582 @@
+"""Whatever is passed becomes JSON of a bounded size, and says what was changed."""
+
+import math
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anything import (
+    Anything,
+    ArrayLike,
+    Colour,
+    Model,
+    Number,
+    Pair,
+    PlainRepr,
+    Point,
+    Root,
+    Shy,
+    Struct,
+    cycle,
+    laughs,
+    nested,
+    plain_details,
+    raised,
+)
+from execution_logger.changes import CHANGED
+from execution_logger.entry import LogEntry
+from execution_logger.sanitizer import MAX_DEPTH, Sanitizer
+from execution_logger.sensitive import MASK, SensitiveKeys
+from execution_logger.settings import SENSITIVE_KEYS
+
+KEYS = SensitiveKeys(SENSITIVE_KEYS)
+ID = "01a20117-31cc-73ef-8418-33b9cd31207a"
+NOW = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
+UNREADABLE = "could not be read"
+
+
+def made_safe(max_bytes: int = 100_000, /, **fields: Any) -> LogEntry:
+    """The entry of a call with these fields; it fits."""
+    texts = {"task_id": "task", "level": "info", "category": "agent", "message": "message"}
+    passed: dict[str, Any] = {"id": ID, "created_at": NOW, **texts, **fields}
+    entry = Sanitizer(KEYS, max_bytes).made_safe(LogEntry(**passed))
+    assert len(msgspec.json.encode(entry)) <= max_bytes
+    return entry
+
+
+def recorded(details: Any, max_bytes: int = 100_000) -> tuple[Any, dict[str, str]]:
+    """What is recorded of `details`, and the marks."""
+    safe = dict(made_safe(max_bytes, details=details).details or {})
+    return safe, safe.pop(CHANGED, {})
+
+
+def value_of(value: Any) -> Any:
+    """What is recorded of a value that is changed silently."""
+    details, changes = recorded({"x": value})
+    assert changes == {}
+    return details["x"]
+
+
+def changed(value: Any) -> tuple[Any, str]:
+    """What is recorded of a value that is not kept as it is, and its mark."""
+    details, changes = recorded({"x": value})
+    assert set(changes) == {"details.x"}
+    return details["x"], changes["details.x"]
+
+
+# Plain and nearly plain data ----------------------------------------------------------------------
+
+
+@given(plain_details)
+def test_plain_details_stay_as_they_are(details: dict[str, Any]) -> None:
+    """Apart from secrets, and nothing is marked."""
+    wanted = {key: value for key, value in details.items() if not KEYS[key]}
+    safe, changes = recorded(details)
+    assert {key: value for key, value in safe.items() if not KEYS[key]} == wanted
+    assert changes == {}
+
+
+@given(plain_details)
+def test_it_is_a_copy(details: dict[str, Any]) -> None:
+    """Callers change their dicts after they have logged them."""
+
+    def containers(value: Any) -> Iterator[int]:
+        if isinstance(value, dict | list):
+            yield id(value)
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from containers(inner)
+
+    safe, _ = recorded(details)
+    assert not set(containers(details)) & set(containers(safe))
+
+
+@pytest.mark.parametrize(
+    ("value", "safe"),
+    [
+        ((1, 2), [1, 2]),
+        ({1}, [1]),
+        (frozenset(["a"]), ["a"]),
+        (deque([1]), [1]),
+        (range(3), [0, 1, 2]),
+        ({"a": 1}.values(), [1]),
+        (UserDict(a=1), {"a": 1}),
+        (Pair(1, (2,)), {"left": 1, "right": [2]}),
+        (Struct(Struct(1)), {"x": {"x": 1}}),
+        (Model(x=Model(x=1)), {"x": {"x": 1}}),
+        (Root([1]), [1]),
+        (ArrayLike([[1], [2]]), [[1], [2]]),
+        (ArrayLike(5), 5),
+        (Colour.RED, "red"),
+        (Colour.POINT, [1, 2]),
+        (Number.ONE, 1),
+        (Decimal("1.10"), "1.10"),
+        (UUID(ID), ID),
+        (NOW, "2026-11-22T02:13:53.123456+00:00"),
+        (timedelta(seconds=1), "0:00:01"),
+        (b"caf\xc3\xa9", "café"),
+        ("\x01\x7f\\u0000", "\x01\x7f\\u0000"),
+        (2**64, 2**64),
+        (-(2**1023), -(2**1023)),
+        (5e-324, 5e-324),
+        (1e308, 1e308),
+        ({1: "a", None: "b", False: "c"}, {"1": "a", "null": "b", "false": "c"}),
+        ({1.5: "a", (1, "e"): "b", UUID(ID): "c"}, {"1.5": "a", '[1,"e"]': "b", ID: "c"}),
+    ],
+)
+def test_what_has_an_exact_form_is_converted_silently(value: Any, safe: Any) -> None:
+    """Nothing is lost."""
+    assert value_of(value) == safe
+
+
+# What JSON or a database does not have ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "safe", "mark"),
+    [
+        (math.nan, "nan", "not a number that JSON has"),
+        (-math.inf, "-inf", "not a number that JSON has"),
+        (2**1024, hex(2**1024), "a whole number of 1025 bits"),
+        pytest.param(-(2**100_000), "-0x1" + "0" * 1996, "a whole number of 100001 bits", id="-2**100_000"),
+        ("a\0b", "a\ufffdb", "1 NUL characters replaced"),
+        ("\ud800", "\ufffd", "lone surrogates replaced"),
+        (b"\xff", "/w==", "was 1 bytes that are no UTF-8; this is their base64"),
+        (int, "<class 'int'>", "was a type; this is its repr"),
+        (PlainRepr(1), "PlainRepr(value=1)", "was a PlainRepr; this is its repr"),
+        (Shy(), "<unreadable Shy>", UNREADABLE),
+    ],
+)
+def test_what_cannot_be_kept_is_marked(value: Any, safe: Any, mark: str) -> None:
+    """With what it was, under the name of its place."""
+    kept, change = changed(value)
+    assert kept == safe
+    assert mark in change
+
+
+def test_generators_are_not_read() -> None:
+    """Their items belong to somebody else."""
+    generator = (number for number in range(3))
+    assert changed(generator)[0].startswith("<generator")
+    assert list(generator) == [0, 1, 2]
+
+
+def test_an_exception_is_recorded_with_its_traceback() -> None:
+    """As a value, in a container, or instead of a dict."""
+    error = raised(ValueError("wrong"))
+    assert value_of(error)["message"] == "wrong"
+    assert "in fail" in value_of([error])[0]["traceback"]
+    assert recorded(error)[0]["type"] == "ValueError"
+
+
+def test_the_same_name_for_several_keys() -> None:
+    """None of them is lost."""
+    safe, changes = recorded({1: "a", "1": "b", UUID(ID): "c", ID: "d"})
+    assert safe == {"1": "a", "1'": "b", ID: "c", f"{ID}'": "d"}
+    assert changes == {"details (a key)": "was there already"}
+
+
+def test_a_key_of_the_callers_is_not_overwritten_by_the_marks() -> None:
+    """They go under a name that is free."""
+    details = made_safe(details={CHANGED: "mine", "x": math.nan}).details
+    assert details == {
+        CHANGED: "mine",
+        "x": "nan",
+        f"_{CHANGED}": {"details.x": "is not a number that JSON has"},
+    }
+
+
+@pytest.mark.parametrize("value", ["text", [1], 5, None, math.nan])
+def test_details_that_are_no_dict_are_recorded_all_the_same(value: Any) -> None:
+    """Under `value`."""
+    safe, _ = recorded(value)
+    assert safe == {} if value is None else safe == {"value": "nan" if value != value else value}  # noqa: PLR0124
+
+
+def test_a_cycle_is_cut() -> None:
+    """Where it closes; siblings that are the same are no cycle."""
+    details, changes = recorded({"x": cycle()})
+    assert details == {"x": [1, "<cycle>", {"items": "<cycle>"}]}
+    assert changes == {"details.x[1]": "holds itself", "details.x[2].items": "holds itself"}
+    same = [1]
+    assert value_of([same, same]) == [[1], [1]]
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}, Point, Struct])
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 100, 5000])
+def test_what_is_nested_very_deeply_is_cut(depth: int, wrap: Callable[[Any], Any]) -> None:
+    """Far before Python, JSON parsers or databases give up."""
+    details, changes = recorded({"x": nested(depth, wrap)})
+    assert "innermost" not in str(details)
+    assert list(changes.values()) == [f"is nested deeper than {MAX_DEPTH}"]
+
+
+def test_what_is_nested_less_deeply_is_kept() -> None:
+    """Nothing is marked."""
+    assert "innermost" in str(value_of(nested(MAX_DEPTH - 1)))
+
+
+# Secrets ------------------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+secret_keys = st.sampled_from(
+    ["password", "DB_PASSWORD", "apiKey", "x-auth-token", "client secret", "Cookie"]
+)
+
+
+class Login:
+    """An object whose repr shows its fields."""
+
+    def __init__(self, fields: Any) -> None:
+        self.fields = fields
+
+    def __repr__(self) -> str:
+        return f"Login({self.fields!r})"
+
+
+def _carriers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    dicts = st.dictionaries(secret_keys, inner, min_size=1)
+    return st.one_of(
+        inner.map(lambda value: {"config": value}),
+        inner.map(lambda value: [1, value]),
+        inner.map(lambda value: (value,)),
+        inner.map(lambda value: Point(1, value)),
+        inner.map(Struct),
+        inner.map(lambda value: Model(x=value)),
+        inner.map(lambda value: Pair(value, 1)),
+        inner.map(lambda value: {"max_tokens": value}),
+        inner.map(lambda value: ValueError(value, 1)),
+        inner.map(lambda value: raised(KeyError("x"), raised(ValueError(value)))),
+        inner.map(Login),
+        inner.map(lambda value: SimpleNamespace(config=value)),
+        dicts,
+        dicts.map(UserDict),
+    )
+
+
+_innermost = st.one_of(
+    secret_keys.map(lambda key: {key: SECRET}),
+    secret_keys.map(lambda key: {key: SECRET.encode()}),
+    secret_keys.map(lambda key: {key: [SECRET]}),
+    secret_keys.map(lambda key: {key: {"inner": (SECRET,)}}),
+    secret_keys.map(lambda key: {key: Login(SECRET)}),
+    st.just(SimpleNamespace(password=SECRET)),
+    st.just(SimpleNamespace(api_key=Login(SECRET))),
+    st.just({"prompt_tokens": SECRET}),
+    st.just({"prompt_tokens": [SECRET, {"text": SECRET}]}),
+)
+
+
+@given(st.recursive(_innermost, _carriers), st.sampled_from([1024, 100_000]))
+def test_a_secret_is_nowhere(value: Any, max_bytes: int) -> None:
+    """At any depth, in any container, in reprs and tracebacks, as details, message, identifier or key."""
+    fields = {"details": value, "message": value, "task_id": value, "step": value, "duration_ms": value}
+    assert SECRET.encode() not in msgspec.json.encode(made_safe(max_bytes, **fields))
+    assert SECRET.encode() not in msgspec.json.encode(
+        made_safe(max_bytes, details={Pair(1, str(value)): 1}).id
+    )
+
+
+@given(st.recursive(_innermost, _carriers))
+def test_a_secret_is_nowhere_in_plain_containers(value: Any) -> None:
+    """Nor in what is cut because it is nested too deeply."""
+    for depth in (1, MAX_DEPTH - 1, MAX_DEPTH + 1):
+        entry = made_safe(details={"x": nested(depth, lambda inner: [inner, value])})
+        assert SECRET.encode() not in msgspec.json.encode(entry)
+
+
+def test_masking_is_no_change() -> None:
+    """The mask says it; None has nothing to hide."""
+    safe, changes = recorded({"password": Decimal(1), "token": None, "user": (1,)})
+    assert safe == {"password": MASK, "token": None, "user": [1]}
+    assert changes == {}
+
+
+def test_counts_of_tokens_are_kept() -> None:
+    """Nested ones too; texts among them are not."""
+    usage = {
+        "prompt_tokens": Decimal(5),
+        "total_tokens": 7,
+        "completion_tokens_details": {"reasoning": 3, "x": "y"},
+    }
+    assert value_of(usage) == {
+        "prompt_tokens": MASK, "total_tokens": 7, "completion_tokens_details": {"reasoning": 3, "x": MASK},
+    }  # fmt: skip
+
+
+def test_a_key_that_is_cut_is_still_sensitive() -> None:
+    """The word may be in the part that is not kept."""
+    safe, _ = recorded({"x" * 2000 + "password": SECRET, "a": (1,)}, max_bytes=1024)
+    assert SECRET not in str(safe)
+
+
+# Texts and numbers of the entry -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5, "5"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (UUID(ID), ID),
+        (Colour.RED, "red"),
+        (b"x", "x"),
+        ({"a": 1}, '{"a":1}'),
+    ],
+)
+def test_texts_that_are_none_become_texts(value: Any, text: str) -> None:
+    """Silently, as nothing is lost."""
+    entry = made_safe(task_id=value, level=value, category=value, message=value, step=value, concept_id=value)
+    assert {entry.task_id, entry.level, entry.category, entry.message, entry.step, entry.concept_id} == {text}
+    assert entry.details is None
+
+
+def test_required_texts_that_are_missing_are_empty() -> None:
+    """And marked; the others may be missing."""
+    entry = made_safe(task_id=None, level=None, category=None, message=None)
+    assert (entry.task_id, entry.level, entry.category, entry.message, entry.step) == ("", "", "", "", None)
+    assert entry.details == {CHANGED: dict.fromkeys(("task_id", "level", "category", "message"), "was None")}
+
+
+def test_an_identifier_is_cut_at_512_characters() -> None:
+    """What is longer fits no index."""
+    entry = made_safe(task_id="x" * 513, step="😀" * 512)
+    assert entry.task_id == "x" * 512
+    assert entry.step == "😀" * 512
+    assert entry.details == {CHANGED: {"task_id": "cut from 513 characters to 512"}}
+
+
+def test_an_exception_as_message_is_its_repr() -> None:
+    """`logger.error(task_id, category, error)` is easily written."""
+    assert made_safe(message=ValueError("wrong")).message == "ValueError('wrong')"
+
+
+@pytest.mark.parametrize(
+    ("value", "milliseconds"),
+    [
+        (0, 0), (5, 5), (2**31 - 1, 2**31 - 1), (1.4, 1), (1.6, 2), (-0.4, 0), (True, 1), ("12.5", 12), (None, None),
+        (Decimal("3.2"), 3), (ArrayLike(5), None),
+    ],
+)  # fmt: skip
+def test_durations_are_whole_numbers(value: Any, milliseconds: int | None) -> None:
+    """Rounded silently."""
+    assert made_safe(duration_ms=value).duration_ms == milliseconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        2**31,
+        2**63,
+        1e300,
+        -math.inf,
+        math.nan,
+        "soon",
+        "",
+        [],
+        {},
+        b"\xff",
+        object(),
+        Shy(),
+        2**100_000,
+        10**400,
+    ],
+)
+def test_impossible_durations_are_left_out_and_marked(value: Any) -> None:
+    """The entry is worth more than its duration."""
+    entry = made_safe(duration_ms=value)
+    assert entry.duration_ms is None
+    assert entry.details is not None
+    assert "not a number from 0 to 2147483647" in entry.details[CHANGED]["duration_ms"]
+
+
+# Sizes --------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1024, 5000),
+    st.integers(0, 6000),
+    st.integers(0, 6000),
+    st.sampled_from(["a", "\x01", "😀", '"']),
+)
+def test_message_and_details_use_what_the_other_leaves(
+    max_bytes: int, message_chars: int, details_chars: int, character: str
+) -> None:
+    """Nothing is cut as long as both fit, and else each has half of the room at least."""
+    entry = made_safe(max_bytes, message=character * message_chars, details={"x": character * details_chars})
+    size, room = len(msgspec.json.encode(character)) - 2, max_bytes - 600
+    assert entry.details is not None
+    kept, kept_in_details = len(entry.message), len(entry.details["x"])
+    assert kept == message_chars or kept * size >= (room - min(details_chars * size, room // 2)) * 0.9
+    assert kept_in_details == details_chars or (
+        kept_in_details * size >= (room - min(message_chars * size, room // 2)) * 0.9
+    )
+    assert (CHANGED in entry.details) == (kept < message_chars or kept_in_details < details_chars)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        None,
+        True,
+        0,
+        "",
+        [],
+        {},
+        1.5,
+        "x" * 100,
+        2**1000,
+        2**5000,
+        math.nan,
+        b"\xff" * 99,
+        Shy(),
+        {"password": 1},
+    ],
+)
+def test_a_million_items_are_cut(item: Any) -> None:
+    """As many are kept as there is room for, and how many there were is said."""
+    safe, changes = recorded({"items": [item] * 1_000_000, "later": 1}, max_bytes=2000)
+    assert safe["items"]
+    assert f"cut after {len(safe['items'])} of 1000000 items" in changes.get("details.items", "...")
+    assert "later" not in safe
+
+
+@pytest.mark.parametrize("key", ["password {}", "key {}", "\x01{}", "{}" + "x" * 500])
+def test_a_million_keys_are_cut(key: str) -> None:
+    """As many are kept as there is room for, and how many there were is said."""
+    safe, changes = recorded({key.format(number): number for number in range(1_000_000)}, max_bytes=2000)
+    assert safe
+    assert changes["details"] == f"cut after {len(safe)} of 1000000 items"
+
+
+def test_colliding_keys_are_cut() -> None:
+    """They grow with every collision."""
+
+    class Same:
+        def __repr__(self) -> str:
+            return "same"
+
+    safe, changes = recorded({Same(): number for number in range(100_000)}, max_bytes=5000)
+    assert len(safe) > 10
+    assert "cut after" in changes["details"]
+
+
+class Counting(Sequence[int]):
+    """A sequence without an end, which counts how often it is asked."""
+
+    visited = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.visited += 1
+        return index
+
+    def __len__(self) -> int:
+        return 10**12
+
+
+class CountingMapping(Mapping[int, int]):
+    """A mapping without an end, which counts how often it is asked."""
+
+    visited = 0
+
+    def __getitem__(self, key: int) -> int:
+        self.visited += 1
+        return key
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(10**12))
+
+    def __len__(self) -> int:
+        return 10**12
+
+
+@pytest.mark.parametrize("kind", [Counting, CountingMapping])
+@pytest.mark.parametrize("field", ["details", "message", "task_id", "concept_id"])
+def test_of_an_endless_container_only_so_much_is_read_as_may_be_kept(
+    kind: type[Counting | CountingMapping], field: str
+) -> None:
+    """The work is bounded as the entry is."""
+    endless = kind()
+    made_safe(4000, **{field: endless})
+    assert 0 < endless.visited <= 4000
+
+
+@pytest.mark.parametrize("field", ["details", "message", "task_id", "level", "step"])
+def test_few_lists_that_hold_one_another_often_are_cut(field: str) -> None:
+    """They are 10 ** 30 items to whom follows them all."""
+    assert "cut after" in str(made_safe(**{field: laughs(30)}).details)
+
+
+def test_a_container_that_ends_with_an_error_is_kept_until_there() -> None:
+    """Another thread may have changed it meanwhile."""
+
+    class Changing(UserDict[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            yield from ("a", "b")
+            raise RuntimeError("dictionary changed size during iteration")
+
+    safe, change = changed(Changing(a=1, b=2, c=3))
+    assert safe == {"a": 1, "b": 2}
+    assert change == "could not be read to its end: RuntimeError"
+
+
+@pytest.mark.parametrize("length", [-1, "x", SystemExit, 10**30])
+def test_a_container_that_lies_about_its_length(length: Any) -> None:
+    """Its items count."""
+
+    class Lying(list[int]):
+        def __len__(self) -> Any:
+            if length is SystemExit:
+                raise SystemExit
+            return length
+
+    assert value_of(Lying([1, 2, 3])) == [1, 2, 3]
+    assert "cut after" in str(recorded({"x": Lying(range(10_000))}, max_bytes=2000))
+
+
+def test_subclasses_show_what_they_hold() -> None:
+    """Not what their methods say."""
+
+    class Number2(int):
+        def bit_length(self) -> int:
+            return 1
+
+        def __int__(self) -> int:
+            raise SystemExit
+
+        __index__ = __str__ = __repr__ = __int__  # type: ignore[assignment]
+
+    class Number3(float):
+        def __float__(self) -> float:
+            return math.nan
+
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "other"
+
+    assert value_of([Number2(5), Number3(1.5), Text("text")]) == [5, 1.5, "text"]
+    kept, mark = changed(Number2(2**5000))
+    assert kept.startswith("0x1000")
+    assert "5001 bits" in mark
+
+
+@given(st.integers(0, 2**32))
+def test_it_never_raises_and_always_fits(seed: int) -> None:
+    """Whatever is passed, also in the smallest entries that can be set."""
+    anything = Anything(seed)
+    names = ("task_id", "level", "category", "message", "step", "agent_name", "roadmap_id", "concept_id")
+    fields = {name: anything.value() for name in (*names, "duration_ms")}
+    made_safe(1024, details=anything.details(), **fields)
+    assert made_safe(5000, details=anything.details()).message == "message"

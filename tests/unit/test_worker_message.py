@@ -1,0 +1,109 @@
+"""Which messages are kept away from workers."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_logger import ExecutionLogger, Settings
+from execution_logger.worker.message import problem_of
+
+GOOD_BODY = '[["[]"], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
+
+def message(
+    *,
+    body: str | bytes = GOOD_BODY,
+    headers: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    envelope: Mapping[str, Any] | None = None,
+) -> str:
+    """A message as Celery makes it, with changes."""
+    encoded = base64.b64encode(body.encode() if isinstance(body, str) else body).decode()
+    usual = {"lang": "py", "task": "t", "id": "1", "timelimit": [None, None], "stamps": {}}
+    return json.dumps({
+        "body": encoded,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {**usual, **(headers or {})},
+        "properties": {
+            "delivery_tag": "2",
+            "delivery_info": {"exchange": "", "routing_key": "logs"},
+            "body_encoding": "base64",
+            **(properties or {}),
+        },
+        **(envelope or {}),
+    })  # fmt: skip
+
+
+GOOD = {
+    "a batch": message(),
+    "arguments by name": message(body='[[], {"a": 1}, {}]'),
+    "nothing embedded": message(body="[[], {}, null]"),
+    "a chain": message(body='[[], {}, {"chain": [{"task": "t"}], "callbacks": []}]'),
+    "time limits": message(headers={"timelimit": [5, 1.5]}),
+    "no stamps": message(headers={"stamps": None, "stamped_headers": None}),
+    "NaN, which Python's JSON knows": message(body="[[NaN], {}, {}]"),
+    "another content type, which workers refuse": message(body="x", envelope={"content-type": "text/plain"}),
+}
+
+BAD = {
+    "text": "hello",
+    "no text": b"\xff\xfe",
+    "a number": "5",
+    "null": "null",
+    "a list": "[1]",
+    "an empty object": "{}",
+    "deep nesting": "[" * 100_000,
+    "no headers": message(envelope={"headers": None}),
+    "headers that are a list": message(envelope={"headers": [1]}),
+    "no properties": message(envelope={"properties": {}}),
+    "an id that is a list": message(headers={"id": []}),
+    "a time limit that is a text": message(headers={"timelimit": "x"}),
+    "three time limits": message(headers={"timelimit": [1, 2, 3]}),
+    "stamps that are a number": message(headers={"stamps": 5}),
+    "a delivery tag that is a list": message(properties={"delivery_tag": [1]}),
+    "another body encoding": message(properties={"body_encoding": "rot13"}),
+    "no body": message(envelope={"body": None}),
+    "a body that is a number": message(envelope={"body": 5}),
+    "a body that is not base64": message(envelope={"body": "!!!not base64"}),
+    "a body that is not ASCII": message(envelope={"body": "学"}),
+    "a body that is not JSON": message(body="{{{"),
+    "a body that is not UTF-8": message(body=b"\xff"),
+    "a body that is an object": message(body='{"a": 1}'),
+    "a body of two": message(body="[[], {}]"),
+    "arguments that are a number": message(body="[5, {}, {}]"),
+    "named arguments that are a number": message(body="[[], 5, {}]"),
+    "a chain of numbers": message(body='[[], {}, {"chain": [1]}]'),
+    "a compressed body": message(
+        body=zlib.compress(GOOD_BODY.encode()), headers={"compression": "application/x-gzip"}
+    ),
+    "a content type that is null": message(envelope={"content-type": None}),
+}
+
+
+@pytest.mark.parametrize("item", GOOD.values(), ids=GOOD)
+def test_what_celery_sends_is_good(item: str) -> None:
+    """A message that a worker survives stays in the queue."""
+    assert problem_of(item) is None
+
+
+@pytest.mark.parametrize("item", BAD.values(), ids=BAD)
+def test_what_can_end_a_worker_is_told_apart(item: str | bytes) -> None:
+    """The reason is one line."""
+    problem = problem_of(item)
+    assert problem
+    assert len(problem.splitlines()) == 1
+
+
+def test_the_messages_of_our_own_producer_are_good(tmp_path: Path) -> None:
+    """What is judged is what really goes to the broker."""
+    logger = ExecutionLogger(Settings(broker_url=f"embedded://{tmp_path}"))
+    logger.sync.info("任务", "c", "文", details={"a": float("nan")})
+    assert logger.sync.shutdown().complete
+    (file,) = (tmp_path / "messages").iterdir()
+    assert problem_of(file.read_bytes()) is None
