@@ -15,11 +15,16 @@ _REST = "..."
 
 
 class Changes:
-    """Changes by the name of their place, e.g. `details.rows[3].price`."""
+    """Changes by the name of their place, e.g. `details.rows[3].price`.
+
+    Those of the places that are nested least are kept when there are too many: that all of `details.rows`
+    was cut says more than what was changed in a row.
+    """
 
     def __init__(self) -> None:
         self._path: list[str] = []
         self._texts: dict[str, str] = {}
+        self._depths: dict[str, int] = {}
         self._unnamed = 0
 
     @property
@@ -37,13 +42,17 @@ class Changes:
 
     def mark(self, what: str) -> None:
         """Say that something was changed at the present place."""
+        depth = len(self._path)
+        if len(self._texts) >= _MAX_PLACES and depth >= max(self._depths.values()):
+            self._unnamed += 1
+            return
         place, _ = storable("".join(self._path)[-_MAX_PLACE_CHARS:])
         what, _ = storable(what[:_MAX_TEXT_CHARS])
         earlier = self._texts.get(place)
-        if earlier is None and len(self._texts) >= _MAX_PLACES:
-            self._unnamed += 1
-        elif earlier is None:
+        if earlier is None:
             self._texts[place] = what
+            self._depths[place] = depth
+            self._bound()
         elif what not in earlier and len(earlier) < _MAX_TEXT_CHARS:
             self._texts[place] = f"{earlier}; {what}"
 
@@ -52,7 +61,8 @@ class Changes:
         named: dict[str, str] = {}
         unnamed = self._unnamed
         bytes_left = max_bytes - json_size(_REST) - json_size(_more(unnamed + len(self._texts))) - 4
-        for place, what in self._texts.items():
+        for place in sorted(self._depths, key=self._depths.__getitem__):
+            what = self._texts[place]
             size = json_size(place) + json_size(what) + 2
             if size <= bytes_left:
                 named[place] = what
@@ -60,6 +70,12 @@ class Changes:
             else:
                 unnamed += 1
         return named | {_REST: _more(unnamed)} if unnamed else named
+
+    def _bound(self) -> None:
+        if len(self._texts) > _MAX_PLACES:
+            deepest = max(reversed(self._depths), key=self._depths.__getitem__)
+            del self._texts[deepest], self._depths[deepest]
+            self._unnamed += 1
 
 
 def _more(count: int) -> str:

@@ -56,6 +56,7 @@ class Pipeline:
     def _begin(self) -> None:
         self.drops = Drops()
         self._last_shutdown: Flushing | None = None
+        self._lost = 0
         self.shipper = Shipper(
             self.settings,
             self._make_delivery,
@@ -101,7 +102,9 @@ class Pipeline:
         if self._last_shutdown is not None and not self._last_shutdown.report().complete:
             timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
         report = self.flush(timeout_seconds, then_stop=True).wait()
-        if not report.complete:
+        # More than one hook may fire at the end of a process; what is lost is said once.
+        if not report.complete and self._lost != report.waiting:
+            self._lost = report.waiting
             logger.error("the process ends with entries that could not be delivered: %s", report)
 
     def _report_drops(self) -> bool:

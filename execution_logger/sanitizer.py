@@ -71,7 +71,8 @@ class Sanitizer:
         duration_ms = at("duration_ms", self._duration, passed.duration_ms)
         message = at("message", self._required, passed.message)
         # What the message needs, or half of the room, is set aside while the details take theirs.
-        reserved = min(json_size(storable(message[: self._bytes_left])[0]), self._bytes_left // 2)
+        size = json_size(storable(message[: self._bytes_left])[0]) + 1
+        reserved = min(size, self._bytes_left // 2)
         self._bytes_left -= reserved
         details = self._details(passed.details)
         self._bytes_left = max(self._bytes_left, 0) + reserved

@@ -180,10 +180,8 @@ class Settings:
         if minimum is not None and value < minimum:
             return [f"{name}: must be at least {minimum:g}"]
         if setting.name.endswith("_url") and not _is_url(value):
-            return [
-                f"{name}: must be a URL such as {_example(setting)}; "
-                "characters such as [ and # in a password are percent-encoded"
-            ]
+            hint = "characters such as [ and # in a password are percent-encoded"
+            return [f"{name}: must be a URL such as {_example(setting)}; {hint}"]
         return []
 
     def _problems_between(self) -> list[str]:

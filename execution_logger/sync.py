@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from execution_logger.fields import context
 from execution_logger.logger import ExecutionLogger
 from execution_logger.report import Report
 
@@ -65,7 +64,7 @@ class SyncExecutionLogger:
     log_retry_complete = _plain(ExecutionLogger.log_retry_complete)
 
     timed_operation = _same(ExecutionLogger.timed_operation)
-    context = staticmethod(context)
+    context = _same(ExecutionLogger.context)
     stats = _same(ExecutionLogger.stats)
 
     def bind(self, /, **fields: Any) -> "SyncExecutionLogger":

@@ -31,7 +31,7 @@ plain_numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, al
 plain_values = st.recursive(
     st.none() | st.booleans() | plain_numbers | plain_texts,
     lambda inner: st.lists(inner) | st.dictionaries(plain_texts, inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 plain_details = st.dictionaries(plain_texts, plain_values)
 
@@ -310,12 +310,10 @@ _BASES: Mapping[type, tuple[Any, ...]] = {
 class ShyType(type):
     """A metaclass whose classes do not tell their names."""
 
-    @property
-    def __name__(cls) -> str:  # type: ignore[override]
-        raise ValueError("no name")
+    __name__ = None  # type: ignore[assignment]
 
     def __repr__(cls) -> str:
-        raise SystemExit
+        raise ValueError
 
 
 class Shy(metaclass=ShyType):

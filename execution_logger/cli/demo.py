@@ -55,11 +55,12 @@ def command(
     database: str | None,
     keep: bool,  # noqa: FBT001 - click passes it by name
 ) -> None:
-    """Run a small document pipeline over the text files of FOLDER, and log every step of it.
+    """Log a real pipeline over the text files of FOLDER.
 
-    A real worker writes the entries to a real database; at the end a run is read back, and all
-    entries are counted. Without options it needs no server: the broker is a folder, the database a
-    SQLite file. FOLDER is this project itself when it is left out.
+    It reads, parses, checks and indexes them in concurrent runs, and logs every step. A real
+    worker writes the entries to a real database; at the end a run is read back, and all entries
+    are counted. Without options it needs no server: the broker is a folder, the database a SQLite
+    file. FOLDER is this project itself when it is left out.
 
     The exit code is 1 when an entry is missing or there twice.
     """

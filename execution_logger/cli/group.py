@@ -55,9 +55,10 @@ def _errors_in_one_line() -> Iterator[None]:
     except ExecutionLoggerError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
             raise
-        _fail(f'{error.name} is not installed: pip install "celery-execution-logger[worker]"')
+        _fail(f'{package} is not installed: pip install "celery-execution-logger[worker]"')
 
 
 def _fail(message: str) -> None:

@@ -119,11 +119,11 @@ class DocumentPipeline:
                 if document.links:
                     checking = asyncio.to_thread(broken_links, document)
                     links = await self._tool(task_id, "validator", "check_links", document.path, checking)
-                    problems += [(document, f"links to {link}, which is not there") for link in links]
+                    problems += [(document, f"broken link {link}") for link in links]
                 if not its_terms.words:
-                    problems.append((document, "has no words"))
+                    problems.append((document, "no words"))
             for document, problem in problems:
-                message = f"{self._name(document.path)} {problem}"
+                message = f"{self._name(document.path)}: {problem}"
                 await self._logger.warning(task_id, LogCategory.AGENT, message, agent_name="validator")
             summary["problems"] = len(problems)
 

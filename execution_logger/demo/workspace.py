@@ -14,7 +14,9 @@ from execution_logger.settings import PREFIX
 LEGACY_FILE = "legacy-notes.txt"
 
 _LEGACY_ENCODING = "windows-1252"
-_LEGACY_TEXT = "Notes of the old system\n\nIts caf\u00e9 costs 3 \u20ac, na\u00efvely stored in Windows-1252.\n"
+_LEGACY_TEXT = (
+    "Notes of the old system\n\nIts caf\u00e9 costs 3 \u20ac, na\u00efvely stored in Windows-1252.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,10 @@ def quarantine_malformed(settings: Settings) -> int:
         logger.warning("the queue cannot be looked through for malformed messages: %s", error)
     if problems:
         logger.error(
-            "%d malformed messages, which can end a worker, were moved from %r to %r. The first: %s",
-            len(problems),
+            "messages that can end a worker were moved from %r to %r: %d. The first one: %s",
             settings.queue,
             quarantine_key(settings),
+            len(problems),
             problems[0],
         )
     return len(problems)

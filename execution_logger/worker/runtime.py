@@ -24,16 +24,22 @@ class _Process:
 
     def __init__(self, settings: Settings, connections: int) -> None:
         self.pid = os.getpid()
+        # First, because it may raise, and the thread would be left over.
+        self._engine = create_engine(settings, pool_size=connections)
+        self.writer = Writer(self._engine, settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="execution-logger-store", daemon=True
         )
         self._thread.start()
-        self._engine = create_engine(settings, pool_size=connections)
-        self.writer = Writer(self._engine, settings)
 
     def run(self, coroutine: Coroutine[Any, Any, _T], timeout_seconds: float) -> _T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_seconds)
+        result = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return result.result(timeout_seconds)
+        except TimeoutError:
+            result.cancel()
+            raise
 
     def close(self) -> None:
         try:

@@ -38,8 +38,9 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         ignore_result=True,
         serializer="json",
         typing=False,  # a forged message with other arguments is a dead letter, not a crash
+        shared=False,  # or every other application of the process would have it, with this database
     )
-    def write_batch(self: Any, *args: Any, **kwargs: Any) -> str:
+    def write_batch(self: Any, /, *args: Any, **kwargs: Any) -> str:
         # An exception that escaped would acknowledge the message, and the batch would be gone.
         try:
             return str(runtime.write(self.request.id, _payload(args, kwargs)))

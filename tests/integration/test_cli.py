@@ -96,6 +96,8 @@ def celery_process(worker: WorkerProcess) -> psutil.Process:
 
 def poison(good: dict[str, Any]) -> list[str | bytes]:
     """Messages that end a Celery worker before any task runs."""
+    # Celery tells messages in flight apart by this tag.
+    good = {**good, "properties": {**good["properties"], "delivery_tag": "forged"}}
     headers = good["headers"]
     return [
         json.dumps({**good, "body": "!!!not base64"}),
@@ -125,9 +127,12 @@ def test_malformed_messages_stop_nothing(site: Site, pool: str) -> None:
         site.send()
         site.check_all_stored()
         output = worker.output
-    (line,) = (line for line in output.splitlines() if "malformed messages" in line)
+    (line,) = (line for line in output.splitlines() if "were moved from" in line)
     assert "ERROR" in line
-    assert f"{site.quarantined()} malformed messages" in line
+    assert (
+        f"messages that can end a worker were moved from 'logs' to 'logs.quarantine': {site.quarantined()}."
+        in line
+    )
     # The first one, which Celery has lost, ended the worker; the others were moved before they could.
     assert site.quarantined() == len(messages) - 1
     assert output.count("it starts again in") == 1
@@ -140,8 +145,8 @@ def test_a_message_that_ends_a_worker_too_late_to_be_lost_is_moved_as_well(site:
     site.push(item)
     with site.worker() as worker:
         site.check_all_stored()
+        wait_until(site.quarantined, 20, message=lambda: worker.output)
         assert worker.output.count("it starts again in") == 1
-    assert site.quarantined() == 1
 
 
 def test_a_malformed_message_that_a_killed_worker_held_is_moved(site: Site) -> None:
@@ -149,6 +154,7 @@ def test_a_malformed_message_that_a_killed_worker_held_is_moved(site: Site) -> N
     site.send()
     good, bad = site.example(), {**site.example(), "body": "eyJhIjoxfQ=="}
     with site.redis.client() as client:
+        client.delete("logs")
         for tag, message, queue in (("bad", bad, "logs"), ("good", good, "logs"), ("other", bad, "other")):
             client.hset("unacked", tag, json.dumps([message, "", queue]))
             client.zadd("unacked_index", {tag: 2e9})  # not to be redelivered while the test runs

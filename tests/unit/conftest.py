@@ -9,6 +9,7 @@ from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings, diagnostics
 from execution_logger.delivery import Delivery
 from execution_logger.testing import MemoryDelivery
+from memory_broker import MemoryBroker, empty_broker
 
 MakeLogger = Callable[..., ExecutionLogger]
 
@@ -35,3 +36,10 @@ def make_logger() -> Iterator[MakeLogger]:
     yield make
     for logger in loggers:
         logger.sync.shutdown(DEADLINE_SECONDS)
+
+
+@pytest.fixture
+def broker() -> Iterator[MemoryBroker]:
+    """An empty broker in memory."""
+    with empty_broker() as broker:
+        yield broker

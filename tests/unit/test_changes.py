@@ -51,6 +51,18 @@ def test_what_is_too_much_is_counted() -> None:
     assert changes["..."] == "5 more"
 
 
+def test_of_too_many_changes_the_outermost_are_named() -> None:
+    """That a whole list was cut says more than what was changed in an item."""
+    changes = Changes()
+    for number in range(50):
+        changes.at("details", changes.at, f"[{number}]", changes.mark, "inner")
+    changes.at("details", changes.mark, "outer")
+    within = changes.within(10_000)
+    assert list(within) == ["details", *(f"details[{number}]" for number in range(19)), "..."]
+    assert within["..."] == "31 more"
+    assert changes.within(45) == {"details": "outer", "...": "50 more"}
+
+
 def test_a_place_with_endless_changes_stays_short() -> None:
     """A dict of a million bad keys marks one place a million times."""
     (text,) = marked(*(("keys", f"bad key {number}") for number in range(10_000))).within(10_000).values()

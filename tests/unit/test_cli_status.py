@@ -69,9 +69,7 @@ def test_a_broker_that_is_away_hides_nothing_else(environment: dict[str, str]) -
     assert "secret" not in json.dumps(found)
 
 
-def test_tables_that_are_missing_are_the_databases_error(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
+def test_tables_that_are_missing_are_the_databases_error(environment: dict[str, str], tmp_path: Path) -> None:
     """The error says what to do."""
     found = parts({**environment, "DATABASE_URL": f"sqlite:///{tmp_path / 'empty.db'}"}, exit_code=1)
     assert "execution-logger db upgrade" in found["database"]["error"]

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from doubles import ManualClock
-from execution_logger import LogEntry, Settings
-from execution_logger.cli import demo
+from execution_logger import LogEntry, Settings, diagnostics
+from execution_logger.cli.demo import default_folder
 from execution_logger.demo.demonstration import Shares
 from execution_logger.demo.meter import MeteredLogger
 from execution_logger.demo.progress import Progress
@@ -19,6 +19,7 @@ from execution_logger.demo.timeline import timeline
 from execution_logger.demo.workspace import open_workspace
 from execution_logger.testing import MemoryDelivery
 
+PACKAGE = Path(diagnostics.__file__).parent
 BEGAN_AT = datetime(2026, 11, 22, tzinfo=UTC)
 SUMMARY = Summary(
     runs=2,
@@ -100,7 +101,8 @@ def test_progress_is_lines_where_there_is_no_terminal() -> None:
             clock.advance(0.1)
     lines = text(console).splitlines()
     assert [line.partition(", delivered")[0] for line in lines] == [
-        f"{seconds:5.1f} s  runs 1/1, calls {calls}" for seconds, calls in ((0, 0), (1, 10), (2, 20), (2.4, 23))
+        f"{seconds:5.1f} s  runs 1/1, calls {calls}"
+        for seconds, calls in ((0, 0), (1, 10), (2, 20), (2.4, 23))
     ]
     assert "\x1b" not in text(console)
 
@@ -141,7 +143,11 @@ def test_the_meter_has_every_call() -> None:
 
 def test_the_workspace_is_removed_unless_it_is_to_be_kept() -> None:
     """Also when something fails inside."""
-    with open_workspace(keep=True) as kept, pytest.raises(ZeroDivisionError), open_workspace(keep=False) as gone:
+    with (
+        open_workspace(keep=True) as kept,
+        pytest.raises(ZeroDivisionError),
+        open_workspace(keep=False) as gone,
+    ):
         raise ZeroDivisionError
     assert not gone.folder.exists()
     kept.folder.rmdir()
@@ -168,10 +174,9 @@ def test_the_demonstration_keeps_to_its_own_broker_and_database(monkeypatch: pyt
 def test_the_default_folder_is_the_checkout_that_one_is_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another project's folder is not looked through; then it is the package, or the checkout that holds it."""
+    """Another project's folder is not looked through: then it is the package, or its checkout."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "celery-execution-logger"\n')
-    assert demo.default_folder() == tmp_path
+    assert default_folder() == tmp_path
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
-    package = Path(demo.execution_logger.__file__).parent
-    assert demo.default_folder() in (package, package.parent)
+    assert default_folder() in (PACKAGE, PACKAGE.parent)

@@ -120,10 +120,12 @@ async def test_a_file_that_cannot_be_read_is_an_error_and_is_left_out(site: Site
 
 async def test_what_is_wrong_in_a_document_is_a_warning(site: Site) -> None:
     """A link to nowhere, and a text without words."""
-    entries = await site.run(site.write("README.md", "[x](gone.md) and more words"), site.write("a.txt", "1 2"))
+    entries = await site.run(
+        site.write("README.md", "[x](gone.md) and more words"), site.write("a.txt", "1 2")
+    )
     assert messages(entries, level="warning", agent_name="validator") == [
-        "README.md links to gone.md, which is not there",
-        "a.txt has no words",
+        "README.md: broken link gone.md",
+        "a.txt: no words",
     ]
 
 
@@ -163,7 +165,16 @@ def test_any_bytes_are_a_text_in_some_encoding() -> None:
 
 def test_documents_are_found_below_a_folder(tmp_path: Path) -> None:
     """Markdown first; hidden, generated and other files are left out."""
-    for name in ("b.py", "a.txt", "z.md", "sub/c.sql", ".git/x.md", "node_modules/x.js", "x.png", ".hidden.md"):
+    for name in (
+        "b.py",
+        "a.txt",
+        "z.md",
+        "sub/c.sql",
+        ".git/x.md",
+        "node_modules/x.js",
+        "x.png",
+        ".hidden.md",
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-import uvloop
 
 from children import in_fork
 from doubles import DEADLINE_SECONDS, BlockedDelivery
@@ -23,10 +22,8 @@ from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import OWN_TASK_ID, Pipeline
 from execution_logger.shipper import THREAD_NAME
 from execution_logger.testing import MemoryDelivery
+from loops import LOOP_FACTORIES
 from waiting import wait_until
-
-# libuv opens a pipe with the first of its loops, and keeps it.
-uvloop.new_event_loop().close()
 
 DOWN = DeliveryError("the broker is away")
 SHORT_SECONDS = 0.05
@@ -205,9 +202,8 @@ class TestLoops:
             with asyncio.Runner(loop_factory=factory) as runner:
                 return runner.run(log_and_flush())
 
-        factories = [asyncio.new_event_loop, uvloop.new_event_loop] * 3
         with ThreadPoolExecutor(6) as pool:
-            assert all(report.complete for report in pool.map(run, factories))
+            assert all(report.complete for report in pool.map(run, LOOP_FACTORIES * 3))
         assert pipeline.shipper.buffer.settled == 120
 
     async def test_a_flush_that_is_cancelled(self, blocked: Pipeline) -> None:
@@ -219,7 +215,7 @@ class TestLoops:
             await flush
         assert not (await blocked.flush(SHORT_SECONDS).wait_in_loop()).complete
 
-    @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+    @pytest.mark.parametrize("factory", LOOP_FACTORIES)
     def test_a_loop_that_is_closed_before_the_answer(
         self,
         make_pipeline: MakePipeline,

@@ -37,6 +37,7 @@ from execution_logger.entry import LogEntry
 from execution_logger.sanitizer import MAX_DEPTH, Sanitizer
 from execution_logger.sensitive import MASK, SensitiveKeys
 from execution_logger.settings import SENSITIVE_KEYS
+from execution_logger.text import json_size
 
 KEYS = SensitiveKeys(SENSITIVE_KEYS)
 ID = "01a20117-31cc-73ef-8418-33b9cd31207a"
@@ -78,11 +79,9 @@ def changed(value: Any) -> tuple[Any, str]:
 
 @given(plain_details)
 def test_plain_details_stay_as_they_are(details: dict[str, Any]) -> None:
-    """Apart from secrets, and nothing is marked."""
-    wanted = {key: value for key, value in details.items() if not KEYS[key]}
-    safe, changes = recorded(details)
-    assert {key: value for key, value in safe.items() if not KEYS[key]} == wanted
-    assert changes == {}
+    """And nothing is marked, when no word is sensitive."""
+    passed = LogEntry(ID, NOW, "task", "info", "agent", "message", details=details)
+    assert Sanitizer(SensitiveKeys(()), 100_000).made_safe(passed) == passed
 
 
 @given(plain_details)
@@ -242,27 +241,25 @@ class Login:
         return f"Login({self.fields!r})"
 
 
-def _carriers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    dicts = st.dictionaries(secret_keys, inner, min_size=1)
-    return st.one_of(
-        inner.map(lambda value: {"config": value}),
-        inner.map(lambda value: [1, value]),
-        inner.map(lambda value: (value,)),
-        inner.map(lambda value: Point(1, value)),
-        inner.map(Struct),
-        inner.map(lambda value: Model(x=value)),
-        inner.map(lambda value: Pair(value, 1)),
-        inner.map(lambda value: {"max_tokens": value}),
-        inner.map(lambda value: ValueError(value, 1)),
-        inner.map(lambda value: raised(KeyError("x"), raised(ValueError(value)))),
-        inner.map(Login),
-        inner.map(lambda value: SimpleNamespace(config=value)),
-        dicts,
-        dicts.map(UserDict),
-    )
-
-
-_innermost = st.one_of(
+# Each makes something that holds a value.
+CARRIERS: Sequence[Callable[[Any], Any]] = (
+    lambda value: {"config": value},
+    lambda value: UserDict(config=value),
+    lambda value: {"password": value},
+    lambda value: {"max_tokens": value},
+    lambda value: [1, value],
+    lambda value: (value,),
+    lambda value: Point(1, value),
+    Struct,
+    lambda value: Model(x=value),
+    lambda value: Pair(value, 1),
+    lambda value: ValueError(value, 1),
+    lambda value: raised(KeyError("x"), raised(ValueError(value))),
+    Login,
+    lambda value: SimpleNamespace(config=value),
+    lambda value: {Pair(1, Login(value)): 1},
+)
+secrets = st.one_of(
     secret_keys.map(lambda key: {key: SECRET}),
     secret_keys.map(lambda key: {key: SECRET.encode()}),
     secret_keys.map(lambda key: {key: [SECRET]}),
@@ -275,22 +272,22 @@ _innermost = st.one_of(
 )
 
 
-@given(st.recursive(_innermost, _carriers), st.sampled_from([1024, 100_000]))
-def test_a_secret_is_nowhere(value: Any, max_bytes: int) -> None:
-    """At any depth, in any container, in reprs and tracebacks, as details, message, identifier or key."""
-    fields = {"details": value, "message": value, "task_id": value, "step": value, "duration_ms": value}
+@given(secrets, st.lists(st.sampled_from(CARRIERS), max_size=6), st.sampled_from([1024, 100_000]))
+def test_a_secret_is_nowhere(value: Any, carriers: list[Callable[[Any], Any]], max_bytes: int) -> None:
+    """At any depth, in any container, in keys, reprs and tracebacks; as details, message or identifier."""
+    for carrier in carriers:
+        value = carrier(value)
+    fields = dict.fromkeys(("details", "message", "task_id", "step", "duration_ms"), value)
     assert SECRET.encode() not in msgspec.json.encode(made_safe(max_bytes, **fields))
-    assert SECRET.encode() not in msgspec.json.encode(
-        made_safe(max_bytes, details={Pair(1, str(value)): 1}).id
-    )
 
 
-@given(st.recursive(_innermost, _carriers))
-def test_a_secret_is_nowhere_in_plain_containers(value: Any) -> None:
-    """Nor in what is cut because it is nested too deeply."""
-    for depth in (1, MAX_DEPTH - 1, MAX_DEPTH + 1):
-        entry = made_safe(details={"x": nested(depth, lambda inner: [inner, value])})
-        assert SECRET.encode() not in msgspec.json.encode(entry)
+@pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1])
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_secret_is_not_in_what_is_nested_deeply(depth: int, carrier: Callable[[Any], Any]) -> None:
+    """Nor in what is cut because of that."""
+    value = carrier({"password": SECRET})
+    entry = made_safe(details={"x": nested(depth, lambda inner: [inner, value])})
+    assert SECRET.encode() not in msgspec.json.encode(entry)
 
 
 def test_masking_is_no_change() -> None:
@@ -302,14 +299,9 @@ def test_masking_is_no_change() -> None:
 
 def test_counts_of_tokens_are_kept() -> None:
     """Nested ones too; texts among them are not."""
-    usage = {
-        "prompt_tokens": Decimal(5),
-        "total_tokens": 7,
-        "completion_tokens_details": {"reasoning": 3, "x": "y"},
-    }
-    assert value_of(usage) == {
-        "prompt_tokens": MASK, "total_tokens": 7, "completion_tokens_details": {"reasoning": 3, "x": MASK},
-    }  # fmt: skip
+    usage = {"prompt_tokens": Decimal(5), "total_tokens": 7, "token_details": {"cached": 3, "x": "y"}}
+    safe = {"prompt_tokens": MASK, "total_tokens": 7, "token_details": {"cached": 3, "x": MASK}}
+    assert value_of(usage) == safe
 
 
 def test_a_key_that_is_cut_is_still_sensitive() -> None:
@@ -363,8 +355,8 @@ def test_an_exception_as_message_is_its_repr() -> None:
 @pytest.mark.parametrize(
     ("value", "milliseconds"),
     [
-        (0, 0), (5, 5), (2**31 - 1, 2**31 - 1), (1.4, 1), (1.6, 2), (-0.4, 0), (True, 1), ("12.5", 12), (None, None),
-        (Decimal("3.2"), 3), (ArrayLike(5), None),
+        (0, 0), (5, 5), (2**31 - 1, 2**31 - 1), (1.4, 1), (1.6, 2), (-0.4, 0), (True, 1), ("12.5", 12),
+        (Decimal("3.2"), 3), (None, None),
     ],
 )  # fmt: skip
 def test_durations_are_whole_numbers(value: Any, milliseconds: int | None) -> None:
@@ -375,23 +367,10 @@ def test_durations_are_whole_numbers(value: Any, milliseconds: int | None) -> No
 @pytest.mark.parametrize(
     "value",
     [
-        -1,
-        2**31,
-        2**63,
-        1e300,
-        -math.inf,
-        math.nan,
-        "soon",
-        "",
-        [],
-        {},
-        b"\xff",
-        object(),
-        Shy(),
-        2**100_000,
-        10**400,
+        -1, 2**31, 2**63, 1e300, -math.inf, math.nan, "soon", "", [], {}, b"\xff", object(), Shy(), 10**400,
+        pytest.param(2**100_000, id="huge"),
     ],
-)
+)  # fmt: skip
 def test_impossible_durations_are_left_out_and_marked(value: Any) -> None:
     """The entry is worth more than its duration."""
     entry = made_safe(duration_ms=value)
@@ -414,14 +393,14 @@ def test_message_and_details_use_what_the_other_leaves(
 ) -> None:
     """Nothing is cut as long as both fit, and else each has half of the room at least."""
     entry = made_safe(max_bytes, message=character * message_chars, details={"x": character * details_chars})
-    size, room = len(msgspec.json.encode(character)) - 2, max_bytes - 600
     assert entry.details is not None
-    kept, kept_in_details = len(entry.message), len(entry.details["x"])
-    assert kept == message_chars or kept * size >= (room - min(details_chars * size, room // 2)) * 0.9
-    assert kept_in_details == details_chars or (
-        kept_in_details * size >= (room - min(message_chars * size, room // 2)) * 0.9
-    )
-    assert (CHANGED in entry.details) == (kept < message_chars or kept_in_details < details_chars)
+    size, room = json_size(character) - 2, max_bytes * 7 // 8 - 350
+    wanted = {"message": message_chars * size, "details": details_chars * size}
+    kept = {"message": len(entry.message) * size, "details": len(entry.details["x"]) * size}
+    for part, other in (("message", "details"), ("details", "message")):
+        least = room - min(wanted[other], room // 2)
+        assert kept[part] == wanted[part] or kept[part] >= least * 0.95
+    assert (CHANGED in entry.details) == (kept != wanted)
 
 
 @pytest.mark.parametrize(
@@ -447,16 +426,16 @@ def test_a_million_items_are_cut(item: Any) -> None:
     """As many are kept as there is room for, and how many there were is said."""
     safe, changes = recorded({"items": [item] * 1_000_000, "later": 1}, max_bytes=2000)
     assert safe["items"]
-    assert f"cut after {len(safe['items'])} of 1000000 items" in changes.get("details.items", "...")
+    assert f"cut after {len(safe['items'])} of 1000000 items" in changes["details.items"]
     assert "later" not in safe
 
 
 @pytest.mark.parametrize("key", ["password {}", "key {}", "\x01{}", "{}" + "x" * 500])
-def test_a_million_keys_are_cut(key: str) -> None:
+def test_many_keys_are_cut(key: str) -> None:
     """As many are kept as there is room for, and how many there were is said."""
-    safe, changes = recorded({key.format(number): number for number in range(1_000_000)}, max_bytes=2000)
+    safe, changes = recorded({key.format(number): number for number in range(100_000)}, max_bytes=2000)
     assert safe
-    assert changes["details"] == f"cut after {len(safe)} of 1000000 items"
+    assert changes["details"] == f"cut after {len(safe)} of 100000 items"
 
 
 def test_colliding_keys_are_cut() -> None:

@@ -13,9 +13,15 @@ import pytest
 from doubles import DEADLINE_SECONDS
 from execution_logger.backoff import Backoff
 from execution_logger.worker.supervisor import Supervisor
+from waiting import wait_until
 
-# Adds a character to the file for each start.
-COUNT = "import os, signal, sys, time; f = open(sys.argv[1], 'a'); f.write('x'); f.close(); n = os.path.getsize(sys.argv[1])\n"
+COUNT = """
+import os, signal, sys, time
+with open(sys.argv[1], "a") as file:
+    file.write("x")
+n = os.path.getsize(sys.argv[1])
+"""
+"""Adds a character to the file for each start, which is the n-th."""
 
 
 class Site:
@@ -38,9 +44,7 @@ class Site:
 
     async def wait_for_starts(self, count: int) -> None:
         """Return when there have been that many."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while self.starts < count:
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: self.starts >= count, DEADLINE_SECONDS)
 
     def _after_crash(self) -> None:
         self.crashes += 1
@@ -102,9 +106,7 @@ async def test_a_signal_ends_a_pause(tmp_path: Path) -> None:
     site.supervisor._backoff = Backoff(2 * DEADLINE_SECONDS, lambda: 1.0)
     running = asyncio.create_task(site.run())
     await site.wait_for_starts(1)
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not site.crashes:
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_until, lambda: site.crashes, DEADLINE_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
     assert site.starts == 1

@@ -1,0 +1,77 @@
+"""What a call returns."""
+
+import json
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from execution_logger import LogCategory, LogEntry, LogLevel
+from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED
+
+NOW = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
+ENTRY = LogEntry("id", NOW, "task", "info", "agent", "message")
+
+
+def test_levels_are_their_strings() -> None:
+    """Hosts compare them with texts, and write them into texts."""
+    assert list(LogLevel) == ["debug", "info", "warning", "error"]
+    assert [level.name for level in LogLevel] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+    assert f"{LogLevel.INFO} {LogLevel.INFO!s}" == "info info"
+    assert {"info": 1}[LogLevel.INFO] == 1
+
+
+def test_categories_are_their_strings() -> None:
+    """Hosts compare them with texts, and write them into texts."""
+    assert list(LogCategory) == ["workflow", "agent", "tool", "database", "api", "retry"]
+    assert [category.name for category in LogCategory] == [
+        "WORKFLOW",
+        "AGENT",
+        "TOOL",
+        "DATABASE",
+        "API",
+        "RETRY",
+    ]
+    assert json.dumps({LogCategory.API: LogCategory.API}) == '{"api": "api"}'
+
+
+def test_all_fields_are_readable() -> None:
+    """Those of a row; what was not passed is None."""
+    assert {name: getattr(ENTRY, name) for name in ENTRY.__struct_fields__} == {
+        "id": "id", "created_at": NOW, "task_id": "task", "level": "info", "category": "agent",
+        "message": "message", "step": None, "agent_name": None, "roadmap_id": None, "concept_id": None,
+        "details": None, "duration_ms": None,
+    }  # fmt: skip
+
+
+def test_it_does_not_change() -> None:
+    """What is recorded is recorded."""
+    with pytest.raises(AttributeError):
+        ENTRY.message = "other"  # type: ignore[misc]
+
+
+def test_what_is_none_is_not_in_the_json_and_what_is_empty_is() -> None:
+    """A duration of 0 ms is one."""
+    more = msgspec.structs.replace(ENTRY, details={}, duration_ms=0, step="")
+    added = {"details": {}, "duration_ms": 0, "step": ""}
+    assert json.loads(msgspec.json.encode(more)) == json.loads(msgspec.json.encode(ENTRY)) | added
+
+
+def test_a_time_without_a_fraction_has_none_in_the_json() -> None:
+    """Whoever parses it must expect both."""
+    whole = msgspec.structs.replace(ENTRY, created_at=NOW.replace(microsecond=0))
+    assert json.loads(msgspec.json.encode(whole))["created_at"] == "2026-11-22T02:13:53Z"
+
+
+def test_limits_fit_the_database() -> None:
+    """An index of PostgreSQL takes 2,704 bytes, its integer 32 bits."""
+    assert len(("😀" * MAX_IDENTIFIER_CHARS).encode()) < 2704
+    assert MAX_DURATION_MS == 0x7FFFFFFF
+
+
+def test_identifiers_are_fields() -> None:
+    """All texts but the message, and those that are never None are among them."""
+    assert set(REQUIRED) <= set(IDENTIFIERS) < set(LogEntry.__struct_fields__)
+    assert set(LogEntry.__struct_fields__) - set(IDENTIFIERS) == {
+        "id", "created_at", "message", "details", "duration_ms",
+    }  # fmt: skip

@@ -1,0 +1,313 @@
+"""What a worker process holds: it writes, waits while the database is away, and gives up in time."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batches import batch, encoded
+from children import in_fork
+from doubles import DEADLINE_SECONDS
+from execution_logger import Settings, SettingsError
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from execution_logger.worker import runtime as module
+from execution_logger.worker.runtime import Runtime
+from sqlite_site import SqliteSite
+
+AWAY = StoreUnavailableError("the database is away")
+STORED = WriteResult(stored=1)
+
+
+class FakeWriter:
+    """Does what it was told, attempt by attempt; then it stores."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.written: list[tuple[str, str]] = []
+        self.loops: set[asyncio.AbstractEventLoop] = set()
+        self.before_writing: Callable[[], Any] | None = None
+
+    async def write(self, batch_id: str, entries: str) -> WriteResult:
+        """Store, or raise the next of `failures`."""
+        self.loops.add(asyncio.get_running_loop())
+        if self.before_writing is not None:
+            await self.before_writing()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.written.append((batch_id, entries))
+        return STORED
+
+
+class FakeTime:
+    """Time passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.longest_sleep = 0.0
+        self.while_sleeping: Callable[[], None] = lambda: None
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Go on at once, later."""
+        self.now += seconds
+        self.longest_sleep = max(self.longest_sleep, seconds)
+        self.while_sleeping()
+
+
+class FakeEngine:
+    """Says whether it was disposed of."""
+
+    def __init__(self) -> None:
+        self.disposed = 0
+
+    async def dispose(self) -> None:
+        """Count."""
+        self.disposed += 1
+
+
+@pytest.fixture
+def writer(monkeypatch: pytest.MonkeyPatch) -> FakeWriter:
+    """The writer of all runtimes."""
+    writer = FakeWriter()
+    monkeypatch.setattr(module, "Writer", lambda *_: writer)
+    return writer
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FakeEngine, int]]:
+    """Every engine that is made, with the size of its pool."""
+    engines: list[tuple[FakeEngine, int]] = []
+
+    def make(_: Settings, *, pool_size: int) -> FakeEngine:
+        engines.append((FakeEngine(), pool_size))
+        return engines[-1][0]
+
+    monkeypatch.setattr(module, "create_engine", make)
+    return engines
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """The time of the runtime."""
+    clock = FakeTime()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def runtime(writer: FakeWriter, engines: list[Any], clock: FakeTime) -> Iterator[Runtime]:
+    """A runtime with nothing real in it but its loop and its thread."""
+    runtime = Runtime(Settings(visibility_timeout_seconds=60, worker_concurrency=3))
+    yield runtime
+    runtime.close()
+
+
+def threads() -> list[threading.Thread]:
+    """Those of all runtimes."""
+    return [thread for thread in threading.enumerate() if thread.name == "execution-logger-store"]
+
+
+class TestWriting:
+    """One loop and one engine per process."""
+
+    def test_batches_are_written_in_the_same_loop(
+        self, runtime: Runtime, writer: FakeWriter, engines: list[tuple[FakeEngine, int]]
+    ) -> None:
+        """A new one for each could not use the connections of the one before."""
+        assert not threads(), "nothing is made before it is needed"
+        for number in range(3):
+            assert runtime.write(f"b{number}", "[]") is STORED
+        assert writer.written == [("b0", "[]"), ("b1", "[]"), ("b2", "[]")]
+        assert len(writer.loops) == len(engines) == len(threads()) == 1
+        assert engines[0][1] == 3, "as many connections as batches at once"
+
+    def test_several_at_once(self, runtime: Runtime, writer: FakeWriter, engines: list[Any]) -> None:
+        """The pool's threads do not wait for each other."""
+        writer.before_writing = asyncio.Barrier(4).wait
+        with ThreadPoolExecutor(4) as pool:
+            writing = [pool.submit(runtime.write, str(number), "[]") for number in range(4)]
+            assert [each.result(DEADLINE_SECONDS) for each in writing] == [STORED] * 4
+        assert len(engines) == 1
+
+    def test_an_unexpected_error_goes_on(self, runtime: Runtime, writer: FakeWriter) -> None:
+        """The task knows what to do with it; waiting would not help."""
+        writer.failures = [ZeroDivisionError()]
+        with pytest.raises(ZeroDivisionError):
+            runtime.write("b", "[]")
+        assert runtime.write("b", "[]") is STORED
+
+    def test_a_setting_that_is_wrong_leaves_no_thread(
+        self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each batch would leave one more."""
+
+        def refuse(*_: object, **__: object) -> None:
+            raise SettingsError("DATABASE_URL: cannot be read")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "create_engine", refuse)
+            with pytest.raises(SettingsError):
+                runtime.write("b", "[]")
+        assert not threads()
+
+    def test_an_attempt_without_end_is_not_waited_for(
+        self, runtime: Runtime, writer: FakeWriter, clock: FakeTime, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The batch goes back to the queue; what was under way is given up."""
+        monkeypatch.setattr(module, "_GRACE_SECONDS", 0.05)
+        monkeypatch.setattr(runtime, "_settings", Settings(database_timeout_seconds=0.1))
+        given_up = threading.Event()
+
+        async def hang() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+        writer.before_writing = hang
+        runtime.stopping = True
+        with pytest.raises(StoreUnavailableError, match=r"no answer within 0.15 s"):
+            runtime.write("b", "[]")
+        assert given_up.wait(DEADLINE_SECONDS)
+        assert writer.written == []
+
+    async def test_into_a_real_database(self, tmp_path: Path) -> None:
+        """Written once, however often it is delivered."""
+        async with SqliteSite(tmp_path / "logs.db") as site:
+            await upgrade(site.engine, site.settings)
+        runtime = Runtime(site.settings)
+        entries = batch(encoded(message="1"), encoded(message="2"))
+        results = [await asyncio.to_thread(runtime.write, "b", entries) for _ in range(2)]
+        await asyncio.to_thread(runtime.close)
+        assert results == [WriteResult(stored=2), WriteResult(duplicates=2)]
+        assert [row["message"] for row in site.rows()] == ["1", "2"]
+
+
+class TestOutage:
+    """The database is away: wait here, so that batches stay in the broker's queue."""
+
+    def test_it_is_waited_for(
+        self, runtime: Runtime, writer: FakeWriter, clock: FakeTime, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A second between attempts, in slices; said when it begins and when it ends."""
+        writer.failures = [AWAY] * 5
+        assert runtime.write("b", "[]") is STORED
+        assert clock.now == pytest.approx(5.0, abs=0.2)
+        assert clock.longest_sleep <= 0.1
+        assert runtime.write("c", "[]") is STORED
+        assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+            (logging.ERROR, "the database takes no rows, batches wait in the queue: the database is away"),
+            (logging.WARNING, "the database takes rows again"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("settings", "patience_seconds"),
+        [
+            ({"visibility_timeout_seconds": 60}, 30),
+            ({"visibility_timeout_seconds": 600}, 300),
+            ({"task_soft_time_limit": 20}, 10),
+            ({"task_time_limit": 30, "task_soft_time_limit": 40}, 15),
+        ],
+    )
+    def test_it_gives_up_in_time(
+        self,
+        writer: FakeWriter,
+        engines: list[Any],
+        clock: FakeTime,
+        settings: dict[str, Any],
+        patience_seconds: int,
+    ) -> None:
+        """Before the queue gives the batch to another worker, or Celery ends the task."""
+        runtime = Runtime(Settings(**settings))
+        writer.failures = [AWAY] * 1000
+        with pytest.raises(StoreUnavailableError, match="away"):
+            runtime.write("b", "[]")
+        runtime.close()
+        assert patience_seconds <= clock.now < patience_seconds + 1.2
+        assert writer.written == []
+
+    def test_a_shutdown_ends_the_waiting(self, runtime: Runtime, writer: FakeWriter, clock: FakeTime) -> None:
+        """At once, in the middle of a pause: the worker must not be killed for it."""
+
+        def stop() -> None:
+            runtime.stopping = clock.now > 2.25
+
+        clock.while_sleeping = stop
+        writer.failures = [AWAY] * 1000
+        with pytest.raises(StoreUnavailableError, match="away"):
+            runtime.write("b", "[]")
+        assert clock.now == pytest.approx(2.3, abs=0.05)
+
+    def test_a_batch_that_can_be_written_is_written_while_the_worker_ends(
+        self, runtime: Runtime, clock: FakeTime
+    ) -> None:
+        """It is in hand; to give it back would only be more work."""
+        runtime.stopping = True
+        assert runtime.write("b", "[]") is STORED
+        runtime.pause()
+        assert clock.now == 0.0
+
+
+class TestEnd:
+    """What is closed, and where."""
+
+    def test_it_ends_the_thread_and_the_connections(
+        self, runtime: Runtime, engines: list[tuple[FakeEngine, int]]
+    ) -> None:
+        """Twice is once; a runtime that never wrote has nothing to close."""
+        runtime.close()
+        runtime.write("b", "[]")
+        (loop_thread,) = threads()
+        runtime.close()
+        runtime.close()
+        assert not loop_thread.is_alive()
+        assert [engine.disposed for engine, _ in engines] == [1]
+
+    def test_a_batch_after_the_end_begins_anew(
+        self, runtime: Runtime, engines: list[tuple[FakeEngine, int]]
+    ) -> None:
+        """A worker that ends may have one more in hand."""
+        runtime.write("b", "[]")
+        runtime.close()
+        assert runtime.write("c", "[]") is STORED
+        assert len(engines) == 2
+
+    def test_connections_that_cannot_be_closed_end_the_thread_all_the_same(
+        self, runtime: Runtime, engines: list[tuple[FakeEngine, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The error goes on: Celery logs it."""
+        runtime.write("b", "[]")
+
+        async def fail() -> None:
+            raise ConnectionResetError
+
+        monkeypatch.setattr(engines[0][0], "dispose", fail)
+        with pytest.raises(ConnectionResetError):
+            runtime.close()
+        assert not threads()
+
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_a_forked_child_has_its_own(
+        self, runtime: Runtime, engines: list[tuple[FakeEngine, int]]
+    ) -> None:
+        """A connection that two processes use is corrupt; and the child must not close the parent's."""
+        runtime.write("b", "[]")
+
+        def write() -> tuple[list[int], int]:
+            runtime.close()
+            disposed = [engine.disposed for engine, _ in engines]
+            runtime.write("c", "[]")
+            return disposed, len(engines)
+
+        assert in_fork(write) == ([0], 2)
+        assert runtime.write("d", "[]") is STORED
+        assert len(engines) == 1
