@@ -288,14 +288,14 @@ class TestRedis:
         server = RedisServer(maxmemory="4mb", maxmemory_policy="noeviction", appendonly="no")
         with server as redis, closing(Site(redis, own_postgres_server)) as site:
             while site.logger.stats()["last_error"] is None:
-            site.log(500)
-            site.logger.sync.flush(0.5)
+                site.log(500)
+                site.logger.sync.flush(0.5)
             assert "maxmemory" in site.logger.stats()["last_error"]
             # As an operator would: a worker that starts on a full Redis cannot declare its queue.
             with redis.client() as client:
-            client.config_set("maxmemory", "0")
+                client.config_set("maxmemory", "0")
             with site.supervised_worker():
-            site.check()
+                site.check()
 
     def test_over_the_queues_limit(
         self, own_redis_server: RedisServer, own_postgres_server: PostgresServer
