@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+import os
 import sys
 from collections import OrderedDict, UserDict, UserString, deque, namedtuple
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 # For all property tests. No deadline: a machine that is busy with other things is no reason to fail.
-settings.register_profile("busy machine", deadline=None, print_blob=True)
-settings.load_profile("busy machine")
+settings.register_profile(
+    "unit", deadline=None, print_blob=True, max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "50"))
+)
+settings.load_profile("unit")
 
 # Plain data: what JSON has, and every database stores -------------------------------------------
 

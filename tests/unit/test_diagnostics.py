@@ -1,80 +1,66 @@
-"""The library says little about itself, and never fails because it cannot."""
+"""What the library says about itself: sparingly, and never at the cost of its work."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
+from execution_logger import diagnostics
 from execution_logger.diagnostics import InternalErrors, report
 
-Errors = list[tuple[str, BaseException]]
+InternalErrorsSeen = list[tuple[str, BaseException]]
 
 
-class BrokenHandler(logging.Handler):
-    """A handler of a host that fails."""
+@pytest.fixture
+def failing_handler() -> Iterator[None]:
+    """A handler of the host's that raises, which the standard library lets through."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        raise RuntimeError(record.getMessage())
+    class Failing(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise ZeroDivisionError
 
-
-def test_each_kind_of_error_is_logged_once(caplog: pytest.LogCaptureFixture, internal_errors: Errors) -> None:
-    """An error that comes back a thousand times a second fills no disk; all are counted."""
-    errors = InternalErrors()
-    for _ in range(3):
-        errors.record("shipper", ValueError("wrong"))
-    errors.record("shipper", KeyError("wrong"))
-    errors.record("buffer", KeyError("wrong"))
-    assert errors.count == 5
-    assert [record.getMessage() for record in caplog.records] == [
-        "internal error in shipper; entries are kept",
-        "internal error in shipper; entries are kept",
-        "internal error in buffer; entries are kept",
-    ]
-    internal_errors.clear()
+    handler = Failing()
+    diagnostics.logger.addHandler(handler)
+    yield
+    diagnostics.logger.removeHandler(handler)
 
 
-def test_an_error_is_logged_with_its_traceback(
-    caplog: pytest.LogCaptureFixture, internal_errors: Errors
+def test_each_kind_of_error_is_logged_once_and_counted_always(
+    caplog: pytest.LogCaptureFixture, internal_errors: InternalErrorsSeen
 ) -> None:
-    """On the logger that hosts know the library by."""
-    error = ValueError("wrong")
-    InternalErrors().record("shipper", error)
-    (record,) = caplog.records
-    assert (record.name, record.levelno) == ("execution_logger", logging.ERROR)
-    assert record.exc_info is not None
-    assert record.exc_info[1] is error
+    """A kind is where it happened and what it was."""
+    errors = InternalErrors()
+    for where, error in [("a", KeyError("1")), ("a", KeyError("2")), ("a", OSError()), ("b", KeyError("3"))]:
+        errors.record(where, error)
+    assert errors.count == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "internal error in a; entries are kept",
+        "internal error in a; entries are kept",
+        "internal error in b; entries are kept",
+    ]
+    assert "KeyError: '1'" in caplog.text
+    assert [where for where, _ in internal_errors] == ["a", "a", "a", "b"]
     internal_errors.clear()
 
 
-def test_tests_see_every_error(internal_errors: Errors) -> None:
-    """What production survives must not be overlooked here."""
-    errors = [ValueError("1"), ValueError("2")]
-    recorder = InternalErrors()
-    for error in errors:
-        recorder.record("shipper", error)
-    assert internal_errors == [("shipper", errors[0]), ("shipper", errors[1])]
-    internal_errors.clear()
-
-
-def test_a_message_names_the_line_that_reports_it(caplog: pytest.LogCaptureFixture) -> None:
-    """Not the one in this module."""
-    report(logging.WARNING, "%s entries", 5)
+def test_it_is_said_on_the_librarys_logger(caplog: pytest.LogCaptureFixture) -> None:
+    """Which a host can silence; and it is said where it was called."""
+    report(logging.WARNING, "%d entries", 3)
     (record,) = caplog.records
-    assert (record.getMessage(), record.levelno, record.filename) == (
-        "5 entries",
-        logging.WARNING,
-        "test_diagnostics.py",
-    )
+    assert (record.name, record.getMessage()) == ("execution_logger", "3 entries")
+    assert record.funcName == "test_it_is_said_on_the_librarys_logger"
 
 
-def test_a_broken_handler_of_the_host_does_no_harm(internal_errors: Errors) -> None:
-    """What was under way goes on."""
-    logger, handler = logging.getLogger("execution_logger"), BrokenHandler()
-    logger.addHandler(handler)
-    try:
-        report(logging.WARNING, "hello")
-    finally:
-        logger.removeHandler(handler)
-    ((where, error),) = internal_errors
-    assert where == "logging"
-    assert str(error) == "hello"
+@pytest.mark.usefixtures("failing_handler")
+def test_a_handler_that_fails_ends_nothing(internal_errors: InternalErrorsSeen) -> None:
+    """What was to be said is lost, and counted."""
+    report(logging.WARNING, "hello")
+    errors = InternalErrors()
+    errors.record("a", KeyError())
+    assert errors.count == 1
+    assert [(where, type(error)) for where, error in internal_errors] == [
+        ("logging", ZeroDivisionError),
+        ("logging", ZeroDivisionError),
+        ("a", KeyError),
+    ]
     internal_errors.clear()

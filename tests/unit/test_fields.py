@@ -48,7 +48,7 @@ async def test_tasks_have_their_own_context() -> None:
 
     with context(task_id="1"):
         found = await asyncio.gather(work("a"), work("b"))
-    assert found == [{"task_id": "1", "step": "a"}, {"task_id": "1", "step": "b"}]
+    assert list(found) == [{"task_id": "1", "step": "a"}, {"task_id": "1", "step": "b"}]
     assert fields() == {}
 
 

@@ -21,8 +21,15 @@ class Timed:
         self.operation = TimedOperation(self._record, name, language)
 
     def _record(self, *entry: Any) -> LogEntry:
-        self.recorded.append((*entry[:3], None if entry[3] is None else dict(entry[3])))  # type: ignore[arg-type]
+        self.recorded.append((*entry[:3], None if entry[3] is None else dict(entry[3])))
         return None  # type: ignore[return-value]
+
+    def fail(self, error: BaseException, details: dict[str, Any], before: Callable[[], object] = int) -> None:
+        """Run a block that sets details and raises."""
+        with self.operation as timer:
+            timer.set_details(details)
+            before()
+            raise error
 
     @property
     def last(self) -> tuple[LogLevel, str, int | None, Any]:
@@ -56,10 +63,8 @@ def test_a_block_that_raises(clock: Callable[[float], None]) -> None:
     """The error is in the text and in the details, and goes on."""
     timed = Timed()
     error = ValueError("no such index")
-    with pytest.raises(ValueError, match="index") as caught, timed.operation as timer:
-        timer.set_details({"found": 3})
-        clock(0.5)
-        raise error
+    with pytest.raises(ValueError, match="index") as caught:
+        timed.fail(error, {"found": 3}, lambda: clock(0.5))
     assert caught.value is error
     details = {"error": "no such index", "found": 3}
     assert timed.last == (LogLevel.ERROR, "search 失败: no such index", 500, details)
@@ -77,9 +82,8 @@ def test_the_text_has_the_first_100_characters_of_an_error() -> None:
 def test_details_of_the_timer_win_over_the_error() -> None:
     """As the contract has it: `{"error": str(exc), **timer.details}`."""
     timed = Timed()
-    with pytest.raises(KeyError), timed.operation as timer:
-        timer.set_details({"error": "mine"})
-        raise KeyError
+    with pytest.raises(KeyError):
+        timed.fail(KeyError(), {"error": "mine"})
     assert timed.last[3] == {"error": "mine"}
 
 
@@ -87,9 +91,8 @@ def test_details_of_the_timer_win_over_the_error() -> None:
 def test_a_block_that_is_cancelled(error: type[BaseException]) -> None:
     """A warning, with what there is, and the cancellation goes on."""
     timed = Timed()
-    with pytest.raises(error), timed.operation as timer:
-        timer.set_details({"found": 3})
-        raise error
+    with pytest.raises(error):
+        timed.fail(error(), {"found": 3})
     level, text, duration_ms, details = timed.last
     assert (level, text, details) == (LogLevel.WARNING, "search 已取消", {"found": 3})
     assert duration_ms is not None

@@ -1,0 +1,232 @@
+"""Delivery by Celery: its connection, its limit on the queue, and what it tells of a batch."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from batches import encoded
+from doubles import ManualClock
+from execution_logger import Settings
+from execution_logger.buffer import Batch
+from execution_logger.delivery import celery as module
+from execution_logger.delivery.celery import CeleryDelivery, describe
+from execution_logger.errors import DeliveryError
+from memory_broker import PASSWORD, URL, MemoryBroker
+
+
+@pytest.fixture
+def deliveries() -> Iterator[list[CeleryDelivery]]:
+    """What a test has made, to be closed after it."""
+    deliveries: list[CeleryDelivery] = []
+    yield deliveries
+    for delivery in deliveries:
+        delivery.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
+    """The time of the delivery."""
+    clock = ManualClock()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def batch(task_id: str = "t", count: int = 1, **changed: Any) -> Batch:
+    """A batch of entries of a task."""
+    return Batch(tuple(encoded(task_id=task_id, **changed).encode() for _ in range(count)))
+
+
+def sized(task_id: str, size: int) -> bytes:
+    """An entry of exactly that many bytes."""
+    begin, end = f'{{"task_id":"{task_id}","message":"'.encode(), b'"}'
+    return begin + b"x" * (size - len(begin) - len(end)) + end
+
+
+class TestDescription:
+    """What Flower and worker events show."""
+
+    @pytest.mark.parametrize(
+        ("described", "text"),
+        [
+            (Batch((sized("task-1", 100),)), "1 entry, 1 kB, task-1"),
+            (Batch((sized("task-1", 700), sized("task-2", 900))), "2 entries, 2 kB, task-1…"),
+            (Batch((sized("task-1", 340),) * 50), "50 entries, 17 kB, task-1…"),
+            (Batch((sized("学" * 50, 262_144),)), f"1 entry, 262 kB, {'学' * 40}"),
+            (Batch((sized("", 50),)), "1 entry, 1 kB, "),
+            (Batch((b"{}",)), "1 entry, 1 kB, "),
+        ],
+    )
+    def test_it_is_short(self, described: Batch, text: str) -> None:
+        """How many entries, how much, and of which task."""
+        assert describe(described) == text
+
+
+class TestLimit:
+    """A queue that nobody empties must not fill the broker, where the host's own tasks are."""
+
+    def test_a_full_queue_is_left_alone(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], clock: ManualClock
+    ) -> None:
+        """Exactly at its limit, and the reason is a question to the operator."""
+        delivery = CeleryDelivery(Settings(broker_url=URL, queue_max_messages=3))
+        deliveries.append(delivery)
+        for _ in range(3):
+            delivery.deliver(batch())
+        for _ in range(3):
+            with pytest.raises(DeliveryError, match=r"'logs' holds 3 messages.* are workers running"):
+                delivery.deliver(batch())
+        assert len(broker.queue()) == 3
+        broker.take()
+        delivery.deliver(batch())
+        assert len(broker.queue()) == 3
+
+    def test_others_that_send_are_noticed_within_a_second(
+        self,
+        broker: MemoryBroker,
+        deliveries: list[CeleryDelivery],
+        clock: ManualClock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The queue is asked for its length once a second, not for each batch."""
+        lengths: list[int] = []
+        ask = CeleryDelivery._queue_length
+
+        def note(self: Any, producer: Any) -> int:
+            lengths.append(ask(self, producer))
+            return lengths[-1]
+
+        monkeypatch.setattr(CeleryDelivery, "_queue_length", note)
+        settings = Settings(broker_url=URL, queue_max_messages=100)
+        first, second = CeleryDelivery(settings), CeleryDelivery(settings)
+        deliveries += [first, second]
+        for _ in range(10):
+            first.deliver(batch())
+        for _ in range(90):
+            second.deliver(batch())
+        assert lengths == [0, 10]
+        clock.advance(1.0)
+        with pytest.raises(DeliveryError, match="holds 100 messages"):
+            first.deliver(batch())
+
+    def test_the_queue_has_the_name_of_the_settings(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery]
+    ) -> None:
+        """And is made when it is not there yet."""
+        deliveries.append(CeleryDelivery(Settings(broker_url=URL, queue="mine")))
+        deliveries[0].deliver(batch())
+        assert len(broker.queue("mine")) == 1
+        assert "logs" not in broker
+
+
+class TestConnection:
+    """One connection, which nobody else uses."""
+
+    @pytest.fixture
+    def connections(self, monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+        """Every connection that is made."""
+        connections: list[Connection] = []
+        init = Connection.__init__
+
+        def note(self: Any, *args: Any, **options: Any) -> None:
+            init(self, *args, **options)
+            connections.append(self)
+
+        monkeypatch.setattr(Connection, "__init__", note)
+        return connections
+
+    def test_it_is_kept(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], connections: list[Connection]
+    ) -> None:
+        """From batch to batch."""
+        deliveries.append(CeleryDelivery(Settings(broker_url=URL)))
+        for _ in range(3):
+            deliveries[0].deliver(batch())
+        assert len(connections) == 1
+        deliveries[0].close()
+        deliveries[0].close()
+        assert not connections[0].connected
+
+    def test_after_a_failure_the_next_attempt_has_another_one(
+        self,
+        broker: MemoryBroker,
+        deliveries: list[CeleryDelivery],
+        connections: list[Connection],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What state the old one is in is anyone's guess: it is closed."""
+        delivery = CeleryDelivery(Settings(broker_url=URL))
+        deliveries.append(delivery)
+        delivery.deliver(batch())
+        with monkeypatch.context() as patched:
+            patched.setattr(delivery, "_send", lambda *_: 1 / 0)
+            with pytest.raises(DeliveryError, match=r"^memory://localhost/: ZeroDivisionError"):
+                delivery.deliver(batch())
+        assert not connections[0].connected
+        delivery.deliver(batch())
+        assert len(connections) == 2
+        assert len(broker.queue()) == 2
+
+    def test_a_connection_that_cannot_be_closed_is_a_delivery_error_too(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The first error is the one that is told, and the next attempt works."""
+        delivery = CeleryDelivery(Settings(broker_url=URL))
+        deliveries.append(delivery)
+
+        def fail(*_: object) -> None:
+            raise BrokenPipeError("cannot be closed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(delivery, "_send", lambda *_: 1 / 0)
+            patched.setattr(Connection, "release", fail)
+            with pytest.raises(DeliveryError, match="division by zero"):
+                delivery.deliver(batch())
+        delivery.deliver(batch())
+        assert len(broker.queue()) == 1
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"nonsense://:{PASSWORD}@localhost/",
+            f"redis://:{PASSWORD}@127.0.0.1:1/0",
+            f"redis://:{PASSWORD}@127.0.0.1:1/0;redis://:{PASSWORD}@127.0.0.1:2/0",
+            f"redis://:{PASSWORD}@127.0.0.1:1/not-a-number",
+            f"sentinel://:{PASSWORD}@127.0.0.1:1",
+        ],
+    )
+    def test_a_broker_that_is_not_there_is_a_delivery_error(
+        self, deliveries: list[CeleryDelivery], url: str
+    ) -> None:
+        """Whatever is wrong with its URL, in whichever way its driver says so; no password is shown."""
+        deliveries.append(CeleryDelivery(Settings(broker_url=url)))
+        with pytest.raises(DeliveryError) as failed:
+            deliveries[0].deliver(batch())
+        assert PASSWORD not in str(failed.value)
+
+    def test_the_hosts_broker_is_used_and_its_options(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], connections: list[Connection]
+    ) -> None:
+        """Ours bound each attempt in time, and are added for this connection only."""
+        app = Celery("host", broker=URL, set_as_current=False)
+        app.conf.broker_transport_options = {"global_keyprefix": "host:"}
+        deliveries.append(CeleryDelivery(Settings(broker_url="redis://127.0.0.1:1/0"), app))
+        deliveries[0].deliver(batch())
+        assert len(broker.queue()) == 1
+        assert connections[0].transport_options == {
+            "global_keyprefix": "host:",
+            "socket_timeout": 1,
+            "max_retries": 0,
+        }
+        assert app.conf.broker_transport_options == {"global_keyprefix": "host:"}
+
+    def test_a_hosts_broker_that_is_not_there(self, deliveries: list[CeleryDelivery]) -> None:
+        """It is called what it is: not ours."""
+        app = Celery("host", broker=f"redis://:{PASSWORD}@127.0.0.1:1/0", set_as_current=False)
+        deliveries.append(CeleryDelivery(Settings(), app))
+        with pytest.raises(DeliveryError, match=r"^the host's broker: ") as failed:
+            deliveries[0].deliver(batch())
+        assert PASSWORD not in str(failed.value)

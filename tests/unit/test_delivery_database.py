@@ -1,0 +1,121 @@
+"""Delivery straight to the database, from the shipper's thread, to the very end of the process."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batches import encoded
+from children import run_script
+from doubles import DEADLINE_SECONDS
+from execution_logger import ExecutionLogger, Settings, SettingsError
+from execution_logger.buffer import Batch
+from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.errors import DeliveryError
+from rows import upgrade_database
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A SQLite file with the library's tables."""
+    path = tmp_path / "logs.db"
+    upgrade_database(f"sqlite:///{path}")
+    return path
+
+
+def rows(path: Path, columns: str = "message", table: str = "execution_logs") -> list[Any]:
+    """What is in the file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute(f"SELECT {columns} FROM {table} ORDER BY rowid")]
+
+
+def settings(path: Path, **others: Any) -> Settings:
+    """Those of a host without Celery."""
+    return Settings(celery_enabled=False, database_url=f"sqlite:///{path}", **others)
+
+
+def test_a_logger_without_celery(path: Path) -> None:
+    """From the call to the row; after a shutdown it begins anew."""
+    logger = ExecutionLogger(settings(path)).sync
+    for message in ("first", "second"):
+        logger.info("t", "agent", message)
+        assert logger.shutdown(DEADLINE_SECONDS).complete
+    assert rows(path) == ["first", "second"]
+
+
+def test_what_the_database_refuses_takes_nothing_with_it(path: Path) -> None:
+    """It is a dead letter, and the batch is delivered."""
+    delivery = DatabaseDelivery(settings(path))
+    delivery.deliver(Batch((encoded(message="good").encode(), encoded(message=...).encode())))
+    delivery.close()
+    assert rows(path) == ["good"]
+    assert len(rows(path, "reason", "execution_log_dead_letters")) == 1
+
+
+def test_a_locked_database_is_an_outage(path: Path) -> None:
+    """Within the timeout of the settings; the batch is written when the lock is gone."""
+    delivery = DatabaseDelivery(settings(path, database_timeout_seconds=0.4))
+    batch = Batch((encoded(message="waits").encode(),))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began_at = time.monotonic()
+        with pytest.raises(DeliveryError, match="cannot be used now"):
+            delivery.deliver(batch)
+        assert time.monotonic() - began_at < 5
+    delivery.deliver(batch)
+    delivery.close()
+    assert rows(path) == ["waits"]
+
+
+def test_missing_tables_are_an_outage_that_says_what_to_do(tmp_path: Path) -> None:
+    """And the rows land once they are there."""
+    path = tmp_path / "logs.db"
+    delivery = DatabaseDelivery(settings(path))
+    batch = Batch((encoded(message="waits").encode(),))
+    with pytest.raises(DeliveryError, match="execution-logger db upgrade"):
+        delivery.deliver(batch)
+    upgrade_database(f"sqlite:///{path}")
+    delivery.deliver(batch)
+    delivery.close()
+    assert rows(path) == ["waits"]
+
+
+def test_connections_that_cannot_be_closed_leave_no_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its descriptors would stay open."""
+    delivery = DatabaseDelivery(settings(path))
+    delivery.deliver(Batch((encoded().encode(),)))
+    dispose = delivery._engine.dispose
+
+    async def dispose_and_fail() -> None:
+        await dispose()
+        raise ConnectionResetError
+
+    monkeypatch.setattr(type(delivery._engine), "dispose", lambda _: dispose_and_fail())
+    with pytest.raises(ConnectionResetError):
+        delivery.close()
+
+
+def test_a_url_for_another_kind_of_database_is_an_error_of_the_settings() -> None:
+    """Without the password that is in it."""
+    with pytest.raises(SettingsError, match="mysql") as failed:
+        DatabaseDelivery(Settings(celery_enabled=False, database_url="mysql://user:kTi7w2@host/database"))
+    assert "kTi7w2" not in str(failed.value)
+
+
+def test_a_script_that_ends_at_once(path: Path) -> None:
+    """Its first batch is delivered while the interpreter exits, and no executor works any more."""
+    output = run_script(
+        """
+        import sys
+        from execution_logger import ExecutionLogger, Settings
+        logger = ExecutionLogger(Settings(celery_enabled=False, database_url=sys.argv[1])).sync
+        for number in range(120):
+            logger.info("t", "agent", str(number))
+        """,
+        f"sqlite:///{path}",
+    )
+    assert output == ""
+    assert rows(path) == [str(number) for number in range(120)]

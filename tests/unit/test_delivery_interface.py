@@ -1,0 +1,174 @@
+"""What every delivery promises, whichever it is."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, Protocol
+
+import pytest
+from kombu import Producer
+from kombu.exceptions import OperationalError
+
+from batches import encoded
+from execution_logger import Settings
+from execution_logger.buffer import Batch
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.celery import CeleryDelivery
+from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.delivery.fallback import FallbackDelivery
+from execution_logger.errors import DeliveryError
+from execution_logger.testing import MemoryDelivery
+from memory_broker import PASSWORD, MemoryBroker
+from rows import upgrade_database
+
+
+class Site(Protocol):
+    """A delivery, and the place that it delivers to."""
+
+    delivery: Delivery
+
+    def received(self) -> list[str]:
+        """The ids of the entries there, each once, in order."""
+
+    def break_down(self) -> None:
+        """Make attempts fail until `repair()`."""
+
+    def repair(self) -> None:
+        """Let them succeed again."""
+
+
+class _MemorySite:
+    """A list."""
+
+    def __init__(self, _: Any) -> None:
+        self.delivery = MemoryDelivery()
+
+    def received(self) -> list[str]:
+        return list(dict.fromkeys(entry["id"] for entry in self.delivery.entries))
+
+    def break_down(self) -> None:
+        self.delivery.failures += [DeliveryError("away")] * 10
+
+    def repair(self) -> None:
+        self.delivery.failures.clear()
+
+
+class _CelerySite:
+    """A broker in memory."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._broker: MemoryBroker = request.getfixturevalue("broker")
+        self._patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+        self.delivery = CeleryDelivery(Settings(broker_url=self._broker.url))
+
+    def received(self) -> list[str]:
+        return list(dict.fromkeys(entry["id"] for entry in self._broker.entries()))
+
+    def break_down(self) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise OperationalError("Connection refused")
+
+        self._patch.setattr(Producer, "publish", refuse)
+
+    def repair(self) -> None:
+        self._patch.undo()
+
+
+class _DatabaseSite:
+    """A SQLite file."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._path = request.getfixturevalue("tmp_path") / "logs.db"
+        settings = Settings(database_url=f"sqlite:///{self._path}", database_timeout_seconds=1.0)
+        upgrade_database(f"sqlite:///{self._path}")
+        self.delivery = DatabaseDelivery(settings)
+
+    def received(self) -> list[str]:
+        return [row[0] for row in self._execute("SELECT id FROM execution_logs ORDER BY rowid")]
+
+    def break_down(self) -> None:
+        self._execute("ALTER TABLE execution_logs RENAME TO elsewhere")
+
+    def repair(self) -> None:
+        self._execute("ALTER TABLE elsewhere RENAME TO execution_logs")
+
+    def _execute(self, statement: str) -> list[Any]:
+        with closing(sqlite3.connect(self._path)) as connection:
+            return connection.execute(statement).fetchall()
+
+
+class _FallbackSite:
+    """Two lists; what counts is that an entry is in one of them."""
+
+    def __init__(self, _: Any) -> None:
+        self._sites = [_MemorySite(None), _MemorySite(None)]
+        self._sites[0].break_down()
+        self.delivery = FallbackDelivery(*(site.delivery for site in self._sites))
+
+    def received(self) -> list[str]:
+        return [identity for site in self._sites for identity in site.received()]
+
+    def break_down(self) -> None:
+        self._sites[1].break_down()
+
+    def repair(self) -> None:
+        self._sites[1].repair()
+
+
+@pytest.fixture(
+    params=[_MemorySite, _CelerySite, _DatabaseSite, _FallbackSite], ids=lambda each: each.__name__[1:]
+)
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Each of them in turn, closed after the test, which must leave nothing open."""
+    make: Callable[[pytest.FixtureRequest], Site] = request.param
+    site = make(request)
+    yield site
+    site.delivery.close()
+
+
+def batch_of(count: int) -> Batch:
+    """That many new entries."""
+    return Batch(tuple(encoded(message=f"学 {number}").encode() for number in range(count)))
+
+
+def ids_of(*batches: Batch) -> list[str]:
+    """Those of the entries, in their order."""
+    return [entry["id"] for batch in batches for entry in json.loads(batch.to_json())]
+
+
+def test_on_return_a_batch_is_delivered(site: Site) -> None:
+    """All of its entries, in order, batch after batch."""
+    batches = [batch_of(50), batch_of(1), batch_of(500)]
+    for number, batch in enumerate(batches, start=1):
+        site.delivery.deliver(batch)
+        assert site.received() == ids_of(*batches[:number])
+
+
+def test_a_batch_may_come_again(site: Site) -> None:
+    """An attempt in doubt is repeated: the receiver tells its entries by their ids."""
+    batch = batch_of(3)
+    for _ in range(3):
+        site.delivery.deliver(batch)
+    assert site.received() == ids_of(batch)
+
+
+def test_an_outage_is_a_delivery_error(site: Site) -> None:
+    """Every time, and without a password; when it is over, the same batch goes through."""
+    batch = batch_of(3)
+    site.delivery.deliver(batch_of(1))
+    before = site.received()
+    site.break_down()
+    for _ in range(2):
+        with pytest.raises(DeliveryError) as failed:
+            site.delivery.deliver(batch)
+        assert PASSWORD not in str(failed.value)
+    site.repair()
+    assert site.received() == before
+    site.delivery.deliver(batch)
+    assert site.received() == [*before, *ids_of(batch)]
+
+
+def test_one_that_was_never_used_can_be_closed(site: Site) -> None:
+    """A thread may be stopped before its first attempt."""
+    assert site.received() == []
