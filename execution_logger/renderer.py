@@ -8,7 +8,7 @@ from typing import Any
 from execution_logger.changes import Changes
 from execution_logger.forms import exact_text
 from execution_logger.sensitive import SensitiveKeys
-from execution_logger.text import HOSTILE, type_name, unreadable
+from execution_logger.text import is_hostile, type_name, unreadable
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -51,7 +51,9 @@ class Renderer:
     def _called(self, how: Callable[[Any], str], value: Any) -> str:
         try:
             return str.__str__(how(value))  # what is no text raises; a subclass may hide what it holds
-        except HOSTILE as error:
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
             return self.unreadable(value, error)
 
     def _written(self, value: Any) -> str:

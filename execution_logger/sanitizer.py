@@ -7,7 +7,7 @@ What could not be kept as it was is said in `details["_changed"]`, by the name o
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_
 from execution_logger.forms import parts_of, simplified
 from execution_logger.renderer import BYTES, Renderer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
-from execution_logger.text import HOSTILE, fitted, json_size, storable, text_of, type_name
+from execution_logger.text import HOSTILE, fitted, is_hostile, json_size, storable, text_of, type_name
 
 MAX_DEPTH = 32
 _MAX_INT_BITS = 1024
@@ -69,7 +69,7 @@ class Sanitizer:
         at = self._changes.at
         identifiers = {name: at(name, self._identifier, name, getattr(passed, name)) for name in IDENTIFIERS}
         duration_ms = at("duration_ms", self._duration, passed.duration_ms)
-        message = at("message", self._required, passed.message)
+        message = at("message", self._required, passed.message, self._bytes_left)
         # What the message needs, or half of the room, is set aside while the details take theirs.
         size = json_size(storable(message[: self._bytes_left])[0]) + 1
         reserved = min(size, self._bytes_left // 2)
@@ -88,13 +88,14 @@ class Sanitizer:
     def _identifier(self, name: str, value: object) -> str | None:
         if value is None and name not in REQUIRED:
             return None
-        return self._spend(self._required(value), self._identifier_bytes, MAX_IDENTIFIER_CHARS)
+        text = self._required(value, self._identifier_bytes)
+        return self._spend(text, self._identifier_bytes, MAX_IDENTIFIER_CHARS)
 
-    def _required(self, value: object) -> str:
+    def _required(self, value: object, max_bytes: int) -> str:
         if value is None:
             self._changes.mark("was None")
             return ""
-        return self._text(value)
+        return self._text(value, max_bytes)
 
     def _duration(self, value: Any) -> int | None:
         if value is None:
@@ -125,7 +126,9 @@ class Sanitizer:
     def _value(self, value: Any, verdict: Verdict = Verdict.KEEP) -> Any:
         try:
             return self._read(value, verdict)
-        except HOSTILE as error:
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
             return self._spend(self._renderer.unreadable(value, error))
 
     def _read(self, value: Any, verdict: Verdict) -> Any:
@@ -145,11 +148,11 @@ class Sanitizer:
                 return self._nested(value, parts, verdict)
         return self._spend(MASK if verdict else self._renderer.text(value))
 
-    def _text(self, value: Any) -> str:
-        """The text of anything, whole; that of a container is the JSON of what there is room for."""
+    def _text(self, value: Any, max_bytes: int) -> str:
+        """The text of anything, whole; that of a container is the JSON of what fits into `max_bytes`."""
         if issubclass(type(value), _RENDERED):
             return self._renderer.text(value)
-        bytes_left = self._bytes_left
+        bytes_left, self._bytes_left = self._bytes_left, max_bytes
         safe = self._value(value)
         self._bytes_left = bytes_left
         return safe if isinstance(safe, str) else _encode(safe).decode()
@@ -203,7 +206,7 @@ class Sanitizer:
         safe: dict[str, Any] = {}
         at = self._changes.at
         for key, value in self._taken(parts.items()):
-            text = key if type(key) is str else at(" (a key)", self._text, key)
+            text = key if type(key) is str else at(" (a key)", self._text, key, self._bytes_left)
             name = at(" (a key)", self._name, text, safe) if self._bytes_left >= _ROOM_BYTES else ""
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)
@@ -228,9 +231,12 @@ class Sanitizer:
         """The parts, or more of them than there is room for: each takes two bytes at least."""
         taken: list[Any] = []
         try:
-            # In one go: another thread may be changing the container while we read it.
-            taken.extend(islice(parts, max(self._bytes_left, 0) // 2 + 1))
-        except HOSTILE as error:
+            # Another thread may be changing the container. `chain` begins to read it within `extend`, which
+            # lets no other thread run before its end.
+            taken.extend(islice(chain(parts), max(self._bytes_left, 0) // 2 + 1))
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
             self._changes.mark(f"could not be read to its end: {type_name(error)}")
         return taken
 

@@ -16,6 +16,11 @@ _encode = msgspec.json.Encoder().encode
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may have a `__name__` of its own, which raises
 
 
+def is_hostile(error: BaseException) -> bool:
+    """Whether it is one of `HOSTILE`, or a panic of a library in Rust, whose class has no other name."""
+    return isinstance(error, HOSTILE) or type(error).__module__ == "pyo3_runtime"
+
+
 def type_name(value: object) -> str:
     """The name of a value's type, whatever the type does to hide it."""
     name: str = _name_of(type(value))

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,38 @@ def delivered_to(path: Path) -> list[dict[str, Any]]:
     """The entries that `FileDelivery` has written, in their order, each with the `pid` it came from."""
     lines = map(json.loads, path.read_text().splitlines() if path.exists() else [])
     return [{**entry, "pid": line["pid"]} for line in lines for entry in line["entries"]]
+
+
+@contextmanager
+def signals(count: int, handler: Callable[[], object]) -> Iterator[threading.Event]:
+    """Call `handler` that often by real signals, at any moment of what the main thread does.
+
+    The event says when it is over. SIGALRM is pytest-timeout's.
+    """
+    over, ready, main = threading.Event(), threading.Lock(), threading.get_ident()
+
+    def handle(*_: object) -> None:
+        handler()
+        ready.release()
+
+    def send() -> None:
+        for _ in range(count):
+            assert ready.acquire(timeout=DEADLINE_SECONDS)
+            signal.pthread_kill(main, signal.SIGUSR1)
+        assert ready.acquire(timeout=DEADLINE_SECONDS)
+        over.set()
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send)
+            yield over
+        sending.result()
+    finally:
+        sys.setswitchinterval(switch_interval)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def lines_of(function: Callable[..., Any]) -> list[int]:

@@ -1,11 +1,10 @@
 """The event that wakes the shipper's thread."""
 
 import math
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from doubles import DEADLINE_SECONDS
+from doubles import DEADLINE_SECONDS, signals
 from execution_logger.auto_reset_event import AutoResetEvent
 
 
@@ -62,20 +61,7 @@ def test_setting_it_from_many_threads_raises_in_none() -> None:
 def test_a_signal_handler_may_set_it_while_it_is_being_set() -> None:
     """`threading.Event` would wait there for the thread that it interrupts, for ever."""
     event = AutoResetEvent()
-    signals = 0
-
-    def set_and_go_on(*_: object) -> None:
-        nonlocal signals
-        signals += 1
-        event.set()
-        signal.setitimer(signal.ITIMER_REAL, 0.0001)
-
-    before = signal.signal(signal.SIGALRM, set_and_go_on)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.0001)
-        while signals < 200:
+    with signals(1000, event.set) as over:
+        while not over.is_set():
             event.set()
             event.wait(0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -1,8 +1,6 @@
 """The bounded queue: nothing is lost, doubled or out of order; its deadline is that of its first entry."""
 
 import json
-import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of
+from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of, signals
 from execution_logger import Settings
 from execution_logger.buffer import Batch, Buffer
 
@@ -147,13 +145,16 @@ class TestTake:
         for _ in range(7):
             buffer.put(bytes(1000))
         assert [batch.size_bytes for batch in drain(buffer)] == [3000, 3000, 1000]
+        buffer.put(bytes(1000))
+        assert buffer.seconds_until_due() == 2.0, "what is gone does not count"
 
-    def test_an_entry_as_large_as_a_message_is_alone_in_it(self) -> None:
+    @pytest.mark.parametrize("size", [262_144, 262_145])
+    def test_an_entry_as_large_as_a_message_is_alone_in_it(self, size: int) -> None:
         """It must not block what comes after it."""
         buffer = Buffer(Settings(max_batch_bytes=262_144))
-        for size in (10, 262_144, 10):
-            buffer.put(bytes(size))
-        assert [batch.size_bytes for batch in drain(buffer)] == [10, 262_144, 10]
+        for each in (10, size, 10):
+            buffer.put(bytes(each))
+        assert [batch.size_bytes for batch in drain(buffer)] == [10, size, 10]
 
     def test_the_same_batch_until_it_is_settled(self) -> None:
         """With the same id, whatever comes meanwhile: a retry is a repetition."""
@@ -259,23 +260,9 @@ class TestInterruptions:
         """No deadlock, no entry lost, and no number returned twice: the thread must hear of number 1."""
         buffer = make_buffer(buffer_max_entries=10**9, buffer_max_bytes=10**12)
         numbers: list[int] = []
-        signals = 0
-        chance = random.Random(0)
-
-        def put_and_go_on(*_: object) -> None:
-            nonlocal signals
-            signals += 1
-            numbers.append(buffer.put(ENTRY))
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 1e-4))
-
-        before = signal.signal(signal.SIGALRM, put_and_go_on)
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 1e-4)
-            while signals < 500:
+        with signals(1000, lambda: numbers.append(buffer.put(ENTRY))) as over:
+            while not over.is_set():
                 numbers.append(buffer.put(ENTRY))
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         assert sorted(numbers) == list(range(1, len(numbers) + 1))
         assert sum(map(len, drain(buffer))) == buffer.queued == len(numbers)
 

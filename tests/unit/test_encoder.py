@@ -210,6 +210,17 @@ def test_levels_and_categories_may_be_members_or_texts() -> None:
     assert make("task", "fatal", "own category", "message")[0].category == "own category"
 
 
+@pytest.mark.parametrize("position", [0, 1, 2, 4, 5, 6, 7])
+def test_long_identifiers_are_cut_on_both_ways(position: int) -> None:
+    """Those of an entry that is plain otherwise, too; what fits an index stays."""
+    fields: list[Any] = ["task", "info", "agent", "message", *[None] * 6]
+    for text, kept in (("x" * 512, "x" * 512), ("x" * 513, "x" * 512)):
+        fields[position] = text
+        entry, encoded = make(*fields)
+        assert kept in json.loads(encoded).values()
+        assert (entry.details is None) == (text == kept)
+
+
 # Anything -----------------------------------------------------------------------------------------
 
 
@@ -226,12 +237,11 @@ def test_anything_is_recorded(seed: int, max_bytes: int) -> None:
 @given(st.lists(st.integers(0, 2**32), min_size=1, max_size=3))
 def test_anything_that_is_recorded_can_be_stored(seeds: list[int]) -> None:
     """A batch of it is JSON that SQLite takes apart again."""
-    entries = [make(*(Anything(seed).value() for _ in range(9)), max_bytes=1500) for seed in seeds]
+    sources = [Anything(seed) for seed in seeds]
+    entries = [make(*(anything.value() for _ in range(9)), max_bytes=1500) for anything in sources]
     batch = b"[" + b",".join(encoded for _, encoded in entries) + b"]"
-    statement = (
-        "SELECT json_extract(value, '$.id'), json_extract(value, '$.message'), json_extract(value, '$.details')"
-        " FROM json_each(?)"
-    )
+    columns = ", ".join(f"json_extract(value, '$.{name}')" for name in ("id", "message", "details"))
+    statement = f"SELECT {columns} FROM json_each(?)"
     with closing(sqlite3.connect(":memory:")) as connection:
         rows = connection.execute(statement, [batch.decode()]).fetchall()
     assert [(entry.id, entry.message) for entry, _ in entries] == [row[:2] for row in rows]
@@ -275,23 +285,8 @@ def test_a_long_message_is_kept_as_long_as_the_entry_allows() -> None:
     assert entry.details == {"set": [1]}
 
 
-@pytest.mark.parametrize(
-    "details",
-    [
-        {"a": list(range(1_000_000))},
-        {"a": ["x" * 1_000_000] * 1000},
-        dict.fromkeys(map(str, range(1_000_000))),
-        {"a": [{"k" * 100_000: 1}] * 1000},
-        {"a": laughs(30)},
-        {"a": nested(5000)},
-        nested(5000, lambda inner: {"a": inner}),
-    ],
-    ids=["items", "long texts", "keys", "long keys", "laughs", "lists in lists", "dicts in dicts"],
-)
-def test_huge_details_are_cut_before_they_are_copied(
-    details: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The short way gives up before it has made anything much larger than an entry may be."""
+def encoded_once(monkeypatch: pytest.MonkeyPatch, message: str, details: Any) -> LogEntry:
+    """The entry of a call, of which nothing was encoded but what is kept."""
     made = EntryEncoder(Settings())
     encode, sizes = made._encode, []
 
@@ -301,11 +296,47 @@ def test_huge_details_are_cut_before_they_are_copied(
         return encoded
 
     monkeypatch.setattr(made, "_encode", counted)
-    entry, encoded = made.make("task", "info", "agent", "message", details=details)
+    entry, encoded = made.make("task", "info", "agent", message, details=details)
     assert sizes == [len(encoded)]
     assert len(encoded) <= 262_144
+    return entry
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"a": list(range(1_000_000))},
+        {"a": ["x" * 1_000_000] * 1000},
+        {"a": [{"b": "x" * 1_000_000}] * 1000},
+        dict.fromkeys(map(str, range(1_000_000))),
+        {"a": [{"k" * 100_000: 1}] * 1000},
+        {"a": laughs(30)},
+        {"a": nested(5000)},
+        nested(5000, lambda inner: {"a": inner}),
+    ],
+    ids=[
+        "items",
+        "long texts",
+        "long texts in dicts",
+        "keys",
+        "long keys",
+        "laughs",
+        "lists in lists",
+        "dicts in dicts",
+    ],
+)
+def test_huge_details_are_cut_before_they_are_copied(
+    details: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short way gives up before it has made anything much larger than an entry may be."""
+    entry = encoded_once(monkeypatch, "message", details)
     assert entry.details is not None
     assert entry.details[CHANGED]
+
+
+def test_a_huge_message_is_cut_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the details are."""
+    assert len(encoded_once(monkeypatch, "x" * 50_000_000, None).message) > 250_000
 
 
 def test_a_dict_that_another_thread_changes_is_recorded() -> None:

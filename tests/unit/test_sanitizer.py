@@ -176,6 +176,30 @@ def test_an_exception_is_recorded_with_its_traceback() -> None:
     assert recorded(error)[0]["type"] == "ValueError"
 
 
+def test_a_panic_of_a_library_in_rust_is_survived() -> None:
+    """It is no Exception: pydantic raises it when the data does what it takes for impossible."""
+
+    class Panicking(set[int]):
+        def __iter__(self) -> Any:
+            return 5
+
+    with pytest.raises(BaseException, match="iterable") as caught:
+        Model.model_construct(x=Panicking()).model_dump()
+    assert not isinstance(caught.value, Exception)
+    assert changed(Model.model_construct(x=Panicking()))[0] == "<unreadable Model>"
+
+
+def test_ctrl_c_is_the_users_own() -> None:
+    """It ends the program, also while that is logging."""
+
+    class Interrupted(list[int]):
+        def __iter__(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recorded(Interrupted())
+
+
 def test_the_same_name_for_several_keys() -> None:
     """None of them is lost."""
     safe, changes = recorded({1: "a", "1": "b", UUID(ID): "c", ID: "d"})
@@ -401,6 +425,14 @@ def test_message_and_details_use_what_the_other_leaves(
         least = room - min(wanted[other], room // 2)
         assert kept[part] == wanted[part] or kept[part] >= least * 0.95
     assert (CHANGED in entry.details) == (kept != wanted)
+
+
+def test_what_becomes_a_text_is_counted_once() -> None:
+    """It is JSON first, which takes no room from the rest."""
+    details = {(number, "x" * 20): number for number in range(30)}
+    entry = made_safe(2500, message={"a": "x" * 500}, details=details)
+    assert len(entry.message) == 508
+    assert entry.details == {f'[{number},"{"x" * 20}"]': number for number in range(30)}
 
 
 @pytest.mark.parametrize(

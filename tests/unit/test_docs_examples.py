@@ -1,0 +1,241 @@
+"""The documentation's Python examples run, and do what the text around them says.
+
+Each ```python block has a name, in a comment before it, and a test here. Both languages show the same
+blocks, which `test_docs.py` checks: the English pages stand for both.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import celery._state
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncSession
+
+import execution_logger
+from documents import TRANSLATED, Document
+from execution_logger import ExecutionLogger, LogEntry, Settings
+from execution_logger.broker import TASK_NAME
+from execution_logger.delivery import Delivery
+from execution_logger.store import ExecutionLogRepository, upgrade
+from execution_logger.testing import MemoryDelivery, capture_entries
+from sqlite_site import SqliteSite
+
+README, CELERY_SETUP = map(Document, TRANSLATED)
+
+LETTER = """
+    INSERT INTO execution_log_dead_letters (id, batch_id, entry, reason)
+    VALUES ('1', 'batch', '{}', 'a check that is gone')
+"""
+
+MakeLogger = Callable[..., ExecutionLogger]
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application, from its startup to its shutdown."""
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://host") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def entries() -> Iterator[list[LogEntry]]:
+    """What the ready instance records."""
+    with capture_entries() as entries:
+        yield entries
+
+
+@pytest.fixture
+def ready_logger(make_logger: MakeLogger, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ExecutionLogger]:
+    """Replaces the ready instance, for examples that deliver or configure."""
+
+    def replace(delivery: Delivery | None = None) -> ExecutionLogger:
+        logger = make_logger(delivery) if delivery else ExecutionLogger()
+        monkeypatch.setattr(execution_logger, "execution_logger", logger)
+        return logger
+
+    return replace
+
+
+@pytest.fixture
+def no_current_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application of an example is not the current one of later tests."""
+    monkeypatch.setattr(celery._state._tls, "current_app", None)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteSite]:
+    """A database with the library's tables, which the environment names."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'logs.db'}")
+    async with SqliteSite(tmp_path / "logs.db") as site:
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+def test_every_example_has_a_test() -> None:
+    """A Python block without a name or without a test would be a promise that nobody checks."""
+    tested = re.findall(r'run_example\("([\w-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
+    blocks = [block for page in (README, CELERY_SETUP) for block in page.blocks if block.language == "python"]
+    assert sorted(str(block.example) for block in blocks) == sorted(tested)
+
+
+# README ------------------------------------------------------------------------------------------
+
+
+async def test_fastapi(entries: list[LogEntry]) -> None:
+    """The application answers, and its run has two steps with a timed one in between."""
+    async with running(README.run_example("fastapi")["app"]) as client:
+        assert (await client.post("/runs/task-1")).json() == {"task_id": "task-1"}
+    assert [entry.message for entry in entries] == ["Planning", "outline 开始", "outline 完成", "Planned"]
+    assert entries[2].details == {"chapters": 3}
+    assert entries[2].duration_ms is not None
+
+
+async def test_own_lifespan(ready_logger: Callable[..., ExecutionLogger]) -> None:
+    """What was recorded while the application ran is delivered when it has ended."""
+    delivery = MemoryDelivery()
+    logger = ready_logger(delivery)
+    async with running(README.run_example("own-lifespan")["app"]):
+        await logger.info("task-1", "api", "running")
+    assert [entry["message"] for entry in delivery.entries] == ["running"]
+
+
+def test_flask(entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The view returns the id of the entry that it recorded; what stands in for Flask only calls it."""
+    application = SimpleNamespace(post=lambda _: lambda view: view)
+    monkeypatch.setitem(sys.modules, "flask", SimpleNamespace(Flask=lambda _: application))
+    assert README.run_example("flask")["run"]("task-1") == {"entry_id": entries[0].id}
+    assert entries[0].task_id == "task-1"
+
+
+@pytest.mark.usefixtures("no_current_app")
+def test_celery_task(entries: list[LogEntry]) -> None:
+    """Two runs of the task, each with a loop of its own."""
+    research = README.run_example("celery-task")["research"]
+    for task_id in ("task-1", "task-2"):
+        research(task_id)
+    assert [(entry.task_id, entry.level) for entry in entries] == [
+        (task_id, level) for task_id in ("task-1", "task-2") for level in ("info", "debug", "warning")
+    ]
+
+
+def test_sigterm(entries: list[LogEntry]) -> None:
+    """The signal ends the script as an orderly end does."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        README.run_example("sigterm")
+        handler: Any = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit, match="143"):
+            handler(signal.SIGTERM, None)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [entry.task_id for entry in entries] == ["nightly-import"]
+
+
+def test_own_logger() -> None:
+    """It has the settings that it was given."""
+    settings: Settings = README.run_example("own-logger")["audit"].settings
+    assert (settings.queue, settings.batch_size) == ("audit", 20)
+
+
+async def test_bind(entries: list[LogEntry]) -> None:
+    """Bound fields and those of the context are filled in; the rest is in the details."""
+    await README.run_example("bind")["handle"]("task-1", "request-1")
+    assert (entries[0].task_id, entries[0].agent_name, entries[0].roadmap_id) == ("task-1", "planner", "r-7")
+    assert entries[0].details == {"tenant": "acme", "request_id": "request-1"}
+
+
+async def test_flush(ready_logger: Callable[..., ExecutionLogger], caplog: pytest.LogCaptureFixture) -> None:
+    """The entry is delivered when the call returns, and there is nothing to warn of."""
+    delivery = MemoryDelivery()
+    ready_logger(delivery)
+    with caplog.at_level(logging.WARNING):
+        await README.run_example("flush")["finish"]("task-1")
+    assert [entry["message"] for entry in delivery.entries] == ["finished"]
+    assert caplog.messages == []
+
+
+def test_masking(entries: list[LogEntry]) -> None:
+    """The example asserts by itself."""
+    README.run_example("masking")
+    assert len(entries) == 1
+
+
+async def test_read_back(site: SqliteSite) -> None:
+    """A line that sums the run up, then its entries, newest first."""
+    describe_run = README.run_example("read-back")["describe_run"]
+    async with AsyncSession(site.engine) as session:
+        for level in ("info", "error"):
+            await ExecutionLogRepository(session).create_log("task-1", level, "api", f"an {level}")
+        lines = await describe_run(session, "task-1")
+    assert lines[0].startswith("2 entries")
+    assert [line.partition(" ")[2] for line in lines[1:]] == ["error an error", "info an info"]
+
+
+async def test_capture() -> None:
+    """The example is a test, and passes."""
+    await README.run_example("capture")["test_a_failure_is_logged"]()
+
+
+# docs/CELERY_SETUP.md ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_current_app")
+def test_celery_app(ready_logger: Callable[..., ExecutionLogger]) -> None:
+    """The ready logger uses the host's application from then on."""
+    logger = ready_logger()
+    app = CELERY_SETUP.run_example("celery-app")["app"]
+    assert logger._host.celery_app is app
+
+
+@pytest.mark.usefixtures("no_current_app", "site")
+def test_register_tasks() -> None:
+    """The host's application has the task."""
+    assert TASK_NAME in CELERY_SETUP.run_example("register-tasks")["app"].tasks
+
+
+@pytest.mark.usefixtures("entries")
+async def test_health() -> None:
+    """The endpoint answers with the process's numbers."""
+    async with running(CELERY_SETUP.run_example("health")["app"]) as client:
+        assert (await client.get("/health/logging")).json()["waiting"] == 0
+
+
+async def test_replay(site: SqliteSite, entries: list[LogEntry]) -> None:
+    """What the table takes by now is stored and no dead letter any more; the rest stays."""
+    await execution_logger.execution_logger.info("task-1", "api", "refused at first")
+    await site.write("{}")
+    entry = json.dumps({**_fields(entries[0]), "created_at": entries[0].created_at.isoformat()})
+    site.execute(LETTER.format(entry))
+    await CELERY_SETUP.run_example("replay")["replay"]()
+    assert [row["message"] for row in site.rows()] == ["refused at first"]
+    assert [row["entry"] for row in site.dead()] == ["{}"]
+
+
+async def test_retention(site: SqliteSite) -> None:
+    """Entries of more than that many days are deleted."""
+    async with AsyncSession(site.engine) as session:
+        await ExecutionLogRepository(session, site.settings).create_log("task-1", "info", "api", "m")
+    delete_old_logs = CELERY_SETUP.run_example("retention")["delete_old_logs"]
+    assert await delete_old_logs(days=1) == 0
+    await asyncio.to_thread(site.execute, "UPDATE execution_logs SET created_at = '2001-01-01 00:00:00'")
+    assert await delete_old_logs(days=1) == 1
+
+
+def _fields(entry: LogEntry) -> dict[str, Any]:
+    names = ("id", "task_id", "level", "category", "message")
+    return {name: getattr(entry, name) for name in names}
