@@ -28,6 +28,7 @@ from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.broker import TASK_NAME
 from execution_logger.delivery import Delivery
 from execution_logger.store import ExecutionLogRepository, upgrade
+from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
 from sqlite_site import SqliteSite
 
@@ -84,6 +85,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     async with SqliteSite(tmp_path / "logs.db") as site:
         await upgrade(site.engine, site.settings)
         yield site
+    _settings_of_environment.cache_clear()  # a repository has read them, and this database is gone
 
 
 def test_every_example_has_a_test() -> None:
