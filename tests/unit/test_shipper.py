@@ -298,11 +298,11 @@ class TestFlush:
         for _ in range(6):
             ship.deliver_when_due()
         done = ship.shipper.flush(5.0)
-        assert ship.deliver_when_due() == 0.0
-        assert ship.deliver_when_due() == 0.25
-        assert ship.deliver_when_due() == 0.25
+        assert ship.deliver_when_due() == pytest.approx(0.0)
+        assert ship.deliver_when_due() == pytest.approx(0.25)
+        assert ship.deliver_when_due() == pytest.approx(0.25)
         assert not done.done()
-        assert ship.deliver_when_due() == 0.25
+        assert ship.deliver_when_due() == pytest.approx(0.25)
         assert done.done()
 
     def test_its_attempts_do_not_lengthen_the_pauses_after_it(self) -> None:

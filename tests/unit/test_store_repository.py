@@ -12,7 +12,7 @@ from batches import encoded, fields
 from execution_logger import LogCategory, LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.store import ExecutionLogRepository, repository, upgrade
+from execution_logger.store import ExecutionLogRepository, upgrade
 from sqlite_site import SqliteSite
 
 HOSTS_TABLE = """
@@ -205,7 +205,8 @@ async def test_settings_come_from_the_environment_by_default(
     """A host passes its session and nothing else."""
     monkeypatch.setenv("EXECUTION_LOGGER_TABLE", "elsewhere")
     # Read once in a process: by an earlier test, say.
-    monkeypatch.setattr(repository, "_settings_of_environment", Settings.from_environment)
+    name = "execution_logger.store.repository._settings_of_environment"
+    monkeypatch.setattr(name, Settings.from_environment)
     with pytest.raises(StoreUnavailableError, match='"elsewhere" does not exist'):
         await ExecutionLogRepository(session).list_by_trace("t")
     with pytest.raises(StoreUnavailableError, match='"missing" does not exist'):
