@@ -18,6 +18,10 @@ class Batch:
 
     entries: tuple[bytes, ...]
     id: str = field(default_factory=lambda: str(uuid7()))
+    process: str = ""
+    """The name of the process that recorded the entries; empty when it has none."""
+    first: int = 0
+    """The number of the first entry among all that the process recorded, from 1; the others follow."""
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -75,6 +75,23 @@ class Settings:
     flush_timeout_seconds: float = _setting(5.0, "How long flush() waits at most.", minimum=0)
     shutdown_timeout_seconds: float = _setting(10.0, "How long shutdown() waits at most.", minimum=0)
 
+    # The journal
+    journal: bool = _setting(
+        True, "Keep each entry on disk until it is stored; false: entries are in memory only."
+    )
+    journal_directory: str | None = _setting(
+        None, "Where; a local disk, in containers a volume. Default: the user's state directory."
+    )
+    journal_max_bytes: int = _setting(
+        1_073_741_824, "Most bytes that a process keeps on disk.", minimum=1_048_576
+    )
+    journal_fsync: bool = _setting(
+        False, "Let each call wait until the disk has its entry: a power failure loses nothing either."
+    )
+    adopt_interval_seconds: float = _setting(
+        10.0, "How often a process looks for entries that a dead one has left on disk.", minimum=0.1
+    )
+
     # The delivery
     celery_enabled: bool = _setting(
         True,
@@ -90,6 +107,14 @@ class Settings:
     queue: str = _setting("logs", "The queue that batches go to.")
     queue_max_messages: int = _setting(
         10_000, "Batches in the queue at which sending is held back, to keep the broker usable.", minimum=1
+    )
+    confirmation: Literal["auto", "off"] = _setting(
+        "auto",
+        "auto: keep each batch until the worker has stored it, where there is a result backend; "
+        "off: until the broker has taken it.",
+    )
+    confirmation_expires_seconds: int = _setting(
+        3600, "How long the worker's confirmation of a batch can be read.", minimum=60
     )
     fallback: Literal["keep", "direct"] = _setting(
         "keep", "When the broker is away: keep the entries and wait, or write them to the database directly."
@@ -119,7 +144,10 @@ class Settings:
         60, "Seconds after which a batch of a killed worker goes to another one.", minimum=10
     )
     result_backend: str | None = _setting(
-        None, "Celery's result backend.", alias="CELERY_RESULT_BACKEND", secret=True
+        None,
+        "Celery's result backend; it carries the confirmations. Default: the broker, if that is a Redis.",
+        alias="CELERY_RESULT_BACKEND",
+        secret=True,
     )
     task_track_started: bool = _setting(
         False, "Celery's task_track_started.", alias="CELERY_TASK_TRACK_STARTED"
