@@ -182,7 +182,7 @@ class Site:
             self.cell.add(count, recovery_seconds)
         assert count.is_exact, f"{count}\n{self._outputs()}"
         assert self.dead_letters() == []
-        assert "Traceback" not in self._outputs()
+        assert "internal error" not in self._outputs()
         return recovery_seconds
 
     def _wait_for_rows(self, calls: int, timeout_seconds: float) -> None:
