@@ -6,6 +6,7 @@ end by SIGTERM. The library is set up by the environment alone, as in a deployme
 
 import argparse
 import asyncio
+import math
 import multiprocessing
 import os
 import resource
@@ -74,14 +75,21 @@ class Host:
         if self.rate:
             self.run_paced(stream)
 
-    def run_paced(self, stream: Stream) -> None:
+    def run_burst(self, stream: Stream, rate: float) -> None:
+        """Make `count` calls, at full speed when the rate is 0."""
+        if rate:
+            self.run_paced(stream, self.count)
+        else:
+            self.burst(stream, self.count)
+
+    def run_paced(self, stream: Stream, most: float = math.inf) -> None:
         """Make `rate` calls a second, those that are overdue at once."""
         began_at, made = time.monotonic(), 0
-        while not self.stop.wait(0.005):
-            due = int((time.monotonic() - began_at) * self.rate)
-            for _ in range(due - made):
+        while made < most and not self.stop.wait(0.005):
+            due = min(int((time.monotonic() - began_at) * self.rate), most)
+            while made < due:
                 stream.call(log)
-            made = due
+                made += 1
 
 
 def log(task_id: str, message: str) -> None:
@@ -100,6 +108,18 @@ def idle(host: Host) -> None:
     with host.stream("idle") as stream:
         stream.call(log)
         host.stop.wait()
+
+
+def bursts(host: Host) -> None:
+    """A host that makes `count` calls when it is told to: SIGUSR1 at full speed, SIGUSR2 at the rate."""
+    asked: list[float] = []
+    signal.signal(signal.SIGUSR1, lambda *_: asked.append(0.0))
+    signal.signal(signal.SIGUSR2, lambda *_: asked.append(host.rate))
+    with host.stream("bursts") as stream:
+        host.burst(stream)
+        while not host.stop.wait(0.01):
+            if asked:
+                host.run_burst(stream, asked.pop())
 
 
 def flushing(host: Host) -> None:
@@ -218,7 +238,9 @@ def limited(host: Host) -> None:
 
 VARIANTS: Mapping[str, Callable[[Host], None]] = {
     function.__name__: function
-    for function in (plain, idle, flushing, threads, loop, forks, pools, processes, clock, limited)
+    for function in (
+        plain, idle, bursts, flushing, threads, loop, forks, pools, processes, clock, limited,
+    )  # fmt: skip
 }
 
 
