@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from execution_logger.settings import Settings
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import schema_and_name
+from execution_logger.store.text import batch_key, storable
 
 NAME = "execution_log_dead_letters"
 
 _NAMESPACE = UUID("5f2c9a54-6d0b-4c0e-9a55-0d1a3f7c6b21")
 _MAX_ENTRY_CHARS = 16 * 1024 * 1024
 _MAX_REASON_CHARS = 2000
-_MAX_BATCH_ID_CHARS = 255
 
 
 def dead_letter_table(settings: Settings) -> Table:
@@ -37,11 +37,6 @@ def dead_letter_id(entry: str) -> str:
     return str(uuid5(_NAMESPACE, storable(entry)))
 
 
-def storable(text: str) -> str:
-    """The text as every database takes it: lone surrogates and NUL become their escapes."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
-
-
 class DeadLetters:
     """Keeps the dead letters of all batches."""
 
@@ -62,7 +57,7 @@ class DeadLetters:
             reason = f"(cut from {len(entry)} characters) {reason}"
         values = {
             "id": dead_letter_id(entry),
-            "batch_id": storable(batch_id)[:_MAX_BATCH_ID_CHARS],
+            "batch_id": batch_key(batch_id),
             "entry": storable(entry)[:_MAX_ENTRY_CHARS],
             "reason": storable(reason)[:_MAX_REASON_CHARS],
         }
@@ -71,6 +66,6 @@ class DeadLetters:
     async def ids_of(self, connection: AsyncConnection, batch_id: str) -> set[str]:
         """The ids of the dead letters that this batch has left already."""
         rows = await connection.execute(
-            select(self._table.c.id).where(self._table.c.batch_id == storable(batch_id)[:_MAX_BATCH_ID_CHARS])
+            select(self._table.c.id).where(self._table.c.batch_id == batch_key(batch_id))
         )
         return set(rows.scalars())
