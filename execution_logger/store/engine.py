@@ -1,7 +1,7 @@
 """The engine: a pool of connections to the database of `DATABASE_URL`."""
 
 import sqlite3
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -37,6 +37,8 @@ _WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 """What libpq knows and asyncpg does not need: every attempt has a timeout of its own."""
 
+# Who has waited for a lock must see what the one before has made, so no snapshot.
+_ISOLATION_LEVELS = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _STATEMENT_CACHES = ("prepared_statement_cache_size", "statement_cache_size")
 _SERVER_SHARE_OF_TIMEOUT = 0.9
 _SQLITE_SHARE_OF_TIMEOUT = 0.25
@@ -77,6 +79,12 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     if url.drivername in _SQLITE:
         return _sqlite_engine(url, settings, pool_size)
     raise SettingsError(f"DATABASE_URL={url.drivername}://...: must be {_EXAMPLES}")
+
+
+def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+    """A connection on which several statements are one transaction; leaving the block commits it."""
+    level = _ISOLATION_LEVELS[engine.dialect.name]
+    return engine.execution_options(isolation_level=level).begin()
 
 
 def _parse(text: str | None) -> URL:

@@ -77,12 +77,16 @@ class Ledger:
     async def is_usable(self, connection: AsyncConnection) -> bool:
         """Whether batches can be noted; what is amiss is logged once, and asked again after a minute."""
         if self._is_usable is None or (not self._is_usable and self._now() >= self._ask_again_at):
-            problem = await connection.run_sync(self._problem)
+            problem = await self.problem(connection)
             self._is_usable = problem is None
             self._ask_again_at = self._now() + _ASK_AGAIN_AFTER_SECONDS
             if problem is not None:
                 self._warn(problem)
         return self._is_usable
+
+    async def problem(self, connection: AsyncConnection) -> str | None:
+        """Why batches cannot be noted, and what to do about it; None when they can."""
+        return await connection.run_sync(self._problem)
 
     def forget(self) -> None:
         """Ask the database again the next time: somebody may have changed its tables."""
@@ -124,6 +128,12 @@ class Ledger:
         """Note a batch, in the connection's transaction; a known one was delivered once more."""
         statement = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
         await connection.execute(statement, span.values() | {"dead_lettered": dead_lettered})
+
+    async def forgive(self, connection: AsyncConnection, batch_id: str) -> None:
+        """Note that a dead letter of this batch became a row, in the connection's transaction."""
+        name = connection.dialect.identifier_preparer.format_table(self.table)
+        statement = text(read_sql("forgive_entry.sql").format(ledger=name))
+        await connection.execute(statement, {"batch_id": batch_id})
 
     def _warn(self, problem: str) -> None:
         if not self._has_warned:

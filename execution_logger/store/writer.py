@@ -2,7 +2,8 @@
 
 import json
 from asyncio import CancelledError
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -69,10 +70,29 @@ class Writer:
             StoreUnavailableError: the database cannot take any rows now, or did not answer within
                 `database_timeout_seconds`. The batch is to be written again, with the same id.
         """
+        async with self._attempt() as connection:
+            return await self._write(connection, batch_id, entries, process, first)
+
+    async def set_aside(self, batch_id: str, entries: str, reason: str) -> WriteResult:
+        """Keep a whole batch as one dead letter, unread: it does harm to those who read it.
+
+        Args:
+            batch_id: kept with the dead letter.
+            entries: the batch as it came.
+            reason: what it has done.
+
+        Raises:
+            StoreUnavailableError: as `write`.
+        """
+        async with self._attempt() as connection:
+            return await self._bury(connection, batch_id, entries, reason)
+
+    @asynccontextmanager
+    async def _attempt(self) -> AsyncIterator[AsyncConnection]:
         timeout_seconds = self._settings.database_timeout_seconds
         async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
             try:
-                return await self._write(connection, batch_id, entries, process, first)
+                yield connection
             except (Exception, CancelledError) as error:
                 # The next attempt starts afresh: the host may have changed its tables, or this
                 # connection may lead to a server that is a standby now, or hangs.
@@ -87,9 +107,7 @@ class Writer:
             entries = _split(batch)
         except (TypeError, ValueError, RecursionError) as error:
             text = batch if isinstance(batch, str) else repr(batch)
-            await self._dead_letters.add(connection, batch_id, text, f"Not a batch: {error}")
-            await connection.commit()
-            return WriteResult(dead_lettered=1)
+            return await self._bury(connection, batch_id, text, f"Not a batch: {error}")
         if not entries:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
@@ -154,10 +172,14 @@ class Writer:
                     middle = len(piece) // 2
                     pieces += [piece[middle:], piece[:middle]]
                 else:
-                    await self._dead_letters.add(connection, batch_id, piece[0], reason_of(error))
-                    await connection.commit()
+                    await self._bury(connection, batch_id, piece[0], reason_of(error))
                     dead_lettered += 1
         return WriteResult(stored, len(entries) - stored - dead_lettered, dead_lettered)
+
+    async def _bury(self, connection: AsyncConnection, batch_id: str, entry: str, reason: str) -> WriteResult:
+        await self._dead_letters.add(connection, batch_id, entry, reason)
+        await connection.commit()
+        return WriteResult(dead_lettered=1)
 
     def _forget(self) -> None:
         forget_tables(self._engine.pool)
