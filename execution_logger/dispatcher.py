@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from execution_logger.backoff import Backoff
 from execution_logger.batch import Batch
@@ -70,8 +70,8 @@ class Dispatcher:
         self.last_error: str | None = None
         self.confirmation_error: str | None = None
         """Why nobody could be asked what became of batches; None when that worked last time."""
-        self.guarantee: Guarantee | None = None
-        """What the last receipt promised; None before the first one."""
+        self.guarantee: Literal["stored", "accepted"] | None = None
+        """Up to where batches are followed, by the last receipt; None before the first one."""
         self.adoption = adoption
         self.outstanding = Outstanding(settings, self._on_settled, monotonic)
         # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
@@ -191,7 +191,7 @@ class Dispatcher:
         except DeliveryError as error:
             self.failed(str(error), is_hurried=is_hurried)
             return
-        self.guarantee = receipt.guarantee
+        self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
         self._note_sent(source, batch, receipt, sent_at)
         self._succeeded()
         if source is self._buffer:
@@ -260,7 +260,7 @@ class Dispatcher:
             self._poll_retry_at = 0.0
             self._poll_backoff.reset()
         if not self.outstanding.is_trusted:
-            self.guarantee = Guarantee.ACCEPTED
+            self.guarantee = "accepted"
         if self.adoption is not None:
             self.adoption.remove_done()
 

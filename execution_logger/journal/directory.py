@@ -31,6 +31,7 @@ DESTINATION_NAME = "destination"
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT
+_NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,12 @@ class Destination:
 
     def note_down(self) -> None:
         """Leave the description in the folder; does nothing when the disk takes none."""
-        path = self.folder / DESTINATION_NAME
         with suppress(OSError):
-            if not path.exists():
-                path.write_text(f"{self.description}\n")
+            fd = os.open(self.folder / DESTINATION_NAME, _NEW_FILE_FLAGS, _PRIVATE_FILE)
+            try:
+                os.write(fd, f"{self.description}\n".encode())
+            finally:
+                os.close(fd)
 
 
 def find_destination(settings: Settings, broker: str | None = None) -> Destination:
