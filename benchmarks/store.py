@@ -1,10 +1,11 @@
-"""How many rows a second the writer stores, and what indexes cost, on a PostgreSQL of its own.
+"""How many rows a second the writer stores, and what ledger and indexes cost, on a PostgreSQL of its own.
 
     python benchmarks/store.py [--rows 50000] [--rounds 5]
 
-One writer on one connection, batch after batch, into an empty table. Rounds alternate between the
-sets of indexes, so that a machine that becomes slower meanwhile slows all of them; the table shows
-medians of rounds, and ratios to the library's own indexes. The server does not wait for the disk.
+One writer on one connection, batch after batch, into empty tables. Rounds alternate between the
+kinds of tables, so that a machine that becomes slower meanwhile slows all of them; the output shows
+medians of rounds, and medians of the ratios to the library's own tables in the same round. The
+server does not wait for the disk.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,23 +31,38 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from servers import PostgresServer
 
 TABLE = "execution_logs"
+LEDGER = "execution_log_batches"
 BATCH_SIZES = (50, 500)
-OWN = ("task_id, created_at, id", "created_at")
-INDEXES = {
-    "primary key only": (),
-    "the library's two": OWN,
-    "eleven, as hosts often have": (
-        "task_id",
-        "roadmap_id",
-        "concept_id",
-        "level",
-        "category",
-        "step",
-        "agent_name",
-        "created_at",
-        "task_id, created_at",
-        "task_id, level",
-        "task_id, category",
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The indexes of the entries' table, and whether batches are noted in the ledger."""
+
+    indexes: tuple[str, ...]
+    has_ledger: bool = True
+
+
+OWN = "the library's own"
+OWN_INDEXES = ("task_id, created_at, id", "created_at")
+KINDS = {
+    OWN: Kind(OWN_INDEXES),
+    "without the ledger": Kind(OWN_INDEXES, has_ledger=False),
+    "primary key only": Kind(()),
+    "eleven indexes, as hosts have": Kind(
+        (
+            "task_id",
+            "roadmap_id",
+            "concept_id",
+            "level",
+            "category",
+            "step",
+            "agent_name",
+            "created_at",
+            "task_id, created_at",
+            "task_id, level",
+            "task_id, category",
+        )
     ),
 }
 
@@ -74,28 +91,29 @@ def make_batches(rows: int, size: int) -> list[str]:
 
 
 async def measure(
-    engine: AsyncEngine, settings: Settings, indexes: tuple[str, ...], batches: list[str]
+    engine: AsyncEngine, settings: Settings, kind: Kind, batches: list[str], size: int
 ) -> float:
-    """Seconds to write the batches into an empty table with these indexes."""
+    """Seconds to write the batches into empty tables of this kind."""
     async with engine.begin() as connection:
-        await connection.execute(text(f"TRUNCATE {TABLE}"))
+        await connection.execute(text(f"TRUNCATE {TABLE}, {LEDGER}"))
         found = await connection.execute(
             text("SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname NOT LIKE '%pkey'"),
             {"table": TABLE},
         )
         for name in found.scalars().all():
             await connection.execute(text(f"DROP INDEX {name}"))
-        for columns in indexes:
+        for columns in kind.indexes:
             await connection.execute(text(f"CREATE INDEX ON {TABLE} ({columns})"))
     writer = Writer(engine, settings)
+    process = "host-1234-0193" if kind.has_ledger else None
     began = time.perf_counter()
-    for batch in batches:
-        await writer.write("batch", batch)
+    for number, batch in enumerate(batches):
+        await writer.write(f"batch-{number}", batch, process=process, first=1 + number * size)
     return time.perf_counter() - began
 
 
 async def run(url: str, rows: int, rounds: int) -> None:
-    """Measure all sets in turn, and print the table."""
+    """Measure all kinds in turn, and print the table."""
     settings = Settings(database_url=url)
     engine = create_engine(settings, pool_size=1)
     await upgrade(engine, settings)
@@ -103,15 +121,18 @@ async def run(url: str, rows: int, rounds: int) -> None:
     for _ in range(rounds):
         for size in BATCH_SIZES:
             batches = make_batches(rows, size)
-            for name, indexes in INDEXES.items():
-                rates[name, size].append(rows / await measure(engine, settings, indexes, batches))
+            for name, kind in KINDS.items():
+                seconds = await measure(engine, settings, kind, batches, size)
+                rates[name, size].append(rows / seconds)
     await engine.dispose()
-    print(f"{'indexes':30}" + "".join(f"{f'batches of {size}':>28}" for size in BATCH_SIZES))
-    for name in INDEXES:
+    print(f"{'tables':30}" + "".join(f"{f'batches of {size}':>28}" for size in BATCH_SIZES))
+    for name in KINDS:
         cells = []
         for size in BATCH_SIZES:
             rate = statistics.median(rates[name, size])
-            ratio = rate / statistics.median(rates["the library's two", size])
+            ratio = statistics.median(
+                one / other for one, other in zip(rates[name, size], rates[OWN, size], strict=True)
+            )
             cells.append(f"{rate:>16,.0f} rows/s {ratio:4.2f}")
         print(f"{name:30}" + "".join(f"{cell:>28}" for cell in cells))
 

@@ -4,107 +4,175 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import accumulate, islice
+from typing import TYPE_CHECKING
 
-from uuid_utils import uuid7
-
+from execution_logger.batch import Batch
 from execution_logger.settings import Settings
+from execution_logger.watermark import Watermark
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one message carries: encoded entries in their order, under an id that survives every retry."""
+    from execution_logger.journal.journal import Journal
 
-    entries: tuple[bytes, ...]
-    id: str = field(default_factory=lambda: str(uuid7()))
-    process: str = ""
-    """The name of the process that recorded the entries; empty when it has none."""
-    first: int = 0
-    """The number of the first entry among all that the process recorded, from 1; the others follow."""
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @property
-    def size_bytes(self) -> int:
-        """The sum of the entries' sizes."""
-        return sum(map(len, self.entries))
-
-    def to_json(self) -> str:
-        """One JSON array of the entries, which are joined and not encoded again."""
-        return f"[{b','.join(self.entries).decode()}]"
+_WINDOW_ENTRIES = 10_000
+_WINDOW_BYTES = 8_388_608
+"""What an outage keeps in memory of entries that are on the disk as well."""
 
 
 class Buffer:
-    """Holds entries until they are settled: delivered, or handed to something that keeps them.
+    """Holds entries until they are sent: the oldest in memory, those without room there in the journal.
 
-    Bounded by entries and by bytes, what was taken and is not settled yet included. The first
-    entry arms the deadline; an empty buffer has none (the habit of celery-batches: idle costs nothing).
-    Any thread puts; one thread at a time takes and settles.
+    Entries are numbered from 1 as they come. Bounded by entries and by bytes. The first entry arms
+    the deadline; an empty buffer has none (the habit of celery-batches: idle costs nothing). Any
+    thread puts; the thread that ships takes, and says what is sent and what is settled.
+
+    Args:
+        settings: the bounds.
+        process: the name that the batches bear.
+        make_journal: makes a journal that is written under the given guard; without it there is none.
+        monotonic: seconds; tests inject their own.
     """
 
-    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        process: str = "",
+        make_journal: "Callable[[AbstractContextManager[object]], Journal] | None" = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.process = process
         self._settings = settings
         self._monotonic = monotonic
+        self._batch_size = settings.batch_size
         self._max_entries = settings.buffer_max_entries
         self._max_bytes = settings.buffer_max_bytes
-        self._batch_size = settings.batch_size
+        self._window_entries = min(settings.buffer_max_entries, _WINDOW_ENTRIES)
+        self._window_bytes = min(settings.buffer_max_bytes, _WINDOW_BYTES)
         self._entries: deque[bytes] = deque()
+        self._interrupting: deque[bytes] = deque()
+        self._is_busy = False
         self._taken: Batch | None = None
         self._waiting = 0
         self._waiting_bytes = 0
-        self._held_bytes = 0
+        self._spilled = 0
+        self._memory_entries = 0
+        self._memory_bytes = 0
         self._first_at = 0.0
         self._queued = 0
-        self._settled = 0
+        self._sent = 0
+        self._settled = Watermark()
         # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
-        # list operations only, never across I/O, encoding or user code.
+        # list operations and one write to the journal, never across other I/O, encoding or user code.
         self._lock = threading.RLock()
+        self.journal = make_journal(self._lock) if make_journal else None
 
     def put(self, encoded: bytes) -> int:
-        """Append an entry and return how many wait now; 0 when the buffer is full and took nothing.
+        """Append an entry and return how many wait now; 0 when there is no room and it was not taken.
 
-        Each of the numbers is returned once, also when calls interrupt each other.
+        Once it has returned, the entry is on the disk, if there is a journal and the disk takes it.
         """
-        size = len(encoded)
         with self._lock:
-            if self._queued - self._settled >= self._max_entries or self._held_bytes + size > self._max_bytes:
-                return 0
-            if not self._waiting:
-                self._first_at = self._monotonic()
-            self._entries.append(encoded)
-            # No call from here on: a signal handler that logs comes before the counting or after it.
-            self._queued += 1
-            self._held_bytes += size
-            self._waiting_bytes += size
-            self._waiting = waiting = self._waiting + 1
+            if self._is_busy:
+                # A signal handler that logs has interrupted this very method. The numbers in the
+                # journal must be those in memory: its entry follows the one that is under way.
+                self._interrupting.append(encoded)
+                return 1
+            self._is_busy = True
+            try:
+                waiting = self._put(encoded)
+                while self._interrupting:
+                    waiting = self._put(self._interrupting.popleft()) and min(waiting, 1)
+            finally:
+                self._is_busy = False
             return waiting
 
+    def _put(self, encoded: bytes) -> int:
+        size = len(encoded)
+        is_kept = self.journal is not None and self.journal.append(self._queued + 1, encoded)
+        is_spilled = self._spilled > 0 or not self._has_room(size, is_kept=is_kept)
+        if is_spilled and not is_kept:
+            return 0
+        if not self._waiting:
+            self._first_at = self._monotonic()
+        # No call before the last line: a signal handler that raises comes before the counting or after it.
+        self._queued += 1
+        self._waiting_bytes += size
+        self._waiting = waiting = self._waiting + 1
+        if is_spilled:
+            self._spilled += 1
+        else:
+            self._memory_entries += 1
+            self._memory_bytes += size
+            self._entries.append(encoded)
+        return waiting
+
+    def _has_room(self, size: int, *, is_kept: bool) -> bool:
+        if is_kept:
+            is_within = self._memory_entries < self._window_entries
+            return is_within and self._memory_bytes + size <= self._window_bytes
+        return self._memory_entries < self._max_entries and self._memory_bytes + size <= self._max_bytes
+
     def take(self) -> Batch | None:
-        """The next batch, and the same one until it is settled.
+        """The next batch, and the same one until it is sent.
 
         It has up to `batch_size` entries, up to `max_batch_entries` when more of them wait.
         """
         if self._taken is None and self._waiting:
-            with self._lock:
-                # Made before anything is changed: memory that runs out here costs no entry.
-                batch = Batch(self._head())
-                for _ in batch.entries:
-                    self._entries.popleft()
-                self._waiting -= len(batch)
-                self._waiting_bytes -= batch.size_bytes
-                self._taken = batch
+            self._taken = self._take_from_memory() or self._take_from_journal()
         return self._taken
 
-    def settle(self, batch: Batch) -> None:
-        """Forget the batch that was taken: its entries are safe elsewhere, and their room is free."""
-        size = batch.size_bytes
+    def _take_from_memory(self) -> Batch | None:
         with self._lock:
-            if batch is self._taken:
-                self._taken = None
-                self._settled += len(batch)
-                self._held_bytes -= size
+            if not self._entries:
+                return None
+            # Made before anything is changed: memory that runs out here costs no entry.
+            batch = Batch(self._head(), process=self.process, first=self._sent + 1)
+            for _ in batch.entries:
+                self._entries.popleft()
+            self._waiting -= len(batch)
+            self._waiting_bytes -= batch.size_bytes
+        return batch
+
+    def _take_from_journal(self) -> Batch | None:
+        """Entries that had no room in memory, read outside the lock: they stay where they are."""
+        if self.journal is None or not self._spilled:
+            return None
+        limit = min(self._settings.max_batch_entries, self._spilled)
+        batch = self.journal.read_batch(self._sent + 1, limit, self._settings.max_batch_bytes)
+        if not batch.count:
+            raise RuntimeError(f"entries from number {batch.first} on are not in the journal")
+        with self._lock:
+            self._spilled -= batch.count
+            self._waiting -= batch.count
+            self._waiting_bytes = self._waiting_bytes - batch.size_bytes if self._waiting else 0
+            self._memory_entries += len(batch)
+            self._memory_bytes += batch.size_bytes
+        return batch
+
+    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
+        """Go on to the next batch; this one is awaited, or settled next."""
+        if self.journal is not None and awaited_since is not None:
+            self.journal.mark_sent(batch, awaited_since)
+        with self._lock:
+            self._taken = None
+            self._sent += batch.count
+            self._memory_entries -= len(batch)
+            self._memory_bytes -= batch.size_bytes
+
+    def settle(self, first: int, count: int) -> None:
+        """Forget entries that are safe elsewhere."""
+        if self._settled.add(first, count) and self.journal is not None:
+            self.journal.settle(self._settled.value)
+
+    def keeps(self, first: int, count: int) -> bool:
+        """Whether the journal has these entries, which memory need not keep then."""
+        return self.journal is not None and self.journal.has(first, count)
+
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
+        """The entries that the journal has."""
+        return () if self.journal is None else self.journal.read_again(first, count)
 
     def seconds_until_due(self) -> float | None:
         """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
@@ -119,25 +187,45 @@ class Buffer:
             due_at = self._first_at + self._settings.flush_interval_seconds
         return max(0.0, due_at - self._monotonic())
 
+    def next_number(self) -> int:
+        """The number that the next entry will have."""
+        return self._queued + 1
+
     @property
     def queued(self) -> int:
-        """Entries ever put; as the order is kept, also the ticket of the newest one."""
+        """Entries ever put, which is also the number of the newest one."""
         return self._queued
 
     @property
+    def delivered(self) -> int:
+        """The number up to which all entries have been sent."""
+        return self._sent
+
+    @property
     def settled(self) -> int:
-        """Entries ever settled: all tickets up to this one are done."""
-        return self._settled
+        """The number up to which all entries are safe elsewhere."""
+        return self._settled.value
 
     @property
     def held(self) -> int:
-        """Entries that are waiting or taken and not settled."""
-        return self._queued - self._settled
+        """Entries that have not been sent."""
+        return self._queued - self._sent
 
     @property
     def held_bytes(self) -> int:
-        """The size of the entries that are held."""
-        return self._held_bytes
+        """The size of the entries that have not been sent."""
+        taken = self._taken
+        return self._waiting_bytes + (taken.size_bytes if taken is not None else 0)
+
+    @property
+    def memory_entries(self) -> int:
+        """Entries in memory."""
+        return self._memory_entries
+
+    @property
+    def memory_bytes(self) -> int:
+        """The size of the entries in memory."""
+        return self._memory_bytes
 
     def _head(self) -> tuple[bytes, ...]:
         """The entries of the next batch."""

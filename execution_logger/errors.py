@@ -18,3 +18,7 @@ class DeliveryError(ExecutionLoggerError):
 
 class StoreUnavailableError(ExecutionLoggerError):
     """The database cannot take any rows now; the batch is kept and written later."""
+
+
+class ResultsUnavailableError(ExecutionLoggerError):
+    """The result backend does not answer; what became of a batch is not known now."""

@@ -1,17 +1,31 @@
-"""Who waits until entries are delivered, and how long."""
+"""Who waits until entries are sent or stored, and how long."""
 
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+_CONFIRMATION_SECONDS = 1.0
+"""How long a shutdown waits for the workers' word once everything is sent."""
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """Somebody waits, until `expires_at`, for the ticket to be settled; then the thread may have to stop."""
+    """Somebody waits, until `expires_at`, for the ticket to be reached; then the thread may have to stop."""
 
     ticket: int
     expires_at: float
+    until_stored: bool
     then_stop: bool
     done: "Future[None]"
+    is_sent: bool = False
+
+    def is_answered(self, delivered: int, settled: int, now: float) -> bool:
+        if self.then_stop and not self.is_sent and delivered >= self.ticket:
+            # All is sent. What is not confirmed soon is in the journal, or was never promised more.
+            self.is_sent = True
+            if not self.until_stored:
+                self.expires_at = min(self.expires_at, now + _CONFIRMATION_SECONDS)
+        reached = settled if self.until_stored or self.then_stop else delivered
+        return reached >= self.ticket or self.expires_at <= now
 
 
 class Flushes:
@@ -25,12 +39,14 @@ class Flushes:
     def __bool__(self) -> bool:
         return bool(self._requests)
 
-    def add(self, ticket: int, expires_at: float, *, then_stop: bool) -> "Future[None]":
+    def add(
+        self, ticket: int, expires_at: float, *, until_stored: bool = False, then_stop: bool = False
+    ) -> "Future[None]":
         """Wait for all entries up to the ticket, until `expires_at` (monotonic)."""
         done: Future[None] = Future()
         # A running future cannot be cancelled: set_result() never meets one that asyncio gave up.
         done.set_running_or_notify_cancel()
-        self._requests.append(_Request(ticket, expires_at, then_stop, done))
+        self._requests.append(_Request(ticket, expires_at, until_stored, then_stop, done))
         return done
 
     def extend(self, ticket: int) -> None:
@@ -38,14 +54,18 @@ class Flushes:
         for each in tuple(self._requests):
             each.ticket = ticket
 
-    def answer(self, settled: int, now: float) -> "list[Future[None]]":
-        """Answer those whose entries are settled, and those who wait no longer.
+    def seconds_until_expired(self, now: float) -> float | None:
+        """Seconds until one of them waits no longer; None when nobody waits."""
+        earliest = min((each.expires_at for each in tuple(self._requests)), default=None)
+        return None if earliest is None else max(0.0, earliest - now)
+
+    def answer(self, delivered: int, settled: int, now: float) -> "list[Future[None]]":
+        """Answer those whose entries are sent, or stored, and those who wait no longer.
 
         Returns:
             The futures of shutdowns among them, to be answered when the thread has ended.
         """
-        requests = tuple(self._requests)
-        answered = [each for each in requests if each.ticket <= settled or each.expires_at <= now]
+        answered = [each for each in tuple(self._requests) if each.is_answered(delivered, settled, now)]
         for each in answered:
             self._requests.remove(each)
             if not each.then_stop:

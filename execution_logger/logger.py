@@ -1,10 +1,9 @@
 """ExecutionLogger: the calls that hosts make."""
 
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from execution_logger.calls import LoggingCalls
 from execution_logger.delivery import Delivery
@@ -54,10 +53,21 @@ class _Host:
             return self.pipeline
         settings = self.settings or Settings.from_environment()
         make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
+        destination = None
+        if settings.journal and self.make_delivery is None:
+            # Only who keeps a journal pays for the import.
+            from execution_logger.journal import find_destination  # noqa: PLC0415
+
+            destination = find_destination(settings, self._broker_url)
         # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
         # lock, which a signal handler could meet, and a fork could leave locked.
-        pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery))
+        pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery, destination))
         return pipeline
+
+    @property
+    def _broker_url(self) -> str | None:
+        """The broker of the host's application, if it has handed one in."""
+        return None if self.celery_app is None else str(self.celery_app.conf.broker_write_url)
 
     def replace(self, pipeline: Pipeline | None) -> Pipeline | None:
         """Use another pipeline, or make one at the next call, and return the one used so far."""
@@ -156,22 +166,35 @@ class ExecutionLogger(LoggingCalls):
 
     # Delivering ------------------------------------------------------------------------------
 
-    async def flush(self, timeout: float | None = None) -> Report:  # noqa: ASYNC109 - the report is the result
+    async def flush(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the report is the result
+        *,
+        until: Literal["delivered", "stored"] = "delivered",
+    ) -> Report:
         """Deliver what was recorded so far; wait for it, at most `timeout` seconds (default: a setting).
 
         Never raises because of a broker or a database, and never takes longer than the timeout.
         What is not delivered by then stays, and is sent when that is possible again.
+
+        Args:
+            timeout: seconds.
+            until: wait until the broker has taken all, or until the worker has stored all. Without
+                confirmations (`stats()["guarantee"]` is "accepted") both are the same.
         """
-        return await self.begin_flush(timeout).wait_in_loop()
+        return await self.begin_flush(timeout, until=until).wait_in_loop()
 
     async def shutdown(self, timeout: float | None = None) -> Report:  # noqa: ASYNC109 - as above
         """Flush, and end the background thread. May be called twice; a later call starts it again."""
         return await self.begin_shutdown(timeout).wait_in_loop()
 
-    def begin_flush(self, timeout: float | None = None) -> Flushing:
+    def begin_flush(
+        self, timeout: float | None = None, *, until: Literal["delivered", "stored"] = "delivered"
+    ) -> Flushing:
         """Start what `flush` waits for, and return at once with the object to wait on."""
         pipeline = self._host.start()
-        return pipeline.flush(pipeline.settings.flush_timeout_seconds if timeout is None else timeout)
+        seconds = pipeline.settings.flush_timeout_seconds if timeout is None else timeout
+        return pipeline.flush(seconds, until_stored=until == "stored")
 
     def begin_shutdown(self, timeout: float | None = None) -> Flushing:
         """Start what `shutdown` waits for, and return at once with the object to wait on."""
@@ -186,7 +209,7 @@ class ExecutionLogger(LoggingCalls):
         Alone, `FastAPI(lifespan=execution_logger.lifespan)`, or inside the host's own,
         `async with execution_logger.lifespan(): yield`.
         """
-        self._host.start()
+        self._host.start().begin()
         try:
             yield
         finally:
@@ -205,24 +228,12 @@ class ExecutionLogger(LoggingCalls):
         return self._host.start().settings
 
     def stats(self) -> dict[str, Any]:
-        """Where this process's entries are: `accepted` is the sum of `delivered`, `waiting` and `dropped`."""
-        pipeline = self._host.start()
-        shipper, buffer = pipeline.shipper, pipeline.shipper.buffer
-        dropped = pipeline.drops.totals()
-        # In this order, because entries are delivered meanwhile.
-        settled, queued = buffer.settled, buffer.queued
-        return {
-            "pid": os.getpid(),
-            "accepted": queued + sum(dropped.values()),
-            "delivered": settled,
-            "waiting": queued - settled,
-            "waiting_bytes": buffer.held_bytes,
-            "dropped": dropped,
-            "batches": shipper.batches_delivered,
-            "failed_attempts": shipper.failed_attempts,
-            "internal_errors": shipper.errors.count,
-            "last_error": shipper.last_error,
-        }
+        """Where this process's entries are.
+
+        `accepted` is the sum of `delivered`, `waiting` and `dropped`; `delivered` that of `stored`,
+        `dead_lettered`, `unconfirmed` and `handed_over`.
+        """
+        return self._host.start().stats()
 
 
 execution_logger = ExecutionLogger()

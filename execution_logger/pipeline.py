@@ -12,17 +12,24 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from execution_logger.buffer import Buffer
 from execution_logger.delivery import Delivery
 from execution_logger.diagnostics import logger
+from execution_logger.dispatcher import Dispatcher
 from execution_logger.drops import Drops
 from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.exit_hooks import ExitHooks
+from execution_logger.process import process_name
 from execution_logger.report import Report
 from execution_logger.settings import Settings
 from execution_logger.shipper import Shipper
+
+if TYPE_CHECKING:
+    from execution_logger.journal import Destination
 
 OWN_TASK_ID = "execution_logger"
 """The `task_id` of entries that the library itself writes."""
@@ -40,11 +47,18 @@ class Pipeline:
     Args:
         settings: of this pipeline.
         make_delivery: called in the shipper's thread, in each process that delivers.
+        destination: in whose folder entries are kept on disk; without it they are in memory only.
     """
 
-    def __init__(self, settings: Settings, make_delivery: Callable[[], Delivery]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        make_delivery: Callable[[], Delivery],
+        destination: "Destination | None" = None,
+    ) -> None:
         self.settings = settings
         self._make_delivery = make_delivery
+        self._destination = destination
         self._make_entry = EntryEncoder(settings).make
         self._exit_hooks = ExitHooks(self.at_exit)
         # What this process shares with the one it was forked off. Never closed and never collected:
@@ -57,28 +71,39 @@ class Pipeline:
         self.drops = Drops()
         self._last_shutdown: Flushing | None = None
         self._lost = 0
-        self.shipper = Shipper(
-            self.settings,
-            self._make_delivery,
-            before_thread=self._exit_hooks.register,
-            after_delivery=self._report_drops,
-        )
+        self.shipper = self._make_shipper()
         self._accept = self.shipper.accept
+
+    def _make_shipper(self) -> Shipper:
+        settings, destination, process = self.settings, self._destination, process_name()
+        if destination is None:
+            buffer, adoption = Buffer(settings, process), None
+        else:
+            # Only who keeps a journal pays for the import.
+            from execution_logger.journal import Adoption, Journal  # noqa: PLC0415
+
+            buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
+            adoption = Adoption(destination, process, settings)
+        dispatcher = Dispatcher(
+            settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
+        )
+        return Shipper(buffer, dispatcher, settings.batch_size, before_thread=self._exit_hooks.register)
 
     def before_fork(self) -> None:
         """Wait until the thread is between two attempts, so that the child inherits no lock of a delivery.
 
         An attempt takes a millisecond; one that hangs is not waited for longer than a send may take.
         """
-        self.shipper.delivering.acquire(timeout=_FORK_TIMEOUT_SECONDS)
+        self.shipper.dispatcher.delivering.acquire(timeout=_FORK_TIMEOUT_SECONDS)
 
     def after_fork(self) -> None:
         """Let the parent's thread go on."""
         with contextlib.suppress(RuntimeError):  # the attempt was not over in time
-            self.shipper.delivering.release()
+            self.shipper.dispatcher.delivering.release()
 
     def begin_in_child(self) -> None:
         """Start clean: the parent delivers its own entries, and its threads are not here."""
+        self.shipper.dispatcher.abandon()
         self._inherited.append(self.shipper)
         self._begin()
 
@@ -86,15 +111,55 @@ class Pipeline:
         """Record one entry from the fields of `EntryEncoder.make`, in their order. Never waits."""
         entry, encoded = self._make_entry(*fields)
         if not self._accept(encoded):
-            self.drops.record(entry, "buffer_full")
+            self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
         return entry
 
-    def flush(self, timeout_seconds: float, *, then_stop: bool = False) -> "Flushing":
+    def begin(self) -> None:
+        """Start the thread before the first call: it ships what dead processes have left."""
+        if self.shipper.dispatcher.adoption is not None:
+            self.shipper.wake()
+
+    def flush(
+        self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
+    ) -> "Flushing":
         """Begin to deliver what was recorded so far; wait for it with the result."""
-        flushing = Flushing(self, timeout_seconds, then_stop=then_stop)
+        flushing = Flushing(self, timeout_seconds, until_stored=until_stored, then_stop=then_stop)
         if then_stop:
             self._last_shutdown = flushing
         return flushing
+
+    def stats(self) -> dict[str, Any]:
+        """Where the entries are; see `ExecutionLogger.stats`."""
+        buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher
+        dropped, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
+        # In this order, because entries are delivered meanwhile.
+        known = counts.stored + counts.dead_lettered + counts.handed_over
+        stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
+        delivered, queued = buffer.delivered, buffer.queued
+        return {
+            "pid": os.getpid(),
+            "process": buffer.process,
+            "guarantee": dispatcher.guarantee,
+            "accepted": queued + sum(dropped.values()),
+            "delivered": delivered,
+            "stored": stored,
+            "dead_lettered": dead_lettered,
+            "unconfirmed": delivered - known,
+            "handed_over": handed_over,
+            "waiting": queued - delivered,
+            "waiting_bytes": buffer.held_bytes,
+            "memory_bytes": buffer.memory_bytes + dispatcher.outstanding.retained_bytes,
+            "journal_bytes": 0 if journal is None else journal.size_bytes,
+            "adopted": counts.adopted,
+            "dropped": dropped,
+            "batches": dispatcher.batches_delivered,
+            "batches_sent_again": dispatcher.outstanding.resent,
+            "failed_attempts": dispatcher.failed_attempts,
+            "internal_errors": dispatcher.errors.count,
+            "last_error": dispatcher.last_error,
+            "confirmation_error": dispatcher.confirmation_error,
+            "journal_error": None if journal is None else journal.error,
+        }
 
     def at_exit(self) -> None:
         """Deliver what is left, and say what could not be delivered."""
@@ -107,10 +172,10 @@ class Pipeline:
             self._lost = report.waiting
             logger.error("the process ends with entries that could not be delivered: %s", report)
 
-    def _report_drops(self) -> bool:
+    def _report_drops(self) -> None:
         """After a drop there is room again: say in the log itself what is missing from it."""
         if (summary := self.drops.summary()) is None:
-            return False
+            return
         details = {
             "reasons": summary.reasons,
             "levels": summary.levels,
@@ -129,23 +194,25 @@ class Pipeline:
             details,
         )
         _, encoded = self._make_entry(*fields)
-        if not self._accept(encoded):
-            return False
-        self.drops.reported(summary)
-        return True
+        if self._accept(encoded):
+            self.drops.reported(summary)
+            self.shipper.include_newest()
 
 
 class Flushing:
     """A flush or shutdown on its way: wait for it in a thread or in a loop, then read the report."""
 
-    def __init__(self, pipeline: Pipeline, timeout_seconds: float, *, then_stop: bool) -> None:
+    def __init__(
+        self, pipeline: Pipeline, timeout_seconds: float, *, until_stored: bool, then_stop: bool
+    ) -> None:
         self._pipeline = pipeline
         self._shipper = pipeline.shipper
+        self._until_stored = until_stored
         self._began_at = time.monotonic()
         self._deadline = self._began_at + timeout_seconds
         self._ticket = self._shipper.buffer.queued
-        self._settled_before = self._shipper.buffer.settled
-        self._done = self._shipper.flush(timeout_seconds, then_stop=then_stop)
+        self._delivered_before = self._shipper.buffer.delivered
+        self._done = self._shipper.flush(timeout_seconds, until_stored=until_stored, then_stop=then_stop)
 
     def wait(self) -> Report:
         """Wait in this thread until all is delivered or the timeout is over."""
@@ -167,14 +234,15 @@ class Flushing:
 
     def report(self) -> Report:
         """Where the entries are now."""
-        buffer = self._shipper.buffer
+        buffer, dispatcher = self._shipper.buffer, self._shipper.dispatcher
         return Report(
-            complete=buffer.settled >= self._ticket,
-            delivered=buffer.settled - self._settled_before,
+            complete=(buffer.settled if self._until_stored else buffer.delivered) >= self._ticket,
+            delivered=buffer.delivered - self._delivered_before,
             waiting=buffer.held,
             elapsed_seconds=time.monotonic() - self._began_at,
+            unconfirmed=dispatcher.unconfirmed,
             dropped=self._pipeline.drops.totals(),
-            last_error=self._shipper.last_error,
+            last_error=dispatcher.last_error or dispatcher.confirmation_error,
         )
 
     def _seconds_left(self) -> float:

@@ -6,76 +6,55 @@ The order of things that matters here:
   meanwhile wakes the thread again (as in Sentry's batcher; the other way round a full batch waits).
 * No lock that anybody but a fork waits for is held while delivering, and none that a logging call
   takes is held while waiting.
-* A batch stays at the head, with its id, until it is delivered: order survives every failure.
+* A batch stays at the head, with its id, until it is sent: order survives every failure.
 * What a logging call does may be interrupted by a signal handler that logs, anywhere.
 """
 
-import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from execution_logger.auto_reset_event import AutoResetEvent
-from execution_logger.backoff import Backoff
-from execution_logger.buffer import Batch, Buffer
-from execution_logger.delivery import Delivery
-from execution_logger.diagnostics import InternalErrors, report
-from execution_logger.errors import DeliveryError
+from execution_logger.buffer import Buffer
+from execution_logger.dispatcher import Dispatcher
 from execution_logger.flushes import Flushes
-from execution_logger.settings import Settings
 
 THREAD_NAME = "execution-logger"
 
-_FLUSHING_PAUSE_SECONDS = 0.25
-"""Longest pause between attempts while somebody waits in flush()."""
-
 
 class Shipper:
-    """Moves entries from the buffer to the delivery.
+    """Runs the dispatcher whenever there is something to do, and answers those who wait for it.
 
     Args:
-        settings: batch sizes, intervals, bounds.
-        make_delivery: called in the thread, at the first attempt.
+        buffer: takes the entries.
+        dispatcher: sends them.
+        batch_size: entries that wake the thread at once.
         before_thread: called in the host's thread before a new thread starts.
-        after_delivery: called in the thread after each delivered batch; returns whether it added an
-            entry that flushes on their way include.
         monotonic: seconds; tests inject their own.
     """
 
     def __init__(
         self,
-        settings: Settings,
-        make_delivery: Callable[[], Delivery],
+        buffer: Buffer,
+        dispatcher: Dispatcher,
+        batch_size: int,
         *,
         before_thread: Callable[[], None] = lambda: None,
-        after_delivery: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.buffer = Buffer(settings, monotonic)
-        self.errors = InternalErrors()
-        self.batches_delivered = 0
-        self.failed_attempts = 0
-        self.last_error: str | None = None
-        self._batch_size = settings.batch_size
-        self._make_delivery = make_delivery
+        self.buffer = buffer
+        self.dispatcher = dispatcher
+        self._batch_size = batch_size
         self._before_thread = before_thread
-        self._after_delivery = after_delivery
         self._monotonic = monotonic
-        self._delivery: Delivery | None = None
-        self._backoff = Backoff(settings.retry_pause_max_seconds)
-        self._flushing_pause_seconds = min(_FLUSHING_PAUSE_SECONDS, settings.retry_pause_max_seconds)
-        self._retry_at = 0.0
-        self._attempt_now = False
         self._flushes = Flushes()
         self._stops: list[Future[None]] = []
         self._event = AutoResetEvent()
         self._thread: threading.Thread | None = None
         self._driver: threading.Thread | None = None
-        # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
-        # middle of one (kombu's properties, modules that are being imported) is locked in the child for ever.
-        self.delivering = threading.RLock()
+        # Taken by threads of ours only: the next one starts when the last one has closed everything.
+        self._dispatching = threading.Lock()
         self._running = False
         self._can_start = True
         # Never waited for: who finds it taken has interrupted a start, or is beside one. To start a
@@ -104,22 +83,32 @@ class Shipper:
             finally:
                 self._start_lock.release()
 
-    def flush(self, timeout_seconds: float, *, then_stop: bool = False) -> "Future[None]":
-        """Deliver all that was accepted so far, now; the future is done when it is all settled.
+    def flush(
+        self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
+    ) -> "Future[None]":
+        """Deliver all that was accepted so far, now; the future is done when it is all sent.
 
-        With `then_stop` the thread then ends, and the future is done when it has. The next accepted
-        entry starts a new one. The timeout says how long the caller looks: nothing is dropped after it.
+        With `until_stored` it is done when all is safe elsewhere. With `then_stop` the thread then
+        ends, and the future is done when it has. The next accepted entry starts a new one. The
+        timeout says how long the caller looks: nothing is dropped after it.
         """
         ticket = self.buffer.queued
-        nothing_to_do = self.buffer.settled >= ticket and not (then_stop and self.is_alive)
+        is_patient = until_stored or (then_stop and self.is_alive)
+        reached = self.buffer.settled if is_patient else self.buffer.delivered
+        nothing_to_do = reached >= ticket and not (then_stop and self.is_alive)
         if nothing_to_do or self.is_own_thread():
             done: Future[None] = Future()
             done.set_result(None)
             return done
-        done = self._flushes.add(ticket, self._monotonic() + timeout_seconds, then_stop=then_stop)
-        self._attempt_now = True
+        expires_at = self._monotonic() + timeout_seconds
+        done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
+        self.dispatcher.hurry()
         self.wake()
         return done
+
+    def include_newest(self) -> None:
+        """Let everybody who waits in flush() wait for the newest entry too."""
+        self._flushes.extend(self.buffer.queued)
 
     def drive(self, until: float) -> None:
         """Do the thread's work in the caller's thread until all is delivered, or `until` (monotonic).
@@ -130,9 +119,9 @@ class Shipper:
         if not self._become_driver():
             return
         try:
-            while self.buffer.held and (left := until - self._monotonic()) > 0:
+            while self._flushes and (left := until - self._monotonic()) > 0:
                 self._event.wait(min(left, self.seconds_until_due() or 0.0))
-                self.deliver_due()
+                self.run_due()
                 self._ended()
         finally:
             self._driver = None
@@ -152,7 +141,7 @@ class Shipper:
         try:
             self._before_thread()
         except Exception as error:  # noqa: BLE001 - no reason for a logging call to raise
-            self.errors.record("registering for the end of the process", error)
+            self.dispatcher.errors.record("registering for the end of the process", error)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread, self._running = thread, True
         try:
@@ -185,93 +174,39 @@ class Shipper:
     def _wait_and_deliver(self) -> None:
         try:
             self._event.wait(self.seconds_until_due())
-            self.deliver_due()
+            self.run_due()
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
-            self._unexpected(error)
+            self.dispatcher.failed(repr(error), is_hurried=bool(self._flushes))
+            self.dispatcher.errors.record("shipper", error)
 
     def _ended(self) -> bool:
         if not self._stops:
             return False
         stops, self._stops = self._stops, []
-        delivery, self._delivery = self._delivery, None
-        # An entry that comes from here on starts the next thread; one that came before is seen below.
+        # An entry that comes from here on starts the next thread, which waits until we are done; one
+        # that came before is seen below.
         self._thread, self._running = None, False
-        self._close(delivery)
+        with self._dispatching:
+            self.dispatcher.close()
         # What came while we stopped is delivered as ever, and who still waits in flush() is served;
         # otherwise, what an outage holds back waits for the next call.
-        if self._flushes or (self.buffer.held and self.last_error is None):
+        if self._flushes or (self.buffer.held and self.dispatcher.last_error is None):
             self.wake()
         for stop in stops:
             stop.set_result(None)
         return True
 
     def seconds_until_due(self) -> float | None:
-        """Seconds until the next attempt; 0 for now, None when there is nothing to do."""
+        """Seconds until there is something to do; 0 for now, None for never."""
         if self._stops:
             return 0.0
-        due = 0.0 if self._flushes else self.buffer.seconds_until_due()
-        if due is None or self._attempt_now:
-            return due
-        return max(due, self._retry_at - self._monotonic())
+        due = self.dispatcher.seconds_until_due(is_hurried=bool(self._flushes))
+        expires_in = self._flushes.seconds_until_expired(self._monotonic())
+        return min((each for each in (due, expires_in) if each is not None), default=None)
 
-    def deliver_due(self) -> None:
-        """Deliver every batch that is due, until an attempt fails or a stop is asked for."""
+    def run_due(self) -> None:
+        """Do everything that is due, until nothing is or a stop is asked for."""
         while not self._stops and self.seconds_until_due() == 0:
-            self._attempt_now = False  # before the attempt: a flush() that comes meanwhile wants another
-            try:
-                batch = self.buffer.take()
-                if batch is None:
-                    self._answer_flushes()
-                    return
-                self._attempt(batch)
-            except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
-                self._unexpected(error)
-
-    def _attempt(self, batch: Batch) -> None:
-        try:
-            with self.delivering:
-                self._delivery = self._delivery or self._make_delivery()
-                self._delivery.deliver(batch)
-        except DeliveryError as error:
-            self._failed(str(error))
-            return
-        self._delivered(batch)
-
-    def _delivered(self, batch: Batch) -> None:
-        failed_before, kept = self.last_error is not None, self.buffer.held
-        self.buffer.settle(batch)
-        self.batches_delivered += 1
-        self.last_error = None
-        self._retry_at = 0.0
-        self._backoff.reset()
-        if self._after_delivery():
-            self._flushes.extend(self.buffer.queued)
-        self._answer_flushes()
-        if failed_before:
-            report(logging.INFO, "delivery works again; %d entries were kept", kept)
-
-    def _failed(self, reason: str) -> None:
-        failed_before = self.last_error is not None
-        self.failed_attempts += 1
-        self.last_error = reason
-        self._answer_flushes()
-        # The attempts of an impatient flush() are no reason for longer pauses afterwards.
-        pause = self._flushing_pause_seconds if self._flushes else self._backoff.next_pause_seconds()
-        self._retry_at = self._monotonic() + pause
-        if not failed_before:
-            report(logging.WARNING, "delivery failed, entries are kept and sent again: %s", reason)
-
-    def _unexpected(self, error: BaseException) -> None:
-        self._failed("".join(traceback.format_exception_only(error)).strip())
-        self.errors.record("shipper", error)
-
-    def _answer_flushes(self) -> None:
-        self._stops += self._flushes.answer(self.buffer.settled, self._monotonic())
-
-    def _close(self, delivery: Delivery | None) -> None:
-        try:
-            if delivery is not None:
-                with self.delivering:
-                    delivery.close()
-        except BaseException as error:  # noqa: BLE001 - the connection is given up in any case
-            self.errors.record("closing the delivery", error)
+            with self._dispatching:
+                self.dispatcher.step(is_hurried=bool(self._flushes))
+            self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())

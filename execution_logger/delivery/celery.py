@@ -1,19 +1,37 @@
 """Delivery by Celery: one message per batch."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import msgspec
 from celery import Celery
 from kombu import Connection, Producer
 
+from execution_logger.batch import Batch
 from execution_logger.broker import TASK_NAME, producer_options, public_url
-from execution_logger.buffer import Batch
-from execution_logger.errors import DeliveryError
+from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.errors import DeliveryError, ResultsUnavailableError
+from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
 
 _QUEUE_CHECK_SECONDS = 1.0
+_RESULTS_TIMEOUT_SECONDS = 1.0
 _TASK_ID_CHARS = 40
+
+
+class _Headers(msgspec.Struct):
+    """What a message in the queue tells of itself."""
+
+    sent_at: float | None = None
+
+
+class _Envelope(msgspec.Struct):
+    headers: _Headers
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class _Described(msgspec.Struct):
@@ -44,28 +62,69 @@ class CeleryDelivery:
         self._app = Celery(
             "execution_logger.producer", set_as_current=False, config_source={"enable_utc": True}
         )
+        self._results = _open_results(settings, host_app)
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._queue_checked_at = -_QUEUE_CHECK_SECONDS
         self._queue_room = 0
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt:
         """Send the batch; returns when the broker has taken it, raises DeliveryError within seconds."""
-        try:
+        with self._errors():
             producer = self._producer or self._connect()
             self._check_queue(producer)
             self._send(producer, batch)
+        return Receipt(Guarantee.ACCEPTED if self._results is None else Guarantee.AWAITED)
+
+    @property
+    def is_confirming(self) -> bool:
+        """Whether there is a result backend."""
+        return self._results is not None
+
+    def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
+        """Ask the result backend, and delete there what it has answered."""
+        if self._results is None:
+            return {}
+        try:
+            outcomes = self._results.outcomes(batch_ids)
+            # A worker that waits for the database says so again from time to time.
+            self._results.forget(list(outcomes))
+        except ResultsUnavailableError as error:
+            raise DeliveryError(str(error)) from error
+        return outcomes
+
+    def look_at_queue(self) -> QueueView:
+        """Look at the length of the queue, and at the message in it that a worker gets next."""
+        with self._errors():
+            producer = self._producer or self._connect()
+            channel = producer.channel
+            if not hasattr(channel, "unacked_key"):  # no Redis
+                return QueueView(self._queue_length(producer), None, None)
+            with channel.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
+                pipeline.llen(self._settings.queue).hlen(channel.unacked_key)
+                waiting, in_flight, oldest = pipeline.lindex(self._settings.queue, -1).execute()
+        return QueueView(waiting, in_flight, sent_at(oldest))
+
+    def close(self) -> None:
+        """Close the connections; the next batch opens others."""
+        if self._results is not None:
+            self._results.close()
+        self._close_connection()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
         except DeliveryError:
             raise
         except Exception as error:
             # What state it is in is anyone's guess, also for closing it: the next attempt starts afresh.
             with suppress(Exception):
-                self.close()
+                self._close_connection()
             where = public_url(self._settings.broker_url) if self._host_app is None else "the host's broker"
             raise DeliveryError(f"{where}: {type(error).__name__}: {error}") from error
 
-    def close(self) -> None:
-        """Close the connection; the next batch opens another one."""
+    def _close_connection(self) -> None:
         connection, self._connection, self._producer = self._connection, None, None
         if connection is None:
             return
@@ -91,10 +150,16 @@ class CeleryDelivery:
         That is: the environment's result backend, an event dispatcher's connection, retries, and
         signals by which the host's instrumentation would trace each batch.
         """
-        args = [batch.to_json()]
         headers, properties, body, _ = self._app.amqp.as_task_v2(
-            batch.id, TASK_NAME, args, {}, argsrepr=describe(batch), kwargsrepr="{}", ignore_result=True
+            batch.id,
+            TASK_NAME,
+            [batch.to_json()],
+            {"process": batch.process, "first": batch.first} if batch.process else {},
+            argsrepr=describe(batch),
+            kwargsrepr="{}",
+            ignore_result=self._results is None,
         )
+        headers["sent_at"] = time.time()
         producer.publish(
             body,
             exchange="",
@@ -124,6 +189,23 @@ class CeleryDelivery:
         # Makes the queue where there is none, as sending to one would; the answer holds the length (LLEN).
         declared = producer.channel.queue_declare(self._settings.queue, durable=True, auto_delete=False)
         return int(declared.message_count)
+
+
+def sent_at(message: bytes | None) -> float | None:
+    """When a message was sent, in seconds since 1970; None when it does not tell."""
+    try:
+        return _decode_envelope(message).headers.sent_at if message else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _open_results(settings: Settings, host_app: Celery | None) -> Results | None:
+    """The result backend of the settings, or else the broker's own Redis; None without either."""
+    if host_app is not None and not settings.result_backend:
+        settings = replace(settings, broker_url=str(host_app.conf.broker_write_url))
+    if result_backend_url(settings) is None:
+        return None
+    return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
 
 
 def describe(batch: Batch) -> str:

@@ -4,7 +4,8 @@ import asyncio
 import socket
 from typing import Any
 
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
+from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.errors import DeliveryError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, create_engine
@@ -30,12 +31,16 @@ class DatabaseDelivery:
         self._engine = create_engine(settings, pool_size=1)
         self._writer = Writer(self._engine, settings)
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt:
         """Write the batch; entries that the database refuses for good are in the dead letters then."""
+        writing = self._writer.write(
+            batch.id, batch.to_json(), process=batch.process or None, first=batch.first or None
+        )
         try:
-            self._runner.run(self._writer.write(batch.id, batch.to_json()))
+            result = self._runner.run(writing)
         except StoreUnavailableError as error:
             raise DeliveryError(str(error)) from error
+        return Receipt(Guarantee.STORED, result.dead_lettered)
 
     def close(self) -> None:
         """Close the connection and the loop."""

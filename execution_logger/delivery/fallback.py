@@ -1,8 +1,14 @@
 """Delivery to a second place while the first one is away."""
 
-from execution_logger.buffer import Batch
-from execution_logger.delivery.interface import Delivery
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from execution_logger.batch import Batch
+from execution_logger.delivery.interface import Confirming, Delivery, QueueView, Receipt
 from execution_logger.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from execution_logger.results import Outcome
 
 
 class FallbackDelivery:
@@ -16,15 +22,28 @@ class FallbackDelivery:
         self._first = first
         self._second = second
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt | None:
         """Deliver to either; raises DeliveryError when both fail."""
         try:
-            self._first.deliver(batch)
+            return self._first.deliver(batch)
         except DeliveryError as first_error:
             try:
-                self._second.deliver(batch)
+                return self._second.deliver(batch)
             except DeliveryError as second_error:
                 raise DeliveryError(f"{first_error}; and directly: {second_error}") from second_error
+
+    @property
+    def is_confirming(self) -> bool:
+        """Whether the first one is."""
+        return isinstance(self._first, Confirming) and self._first.is_confirming
+
+    def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
+        """Ask the first one: the second one's answers are final."""
+        return self._confirming.collect(batch_ids)
+
+    def look_at_queue(self) -> QueueView:
+        """Look at the queue of the first one."""
+        return self._confirming.look_at_queue()
 
     def close(self) -> None:
         """Close both."""
@@ -32,3 +51,9 @@ class FallbackDelivery:
             self._first.close()
         finally:
             self._second.close()
+
+    @property
+    def _confirming(self) -> Confirming:
+        if not isinstance(self._first, Confirming):
+            raise DeliveryError("what the broker has taken cannot be followed")
+        return self._first

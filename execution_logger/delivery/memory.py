@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
+from execution_logger.delivery.interface import Guarantee, Receipt
 
 
 class MemoryDelivery:
@@ -14,11 +15,12 @@ class MemoryDelivery:
         self.batches: list[Batch] = []
         self.failures: list[Exception] = []
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt:
         """Keep the batch, or raise the next of `failures`."""
         if self.failures:
             raise self.failures.pop(0)
         self.batches.append(batch)
+        return Receipt(Guarantee.STORED)
 
     def close(self) -> None:
         """Nothing to release."""

@@ -1,20 +1,24 @@
 """The dead letters: entries that the database refuses for good, kept with its reason."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Column, DateTime, MetaData, Table, Text, select, text
+from sqlalchemy import Column, ColumnElement, DateTime, MetaData, Row, Table, Text, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import schema_and_name
+from execution_logger.store.text import batch_key, storable
 
 NAME = "execution_log_dead_letters"
 
 _NAMESPACE = UUID("5f2c9a54-6d0b-4c0e-9a55-0d1a3f7c6b21")
 _MAX_ENTRY_CHARS = 16 * 1024 * 1024
 _MAX_REASON_CHARS = 2000
-_MAX_BATCH_ID_CHARS = 255
 
 
 def dead_letter_table(settings: Settings) -> Table:
@@ -37,13 +41,31 @@ def dead_letter_id(entry: str) -> str:
     return str(uuid5(_NAMESPACE, storable(entry)))
 
 
-def storable(text: str) -> str:
-    """The text as every database takes it: lone surrogates and NUL become their escapes."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry that the database has refused.
+
+    Attributes:
+        id: made of the entry's text.
+        batch_id: the batch that it first came with.
+        entry: as it came, usually a JSON object; the whole text of what was no batch.
+        reason: the database's words.
+        created_at: when it was refused, in UTC.
+    """
+
+    id: str
+    batch_id: str
+    entry: str
+    reason: str
+    created_at: datetime
 
 
 class DeadLetters:
-    """Keeps the dead letters of all batches."""
+    """Keeps the dead letters of all batches.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: from every method. `attempt` of `store.faults` explains it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._table = dead_letter_table(settings)
@@ -62,7 +84,7 @@ class DeadLetters:
             reason = f"(cut from {len(entry)} characters) {reason}"
         values = {
             "id": dead_letter_id(entry),
-            "batch_id": storable(batch_id)[:_MAX_BATCH_ID_CHARS],
+            "batch_id": batch_key(batch_id),
             "entry": storable(entry)[:_MAX_ENTRY_CHARS],
             "reason": storable(reason)[:_MAX_REASON_CHARS],
         }
@@ -70,7 +92,41 @@ class DeadLetters:
 
     async def ids_of(self, connection: AsyncConnection, batch_id: str) -> set[str]:
         """The ids of the dead letters that this batch has left already."""
-        rows = await connection.execute(
-            select(self._table.c.id).where(self._table.c.batch_id == storable(batch_id)[:_MAX_BATCH_ID_CHARS])
+        query = select(self._table.c.id).where(self._table.c.batch_id == batch_key(batch_id))
+        return set((await connection.execute(query)).scalars())
+
+    async def list(
+        self, connection: AsyncConnection, limit: int = 100, offset: int = 0, batch_id: str | None = None
+    ) -> Sequence[DeadLetter]:
+        """The dead letters, newest first; with a batch's id only those that came with it."""
+        columns = self._table.c
+        query = (
+            select(self._table).order_by(columns.created_at.desc(), columns.id).limit(limit).offset(offset)
         )
-        return set(rows.scalars())
+        if batch_id is not None:
+            query = query.where(columns.batch_id == batch_key(batch_id))
+        return [_letter(row) for row in await connection.execute(query)]
+
+    async def get(self, connection: AsyncConnection, letter_id: str) -> DeadLetter | None:
+        """One of them, None when there is none with this id."""
+        rows = await connection.execute(select(self._table).where(self._table.c.id == letter_id))
+        row = rows.one_or_none()
+        return None if row is None else _letter(row)
+
+    async def delete(self, connection: AsyncConnection, letter_ids: Iterable[str]) -> int:
+        """Delete those with these ids, in the connection's transaction; return how many there were."""
+        return await self._delete(connection, self._table.c.id.in_(list(letter_ids)))
+
+    async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
+        """Delete those that were refused before `moment` (aware); return how many there were."""
+        return await self._delete(connection, self._table.c.created_at < moment.astimezone(UTC))
+
+    async def _delete(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> int:
+        return (await connection.execute(delete(self._table).where(condition))).rowcount
+
+
+def _letter(row: Row[Any]) -> DeadLetter:
+    values = row._asdict()
+    if values["created_at"].tzinfo is None:  # SQLite has no time zones
+        values["created_at"] = values["created_at"].replace(tzinfo=UTC)
+    return DeadLetter(**values)

@@ -1,7 +1,7 @@
 """The engine: a pool of connections to the database of `DATABASE_URL`."""
 
 import sqlite3
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -10,7 +10,7 @@ import asyncpg
 from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -37,6 +37,8 @@ _WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 """What libpq knows and asyncpg does not need: every attempt has a timeout of its own."""
 
+# Who has waited for a lock must see what the one before has made, so no snapshot.
+_ISOLATION_LEVELS = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _STATEMENT_CACHES = ("prepared_statement_cache_size", "statement_cache_size")
 _SERVER_SHARE_OF_TIMEOUT = 0.9
 _SQLITE_SHARE_OF_TIMEOUT = 0.25
@@ -57,7 +59,8 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     """Make the engine for `settings.database_url`; nothing is connected yet.
 
-    It commits each statement by itself, which is what the writer needs and a host's session does not.
+    It commits each statement by itself, which is what the writer needs and a host's session does not;
+    by way of PgBouncer, with `?prepared_statement_cache_size=0`, whoever writes has to commit.
 
     The URL may be written for any driver: `postgres://`, `postgresql+psycopg2://`, `sqlite:///`
     and so on. libpq's parameters (`?sslmode=require`) work; `?prepared_statement_cache_size=0`
@@ -76,6 +79,12 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     if url.drivername in _SQLITE:
         return _sqlite_engine(url, settings, pool_size)
     raise SettingsError(f"DATABASE_URL={url.drivername}://...: must be {_EXAMPLES}")
+
+
+def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+    """A connection on which several statements are one transaction; leaving the block commits it."""
+    level = _ISOLATION_LEVELS[engine.dialect.name]
+    return engine.execution_options(isolation_level=level).begin()
 
 
 def _parse(text: str | None) -> URL:
@@ -106,7 +115,11 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
     parameters |= _libpq_parameters(query)
     arguments["dsn"] = f"postgresql:///?{urlencode(parameters)}"
     url = url.set(drivername="postgresql+asyncpg", query=place)
-    return _engine(url, settings, pool_size, arguments)
+    # One statement stores a batch. BEGIN and COMMIT around it, and around the ping before it, would
+    # be four more round trips. But PgBouncer keeps a connection only for as long as a transaction,
+    # and to prepare a statement and to execute it are two things.
+    level = "READ COMMITTED" if "statement_timeout" not in parameters else "AUTOCOMMIT"
+    return _engine(url, settings, pool_size, arguments, level)
 
 
 def _connect_timeout(text: str, settings: Settings) -> float:
@@ -139,7 +152,7 @@ def _sqlite_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
     # Seconds that a writer waits for another one. They pass in a thread that cannot be
     # interrupted, and more than once in an attempt: to connect, and for each statement.
     arguments = {"timeout": settings.database_timeout_seconds * _SQLITE_SHARE_OF_TIMEOUT}
-    engine = _engine(url.set(drivername="sqlite+aiosqlite"), settings, pool_size, arguments)
+    engine = _engine(url.set(drivername="sqlite+aiosqlite"), settings, pool_size, arguments, "AUTOCOMMIT")
     event.listen(engine.sync_engine, "do_connect", _try_to_open)
     event.listen(engine.sync_engine, "connect", _use_write_ahead_log)
     return engine
@@ -162,13 +175,13 @@ def _use_write_ahead_log(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def _engine(url: URL, settings: Settings, pool_size: int, arguments: dict[str, Any]) -> AsyncEngine:
+def _engine(
+    url: URL, settings: Settings, pool_size: int, arguments: dict[str, Any], isolation_level: str
+) -> AsyncEngine:
     return create_async_engine(
         url,
         connect_args=arguments,
-        # One statement stores a batch. BEGIN and COMMIT around it, and around the ping before
-        # it, would be four more round trips.
-        isolation_level="AUTOCOMMIT",
+        isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,

@@ -48,16 +48,19 @@ async def insert_entries(connection: AsyncConnection, table: LogTable, entries: 
 
 @lru_cache(maxsize=16)
 def _statement(table: LogTable, dialect: Dialect) -> TextClause:
+    return text(entries_statement(table, dialect))
+
+
+def entries_statement(table: LogTable, dialect: Dialect) -> str:
+    """The statement as text; its one parameter is the JSON array `:entries`."""
     value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
     values = [_not_null(column, value(column, table)) for column in table.columns.values()]
     template = read_sql(f"insert_entries.{dialect.name}.sql")
-    return text(
-        template.format(
-            table=dialect.identifier_preparer.format_table(table.table),
-            columns=", ".join(table.columns),
-            values=",\n    ".join(values),
-            key=", ".join(table.key),
-        )
+    return template.format(
+        table=dialect.identifier_preparer.format_table(table.table),
+        columns=", ".join(table.columns),
+        values=",\n    ".join(values),
+        key=", ".join(table.key),
     )
 
 

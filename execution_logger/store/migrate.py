@@ -5,7 +5,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
+from execution_logger.store.ledger import ledger_table
 from execution_logger.store.table import schema_and_name
 
 # Two upgrades at the same time would both find that there is no table.
@@ -13,8 +15,6 @@ _LOCKS = {
     "postgresql": "SELECT pg_advisory_xact_lock(hashtext('execution_logger upgrade'))",
     "sqlite": "BEGIN IMMEDIATE",
 }
-# The second one must see what the first one made while it waited, so no snapshot.
-_ISOLATION_LEVELS = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 
 
 async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
@@ -28,9 +28,8 @@ async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
     Raises:
         StoreUnavailableError: the database cannot be used now, or its user may not create tables.
     """
-    level = _ISOLATION_LEVELS[engine.dialect.name]
-    transaction = engine.execution_options(isolation_level=level).begin()
-    async with attempt(engine, settings.database_timeout_seconds), transaction as connection:
+    timeout_seconds = settings.database_timeout_seconds
+    async with attempt(engine, timeout_seconds), transaction(engine) as connection:
         await connection.execute(text(_LOCKS[connection.dialect.name]))
         return await connection.run_sync(_upgrade, settings)
 
@@ -40,7 +39,8 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
-    names = (settings.table, dead_letter_table(settings).fullname)
+    own = (dead_letter_table(settings), ledger_table(settings))
+    names = (settings.table, *(table.fullname for table in own))
     missing = [name for name in names if not _exists(connection, name)]
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")

@@ -1,7 +1,9 @@
 """The writer: stores batches, and sorts out the entries that the database refuses."""
 
 import json
-from collections.abc import Sequence
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -9,10 +11,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.dead_letters import DeadLetters, dead_letter_id, storable
+from execution_logger.store.dead_letters import DeadLetters, dead_letter_id
 from execution_logger.store.faults import attempt, is_data_error, reason_of
 from execution_logger.store.insert import insert_entries
-from execution_logger.store.table import forget_tables, look_up_table
+from execution_logger.store.ledger import Ledger
+from execution_logger.store.span import Span
+from execution_logger.store.table import LogTable, forget_tables, look_up_table
+from execution_logger.store.text import storable
 
 _decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -44,49 +49,104 @@ class Writer:
         self._engine = engine
         self._settings = settings
         self._dead_letters = DeadLetters(settings)
+        self._ledger = Ledger(settings)
 
-    async def write(self, batch_id: str, entries: str) -> WriteResult:
+    async def write(
+        self, batch_id: str, entries: str, *, process: str | None = None, first: int | None = None
+    ) -> WriteResult:
         """Store a batch, all at once; an entry that is in the table already stays as it is.
 
         When the database refuses the batch because of its data, the entries at fault become dead
         letters and the others are stored. The same batch may be written any number of times.
 
         Args:
-            batch_id: kept with the dead letters.
+            batch_id: kept with the dead letters; in the ledger it recognises the batch.
             entries: a JSON array of encoded entries.
+            process: the name of the pipeline that made the entries, at most 100 of `A-Za-z0-9._-`.
+            first: the number of the first entry among those of the process, which begin at 1. A batch
+                without these two, or with others, is stored and left out of the ledger.
 
         Raises:
             StoreUnavailableError: the database cannot take any rows now, or did not answer within
                 `database_timeout_seconds`. The batch is to be written again, with the same id.
         """
+        async with self._attempt() as connection:
+            return await self._write(connection, batch_id, entries, process, first)
+
+    async def set_aside(self, batch_id: str, entries: str, reason: str) -> WriteResult:
+        """Keep a whole batch as one dead letter, unread: it does harm to those who read it.
+
+        Args:
+            batch_id: kept with the dead letter.
+            entries: the batch as it came.
+            reason: what it has done.
+
+        Raises:
+            StoreUnavailableError: as `write`.
+        """
+        async with self._attempt() as connection:
+            return await self._bury(connection, batch_id, entries, reason)
+
+    @asynccontextmanager
+    async def _attempt(self) -> AsyncIterator[AsyncConnection]:
         timeout_seconds = self._settings.database_timeout_seconds
         async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
             try:
-                return await self._write(connection, batch_id, entries)
-            except Exception as error:
+                yield connection
+            except (Exception, CancelledError) as error:
                 # The next attempt starts afresh: the host may have changed its tables, or this
-                # connection may lead to a server that is a standby now.
-                forget_tables(self._engine.pool)
+                # connection may lead to a server that is a standby now, or hangs.
+                self._forget()
                 await connection.invalidate(error)
                 raise
 
-    async def _write(self, connection: AsyncConnection, batch_id: str, batch: object) -> WriteResult:
+    async def _write(
+        self, connection: AsyncConnection, batch_id: str, batch: object, process: object, first: object
+    ) -> WriteResult:
         try:
             entries = _split(batch)
         except (TypeError, ValueError, RecursionError) as error:
             text = batch if isinstance(batch, str) else repr(batch)
-            await self._dead_letters.add(connection, batch_id, text, f"Not a batch: {error}")
-            return WriteResult(dead_lettered=1)
+            return await self._bury(connection, batch_id, text, f"Not a batch: {error}")
         if not entries:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
+        span = Span.of(batch_id, process, first, entries)
+        if span is not None and not await self._ledger.is_usable(connection):
+            span = None
         try:
-            stored = await insert_entries(connection, table, _join(entries))
+            stored = await self._store(connection, table, entries, span)
         except DBAPIError as error:
             if not is_data_error(error):
                 raise
-            return await self._sort_out(connection, batch_id, entries)
+            await connection.rollback()
+            result = await self._sort_out(connection, batch_id, entries)
+            if span is not None:
+                await self._note(connection, span, result)
+            return result
         return WriteResult(stored=stored, duplicates=len(entries) - stored)
+
+    async def _store(
+        self, connection: AsyncConnection, table: LogTable, entries: list[str], span: Span | None = None
+    ) -> int:
+        """Store all of these or none, and the batch's row in the ledger with them."""
+        if span is None:
+            stored = await insert_entries(connection, table, _join(entries))
+        else:
+            stored = await self._ledger.store(connection, table, _join(entries), span)
+        await connection.commit()
+        return stored
+
+    async def _note(self, connection: AsyncConnection, span: Span, result: WriteResult) -> None:
+        """Note a batch whose entries are stored; what the ledger refuses must not bring it back."""
+        try:
+            await self._ledger.add(connection, span, dead_lettered=result.dead_lettered)
+            await connection.commit()
+        except DBAPIError as error:
+            if not is_data_error(error):
+                raise
+            await connection.rollback()
+            self._ledger.distrust(reason_of(error))
 
     async def _sort_out(self, connection: AsyncConnection, batch_id: str, entries: list[str]) -> WriteResult:
         """Halve the batch until the entries at fault are alone.
@@ -94,7 +154,7 @@ class Writer:
         Each half is stored, and each dead letter kept, at once: an attempt that runs out of time
         is followed by one that has less to do.
         """
-        forget_tables(self._engine.pool)
+        self._forget()
         table = await look_up_table(connection, self._settings)
         dead = await self._dead_letters.ids_of(connection, batch_id)
         pieces = [[entry for entry in entries if dead_letter_id(entry) not in dead]]
@@ -103,17 +163,27 @@ class Writer:
         while pieces:
             piece = pieces.pop()
             try:
-                stored += await insert_entries(connection, table, _join(piece))
+                stored += await self._store(connection, table, piece)
             except DBAPIError as error:
                 if not is_data_error(error):
                     raise
+                await connection.rollback()
                 if len(piece) > 1:
                     middle = len(piece) // 2
                     pieces += [piece[middle:], piece[:middle]]
                 else:
-                    await self._dead_letters.add(connection, batch_id, piece[0], reason_of(error))
+                    await self._bury(connection, batch_id, piece[0], reason_of(error))
                     dead_lettered += 1
         return WriteResult(stored, len(entries) - stored - dead_lettered, dead_lettered)
+
+    async def _bury(self, connection: AsyncConnection, batch_id: str, entry: str, reason: str) -> WriteResult:
+        await self._dead_letters.add(connection, batch_id, entry, reason)
+        await connection.commit()
+        return WriteResult(dead_lettered=1)
+
+    def _forget(self) -> None:
+        forget_tables(self._engine.pool)
+        self._ledger.forget()
 
 
 def _split(batch: object) -> list[str]:

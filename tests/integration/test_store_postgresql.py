@@ -32,6 +32,9 @@ BAD_HERE = {
 """What PostgreSQL's types refuse as well."""
 
 
+TABLES = ("execution_logs", "execution_log_dead_letters", "execution_log_batches")
+
+
 @pytest.fixture
 async def site(database_url: str) -> AsyncIterator[PostgresqlSite]:
     """The library's own tables."""
@@ -155,8 +158,8 @@ async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
     sites = [PostgresqlSite(postgres_url, pool_size=1) for _ in range(5)]
     reports = await asyncio.gather(*(upgrade(site.engine, site.settings) for site in sites))
     assert sorted(reports)[:2] == [
-        "execution_logs created, execution_log_dead_letters created",
-        "execution_logs is there already, execution_log_dead_letters is there already",
+        ", ".join(f"{name} created" for name in TABLES),
+        ", ".join(f"{name} is there already" for name in TABLES),
     ]
     for site in sites:
         await site.engine.dispose()
@@ -171,7 +174,7 @@ async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
         await upgrade(site.engine, site.settings)
         assert await site.write(encoded(), "5") == WriteResult(stored=1, dead_lettered=1)
         tables = await site.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'logs'")
-        names = {"entries", "execution_log_dead_letters", "execution_logger_alembic_version"}
+        names = {"entries", *TABLES[1:], "execution_logger_alembic_version"}
         assert {row["tablename"] for row in tables} == names
         assert (await overview(site.engine, site.settings)).rows == 1
 
@@ -211,7 +214,7 @@ async def host(postgres_url: str) -> AsyncIterator[PostgresqlSite]:
 async def test_a_hosts_table_is_written_in_its_own_types(host: PostgresqlSite) -> None:
     """Ids as texts, times as local times, JSON as it came, and the host's defaults."""
     report = await upgrade(host.engine, host.settings)
-    assert report == "execution_logs is there already, execution_log_dead_letters created"
+    assert report == f"{TABLES[0]} is there already, {TABLES[1]} created, {TABLES[2]} created"
     entry = fields(step="s", details={"z": 1, "a": [None]}, duration_ms=7)
     assert await host.write(encoded(entry)) == WriteResult(stored=1)
     assert await host.write(encoded(entry)) == WriteResult(duplicates=1)

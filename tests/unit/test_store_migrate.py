@@ -14,6 +14,16 @@ from sqlite_site import SqliteSite
 SCHEMA = "SELECT name, sql FROM sqlite_master ORDER BY name"
 
 
+def reported(logs: str, dead_letters: str, batches: str) -> str:
+    """The report that says this of each table."""
+    return (
+        f"execution_logs {logs}, execution_log_dead_letters {dead_letters}, execution_log_batches {batches}"
+    )
+
+
+CREATED, THERE = "created", "is there already"
+
+
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """An empty database."""
@@ -24,7 +34,7 @@ async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
 async def test_the_tables_are_made_and_the_report_says_so(site: SqliteSite) -> None:
     """In one line, which an operator reads."""
     report = await upgrade(site.engine, site.settings)
-    assert report == "execution_logs created, execution_log_dead_letters created"
+    assert report == reported(CREATED, CREATED, CREATED)
     assert await site.write(encoded()) == WriteResult(stored=1)
 
 
@@ -34,7 +44,7 @@ async def test_a_second_upgrade_changes_nothing(site: SqliteSite) -> None:
     await site.write(encoded())
     before = site.rows(SCHEMA)
     report = await upgrade(site.engine, site.settings)
-    assert report == "execution_logs is there already, execution_log_dead_letters is there already"
+    assert report == reported(THERE, THERE, THERE)
     assert site.rows(SCHEMA) == before
     assert len(site.rows()) == 1
 
@@ -47,7 +57,7 @@ async def test_a_hosts_tables_are_left_alone(site: SqliteSite) -> None:
     )
     before = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
     report = await upgrade(site.engine, site.settings)
-    assert report == "execution_logs is there already, execution_log_dead_letters created"
+    assert report == reported(THERE, CREATED, CREATED)
     after = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
     assert after.items() >= before.items()
     assert not [name for name in after if name.startswith("ix_")]
@@ -60,7 +70,19 @@ async def test_dropped_tables_are_made_again(site: SqliteSite) -> None:
     await upgrade(site.engine, site.settings)
     site.execute("DROP TABLE execution_logs")
     report = await upgrade(site.engine, site.settings)
-    assert report == "execution_logs created, execution_log_dead_letters is there already"
+    assert report == reported(CREATED, THERE, THERE)
+
+
+async def test_an_older_installation_gets_what_it_lacks(site: SqliteSite) -> None:
+    """The release before had no ledger; its rows stay."""
+    await upgrade(site.engine, site.settings)
+    await site.write(encoded(), "5")
+    site.execute(
+        "DROP TABLE execution_log_batches; UPDATE execution_logger_alembic_version SET version_num = '0001'"
+    )
+    assert await upgrade(site.engine, site.settings) == reported(THERE, THERE, CREATED)
+    assert site.rows("SELECT * FROM execution_logger_alembic_version") == [{"version_num": "0002"}]
+    assert (len(site.rows()), len(site.dead())) == (1, 1)
 
 
 async def test_another_name_makes_another_table(tmp_path: Path) -> None:

@@ -1,0 +1,344 @@
+"""What the shipper's thread does: sends the next batch, and finds out what became of the others."""
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from execution_logger.backoff import Backoff
+from execution_logger.batch import Batch
+from execution_logger.buffer import Buffer
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
+from execution_logger.diagnostics import InternalErrors, report
+from execution_logger.errors import DeliveryError
+from execution_logger.outstanding import Outstanding, Sent
+from execution_logger.settings import Settings
+from execution_logger.source import Source
+
+if TYPE_CHECKING:
+    from execution_logger.journal.adoption import Adoption
+
+_IMPATIENT_PAUSE_SECONDS = 0.25
+"""Longest pause between attempts while somebody waits in flush()."""
+_JOURNAL_CHECK_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of entries that were sent. All but the last are of this process's own."""
+
+    stored: int = 0
+    dead_lettered: int = 0
+    handed_over: int = 0
+    """Taken by the broker, and no word of them is expected any more."""
+    adopted: int = 0
+    """Of dead processes, whatever became of them."""
+
+
+class Dispatcher:
+    """Sends batches of the buffer, lost ones and those of dead processes in turn; follows them until stored.
+
+    Everything is called by one thread at a time, the shipper's.
+
+    Args:
+        settings: pauses and bounds.
+        buffer: the process's own entries.
+        make_delivery: called at the first attempt.
+        adoption: of the journals of dead processes; None without journal.
+        after_delivery: called after each batch of the buffer's that was sent.
+        monotonic: seconds; tests inject their own.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        buffer: Buffer,
+        make_delivery: Callable[[], Delivery],
+        *,
+        adoption: "Adoption | None" = None,
+        after_delivery: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts = Counts()
+        self.errors = InternalErrors()
+        self.batches_delivered = 0
+        self.failed_attempts = 0
+        self.last_error: str | None = None
+        self.confirmation_error: str | None = None
+        """Why nobody could be asked what became of batches; None when that worked last time."""
+        self.guarantee: Literal["stored", "accepted"] | None = None
+        """Up to where batches are followed, by the last receipt; None before the first one."""
+        self.adoption = adoption
+        self.outstanding = Outstanding(settings, self._on_settled, monotonic)
+        # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
+        # middle of one (kombu's properties, modules that are being imported) is locked in the child for ever.
+        self.delivering = threading.RLock()
+        self._buffer = buffer
+        self._make_delivery = make_delivery
+        self._after_delivery = after_delivery
+        self._monotonic = monotonic
+        self._max_retained_bytes = settings.buffer_max_bytes
+        self._delivery: Delivery | None = None
+        self._backoff = Backoff(settings.retry_pause_max_seconds)
+        self._impatient_pause_seconds = min(_IMPATIENT_PAUSE_SECONDS, settings.retry_pause_max_seconds)
+        self._retry_at = 0.0
+        self._poll_backoff = Backoff(settings.retry_pause_max_seconds)
+        self._poll_retry_at = 0.0
+        self._attempt_now = False
+        self._turn = 0
+        self._journal_checked_at = 0.0
+        self._journal_error: str | None = None
+
+    @property
+    def unconfirmed(self) -> int:
+        """Entries of this process that were sent and are not confirmed."""
+        return self.outstanding.entries_of(self._buffer)
+
+    # When ------------------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Make the next attempt now, whatever pause is under way."""
+        self._attempt_now = True
+
+    def seconds_until_due(self, *, is_hurried: bool) -> float | None:
+        """Seconds until there is something to do; 0 for now, None for never.
+
+        Args:
+            is_hurried: somebody waits in flush().
+        """
+        dues = [
+            self._seconds_until_send(is_hurried=is_hurried),
+            self._seconds_until_poll(is_hurried=is_hurried),
+            self._seconds_until_journal_check(),
+            self.adoption.seconds_until_look() if self.adoption is not None else None,
+        ]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _seconds_until_send(self, *, is_hurried: bool) -> float | None:
+        due = self._buffer.seconds_until_due()
+        if self.outstanding.has_lost or self._has_adopted() or (is_hurried and due is not None):
+            due = 0.0
+        return self._after_pause(due)
+
+    def _seconds_until_poll(self, *, is_hurried: bool) -> float | None:
+        due = self.outstanding.seconds_until_poll(is_hurried=is_hurried)
+        return None if due is None else max(due, self._poll_retry_at - self._monotonic())
+
+    def _after_pause(self, due: float | None) -> float | None:
+        if due is None or self._attempt_now:
+            return due
+        return max(due, self._retry_at - self._monotonic())
+
+    def _has_adopted(self) -> bool:
+        return self.adoption is not None and any(journal.has_more for journal in self.adoption.journals)
+
+    def _seconds_until_journal_check(self) -> float | None:
+        journal = self._buffer.journal
+        if journal is None or (journal.error is None and self._journal_error is None):
+            return None
+        return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
+
+    # What ------------------------------------------------------------------------------------
+
+    def step(self, *, is_hurried: bool) -> None:
+        """Do what is due, with at most one batch. Never raises; what goes wrong is tried again."""
+        try:
+            self._look_after_journal()
+            self._adopt()
+            if self._seconds_until_poll(is_hurried=is_hurried) == 0:
+                self._poll()
+            if self._seconds_until_send(is_hurried=is_hurried) == 0:
+                self._attempt_now = False  # before the attempt: who hurries us meanwhile wants another one
+                self._send_next(is_hurried=is_hurried)
+            self._keep_memory_bounded()
+        except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
+            self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
+            self.errors.record("shipper", error)
+
+    def _send_next(self, *, is_hurried: bool) -> None:
+        """A batch of those that wait: lost, own and adopted ones in turn, so that none starves."""
+        takers = (self._take_lost, lambda: self._take_own(is_hurried=is_hurried), self._take_adopted)
+        for _ in takers:
+            self._turn = (self._turn + 1) % len(takers)
+            if (taken := takers[self._turn]()) is not None:
+                self._attempt(*taken, is_hurried=is_hurried)
+                return
+
+    def _take_lost(self) -> tuple[None, Batch] | None:
+        batch = self.outstanding.next_lost()
+        return None if batch is None else (None, batch)
+
+    def _take_own(self, *, is_hurried: bool) -> tuple[Source, Batch] | None:
+        if not is_hurried and self._buffer.seconds_until_due() != 0:
+            return None
+        batch = self._buffer.take()
+        return None if batch is None else (self._buffer, batch)
+
+    def _take_adopted(self) -> tuple[Source, Batch] | None:
+        for journal in self.adoption.journals if self.adoption is not None else ():
+            if (batch := journal.take()) is not None:
+                return journal, batch
+        return None
+
+    def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
+        sent_at = time.time()
+        try:
+            receipt = self._deliver(batch)
+        except DeliveryError as error:
+            self.failed(str(error), is_hurried=is_hurried)
+            return
+        self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
+        self._note_sent(source, batch, receipt, sent_at)
+        self._succeeded()
+        if source is self._buffer:
+            self._after_delivery()
+
+    def _deliver(self, batch: Batch) -> Receipt:
+        if not batch.entries:  # none of them can be read any more
+            return Receipt(Guarantee.ACCEPTED)
+        with self.delivering:
+            self._delivery = self._delivery or self._make_delivery()
+            return self._delivery.deliver(batch) or Receipt(Guarantee.ACCEPTED)
+
+    def _note_sent(self, source: Source | None, batch: Batch, receipt: Receipt, sent_at: float) -> None:
+        is_awaited = receipt.guarantee is Guarantee.AWAITED
+        dead_lettered = receipt.dead_lettered if receipt.guarantee is Guarantee.STORED else None
+        if source is None:
+            if is_awaited:
+                self.outstanding.sent_again(batch, sent_at)
+            else:
+                self.outstanding.settle(batch, dead_lettered)
+            return
+        self.batches_delivered += 1
+        if is_awaited:
+            self.outstanding.add(source, batch, sent_at)
+            source.sent(batch, awaited_since=sent_at)
+        else:
+            source.sent(batch)
+            source.settle(batch.first, batch.count)
+            self._count(source, batch.count, dead_lettered)
+
+    def _succeeded(self) -> None:
+        if self.last_error is not None:
+            report(logging.INFO, "delivery works again; %d entries were kept", self._buffer.held)
+        self.last_error = None
+        self._retry_at = 0.0
+        self._backoff.reset()
+
+    def failed(self, reason: str, *, is_hurried: bool) -> None:
+        """Note a failed attempt down, and pause."""
+        failed_before = self.last_error is not None
+        self.failed_attempts += 1
+        self.last_error = reason
+        # The attempts of an impatient flush() are no reason for longer pauses afterwards.
+        pause = self._impatient_pause_seconds if is_hurried else self._backoff.next_pause_seconds()
+        self._retry_at = self._monotonic() + pause
+        if not failed_before:
+            report(logging.WARNING, "delivery failed, entries are kept and sent again: %s", reason)
+
+    # What became of batches ------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        self._poll_retry_at = self._monotonic() + self._poll_backoff.next_pause_seconds()
+        try:
+            with self.delivering:
+                self._delivery = self._delivery or self._make_delivery()
+                if isinstance(self._delivery, Confirming) and self._delivery.is_confirming:
+                    self.outstanding.poll(self._delivery)
+                else:
+                    self.outstanding.lose_all()
+        except DeliveryError as error:
+            if self.confirmation_error is None:
+                report(logging.WARNING, "nobody tells what is stored; entries are kept until then: %s", error)
+            self.confirmation_error = str(error)
+        else:
+            self.confirmation_error = None
+            self._poll_retry_at = 0.0
+            self._poll_backoff.reset()
+        if not self.outstanding.is_trusted:
+            self.guarantee = "accepted"
+        if self.adoption is not None:
+            self.adoption.remove_done()
+
+    def _on_settled(self, sent: Sent, dead_lettered: int | None) -> None:
+        self._count(sent.source, sent.count, dead_lettered)
+
+    def _count(self, source: Source, count: int, dead_lettered: int | None) -> None:
+        if source is not self._buffer:
+            self.counts.adopted += count
+        elif dead_lettered is None:
+            self.counts.handed_over += count
+        else:
+            self.counts.dead_lettered += dead_lettered
+            self.counts.stored += count - dead_lettered
+
+    def _keep_memory_bounded(self) -> None:
+        """Rather than drop new entries, trust the broker with the oldest ones that no journal has."""
+        while (
+            self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes
+            and self.outstanding.release_oldest()
+        ):
+            pass
+
+    # Journals --------------------------------------------------------------------------------
+
+    def _look_after_journal(self) -> None:
+        journal, now = self._buffer.journal, self._monotonic()
+        if journal is None or now < self._journal_checked_at + _JOURNAL_CHECK_SECONDS:
+            return
+        self._journal_checked_at = now
+        self._report_journal(journal.error)
+        with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
+            journal.look_after(self._buffer.next_number)
+        self._report_journal(journal.error)
+
+    def _report_journal(self, error: str | None) -> None:
+        if error is not None and self._journal_error is None:
+            report(logging.WARNING, "the journal takes no entries, they are in memory only: %s", error)
+        if error is None and self._journal_error is not None:
+            report(logging.INFO, "the journal takes entries again")
+        self._journal_error = error
+
+    def _adopt(self) -> None:
+        if self.adoption is None or self.adoption.seconds_until_look() > 0:
+            return
+        self.adoption.remove_done()
+        with self.delivering:
+            for journal in self.adoption.look():
+                self.outstanding.adopt(journal, journal.unconfirmed)
+                if journal.pending:
+                    report(
+                        logging.INFO, "process %s has left %d entries: they are sent now",
+                        journal.process, journal.pending,
+                    )  # fmt: skip
+        self.adoption.remove_done()
+
+    # The end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections, and leave to others what others have left."""
+        delivery, self._delivery = self._delivery, None
+        try:
+            if delivery is not None:
+                with self.delivering:
+                    delivery.close()
+        except BaseException as error:  # noqa: BLE001 - the connection is given up in any case
+            self.errors.record("closing the delivery", error)
+        if self._buffer.journal is not None:
+            self._buffer.journal.close()
+        if self.adoption is not None:
+            self.adoption.remove_done()
+            for journal in self.adoption.journals:
+                self.outstanding.drop(journal)
+            self.adoption.close()
+
+    def abandon(self) -> None:
+        """Let go of the parent's files in a forked child."""
+        if self._buffer.journal is not None:
+            self._buffer.journal.abandon()
+        if self.adoption is not None:
+            self.adoption.close()

@@ -1,0 +1,7 @@
+"""The journal: entries on disk until they are safe elsewhere, whatever becomes of their process."""
+
+from execution_logger.journal.adoption import Adoption
+from execution_logger.journal.directory import Destination, find_destination
+from execution_logger.journal.journal import Journal
+
+__all__ = ["Adoption", "Destination", "Journal", "find_destination"]

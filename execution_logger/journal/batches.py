@@ -1,0 +1,46 @@
+"""Batches made of a journal's lines."""
+
+import logging
+
+from execution_logger.batch import Batch
+from execution_logger.diagnostics import report
+from execution_logger.journal.damage import set_aside, split_damaged
+from execution_logger.journal.files import JournalFiles
+
+
+def read_batch(files: JournalFiles, process: str, number: int, max_entries: int, max_bytes: int) -> Batch:
+    """The batch of the entries from `number` on, or from the next ones that are there.
+
+    What cannot be read any more counts as missing, and damaged lines are kept aside: neither may
+    stop what comes after it. Without any entries it is empty, and `count` says how far to go.
+    """
+    try:
+        found = files.reader.read(number, max_entries, max_bytes)
+    except OSError as error:
+        missing = files.reader.rest_of_segment(number)
+        report(logging.ERROR, "%d entries of a journal cannot be read any more: %s", missing, error)
+        return Batch((), process=process, first=number, missing=missing)
+    if found is None:
+        return Batch((), process=process, first=number)
+    entries, damaged = split_damaged(found.lines)
+    if damaged:
+        set_aside(files.folder.parent, damaged)
+        report(
+            logging.ERROR,
+            "%d damaged lines of %s were moved to %s",
+            len(damaged), files.folder, files.folder.parent,
+        )  # fmt: skip
+    return Batch(tuple(entries), process=process, first=found.first, missing=len(damaged))
+
+
+def read_again(files: JournalFiles, first: int, count: int) -> tuple[bytes, ...]:
+    """The entries of a batch that was made before; raises OSError."""
+    entries: list[bytes] = []
+    number = first
+    while number < first + count:
+        found = files.reader.read(number, first + count - number, files.size_bytes)
+        if found is None:
+            break
+        entries += split_damaged(found.lines)[0]
+        number = found.next
+    return tuple(entries)

@@ -1,0 +1,206 @@
+"""The journal of this process: every entry, on disk before its call returns."""
+
+import errno
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from execution_logger.batch import Batch
+from execution_logger.journal.batches import read_again, read_batch
+from execution_logger.journal.directory import Destination, lock_folder, make_private_folder
+from execution_logger.journal.files import JournalFiles
+from execution_logger.journal.marks import SentMark, SettledMark
+from execution_logger.journal.segment import Segment
+from execution_logger.settings import Settings
+
+_SEGMENT_BYTES = 8_388_608
+
+
+class Journal:
+    """Appends entries to segments until they are settled.
+
+    `append` is called under the lock of the buffer, by whichever thread logs; everything else by the
+    one thread that ships. What goes wrong with the disk stops nothing: the journal is suspended, says
+    why in `error`, and `look_after` opens it again when that is possible.
+
+    Args:
+        destination: in whose folder it has one of its own.
+        process: the name of this process, and of its folder.
+        settings: bound it, and say whether each entry waits for the disk.
+        guard: the lock under which `append` is called.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        process: str,
+        settings: Settings,
+        guard: AbstractContextManager[object],
+    ) -> None:
+        self.error: str | None = None
+        """Why it keeps no entries at the moment."""
+        self.process = process
+        self._destination = destination
+        self._folder = destination.folder / process
+        self._guard = guard
+        self._max_bytes = settings.journal_max_bytes
+        self._segment_bytes = min(_SEGMENT_BYTES, settings.journal_max_bytes // 4)
+        self._sync = settings.journal_fsync
+        self._files: JournalFiles | None = None
+        self._active: Segment | None = None
+        self._is_begun = False
+
+    # Under the guard -------------------------------------------------------------------------
+
+    def append(self, number: int, encoded: bytes) -> bool:
+        """Write an entry; False when it is not on the disk. Never raises because of the disk.
+
+        Args:
+            number: of the entry, one more than that of the entry before.
+            encoded: its JSON, without line breaks.
+        """
+        active = self._active
+        if active is None or active.next != number or active.size_bytes >= self._segment_bytes:
+            active = self._begin(number)
+            if active is None:
+                return False
+        try:
+            active.append(encoded + b"\n")
+            if self._sync:
+                active.sync()
+        except OSError as error:
+            self._suspend(error)
+            return False
+        return True
+
+    def _begin(self, number: int) -> Segment | None:
+        """Begin the segment that `number` is the first entry of; the first one makes the folder."""
+        if self._active is None and self._is_begun:
+            return None  # suspended: to try again is not for a logging call, which would wait for the disk
+        self._is_begun = True
+        try:
+            self._begin_segment(self._files or self._open_files(), number)
+        except OSError as error:
+            self._suspend(error)
+        return self._active
+
+    def _begin_segment(self, files: JournalFiles, number: int) -> None:
+        size_bytes = files.size_bytes
+        if size_bytes + self._segment_bytes > self._max_bytes:
+            raise OSError(
+                errno.EDQUOT, f"{size_bytes:,} bytes of EXECUTION_LOGGER_JOURNAL_MAX_BYTES are in use"
+            )
+        last = files.segments[-1] if files.segments else None
+        if last is not None and last.first == number:
+            last.clear()  # all that it has is a line whose call never returned
+        else:
+            last = Segment.create(self._folder, number)
+            files.segments.append(last)
+        self._active = last
+
+    def _suspend(self, error: OSError) -> None:
+        self._active = None
+        self.error = f"{self._folder}: {error}"
+
+    # In the thread that ships ----------------------------------------------------------------
+
+    def look_after(self, next_number: Callable[[], int]) -> None:
+        """Open it again after a failure, and write anew what somebody has deleted.
+
+        Args:
+            next_number: tells the number of the entry that comes next; called under the guard.
+        """
+        if not self._is_begun:
+            return
+        try:
+            files = self._files or self._open_files()
+            if not files.are_there():
+                self._restore(files)
+            if self._active is None:
+                with self._guard:
+                    self._begin_segment(files, next_number())
+                self.error = None
+        except OSError as error:
+            with self._guard:
+                self._suspend(error)
+
+    def mark_sent(self, batch: Batch, at: float) -> None:
+        """Note down that a batch was sent, for whoever goes on if we cannot."""
+        if self._files is not None:
+            self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
+
+    def settle(self, number: int) -> None:
+        """Forget all entries up to this number."""
+        files = self._files
+        if files is None:
+            return
+        files.marks.add(SettledMark(number))
+        files.remove_settled()
+        with self._guard:
+            active = self._active
+            is_all = active is not None and active.count > 0 and active.next <= number + 1
+            if active is not None and is_all:
+                try:
+                    self._begin_segment(files, active.next)
+                except OSError as error:
+                    self._suspend(error)
+        if is_all:
+            files.remove_settled()
+
+    def has(self, first: int, count: int) -> bool:
+        """Whether these entries are on the disk."""
+        return self._files is not None and self._files.has(first, count)
+
+    def read_batch(self, number: int, max_entries: int, max_bytes: int) -> Batch:
+        """A batch of the entries from `number` on; see `batches.read_batch`."""
+        if self._files is None:
+            return Batch((), process=self.process, first=number)
+        return read_batch(self._files, self.process, number, max_entries, max_bytes)
+
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
+        """The entries of a batch that was sent; raises OSError."""
+        return () if self._files is None else read_again(self._files, first, count)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it has on the disk."""
+        return 0 if self._files is None else self._files.size_bytes
+
+    def close(self) -> None:
+        """Delete it when all entries are settled; otherwise it stays, and locked, until the process ends."""
+        with self._guard:
+            files = self._files
+            if files is not None and files.next <= files.marks.settled + 1:
+                self._files = self._active = None
+                self._is_begun = False
+                files.remove()
+
+    def abandon(self) -> None:
+        """Let go of it in a forked child: it is the parent's."""
+        files, self._files, self._active = self._files, None, None
+        if files is not None:
+            files.close()
+
+    def _open_files(self) -> JournalFiles:
+        make_private_folder(self._folder)
+        self._destination.note_down()
+        lock_fd = lock_folder(self._folder)
+        if lock_fd is None:
+            raise OSError(errno.EWOULDBLOCK, "another process looks at it")
+        self._files = JournalFiles(self._folder, lock_fd)
+        # Not at the end of the interpreter, when entries are still being shipped.
+        weakref.finalize(self, self._files.close).atexit = False
+        return self._files
+
+    def _restore(self, files: JournalFiles) -> None:
+        """Write everything anew from the files that are still open."""
+        make_private_folder(self._folder)
+        lock_fd = lock_folder(self._folder)
+        if lock_fd is not None:
+            files.replace_lock(lock_fd)
+        for segment in files.segments[:-1]:
+            segment.restore(self._folder)
+        for segment in files.segments[-1:]:
+            with self._guard:  # a call that writes meanwhile must not write to the old file
+                segment.restore(self._folder)
+        files.marks.rewrite()

@@ -1,0 +1,102 @@
+"""The marks of a journal: which batches were made of its entries, and up to where all are safe."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+NAME = "marks.ndjson"
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_PRIVATE = 0o600
+_COMPACT_BYTES = 65_536
+
+
+class SentMark(msgspec.Struct, frozen=True, tag_field="mark", tag="sent"):
+    """A batch that the broker has taken."""
+
+    id: str
+    first: int
+    count: int
+    at: float
+    """When, in seconds since 1970."""
+
+
+class SettledMark(msgspec.Struct, frozen=True, tag_field="mark", tag="settled"):
+    """All entries up to this number are safe elsewhere."""
+
+    number: int
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(SentMark | SettledMark).decode
+
+
+class Marks:
+    """A file with a line for each mark, written by the one process that ships the journal's entries.
+
+    It saves work, and no entry depends on it: without it all would be sent once more. So a write
+    that fails is no error.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.settled = 0
+        self.sent: dict[str, SentMark] = {}
+        """Batches that are not known to be stored, by their ids, in the order in which they were sent."""
+        self._path = folder / NAME
+        self._fd: int | None = None
+        self._size_bytes = 0
+        self._compact_at_bytes = _COMPACT_BYTES
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read what another process has left; lines that make no sense are passed over."""
+        marks = cls(folder)
+        with suppress(OSError):
+            for line in marks._path.read_bytes().splitlines():
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    marks._apply(_decode(line))
+        return marks
+
+    def add(self, mark: SentMark | SettledMark) -> None:
+        """Note a mark down."""
+        self._apply(mark)
+        if self._size_bytes > self._compact_at_bytes:
+            self.rewrite()
+        else:
+            self._write(_encode(mark) + b"\n")
+
+    def rewrite(self) -> None:
+        """Write only what still matters, into a new file where somebody has deleted the old one."""
+        marks = [*self.sent.values(), SettledMark(self.settled)]
+        self.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._size_bytes = 0
+        self._write(b"".join(_encode(mark) + b"\n" for mark in marks))
+        self._compact_at_bytes = 2 * self._size_bytes + _COMPACT_BYTES
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
+    def _apply(self, mark: SentMark | SettledMark) -> None:
+        if isinstance(mark, SentMark):
+            self.sent[mark.id] = mark
+            return
+        self.settled = max(self.settled, mark.number)
+        for sent in tuple(self.sent.values()):
+            # Batches are sent, and nearly always settled, in the order of their entries.
+            if sent.first + sent.count - 1 > self.settled:
+                break
+            del self.sent[sent.id]
+
+    def _write(self, lines: bytes) -> None:
+        with suppress(OSError):
+            if self._fd is None:
+                self._fd = os.open(self._path, _FLAGS, _PRIVATE)
+            self._size_bytes += os.write(self._fd, lines)

@@ -1,0 +1,176 @@
+"""The ledger: one small row for each stored batch, by which an audit finds what is missing."""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    bindparam,
+    inspect,
+    text,
+)
+from sqlalchemy.exc import NoSuchTableError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeEngine
+
+from execution_logger.diagnostics import logger
+from execution_logger.settings import Settings
+from execution_logger.store.faults import UPGRADE
+from execution_logger.store.insert import entries_statement, insert_entries
+from execution_logger.store.span import Span
+from execution_logger.store.sql import read_sql
+from execution_logger.store.table import LogTable, schema_and_name
+
+NAME = "execution_log_batches"
+
+_ASK_AGAIN_AFTER_SECONDS = 60.0
+_MOMENTS = tuple(bindparam(name, type_=DateTime(timezone=True)) for name in ("oldest_at", "newest_at"))
+
+
+def ledger_table(settings: Settings) -> Table:
+    """The table, which is in the same schema as that of the entries."""
+    schema, _ = schema_and_name(settings.table)
+    return Table(
+        NAME,
+        MetaData(),
+        Column("batch_id", Text, primary_key=True),
+        Column("process", Text, nullable=False),
+        Column("first", BigInteger, nullable=False),
+        Column("entries", Integer, nullable=False),
+        Column("dead_lettered", Integer, nullable=False),
+        Column("deliveries", Integer, nullable=False),
+        Column("oldest_at", DateTime(timezone=True)),
+        Column("newest_at", DateTime(timezone=True)),
+        Column("stored_at", DateTime(timezone=True), nullable=False),
+        schema=schema,
+    )
+
+
+class Ledger:
+    """Notes batches, where the database has the table for it and lets us write there.
+
+    Entries come first: without the table they are stored all the same.
+
+    Args:
+        settings: names the schema.
+        now: a clock in seconds.
+    """
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
+        self.table = ledger_table(settings)
+        self._now = now
+        self._is_usable: bool | None = None
+        self._ask_again_at = 0.0
+        self._has_warned = False
+
+    async def is_usable(self, connection: AsyncConnection) -> bool:
+        """Whether batches can be noted; what is amiss is logged once, and asked again after a minute."""
+        if self._is_usable is None or (not self._is_usable and self._now() >= self._ask_again_at):
+            problem = await self.problem(connection)
+            self._is_usable = problem is None
+            self._ask_again_at = self._now() + _ASK_AGAIN_AFTER_SECONDS
+            if problem is not None:
+                self._warn(problem)
+        return self._is_usable
+
+    async def problem(self, connection: AsyncConnection) -> str | None:
+        """Why batches cannot be noted, and what to do about it; None when they can."""
+        return await connection.run_sync(self._problem)
+
+    def forget(self) -> None:
+        """Ask the database again the next time: somebody may have changed its tables."""
+        self._is_usable = None
+
+    def distrust(self, reason: str) -> None:
+        """Do without the ledger for a minute: the database refuses a row that is all right."""
+        self._is_usable = False
+        self._ask_again_at = self._now() + _ASK_AGAIN_AFTER_SECONDS
+        self._warn(reason)
+
+    async def store(self, connection: AsyncConnection, table: LogTable, entries: str, span: Span) -> int:
+        """Store a batch and note it, both or neither, in the connection's transaction.
+
+        PostgreSQL does both in one statement. On SQLite the caller's commit ends the transaction.
+
+        Args:
+            connection: to PostgreSQL or SQLite.
+            table: what `look_up_table` says of the table.
+            entries: a JSON array of encoded entries.
+            span: what the array holds.
+
+        Returns:
+            How many rows are new; the others had been stored before.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: and nothing is stored.
+        """
+        if connection.dialect.name == "postgresql":
+            statement = _batch_statement(table, self.table, connection.dialect)
+            values = {"entries": entries, "dead_lettered": 0, **span.values()}
+            return (await connection.execute(statement, values)).rowcount
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        stored = await insert_entries(connection, table, entries)
+        await self.add(connection, span)
+        return stored
+
+    async def add(self, connection: AsyncConnection, span: Span, *, dead_lettered: int = 0) -> None:
+        """Note a batch, in the connection's transaction; a known one was delivered once more."""
+        statement = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
+        await connection.execute(statement, span.values() | {"dead_lettered": dead_lettered})
+
+    async def forgive(self, connection: AsyncConnection, batch_id: str) -> None:
+        """Note that a dead letter of this batch became a row, in the connection's transaction."""
+        name = connection.dialect.identifier_preparer.format_table(self.table)
+        statement = text(read_sql("forgive_entry.sql").format(ledger=name))
+        await connection.execute(statement, {"batch_id": batch_id})
+
+    def _warn(self, problem: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("entries are stored, but an audit cannot account for them: %s", problem)
+
+    def _problem(self, connection: Connection) -> str | None:
+        name = self.table.fullname
+        try:
+            columns = inspect(connection).get_columns(NAME, self.table.schema)
+        except NoSuchTableError:
+            return f'table "{name}" does not exist. {UPGRADE}'
+        found = {column["name"]: _python_type(column["type"]) for column in columns}
+        for column in self.table.columns:
+            if found.get(column.name) is not _python_type(column.type):
+                return f'table "{name}" is another one: see its column "{column.name}". Rename it. {UPGRADE}'
+        if connection.dialect.name == "postgresql":
+            shown = {"name": connection.dialect.identifier_preparer.format_table(self.table)}
+            if not connection.execute(text(read_sql("may_write.postgresql.sql")), shown).scalar_one():
+                return f'permission denied for table "{name}". It takes SELECT, INSERT and UPDATE'
+        return None
+
+
+def _python_type(kind: TypeEngine[Any]) -> type | None:
+    try:
+        return kind.python_type
+    except NotImplementedError:
+        return None
+
+
+@lru_cache(maxsize=16)
+def _batch_statement(table: LogTable, ledger: Table, dialect: Dialect) -> TextClause:
+    statement = read_sql("insert_batch.postgresql.sql").format(
+        note=_note_statement(ledger, dialect), insert=entries_statement(table, dialect)
+    )
+    return text(statement).bindparams(*_MOMENTS)
+
+
+def _note_statement(ledger: Table, dialect: Dialect) -> str:
+    return read_sql("note_batch.sql").format(ledger=dialect.identifier_preparer.format_table(ledger))

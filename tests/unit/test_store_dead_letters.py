@@ -1,0 +1,145 @@
+"""Looking after the dead letters: reading, retrying and deleting them."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from batches import batch, encoded
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from execution_logger.store.dead_letters import DeadLetter, DeadLetters
+from execution_logger.store.retry import retry
+from sqlite_site import SqliteSite
+
+LOUD = (
+    "CREATE TRIGGER loud BEFORE INSERT ON execution_logs WHEN NEW.level = 'loud' "
+    "BEGIN SELECT RAISE(ABORT, 'too loud'); END"
+)
+
+
+class Site(SqliteSite):
+    """A site with its dead letters."""
+
+    async def letters(self, **arguments: Any) -> list[DeadLetter]:
+        """What `DeadLetters.list` says."""
+        async with self.engine.connect() as connection:
+            return list(await DeadLetters(self.settings).list(connection, **arguments))
+
+    def age(self, letter_id: str, days: int) -> None:
+        """Make a letter older."""
+        self.execute(
+            f"UPDATE execution_log_dead_letters SET created_at = datetime('now', '-{days} days') "
+            f"WHERE id = '{letter_id}'"
+        )
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """A site whose host refuses loud entries."""
+    async with Site(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+        await upgrade(site.engine, site.settings)
+        site.execute(LOUD)
+        yield site
+
+
+async def test_letters_are_read_newest_first_and_page_by_page(site: Site) -> None:
+    """With the time in UTC; and those of one batch alone."""
+    for number in range(3):
+        await site.write(encoded(level="loud", message=str(number)), batch_id=f"b{number}\0")
+    for number, letter in enumerate(await site.letters()):
+        site.age(letter.id, number)
+    letters = await site.letters()
+    assert len(letters) == 3
+    assert letters == sorted(letters, key=lambda letter: letter.created_at, reverse=True)
+    assert await site.letters(limit=1, offset=1) == letters[1:2]
+    assert [letter.batch_id for letter in await site.letters(batch_id="b1\0")] == ["b1\\u0000"]
+    assert letters[0].created_at.tzinfo is UTC
+    assert abs(datetime.now(UTC) - letters[0].created_at) < timedelta(minutes=1)
+    assert letters[0].reason == "IntegrityError: too loud"
+
+
+async def test_one_letter_is_found_by_its_id(site: Site) -> None:
+    """Or nothing is."""
+    await site.write(encoded(level="loud"))
+    (letter,) = await site.letters()
+    async with site.engine.connect() as connection:
+        found = DeadLetters(site.settings)
+        assert await found.get(connection, letter.id) == letter
+        assert await found.get(connection, "x") is None
+
+
+async def test_letters_are_deleted_by_id_or_by_age(site: Site) -> None:
+    """The numbers say how many there were."""
+    await site.write(*(encoded(level="loud", step=str(number)) for number in range(4)))
+    letters = await site.letters()
+    site.age(letters[0].id, 3)
+    found = DeadLetters(site.settings)
+    async with site.engine.begin() as connection:
+        assert await found.delete_before(connection, datetime.now(UTC) - timedelta(days=1)) == 1
+        assert await found.delete(connection, []) == 0
+        assert await found.delete(connection, [letter.id for letter in letters[:2]]) == 1
+    assert {letter.id for letter in await site.letters()} == {letter.id for letter in letters[2:]}
+
+
+async def test_a_retry_stores_the_entry_and_deletes_the_letter(site: Site) -> None:
+    """Once the cause is gone; before that the reason is told and the letter stays."""
+    loud = encoded(level="loud")
+    await site.writer.write("b", batch(encoded(), loud), process="p", first=1)
+    (letter,) = await site.letters()
+    assert await retry(site.engine, site.settings, letter) == "IntegrityError: too loud"
+    assert len(site.dead()) == 1
+    site.execute("DROP TRIGGER loud")
+    for _ in range(2):
+        assert await retry(site.engine, site.settings, letter) is None
+    assert site.dead() == []
+    assert [row["level"] for row in site.rows()] == ["info", "loud"]
+    assert site.rows("SELECT entries, dead_lettered FROM execution_log_batches") == [
+        {"entries": 2, "dead_lettered": 0}
+    ]
+
+
+@pytest.mark.parametrize("entry", ["[", "5", "nonsense", "{}", "[[1]]", "[]]"])
+async def test_what_is_no_entry_stays_a_letter(site: Site, entry: str) -> None:
+    """However often it is tried."""
+    await site.writer.set_aside("b", entry, "why not")
+    (letter,) = await site.letters()
+    assert await retry(site.engine, site.settings, letter)
+    assert await site.letters() == [letter]
+
+
+async def test_a_batch_that_was_set_aside_whole_is_retried_whole(site: Site) -> None:
+    """It is not read before."""
+    text = batch(encoded(), encoded())
+    assert await site.writer.set_aside("b", text, "three workers died of it") == WriteResult(dead_lettered=1)
+    (letter,) = await site.letters()
+    assert (letter.entry, letter.reason) == (text, "three workers died of it")
+    assert await retry(site.engine, site.settings, letter) is None
+    assert (len(site.rows()), site.dead()) == (2, [])
+
+
+async def test_a_retry_that_breaks_off_leaves_everything_as_it_was(site: Site) -> None:
+    """The row and the end of the letter are one transaction."""
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "DELETE FROM execution_log_dead_letters" in statement:
+            raise OSError("cut")
+
+    await site.writer.set_aside("b", encoded(), "r")
+    (letter,) = await site.letters()
+    event.listen(site.engine.sync_engine, "before_cursor_execute", note)
+    with pytest.raises(StoreUnavailableError, match="cut"):
+        await retry(site.engine, site.settings, letter)
+    assert (site.rows(), await site.letters()) == ([], [letter])
+
+
+async def test_a_retry_needs_no_ledger(site: Site) -> None:
+    """An older database has none."""
+    site.execute("DROP TABLE execution_log_batches")
+    await site.writer.set_aside("b", encoded(), "r")
+    (letter,) = await site.letters()
+    assert await retry(site.engine, site.settings, letter) is None
+    assert len(site.rows()) == 1

@@ -1,0 +1,248 @@
+"""The ledger: one row for each stored batch, with its entries or not at all."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from batches import BAD, batch, encoded
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult, upgrade
+from execution_logger.store.ledger import Ledger
+from sqlite_site import SqliteSite
+
+WITHOUT = "DROP TABLE execution_log_batches"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
+    """A site that works."""
+    async with SqliteSite(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+async def write(site: SqliteSite, *entries: str, batch_id: str = "b", first: Any = 1) -> WriteResult:
+    """Write a batch of the process `p`."""
+    return await site.writer.write(batch_id, batch(*entries), process="p", first=first)
+
+
+def noted(site: SqliteSite) -> list[dict[str, Any]]:
+    """The ledger, without the times."""
+    columns = "batch_id, process, first, entries, dead_lettered, deliveries"
+    return site.rows(f"SELECT {columns} FROM execution_log_batches ORDER BY first")
+
+
+def of(
+    batch_id: str, first: int, entries: int, dead_lettered: int = 0, deliveries: int = 1
+) -> dict[str, Any]:
+    """A row of the ledger."""
+    return {
+        "batch_id": batch_id,
+        "process": "p",
+        "first": first,
+        "entries": entries,
+        "dead_lettered": dead_lettered,
+        "deliveries": deliveries,
+    }
+
+
+async def test_a_batch_is_noted_with_its_place_and_its_times(site: SqliteSite) -> None:
+    """Whose it is, which numbers it has, when its entries were made and when they were stored."""
+    times = ["2026-11-22T02:13:53Z", "2026-11-22T02:13:54.5Z", "2026-11-22T02:13:55.123456Z"]
+    await write(site, *(encoded(created_at=time) for time in times), batch_id="b7", first=101)
+    assert noted(site) == [of("b7", 101, 3)]
+    (row,) = site.rows(
+        "SELECT oldest_at, newest_at, "
+        "abs(julianday('now') - julianday(stored_at)) * 86400 < 60 AS is_new, length(stored_at) AS length "
+        "FROM execution_log_batches"
+    )
+    assert row == {
+        "oldest_at": "2026-11-22 02:13:53.000000",
+        "newest_at": "2026-11-22 02:13:55.123456",
+        "is_new": 1,
+        "length": 26,
+    }
+
+
+async def test_a_batch_that_comes_again_is_counted_and_changes_nothing_else(site: SqliteSite) -> None:
+    """The sum of the entries stays the number of the rows."""
+    entries = [encoded() for _ in range(3)]
+    for number in range(3):
+        result = await write(site, *entries, first=1 + number)
+        assert result == (WriteResult(stored=3) if number == 0 else WriteResult(duplicates=3))
+    assert noted(site) == [of("b", 1, 3, deliveries=3)]
+
+
+async def test_batches_may_be_noted_at_the_same_time(site: SqliteSite) -> None:
+    """And the same one twice."""
+    batches = [[encoded() for _ in range(5)] for _ in range(4)]
+    writes = [
+        write(site, *entries, batch_id=str(number), first=1 + 5 * number)
+        for number, entries in [*enumerate(batches)] * 2
+    ]
+    await asyncio.gather(*writes)
+    assert noted(site) == [of(str(number), 1 + 5 * number, 5, deliveries=2) for number in range(4)]
+
+
+@pytest.mark.parametrize("position", [0, 2, 4])
+async def test_dead_letters_are_accounted_for(site: SqliteSite, position: int) -> None:
+    """Entries are rows or dead letters; also when the batch comes again."""
+    entries = [encoded() for _ in range(4)]
+    entries.insert(position, BAD["no task"])
+    assert await write(site, *entries) == WriteResult(stored=4, dead_lettered=1)
+    assert await write(site, *entries) == WriteResult(duplicates=4, dead_lettered=1)
+    assert noted(site) == [of("b", 1, 5, dead_lettered=1, deliveries=2)]
+
+
+async def test_an_attempt_that_breaks_off_leaves_neither_rows_nor_a_note(site: SqliteSite) -> None:
+    """Between the two statements: the next attempt does all of it."""
+    refuse = [True]
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INTO execution_log_batches" in statement and refuse.pop():
+            raise OSError("cut")
+
+    event.listen(site.engine.sync_engine, "before_cursor_execute", note)
+    with pytest.raises(StoreUnavailableError, match="cut"):
+        await write(site, encoded())
+    assert site.rows() == noted(site) == []
+    refuse.append(False)
+    assert await write(site, encoded()) == WriteResult(stored=1)
+    assert noted(site) == [of("b", 1, 1)]
+
+
+async def test_a_batch_that_was_cut_off_while_it_was_sorted_out_is_noted_in_the_end(site: SqliteSite) -> None:
+    """Its first half is stored by then; the sums are right all the same."""
+    entries = [encoded() for _ in range(7)]
+    calls: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INTO execution_log_dead_letters" in statement:
+            calls.append(statement)
+            if len(calls) == 1:
+                raise OSError("cut")
+
+    event.listen(site.engine.sync_engine, "before_cursor_execute", note)
+    with pytest.raises(StoreUnavailableError, match="cut"):
+        await write(site, *entries, BAD["no task"])
+    assert len(site.rows()) == 7
+    assert noted(site) == []
+    assert await write(site, *entries, BAD["no task"]) == WriteResult(duplicates=7, dead_lettered=1)
+    assert noted(site) == [of("b", 1, 8, dead_lettered=1)]
+
+
+HOSTILE_PROCESSES = [None, "", "p\0", "p q", "p" * 101, "\ud800", "p\n", "学", 5, b"p", ["p"], {"p": 1}, True]
+HOSTILE_FIRSTS: list[Any] = [None, 0, -1, 2**48 + 1, 2**63, 10**400, True, 1.0, float("nan"), "1", [1], {}]
+
+
+@pytest.mark.parametrize(
+    ("process", "first"),
+    [*((process, 1) for process in HOSTILE_PROCESSES), *(("p", first) for first in HOSTILE_FIRSTS)],
+    ids=lambda value: ascii(value)[:20],
+)
+async def test_a_forged_place_is_no_place(site: SqliteSite, process: Any, first: Any) -> None:
+    """The entries are stored; an audit must not be led astray."""
+    result = await site.writer.write("b", batch(encoded(), "5"), process=process, first=first)
+    assert result == WriteResult(stored=1, dead_lettered=1)
+    assert noted(site) == []
+
+
+@pytest.mark.parametrize("batch_id", ["b\0", "\ud800", "b" * 100_000])
+async def test_any_batch_id_can_be_noted(site: SqliteSite, batch_id: str) -> None:
+    """A forged one, too, stops nothing."""
+    for _ in range(2):
+        await write(site, encoded(), batch_id=batch_id)
+    assert [row["deliveries"] for row in noted(site)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("created_at", "expected"),
+    [
+        ("9999-12-31T23:59:59-23:00", None),
+        ("0001-01-01T00:00:00+23:00", None),
+        ("1969-12-31T23:59:59Z", None),
+        ("2026-11-22T10:13:53+08:00", "2026-11-22 02:13:53.000000"),
+    ],
+)
+async def test_times_that_cannot_be_are_left_out(
+    site: SqliteSite, created_at: str, expected: str | None
+) -> None:
+    """No arithmetic on times may fail later."""
+    await write(site, encoded(created_at=created_at), BAD["a time that is none"])
+    (row,) = site.rows("SELECT oldest_at, newest_at FROM execution_log_batches")
+    assert row == {"oldest_at": expected, "newest_at": expected}
+
+
+async def test_an_empty_batch_and_none_at_all_are_not_noted(site: SqliteSite) -> None:
+    """How many entries an unreadable one held, nobody knows."""
+    assert await write(site) == WriteResult()
+    assert await site.writer.write("b", "nonsense", process="p", first=1) == WriteResult(dead_lettered=1)
+    assert noted(site) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (WITHOUT, 'table "execution_log_batches" does not exist. Run: execution-logger db upgrade'),
+        (f"{WITHOUT}; CREATE TABLE execution_log_batches (batch_id TEXT)", 'see its column "process"'),
+        (
+            f"{WITHOUT}; CREATE TABLE execution_log_batches (batch_id TEXT, process TEXT, first TEXT)",
+            'see its column "first"',
+        ),
+    ],
+)
+async def test_without_a_ledger_entries_are_stored_all_the_same(
+    site: SqliteSite, change: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database of an older release; the warning comes once and says what to do."""
+    site.execute(change)
+    with caplog.at_level(logging.WARNING):
+        for number in range(3):
+            assert await write(site, encoded(), batch_id=str(number)) == WriteResult(stored=1)
+    (message,) = caplog.messages
+    assert words in message
+    assert "execution-logger db upgrade" in message
+
+
+async def test_a_ledger_that_vanishes_costs_one_attempt(site: SqliteSite) -> None:
+    """And the batch is written again without it."""
+    await write(site, encoded())
+    site.execute(WITHOUT)
+    entry = encoded()
+    with pytest.raises(StoreUnavailableError, match="Run: execution-logger db upgrade"):
+        await write(site, entry)
+    assert await write(site, entry) == WriteResult(stored=1)
+
+
+async def test_a_ledger_that_is_made_later_is_found_within_a_minute(site: SqliteSite) -> None:
+    """`db upgrade` may run after the workers have started; they are not restarted for it."""
+    site.execute(WITHOUT)
+    now = [0.0]
+    ledger = Ledger(site.settings, lambda: now[0])
+    async with site.engine.connect() as connection:
+        assert not await ledger.is_usable(connection)
+        await upgrade(site.engine, site.settings)
+        now[0] = 59.0
+        assert not await ledger.is_usable(connection)
+        now[0] = 60.0
+        assert await ledger.is_usable(connection)
+
+
+async def test_what_the_ledger_refuses_makes_no_dead_letters(
+    site: SqliteSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trigger or a constraint that somebody has put on it is not the entries' fault."""
+    site.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON execution_log_batches BEGIN SELECT RAISE(ABORT, 'too many'); END"
+    )
+    for number in range(3):
+        assert await write(site, encoded(), encoded(), batch_id=str(number)) == WriteResult(stored=2)
+    assert site.dead() == noted(site) == []
+    assert len(site.rows()) == 6
+    (message,) = caplog.messages
+    assert "too many" in message
