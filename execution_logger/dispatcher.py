@@ -138,7 +138,7 @@ class Dispatcher:
 
     def _seconds_until_journal_check(self) -> float | None:
         journal = self._buffer.journal
-        if journal is None or (journal.error is None and self._journal_error is None):
+        if journal is None or not (journal.is_settled or journal.error or self._journal_error):
             return None
         return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
 
@@ -294,6 +294,8 @@ class Dispatcher:
         self._report_journal(journal.error)
         with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
             journal.look_after(self._buffer.next_number)
+            if journal.is_settled:
+                journal.empty()
         self._report_journal(journal.error)
 
     def _report_journal(self, error: str | None) -> None:

@@ -130,22 +130,37 @@ class Journal:
             self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
 
     def settle(self, number: int) -> None:
-        """Forget all entries up to this number."""
+        """Forget all entries up to this number; what can be deleted at once is."""
+        if self._files is not None:
+            self._files.marks.add(SettledMark(number))
+            self._files.remove_settled()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has entries, and all of them are settled."""
+        active, files = self._active, self._files
+        return (
+            active is not None
+            and files is not None
+            and 0 < active.count < files.marks.settled + 2 - active.first
+        )
+
+    def empty(self) -> None:
+        """Delete entries that are settled, all of which are.
+
+        Not at each batch: it is a file made and one deleted, while calls wait.
+        """
         files = self._files
         if files is None:
             return
-        files.marks.add(SettledMark(number))
-        files.remove_settled()
         with self._guard:
             active = self._active
-            is_all = active is not None and active.count > 0 and active.next <= number + 1
-            if active is not None and is_all:
+            if active is not None and self.is_settled:
                 try:
                     self._begin_segment(files, active.next)
                 except OSError as error:
                     self._suspend(error)
-        if is_all:
-            files.remove_settled()
+        files.remove_settled()
 
     def has(self, first: int, count: int) -> bool:
         """Whether these entries are on the disk."""
