@@ -28,6 +28,7 @@ from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
+from execution_logger.store.moment import Moment
 from execution_logger.store.span import Span
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable, schema_and_name
@@ -35,7 +36,7 @@ from execution_logger.store.table import LogTable, schema_and_name
 NAME = "execution_log_batches"
 
 _ASK_AGAIN_AFTER_SECONDS = 60.0
-_MOMENTS = tuple(bindparam(name, type_=DateTime(timezone=True)) for name in ("oldest_at", "newest_at"))
+_MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
 
 
 def ledger_table(settings: Settings) -> Table:
