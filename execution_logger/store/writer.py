@@ -100,6 +100,50 @@ class Writer:
                 await connection.invalidate(error)
                 raise
 
+    async def refuse(
+        self,
+        batch_id: str,
+        entries: str,
+        reason: str,
+        *,
+        process: str | None = None,
+        first: int | None = None,
+    ) -> WriteResult:
+        """Make a batch dead letters, whole: its entries, or its text when they cannot be told apart.
+
+        As `write()` otherwise; any number of times.
+        """
+        timeout_seconds = self._settings.database_timeout_seconds
+        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+            try:
+                return await self._refuse(connection, batch_id, entries, reason, process, first)
+            except (Exception, CancelledError) as error:
+                self._forget()
+                await connection.invalidate(error)
+                raise
+
+    async def _refuse(
+        self,
+        connection: AsyncConnection,
+        batch_id: str,
+        batch: str,
+        reason: str,
+        process: object,
+        first: object,
+    ) -> WriteResult:
+        try:
+            letters = _split(batch)
+        except (TypeError, ValueError, RecursionError):
+            letters = [batch]
+        for letter in letters:
+            await self._dead_letters.add(connection, batch_id, letter, reason)
+            await connection.commit()
+        result = WriteResult(dead_lettered=len(letters))
+        span = Span.of(batch_id, process, first, letters)
+        if span is not None and await self._ledger.is_usable(connection):
+            await self._note(connection, span, result)
+        return result
+
     async def _write(
         self, connection: AsyncConnection, batch_id: str, batch: object, process: object, first: object
     ) -> WriteResult:

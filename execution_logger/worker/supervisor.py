@@ -20,8 +20,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT
 
 LONGEST_PAUSE_SECONDS = 30.0
 
+WRONG_USAGE = 2
+"""The exit code of what would end in the same way again: wrong options, wrong settings."""
+
 _STABLE_SECONDS = 60.0
-_WRONG_USAGE = 2
 
 
 class Supervisor:
@@ -65,7 +67,7 @@ class Supervisor:
         while True:
             began_at = time.monotonic()
             code = await self._run_once()
-            if self._stopping.is_set() or code in (0, _WRONG_USAGE):
+            if self._stopping.is_set() or code in (0, WRONG_USAGE):
                 return code if code >= 0 else 128 - code
             if time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
