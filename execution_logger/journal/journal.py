@@ -139,11 +139,9 @@ class Journal:
     def is_settled(self) -> bool:
         """Whether it has entries, and all of them are settled."""
         active, files = self._active, self._files
-        return (
-            active is not None
-            and files is not None
-            and 0 < active.count < files.marks.settled + 2 - active.first
-        )
+        if active is None or files is None or not active.count:
+            return False
+        return active.next <= files.marks.settled + 1
 
     def empty(self) -> None:
         """Delete entries that are settled, all of which are.
