@@ -13,12 +13,12 @@ from execution_logger.journal.segment import SUFFIX, Segment
 class JournalFiles:
     """What the living journal of a process and the one that a dead process has left have in common."""
 
-    def __init__(self, folder: Path, lock_fd: int) -> None:
+    def __init__(self, folder: Path, lock_fd: int | None) -> None:
         self.folder = folder
         self.segments: list[Segment] = []
         self.marks = Marks(folder)
         self.reader = Reader(self.segments)
-        self.lock_fd: int | None = lock_fd
+        self.lock_fd = lock_fd
 
     def open_segments(self) -> None:
         """Open what is there; raises OSError."""
