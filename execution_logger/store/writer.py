@@ -73,19 +73,21 @@ class Writer:
         async with self._attempt() as connection:
             return await self._write(connection, batch_id, entries, process, first)
 
-    async def set_aside(self, batch_id: str, entries: str, reason: str) -> WriteResult:
-        """Keep a whole batch as one dead letter, unread: it does harm to those who read it.
+    async def refuse(
+        self,
+        batch_id: str,
+        entries: str,
+        reason: str,
+        *,
+        process: str | None = None,
+        first: int | None = None,
+    ) -> WriteResult:
+        """Make the entries of a batch dead letters, all of them: it does harm to those who store it.
 
-        Args:
-            batch_id: kept with the dead letter.
-            entries: the batch as it came.
-            reason: what it has done.
-
-        Raises:
-            StoreUnavailableError: as `write`.
+        What cannot be told apart is one dead letter. Arguments and errors are those of `write`.
         """
         async with self._attempt() as connection:
-            return await self._bury(connection, batch_id, entries, reason)
+            return await self._refuse(connection, batch_id, entries, reason, process, first)
 
     @asynccontextmanager
     async def _attempt(self) -> AsyncIterator[AsyncConnection]:
@@ -96,28 +98,6 @@ class Writer:
             except (Exception, CancelledError) as error:
                 # The next attempt starts afresh: the host may have changed its tables, or this
                 # connection may lead to a server that is a standby now, or hangs.
-                self._forget()
-                await connection.invalidate(error)
-                raise
-
-    async def refuse(
-        self,
-        batch_id: str,
-        entries: str,
-        reason: str,
-        *,
-        process: str | None = None,
-        first: int | None = None,
-    ) -> WriteResult:
-        """Make a batch dead letters, whole: its entries, or its text when they cannot be told apart.
-
-        As `write()` otherwise; any number of times.
-        """
-        timeout_seconds = self._settings.database_timeout_seconds
-        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
-            try:
-                return await self._refuse(connection, batch_id, entries, reason, process, first)
-            except (Exception, CancelledError) as error:
                 self._forget()
                 await connection.invalidate(error)
                 raise
