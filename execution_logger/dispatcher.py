@@ -138,7 +138,10 @@ class Dispatcher:
 
     def _seconds_until_journal_check(self) -> float | None:
         journal = self._buffer.journal
-        if journal is None or not (journal.is_settled or journal.error or self._journal_error):
+        # While it has entries, somebody may delete them.
+        if journal is None or not (
+            journal.is_used or journal.is_settled or journal.error or self._journal_error
+        ):
             return None
         return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
 
@@ -154,7 +157,7 @@ class Dispatcher:
             if self._seconds_until_send(is_hurried=is_hurried) == 0:
                 self._attempt_now = False  # before the attempt: who hurries us meanwhile wants another one
                 self._send_next(is_hurried=is_hurried)
-            self._keep_memory_bounded()
+            self._make_room()
         except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
             self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
             self.errors.record("shipper", error)
@@ -276,13 +279,15 @@ class Dispatcher:
             self.counts.dead_lettered += dead_lettered
             self.counts.stored += count - dead_lettered
 
-    def _keep_memory_bounded(self) -> None:
-        """Rather than drop new entries, trust the broker with the oldest ones that no journal has."""
-        while (
-            self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes
-            and self.outstanding.release_oldest()
-        ):
-            pass
+    def _make_room(self) -> None:
+        """Rather than drop new entries, trust the broker with the oldest ones that it has."""
+        while self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes:
+            if not self.outstanding.release_oldest(lambda sent: sent.entries is not None):
+                break
+        journal = self._buffer.journal
+        while journal is not None and journal.is_full and not journal.has_room:
+            if not self.outstanding.release_oldest(lambda sent: sent.source is self._buffer):
+                break
 
     # Journals --------------------------------------------------------------------------------
 

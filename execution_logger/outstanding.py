@@ -208,10 +208,10 @@ class Outstanding:
         for sent in [sent for sent in self._sent.values() if sent.source is source]:
             self._remove(sent)
 
-    def release_oldest(self) -> bool:
-        """Give up waiting for the oldest batch that only memory has; False when there is none."""
+    def release_oldest(self, may_go: Callable[[Sent], bool]) -> bool:
+        """Give up waiting for the oldest batch that may go; False when none may."""
         for sent in self._sent.values():
-            if sent.entries is not None:
+            if may_go(sent):
                 self._forget(sent, None)
                 return True
         return False

@@ -9,6 +9,9 @@ from execution_logger.journal.marks import Marks
 from execution_logger.journal.reader import Reader
 from execution_logger.journal.segment import SUFFIX, Segment
 
+_PROBE_NAME = "probe"
+_PROBE_BYTES = 65_536
+
 
 class JournalFiles:
     """What the living journal of a process and the one that a dead process has left have in common."""
@@ -43,6 +46,14 @@ class JournalFiles:
             if segment.first <= number < segment.next:
                 number = segment.next
         return number >= first + count
+
+    def probe(self) -> None:
+        """Find out whether the disk takes something again; raises OSError."""
+        path = self.folder / _PROBE_NAME
+        try:
+            path.write_bytes(bytes(_PROBE_BYTES))
+        finally:
+            path.unlink(missing_ok=True)
 
     def are_there(self) -> bool:
         """Whether nobody has deleted one of the files."""

@@ -14,6 +14,7 @@ from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
 _SEGMENT_BYTES = 8_388_608
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
@@ -39,6 +40,8 @@ class Journal:
     ) -> None:
         self.error: str | None = None
         """Why it keeps no entries at the moment."""
+        self.is_full = False
+        """Whether that is for want of room, which settling entries makes."""
         self.process = process
         self._destination = destination
         self._folder = destination.folder / process
@@ -85,10 +88,9 @@ class Journal:
         return self._active
 
     def _begin_segment(self, files: JournalFiles, number: int) -> None:
-        size_bytes = files.size_bytes
-        if size_bytes + self._segment_bytes > self._max_bytes:
+        if not self.has_room:
             raise OSError(
-                errno.EDQUOT, f"{size_bytes:,} bytes of EXECUTION_LOGGER_JOURNAL_MAX_BYTES are in use"
+                errno.EDQUOT, f"EXECUTION_LOGGER_JOURNAL_MAX_BYTES={self._max_bytes} bytes are in use"
             )
         last = files.segments[-1] if files.segments else None
         if last is not None and last.first == number:
@@ -101,6 +103,7 @@ class Journal:
     def _suspend(self, error: OSError) -> None:
         self._active = None
         self.error = f"{self._folder}: {error}"
+        self.is_full = error.errno in _NO_ROOM
 
     # In the thread that ships ----------------------------------------------------------------
 
@@ -117,9 +120,10 @@ class Journal:
             if not files.are_there():
                 self._restore(files)
             if self._active is None:
+                files.probe()
                 with self._guard:
                     self._begin_segment(files, next_number())
-                self.error = None
+                self.error, self.is_full = None, False
         except OSError as error:
             with self._guard:
                 self._suspend(error)
@@ -173,6 +177,16 @@ class Journal:
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries of a batch that was sent; raises OSError."""
         return () if self._files is None else read_again(self._files, first, count)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its budget allows for another segment."""
+        return self.size_bytes + self._segment_bytes <= self._max_bytes
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has entries that are not settled."""
+        return self._files is not None and self._files.next > self._files.marks.settled + 1
 
     @property
     def size_bytes(self) -> int:
