@@ -20,7 +20,7 @@ from execution_logger.store import create_engine
 from execution_logger.store.audit import MOST_FINDINGS, Account, Audit, audit
 from execution_logger.store.findings import Delay, Gap, Range, Repeat
 
-_AUDIT_SECONDS = 60.0  # a million batches take two or three
+_AUDIT_SECONDS = 60.0  # a million batches take four
 _MOST_LINES = 20
 _PAGE_WIDTH = 140
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -465,6 +465,19 @@ async def test_old_entries_are_deleted_to_the_hour(host: PostgresqlSite) -> None
     assert len(await host.rows()) == 1
 
 
+async def test_old_processes_leave_the_ledger(site: PostgresqlSite) -> None:
+    """When the user may delete there; otherwise only the entries go."""
+    await fill(site.engine, [Noted("b", "p", 1, 1, 1, 100 * 86_400, 1)], datetime.now(UTC))
+    await execute(site.url, "CREATE USER joe; GRANT SELECT, DELETE ON execution_logs TO joe")
+    try:
+        for url, left in ((site.url.replace("postgres@", "joe@"), 1), (site.url, 0)):
+            async with hosts_session(url) as session, session.begin():
+                assert await ExecutionLogRepository(session, site.settings).delete_old_logs() == 0
+            assert len(await site.rows(NOTED)) == left
+    finally:
+        await execute(site.url, "DROP OWNED BY joe; DROP USER joe")
+
+
 async def test_the_overview_estimates_a_large_table(site: PostgresqlSite) -> None:
     """Counting would take longer than anybody waits for a status."""
     assert (await overview(site.engine, site.settings)).rows == 0
