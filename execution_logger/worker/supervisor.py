@@ -34,7 +34,8 @@ class Supervisor:
 
     Args:
         command: of the process; its standard input ends when this process does, however that is.
-        after_crash: called in a thread after each abnormal end, before the next start.
+        after_crash: called in a thread after each abnormal end; what it returns is true when it has
+            removed a cause, and then the pauses start again, too.
         backoff: the pauses; they start again after a minute without a crash.
     """
 
@@ -71,9 +72,10 @@ class Supervisor:
                 return code if code >= 0 else 128 - code
             if time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
+            if await asyncio.to_thread(self._after_crash):
+                self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
             logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
-            await asyncio.to_thread(self._after_crash)
             if await self._is_stopped_within(pause_seconds):
                 return 0
 

@@ -219,20 +219,22 @@ def test_a_result_backend_that_is_away_holds_up_nothing(
     own_redis_server: RedisServer, redis_url: str, database_url: str, harm: str
 ) -> None:
     """Batches are stored and leave the queue; when it is back, their successors are confirmed."""
-    with closing(Site(redis_url, database_url, own_redis_server.url())) as site:
-        with site.worker("threads", "-c", "1") as worker:
-            site.send("a")
-            site.wait_for(worker, "a")
-            getattr(own_redis_server, harm)()
-            began_at = time.monotonic()
-            for number in range(20):
-                site.send(f"b{number}")
-            wait_until(lambda: count_rows(site.database_url) == 21, 20, message=lambda: worker.output)
-            assert time.monotonic() - began_at < 10
-            (own_redis_server.resume if harm == "pause" else own_redis_server.start)()
-            wait_until(lambda: is_confirmed(site), 30)
-            assert worker.output.count("producers are not told") == 1
-            assert "Traceback" not in worker.output
+    with (
+        closing(Site(redis_url, database_url, own_redis_server.url())) as site,
+        site.worker("threads", "-c", "1") as worker,
+    ):
+        site.send("a")
+        site.wait_for(worker, "a")
+        getattr(own_redis_server, harm)()
+        began_at = time.monotonic()
+        for number in range(20):
+            site.send(f"b{number}")
+        wait_until(lambda: count_rows(site.database_url) == 21, 20, message=lambda: worker.output)
+        assert time.monotonic() - began_at < 10
+        (own_redis_server.resume if harm == "pause" else own_redis_server.start)()
+        wait_until(lambda: is_confirmed(site), 30)
+        assert worker.output.count("producers are not told") == 1
+        assert "Traceback" not in worker.output
 
 
 def is_confirmed(site: Site) -> bool:
