@@ -80,13 +80,18 @@ class Buffer:
                 self._interrupting.append(encoded)
                 return 1
             self._is_busy = True
+            is_taken = True
             try:
                 waiting = self._put(encoded)
-                while self._interrupting:
-                    waiting = self._put(self._interrupting.popleft()) and min(waiting, 1)
             finally:
-                self._is_busy = False
-            return waiting
+                # Also when that handler has raised: its own call has returned long ago.
+                try:
+                    while self._interrupting:
+                        is_taken = self._put(self._interrupting[0]) > 0
+                        self._interrupting.popleft()
+                finally:
+                    self._is_busy = False
+            return waiting if is_taken else 0
 
     def _put(self, encoded: bytes) -> int:
         size = len(encoded)
@@ -156,6 +161,8 @@ class Buffer:
         if self.journal is not None and awaited_since is not None:
             self.journal.mark_sent(batch, awaited_since)
         with self.guard:
+            if batch is not self._taken:  # an answer that comes twice makes no room that is not there
+                return
             self._taken = None
             self._sent += batch.count
             self._memory_entries -= len(batch)

@@ -188,12 +188,14 @@ class Dispatcher:
         return None
 
     def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
-        sent_at = time.time()
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
             self.failed(str(error), is_hurried=is_hurried)
             return
+        # After the attempt: not earlier than what the message itself tells, or the first one in the queue
+        # would not be found there.
+        sent_at = time.time()
         self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
         self._note_sent(source, batch, receipt, sent_at)
         self._succeeded()
@@ -328,15 +330,27 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close the connections, and leave to others what others have left."""
+        for what, close in (
+            ("the delivery", self._close_delivery),
+            ("the journal", self._close_journal),
+            ("adopted journals", self._close_adopted),
+        ):
+            try:
+                close()
+            except BaseException as error:  # noqa: BLE001 - it is given up in any case, and a shutdown ends
+                self.errors.record(f"closing {what}", error)
+
+    def _close_delivery(self) -> None:
         delivery, self._delivery = self._delivery, None
-        try:
-            if delivery is not None:
-                with self.delivering:
-                    delivery.close()
-        except BaseException as error:  # noqa: BLE001 - the connection is given up in any case
-            self.errors.record("closing the delivery", error)
+        if delivery is not None:
+            with self.delivering:
+                delivery.close()
+
+    def _close_journal(self) -> None:
         if self._buffer.journal is not None:
             self._buffer.journal.close()
+
+    def _close_adopted(self) -> None:
         if self.adoption is not None:
             self.adoption.remove_done()
             for journal in self.adoption.journals:

@@ -207,6 +207,8 @@ class Outstanding:
 
     def lose_all(self) -> None:
         """Send everything again: nobody can tell what became of it."""
+        self._fruitless += 1
+        self._polled_at = self._monotonic()
         self._lost = dict(self._sent)
 
     def drop(self, source: Source) -> None:

@@ -142,7 +142,6 @@ class Pipeline:
         buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher
         dropped, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
         # In this order, because entries are delivered meanwhile.
-        known = counts.stored + counts.dead_lettered + counts.handed_over
         stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
         delivered, queued = buffer.delivered, buffer.queued
         return {
@@ -153,7 +152,7 @@ class Pipeline:
             "delivered": delivered,
             "stored": stored,
             "dead_lettered": dead_lettered,
-            "unconfirmed": delivered - known,
+            "unconfirmed": delivered - stored - dead_lettered - handed_over,
             "handed_over": handed_over,
             "waiting": queued - delivered,
             "waiting_bytes": buffer.held_bytes,

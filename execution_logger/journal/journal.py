@@ -80,11 +80,12 @@ class Journal:
         """Begin the segment that `number` is the first entry of; the first one makes the folder."""
         if self._active is None and self._is_begun:
             return None  # suspended: to try again is not for a logging call, which would wait for the disk
-        self._is_begun = True
         try:
             self._begin_segment(self._files or self._open_files(), number)
         except OSError as error:
             self._suspend(error)
+        finally:
+            self._is_begun = True  # and not before, or the other thread would open them as well
         return self._active
 
     def _begin_segment(self, files: JournalFiles, number: int) -> None:
@@ -199,7 +200,8 @@ class Journal:
             files = self._files
             if files is not None and files.next <= files.marks.settled + 1:
                 self._files = self._active = None
-                self._is_begun = False
+                self._is_begun = self.is_full = False
+                self.error = None
                 files.remove()
 
     def abandon(self) -> None:
