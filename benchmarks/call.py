@@ -20,6 +20,7 @@ import logging.handlers
 import queue
 import statistics
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 
 Round = Callable[[int], Awaitable[float]]
 """Makes n calls and returns the seconds they took."""
@@ -44,21 +45,32 @@ class Nowhere:
         """Nothing to release."""
 
 
+def ours() -> contextlib.AbstractContextManager[Round]:
+    """`await logger.log_agent_complete(...)`, each entry on disk when it returns."""
+    return _ours(is_journalled=True)
+
+
+def ours_in_memory() -> contextlib.AbstractContextManager[Round]:
+    """The same with `journal=False`."""
+    return _ours(is_journalled=False)
+
+
 @contextlib.contextmanager
-def ours() -> Iterator[Round]:
-    """`await logger.log_agent_complete(...)`."""
-    logger = ExecutionLogger(Settings(), make_delivery=Nowhere)
+def _ours(*, is_journalled: bool) -> Iterator[Round]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(journal=is_journalled, journal_directory=folder)
+        logger = ExecutionLogger(settings, make_delivery=Nowhere)
 
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            await logger.log_agent_complete(
-                "task-1", "intent_analysis", "agent finished", 1500, details={"model": "m", "n": i}
-            )
-        return time.perf_counter() - began
+        async def calls(n: int) -> float:
+            began = time.perf_counter()
+            for i in range(n):
+                await logger.log_agent_complete(
+                    "task-1", "intent_analysis", "agent finished", 1500, details={"model": "m", "n": i}
+                )
+            return time.perf_counter() - began
 
-    yield calls
-    logger.sync.shutdown()
+        yield calls
+        logger.sync.shutdown()
 
 
 @contextlib.contextmanager
@@ -229,6 +241,7 @@ def loguru_queue() -> Iterator[Round]:
 
 PEERS = {
     "execution_logger": ours,
+    "execution_logger, journal off": ours_in_memory,
     "logging QueueHandler": queue_handler,
     "structlog to JSON": structlog_json,
     "OpenTelemetry emit": opentelemetry,

@@ -65,28 +65,33 @@ class Buffer:
         self._settled = Watermark()
         # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
         # list operations and one write to the journal, never across other I/O, encoding or user code.
-        self._lock = threading.RLock()
-        self.journal = make_journal(self._lock) if make_journal else None
+        self.guard = threading.RLock()
+        self.journal = make_journal(self.guard) if make_journal else None
 
     def put(self, encoded: bytes) -> int:
         """Append an entry and return how many wait now; 0 when there is no room and it was not taken.
 
         Once it has returned, the entry is on the disk, if there is a journal and the disk takes it.
         """
-        with self._lock:
+        with self.guard:
             if self._is_busy:
                 # A signal handler that logs has interrupted this very method. The numbers in the
                 # journal must be those in memory: its entry follows the one that is under way.
                 self._interrupting.append(encoded)
                 return 1
             self._is_busy = True
+            is_taken = True
             try:
                 waiting = self._put(encoded)
-                while self._interrupting:
-                    waiting = self._put(self._interrupting.popleft()) and min(waiting, 1)
             finally:
-                self._is_busy = False
-            return waiting
+                # Also when that handler has raised: its own call has returned long ago.
+                try:
+                    while self._interrupting:
+                        is_taken = self._put(self._interrupting[0]) > 0
+                        self._interrupting.popleft()
+                finally:
+                    self._is_busy = False
+            return waiting if is_taken else 0
 
     def _put(self, encoded: bytes) -> int:
         size = len(encoded)
@@ -124,7 +129,7 @@ class Buffer:
         return self._taken
 
     def _take_from_memory(self) -> Batch | None:
-        with self._lock:
+        with self.guard:
             if not self._entries:
                 return None
             # Made before anything is changed: memory that runs out here costs no entry.
@@ -143,7 +148,7 @@ class Buffer:
         batch = self.journal.read_batch(self._sent + 1, limit, self._settings.max_batch_bytes)
         if not batch.count:
             raise RuntimeError(f"entries from number {batch.first} on are not in the journal")
-        with self._lock:
+        with self.guard:
             self._spilled -= batch.count
             self._waiting -= batch.count
             self._waiting_bytes = self._waiting_bytes - batch.size_bytes if self._waiting else 0
@@ -155,7 +160,9 @@ class Buffer:
         """Go on to the next batch; this one is awaited, or settled next."""
         if self.journal is not None and awaited_since is not None:
             self.journal.mark_sent(batch, awaited_since)
-        with self._lock:
+        with self.guard:
+            if batch is not self._taken:  # an answer that comes twice makes no room that is not there
+                return
             self._taken = None
             self._sent += batch.count
             self._memory_entries -= len(batch)
@@ -174,9 +181,14 @@ class Buffer:
         """The entries that the journal has."""
         return () if self.journal is None else self.journal.read_again(first, count)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the journal has all entries that have not been sent."""
+        return self.keeps(self._sent + 1, self.held)
+
     def seconds_until_due(self) -> float | None:
         """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
-        with self._lock:
+        with self.guard:
             waiting = self._waiting
             if self._taken is not None:
                 return 0.0

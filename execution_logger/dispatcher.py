@@ -138,7 +138,10 @@ class Dispatcher:
 
     def _seconds_until_journal_check(self) -> float | None:
         journal = self._buffer.journal
-        if journal is None or (journal.error is None and self._journal_error is None):
+        # While it has entries, somebody may delete them.
+        if journal is None or not (
+            journal.is_used or journal.is_settled or journal.error or self._journal_error
+        ):
             return None
         return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
 
@@ -154,7 +157,7 @@ class Dispatcher:
             if self._seconds_until_send(is_hurried=is_hurried) == 0:
                 self._attempt_now = False  # before the attempt: who hurries us meanwhile wants another one
                 self._send_next(is_hurried=is_hurried)
-            self._keep_memory_bounded()
+            self._make_room()
         except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
             self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
             self.errors.record("shipper", error)
@@ -185,12 +188,14 @@ class Dispatcher:
         return None
 
     def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
-        sent_at = time.time()
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
             self.failed(str(error), is_hurried=is_hurried)
             return
+        # After the attempt: not earlier than what the message itself tells, or the first one in the queue
+        # would not be found there.
+        sent_at = time.time()
         self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
         self._note_sent(source, batch, receipt, sent_at)
         self._succeeded()
@@ -276,13 +281,15 @@ class Dispatcher:
             self.counts.dead_lettered += dead_lettered
             self.counts.stored += count - dead_lettered
 
-    def _keep_memory_bounded(self) -> None:
-        """Rather than drop new entries, trust the broker with the oldest ones that no journal has."""
-        while (
-            self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes
-            and self.outstanding.release_oldest()
-        ):
-            pass
+    def _make_room(self) -> None:
+        """Rather than drop new entries, trust the broker with the oldest ones that it has."""
+        while self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes:
+            if not self.outstanding.release_oldest(lambda sent: sent.entries is not None):
+                break
+        journal = self._buffer.journal
+        while journal is not None and journal.is_full and not journal.has_room:
+            if not self.outstanding.release_oldest(lambda sent: sent.source is self._buffer):
+                break
 
     # Journals --------------------------------------------------------------------------------
 
@@ -294,6 +301,8 @@ class Dispatcher:
         self._report_journal(journal.error)
         with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
             journal.look_after(self._buffer.next_number)
+            if journal.is_settled:
+                journal.empty()
         self._report_journal(journal.error)
 
     def _report_journal(self, error: str | None) -> None:
@@ -321,15 +330,27 @@ class Dispatcher:
 
     def close(self) -> None:
         """Close the connections, and leave to others what others have left."""
+        for what, close in (
+            ("the delivery", self._close_delivery),
+            ("the journal", self._close_journal),
+            ("adopted journals", self._close_adopted),
+        ):
+            try:
+                close()
+            except BaseException as error:  # noqa: BLE001 - it is given up in any case, and a shutdown ends
+                self.errors.record(f"closing {what}", error)
+
+    def _close_delivery(self) -> None:
         delivery, self._delivery = self._delivery, None
-        try:
-            if delivery is not None:
-                with self.delivering:
-                    delivery.close()
-        except BaseException as error:  # noqa: BLE001 - the connection is given up in any case
-            self.errors.record("closing the delivery", error)
+        if delivery is not None:
+            with self.delivering:
+                delivery.close()
+
+    def _close_journal(self) -> None:
         if self._buffer.journal is not None:
             self._buffer.journal.close()
+
+    def _close_adopted(self) -> None:
         if self.adoption is not None:
             self.adoption.remove_done()
             for journal in self.adoption.journals:

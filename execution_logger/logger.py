@@ -54,7 +54,8 @@ class _Host:
         settings = self.settings or Settings.from_environment()
         make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
         destination = None
-        if settings.journal and self.make_delivery is None:
+        # A delivery of the host's own may lead anywhere: whose entries to adopt is for the host to say.
+        if settings.journal and (self.make_delivery is None or settings.journal_directory):
             # Only who keeps a journal pays for the import.
             from execution_logger.journal import find_destination  # noqa: PLC0415
 
@@ -87,7 +88,8 @@ class ExecutionLogger(LoggingCalls):
 
     Args:
         settings: all settings; read from the environment at the first call when absent.
-        make_delivery: makes another delivery than the one that the settings choose.
+        make_delivery: makes another delivery than the one that the settings choose. With it there is a
+            journal only where `journal_directory` is set, one for each place that it delivers to.
         celery_app: the host's own Celery application; batches go to its broker, over a connection
             of ours, and none of its settings are touched.
 

@@ -68,6 +68,7 @@ class Outstanding:
         on_settled: called for each batch that is done, with the number of its dead letters, or None when
             it is given up waiting for a word of it.
         monotonic: seconds; tests inject their own.
+        wall: seconds since 1970, to compare with what messages tell.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Outstanding:
         settings: Settings,
         on_settled: Callable[[Sent, int | None], None],
         monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.retained_bytes = 0
         """What the batches hold in memory that no journal has."""
@@ -85,6 +87,7 @@ class Outstanding:
         self._patience_seconds = 1.5 * settings.visibility_timeout_seconds
         self._on_settled = on_settled
         self._monotonic = monotonic
+        self._wall = wall
         self._sent: dict[str, Sent] = {}
         self._lost: dict[str, Sent] = {}
         self._is_confirmed = False
@@ -159,8 +162,11 @@ class Outstanding:
                 self._fruitless = 0
                 self._is_confirmed = self.is_trusted = True
                 self._forget(sent, outcome.dead_lettered)
-            else:  # a worker has it, and waits for the database
+            else:
+                # A worker has it, and waits for the database. If it gives up, the message goes to the end
+                # of the queue: as if it had been sent now.
                 sent.missing_since = None
+                sent.sent_at = self._wall()
         return bool(ids) and not any(batch_id in self._sent for batch_id in ids)
 
     def _next_ids(self) -> list[str]:
@@ -201,6 +207,8 @@ class Outstanding:
 
     def lose_all(self) -> None:
         """Send everything again: nobody can tell what became of it."""
+        self._fruitless += 1
+        self._polled_at = self._monotonic()
         self._lost = dict(self._sent)
 
     def drop(self, source: Source) -> None:
@@ -208,10 +216,10 @@ class Outstanding:
         for sent in [sent for sent in self._sent.values() if sent.source is source]:
             self._remove(sent)
 
-    def release_oldest(self) -> bool:
-        """Give up waiting for the oldest batch that only memory has; False when there is none."""
+    def release_oldest(self, may_go: Callable[[Sent], bool]) -> bool:
+        """Give up waiting for the oldest batch that may go; False when none may."""
         for sent in self._sent.values():
-            if sent.entries is not None:
+            if may_go(sent):
                 self._forget(sent, None)
                 return True
         return False

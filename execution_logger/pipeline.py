@@ -95,11 +95,14 @@ class Pipeline:
         An attempt takes a millisecond; one that hangs is not waited for longer than a send may take.
         """
         self.shipper.dispatcher.delivering.acquire(timeout=_FORK_TIMEOUT_SECONDS)
+        # Nor half an entry, or the lock of a journal that is being made at this moment.
+        self.shipper.buffer.guard.acquire(timeout=_FORK_TIMEOUT_SECONDS)
 
     def after_fork(self) -> None:
         """Let the parent's thread go on."""
-        with contextlib.suppress(RuntimeError):  # the attempt was not over in time
-            self.shipper.dispatcher.delivering.release()
+        for lock in (self.shipper.buffer.guard, self.shipper.dispatcher.delivering):
+            with contextlib.suppress(RuntimeError):  # it was not free in time
+                lock.release()
 
     def begin_in_child(self) -> None:
         """Start clean: the parent delivers its own entries, and its threads are not here."""
@@ -128,12 +131,17 @@ class Pipeline:
             self._last_shutdown = flushing
         return flushing
 
+    @property
+    def adopted_journals(self) -> int:
+        """Journals of dead processes that this one ships at the moment."""
+        adoption = self.shipper.dispatcher.adoption
+        return 0 if adoption is None else len(adoption.journals)
+
     def stats(self) -> dict[str, Any]:
         """Where the entries are; see `ExecutionLogger.stats`."""
         buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher
         dropped, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
         # In this order, because entries are delivered meanwhile.
-        known = counts.stored + counts.dead_lettered + counts.handed_over
         stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
         delivered, queued = buffer.delivered, buffer.queued
         return {
@@ -144,7 +152,7 @@ class Pipeline:
             "delivered": delivered,
             "stored": stored,
             "dead_lettered": dead_lettered,
-            "unconfirmed": delivered - known,
+            "unconfirmed": delivered - stored - dead_lettered - handed_over,
             "handed_over": handed_over,
             "waiting": queued - delivered,
             "waiting_bytes": buffer.held_bytes,
@@ -170,7 +178,12 @@ class Pipeline:
         # More than one hook may fire at the end of a process; what is lost is said once.
         if not report.complete and self._lost != report.waiting:
             self._lost = report.waiting
-            logger.error("the process ends with entries that could not be delivered: %s", report)
+            if self.shipper.buffer.keeps_all:
+                logger.warning(
+                    "the process ends, and entries stay on disk for the next one to send: %s", report
+                )
+            else:
+                logger.error("the process ends with entries that could not be delivered: %s", report)
 
     def _report_drops(self) -> None:
         """After a drop there is room again: say in the log itself what is missing from it."""

@@ -95,7 +95,8 @@ class Results:
             fixups=(),
             config_source=_configuration(settings, timeout_seconds),
         )
-        self.backend = self._make_backend(url, timeout_seconds)
+        variable = "CELERY_RESULT_BACKEND" if settings.result_backend else "CELERY_BROKER_URL"
+        self.backend = self._make_backend(url, timeout_seconds, variable)
 
     def outcomes(self, batch_ids: Sequence[str]) -> dict[str, Outcome]:
         """What is known of these batches, in one request; a batch without a word is absent.
@@ -136,8 +137,8 @@ class Results:
         """
         if not batch_ids:
             return
-        keys = self._keys(batch_ids)
         with self._errors():
+            keys = self._keys(batch_ids)
             if self._is_redis:
                 self.backend.client.delete(*keys)
                 return
@@ -160,7 +161,7 @@ class Results:
     def _keys(self, batch_ids: Sequence[str]) -> list[bytes]:
         return [self.backend.get_key_for_task(batch_id) for batch_id in batch_ids]
 
-    def _make_backend(self, url: str, timeout_seconds: float) -> Any:
+    def _make_backend(self, url: str, timeout_seconds: float, variable: str) -> Any:
         try:
             if not self._is_redis:
                 Path(re.sub("^file://(localhost)?", "", url)).mkdir(parents=True, exist_ok=True)
@@ -173,7 +174,7 @@ class Results:
             ValueError,
         ) as error:  # whose text can hold parts of the password
             raise SettingsError(
-                f"CELERY_RESULT_BACKEND=(hidden): cannot be used ({type(error).__name__}); it must be a URL "
+                f"{variable}=(hidden): cannot be used ({type(error).__name__}); it must be a URL "
                 "such as redis://:password@host:6379/0 or file:///folder"
             ) from None
         if self._is_redis:

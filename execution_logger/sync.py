@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from execution_logger.logger import ExecutionLogger
 from execution_logger.report import Report
@@ -71,9 +71,11 @@ class SyncExecutionLogger:
         """See ExecutionLogger.bind."""
         return SyncExecutionLogger(self.logger.bind(**fields))
 
-    def flush(self, timeout: float | None = None) -> Report:
+    def flush(
+        self, timeout: float | None = None, *, until: Literal["delivered", "stored"] = "delivered"
+    ) -> Report:
         """See ExecutionLogger.flush; waits in the calling thread."""
-        return self.logger.begin_flush(timeout).wait()
+        return self.logger.begin_flush(timeout, until=until).wait()
 
     def shutdown(self, timeout: float | None = None) -> Report:
         """See ExecutionLogger.shutdown; waits in the calling thread."""

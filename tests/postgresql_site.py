@@ -10,11 +10,11 @@ from rows import fetch
 
 
 class PostgresqlSite:
-    """A database, a writer on it, and a look at it from outside."""
+    """A database, a writer on it (whose URL may have a query), and a look at it from outside."""
 
-    def __init__(self, url: str, *, pool_size: int = 4, **settings: Any) -> None:
+    def __init__(self, url: str, query: str = "", *, pool_size: int = 4, **settings: Any) -> None:
         self.url = url
-        self.settings = Settings(database_url=url, **settings)
+        self.settings = Settings(database_url=url + query, **settings)
         self.engine = create_engine(self.settings, pool_size=pool_size)
         self.writer = Writer(self.engine, self.settings)
 

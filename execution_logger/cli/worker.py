@@ -8,10 +8,12 @@ from functools import partial
 
 import click
 
+from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+from execution_logger.worker import create_app
 from execution_logger.worker.parent import stop_at_end_of_input
 from execution_logger.worker.quarantine import quarantine_malformed
-from execution_logger.worker.supervisor import Supervisor
+from execution_logger.worker.supervisor import WRONG_USAGE, Supervisor
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery's lines look
@@ -35,9 +37,10 @@ def command(
     Runs Celery's worker as a process of its own, starts it again when it dies, and moves messages
     aside that kill it. SIGTERM, SIGINT and SIGQUIT reach Celery: the first two end the worker when
     the batches in hand are written.
+
+    The exit code is 2, at once, when a setting or an option cannot be used.
     """
-    settings = Settings.from_environment()
-    settings.require_database("the worker")
+    settings = _checked_settings()
     options = ["-Q", settings.queue, "--loglevel", loglevel.upper(), "--without-gossip", "--without-mingle"]
     if pool:
         options += ["--pool", pool]
@@ -45,6 +48,17 @@ def command(
         options += ["--concurrency", str(concurrency)]
     logging.basicConfig(format=_LOG_FORMAT, level=loglevel.upper())
     sys.exit(_run([*options, *celery_options], settings, stop_at_eof=stop_at_eof))
+
+
+def _checked_settings() -> Settings:
+    """Those of the environment, if the worker's process could begin with them."""
+    try:
+        settings = Settings.from_environment()
+        create_app(settings).close()
+    except SettingsError as error:
+        click.echo(f"execution-logger: {error}", err=True)
+        sys.exit(WRONG_USAGE)
+    return settings
 
 
 def _run(options: list[str], settings: Settings, *, stop_at_eof: bool) -> int:

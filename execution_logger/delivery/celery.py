@@ -87,10 +87,11 @@ class CeleryDelivery:
             return {}
         try:
             outcomes = self._results.outcomes(batch_ids)
-            # A worker that waits for the database says so again from time to time.
-            self._results.forget(list(outcomes))
         except ResultsUnavailableError as error:
             raise DeliveryError(str(error)) from error
+        # A worker that waits for the database says so again from time to time.
+        with suppress(ResultsUnavailableError):  # they expire by themselves, and what they say we know
+            self._results.forget(list(outcomes))
         return outcomes
 
     def look_at_queue(self) -> QueueView:

@@ -22,7 +22,8 @@ class AdoptedJournal:
         self.process = files.folder.name
         self._files = files
         self._settings = settings
-        self._settled = Watermark(files.marks.settled)
+        # What is before the first segment was settled, or never on the disk; the marks may not say so.
+        self._settled = Watermark(max(files.marks.settled, files.first - 1))
         self.unconfirmed: list[SentMark] = []
         """Batches that the dead process had sent already."""
         self._number = self._settled.value + 1
@@ -70,12 +71,14 @@ class AdoptedJournal:
         while self._taken is None and self._number < self._files.next:
             limits = self._settings.max_batch_entries, self._settings.max_batch_bytes
             batch = read_batch(self._files, self.process, self._number, *limits)
-            if batch.first > self._number:  # these were never on the disk
-                self.settle(self._number, batch.first - self._number)
-            self._number = batch.first + batch.count
+            # Those in between, or up to the end, were never on the disk.
+            first = batch.first if batch.count else self._files.next
+            if first > self._number:
+                self.settle(self._number, first - self._number)
+            self._number = first + batch.count
             if batch.entries:
                 self._taken = batch
-            else:
+            elif batch.count:
                 self.settle(batch.first, batch.count)
         return self._taken
 

@@ -41,6 +41,7 @@ def read_again(files: JournalFiles, first: int, count: int) -> tuple[bytes, ...]
         found = files.reader.read(number, first + count - number, files.size_bytes)
         if found is None:
             break
-        entries += split_damaged(found.lines)[0]
+        # Where lines are missing the next ones are found, which may be another batch's.
+        entries += split_damaged(found.lines[: max(0, first + count - found.first)])[0]
         number = found.next
     return tuple(entries)

@@ -9,16 +9,19 @@ from execution_logger.journal.marks import Marks
 from execution_logger.journal.reader import Reader
 from execution_logger.journal.segment import SUFFIX, Segment
 
+_PROBE_NAME = "probe"
+_PROBE_BYTES = 65_536
+
 
 class JournalFiles:
     """What the living journal of a process and the one that a dead process has left have in common."""
 
-    def __init__(self, folder: Path, lock_fd: int) -> None:
+    def __init__(self, folder: Path, lock_fd: int | None) -> None:
         self.folder = folder
         self.segments: list[Segment] = []
         self.marks = Marks(folder)
         self.reader = Reader(self.segments)
-        self.lock_fd: int | None = lock_fd
+        self.lock_fd = lock_fd
 
     def open_segments(self) -> None:
         """Open what is there; raises OSError."""
@@ -32,6 +35,11 @@ class JournalFiles:
         return sum(segment.size_bytes for segment in self.segments)
 
     @property
+    def first(self) -> int:
+        """The number of the first line."""
+        return self.segments[0].first if self.segments else 1
+
+    @property
     def next(self) -> int:
         """The number of the line that comes next."""
         return self.segments[-1].next if self.segments else 1
@@ -43,6 +51,14 @@ class JournalFiles:
             if segment.first <= number < segment.next:
                 number = segment.next
         return number >= first + count
+
+    def probe(self) -> None:
+        """Find out whether the disk takes something again; raises OSError."""
+        path = self.folder / _PROBE_NAME
+        try:
+            path.write_bytes(bytes(_PROBE_BYTES))
+        finally:
+            path.unlink(missing_ok=True)
 
     def are_there(self) -> bool:
         """Whether nobody has deleted one of the files."""
@@ -65,15 +81,15 @@ class JournalFiles:
             self.segments.pop(0).remove()
 
     def remove(self) -> None:
-        """Delete everything, the lock last: who finds the folder meanwhile cannot have it."""
-        for segment in self.segments:
-            segment.remove()
-        self.segments.clear()
-        self.marks.close()
+        """Delete all that is ours, the lock last: who finds the folder meanwhile cannot have it.
+
+        A folder with anything else in it stays.
+        """
+        while self.segments:
+            self.segments.pop().remove()
+        self.marks.remove()
         with suppress(OSError):
-            for path in tuple(self.folder.iterdir()):
-                if path.name != LOCK_NAME:
-                    path.unlink()
+            (self.folder / _PROBE_NAME).unlink(missing_ok=True)
             (self.folder / LOCK_NAME).unlink()
             self.folder.rmdir()
         self.close()
@@ -83,9 +99,8 @@ class JournalFiles:
 
         In a forked child this closes the child's descriptors only: the lock is the parent's.
         """
-        for segment in self.segments:
-            segment.close()
-        self.segments.clear()
+        while self.segments:
+            self.segments.pop().close()
         self.marks.close()
         lock_fd, self.lock_fd = self.lock_fd, None
         if lock_fd is not None:

@@ -14,6 +14,7 @@ from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
 _SEGMENT_BYTES = 8_388_608
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
@@ -39,6 +40,8 @@ class Journal:
     ) -> None:
         self.error: str | None = None
         """Why it keeps no entries at the moment."""
+        self.is_full = False
+        """Whether that is for want of room, which settling entries makes."""
         self.process = process
         self._destination = destination
         self._folder = destination.folder / process
@@ -77,18 +80,18 @@ class Journal:
         """Begin the segment that `number` is the first entry of; the first one makes the folder."""
         if self._active is None and self._is_begun:
             return None  # suspended: to try again is not for a logging call, which would wait for the disk
-        self._is_begun = True
         try:
             self._begin_segment(self._files or self._open_files(), number)
         except OSError as error:
             self._suspend(error)
+        finally:
+            self._is_begun = True  # and not before, or the other thread would open them as well
         return self._active
 
     def _begin_segment(self, files: JournalFiles, number: int) -> None:
-        size_bytes = files.size_bytes
-        if size_bytes + self._segment_bytes > self._max_bytes:
+        if not self.has_room:
             raise OSError(
-                errno.EDQUOT, f"{size_bytes:,} bytes of EXECUTION_LOGGER_JOURNAL_MAX_BYTES are in use"
+                errno.EDQUOT, f"EXECUTION_LOGGER_JOURNAL_MAX_BYTES={self._max_bytes} bytes are in use"
             )
         last = files.segments[-1] if files.segments else None
         if last is not None and last.first == number:
@@ -101,6 +104,7 @@ class Journal:
     def _suspend(self, error: OSError) -> None:
         self._active = None
         self.error = f"{self._folder}: {error}"
+        self.is_full = error.errno in _NO_ROOM
 
     # In the thread that ships ----------------------------------------------------------------
 
@@ -117,9 +121,10 @@ class Journal:
             if not files.are_there():
                 self._restore(files)
             if self._active is None:
+                files.probe()
                 with self._guard:
                     self._begin_segment(files, next_number())
-                self.error = None
+                self.error, self.is_full = None, False
         except OSError as error:
             with self._guard:
                 self._suspend(error)
@@ -130,22 +135,35 @@ class Journal:
             self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
 
     def settle(self, number: int) -> None:
-        """Forget all entries up to this number."""
+        """Forget all entries up to this number; what can be deleted at once is."""
+        if self._files is not None:
+            self._files.marks.add(SettledMark(number))
+            self._files.remove_settled()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has entries, and all of them are settled."""
+        active, files = self._active, self._files
+        if active is None or files is None or not active.count:
+            return False
+        return active.next <= files.marks.settled + 1
+
+    def empty(self) -> None:
+        """Delete entries that are settled, all of which are.
+
+        Not at each batch: it is a file made and one deleted, while calls wait.
+        """
         files = self._files
         if files is None:
             return
-        files.marks.add(SettledMark(number))
-        files.remove_settled()
         with self._guard:
             active = self._active
-            is_all = active is not None and active.count > 0 and active.next <= number + 1
-            if active is not None and is_all:
+            if active is not None and self.is_settled:
                 try:
                     self._begin_segment(files, active.next)
                 except OSError as error:
                     self._suspend(error)
-        if is_all:
-            files.remove_settled()
+        files.remove_settled()
 
     def has(self, first: int, count: int) -> bool:
         """Whether these entries are on the disk."""
@@ -162,6 +180,16 @@ class Journal:
         return () if self._files is None else read_again(self._files, first, count)
 
     @property
+    def has_room(self) -> bool:
+        """Whether its budget allows for another segment."""
+        return self.size_bytes + self._segment_bytes <= self._max_bytes
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it has entries that are not settled."""
+        return self._files is not None and self._files.next > self._files.marks.settled + 1
+
+    @property
     def size_bytes(self) -> int:
         """What it has on the disk."""
         return 0 if self._files is None else self._files.size_bytes
@@ -172,7 +200,8 @@ class Journal:
             files = self._files
             if files is not None and files.next <= files.marks.settled + 1:
                 self._files = self._active = None
-                self._is_begun = False
+                self._is_begun = self.is_full = False
+                self.error = None
                 files.remove()
 
     def abandon(self) -> None:

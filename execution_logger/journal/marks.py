@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -14,12 +14,15 @@ _PRIVATE = 0o600
 _COMPACT_BYTES = 65_536
 
 
+_Number = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class SentMark(msgspec.Struct, frozen=True, tag_field="mark", tag="sent"):
     """A batch that the broker has taken."""
 
     id: str
-    first: int
-    count: int
+    first: _Number
+    count: _Number
     at: float
     """When, in seconds since 1970."""
 
@@ -27,7 +30,7 @@ class SentMark(msgspec.Struct, frozen=True, tag_field="mark", tag="sent"):
 class SettledMark(msgspec.Struct, frozen=True, tag_field="mark", tag="settled"):
     """All entries up to this number are safe elsewhere."""
 
-    number: int
+    number: Annotated[int, msgspec.Meta(ge=0)]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -71,12 +74,16 @@ class Marks:
     def rewrite(self) -> None:
         """Write only what still matters, into a new file where somebody has deleted the old one."""
         marks = [*self.sent.values(), SettledMark(self.settled)]
-        self.close()
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        self.remove()
         self._size_bytes = 0
         self._write(b"".join(_encode(mark) + b"\n" for mark in marks))
         self._compact_at_bytes = 2 * self._size_bytes + _COMPACT_BYTES
+
+    def remove(self) -> None:
+        """Close the file and delete it, if the disk allows for that."""
+        self.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""

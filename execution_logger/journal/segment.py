@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -56,10 +57,14 @@ class Segment:
 
     def append(self, line: bytes) -> None:
         """Write a line; raises OSError, also when there was no room for all of it."""
-        written = os.write(self.fd, line)
-        if written != len(line):
+        try:
+            written = os.write(self.fd, line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except BaseException:
+            # Also after a signal handler that raises: a line that is not counted shifts all that follow.
             self.cut()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise
         self.count += 1
         self.size_bytes += written
 
@@ -100,7 +105,8 @@ class Segment:
         try:
             for offset in range(0, self.size_bytes, _CHUNK_BYTES):
                 size_bytes = min(_CHUNK_BYTES, self.size_bytes - offset)
-                os.write(other.fd, self.read(offset, size_bytes))
+                if os.write(other.fd, self.read(offset, size_bytes)) != size_bytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except BaseException:
             other.remove()
             raise
@@ -112,6 +118,7 @@ class Segment:
         os.close(self.fd)
 
     def remove(self) -> None:
-        """Close the file and delete it."""
+        """Close the file and delete it; on a disk that does not allow for that it stays."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()

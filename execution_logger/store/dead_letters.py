@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 from uuid import UUID, uuid5
 
-from sqlalchemy import Column, ColumnElement, DateTime, MetaData, Row, Table, Text, delete, select, text
+from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
+from execution_logger.store.moment import Moment
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import schema_and_name
 from execution_logger.store.text import batch_key, storable
@@ -31,7 +31,7 @@ def dead_letter_table(settings: Settings) -> Table:
         Column("batch_id", Text, nullable=False),
         Column("entry", Text, nullable=False),
         Column("reason", Text, nullable=False),
-        Column("created_at", DateTime(timezone=True), nullable=False),
+        Column("created_at", Moment, nullable=False),
         schema=schema,
     )
 
@@ -105,13 +105,13 @@ class DeadLetters:
         )
         if batch_id is not None:
             query = query.where(columns.batch_id == batch_key(batch_id))
-        return [_letter(row) for row in await connection.execute(query)]
+        return [DeadLetter(*row) for row in await connection.execute(query)]
 
     async def get(self, connection: AsyncConnection, letter_id: str) -> DeadLetter | None:
         """One of them, None when there is none with this id."""
         rows = await connection.execute(select(self._table).where(self._table.c.id == letter_id))
         row = rows.one_or_none()
-        return None if row is None else _letter(row)
+        return None if row is None else DeadLetter(*row)
 
     async def delete(self, connection: AsyncConnection, letter_ids: Iterable[str]) -> int:
         """Delete those with these ids, in the connection's transaction; return how many there were."""
@@ -119,14 +119,7 @@ class DeadLetters:
 
     async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
         """Delete those that were refused before `moment` (aware); return how many there were."""
-        return await self._delete(connection, self._table.c.created_at < moment.astimezone(UTC))
+        return await self._delete(connection, self._table.c.created_at < moment)
 
     async def _delete(self, connection: AsyncConnection, condition: ColumnElement[bool]) -> int:
         return (await connection.execute(delete(self._table).where(condition))).rowcount
-
-
-def _letter(row: Row[Any]) -> DeadLetter:
-    values = row._asdict()
-    if values["created_at"].tzinfo is None:  # SQLite has no time zones
-        values["created_at"] = values["created_at"].replace(tzinfo=UTC)
-    return DeadLetter(**values)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +18,15 @@ from sqlalchemy import (
     Text,
     TextClause,
     bindparam,
+    cast,
+    delete,
+    func,
     inspect,
+    literal,
+    select,
     text,
 )
+from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
@@ -28,14 +35,16 @@ from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
+from execution_logger.store.moment import Moment
 from execution_logger.store.span import Span
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable, schema_and_name
 
 NAME = "execution_log_batches"
 
+_RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _ASK_AGAIN_AFTER_SECONDS = 60.0
-_MOMENTS = tuple(bindparam(name, type_=DateTime(timezone=True)) for name in ("oldest_at", "newest_at"))
+_MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
 
 
 def ledger_table(settings: Settings) -> Table:
@@ -84,9 +93,14 @@ class Ledger:
                 self._warn(problem)
         return self._is_usable
 
-    async def problem(self, connection: AsyncConnection) -> str | None:
-        """Why batches cannot be noted, and what to do about it; None when they can."""
-        return await connection.run_sync(self._problem)
+    async def problem(self, connection: AsyncConnection, *rights: str) -> str | None:
+        """Why batches cannot be noted, and what to do about it; None when they can.
+
+        Args:
+            connection: whose user is asked about.
+            rights: what the user must be allowed to do; by default what it takes to note a batch.
+        """
+        return await connection.run_sync(self._problem, rights or _RIGHTS)
 
     def forget(self) -> None:
         """Ask the database again the next time: somebody may have changed its tables."""
@@ -135,12 +149,22 @@ class Ledger:
         statement = text(read_sql("forgive_entry.sql").format(ledger=name))
         await connection.execute(statement, {"batch_id": batch_id})
 
+    async def delete_before(self, connection: AsyncConnection, moment: datetime) -> None:
+        """Delete the batches of the processes that have stored nothing since `moment` (aware).
+
+        Those of a process go all at once: half a sequence would look like one with a gap.
+        """
+        batches, process = self.table, self.table.c.process
+        last_at = func.max(batches.c.stored_at)
+        ended = select(process).group_by(process).having(last_at < literal(moment, Moment))
+        await connection.execute(delete(batches).where(process.in_(ended)))
+
     def _warn(self, problem: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("entries are stored, but an audit cannot account for them: %s", problem)
 
-    def _problem(self, connection: Connection) -> str | None:
+    def _problem(self, connection: Connection, rights: tuple[str, ...]) -> str | None:
         name = self.table.fullname
         try:
             columns = inspect(connection).get_columns(NAME, self.table.schema)
@@ -151,9 +175,11 @@ class Ledger:
             if found.get(column.name) is not _python_type(column.type):
                 return f'table "{name}" is another one: see its column "{column.name}". Rename it. {UPGRADE}'
         if connection.dialect.name == "postgresql":
-            shown = {"name": connection.dialect.identifier_preparer.format_table(self.table)}
-            if not connection.execute(text(read_sql("may_write.postgresql.sql")), shown).scalar_one():
-                return f'permission denied for table "{name}". It takes SELECT, INSERT and UPDATE'
+            shown = connection.dialect.identifier_preparer.format_table(self.table)
+            for right in rights:
+                question = select(func.has_table_privilege(cast(shown, REGCLASS), right))
+                if not connection.execute(question).scalar_one():
+                    return f'permission denied for table "{name}". It takes {" and ".join(rights)}'
         return None
 
 

@@ -12,6 +12,7 @@ from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogEntry, LogLevel
 from execution_logger.settings import Settings
 from execution_logger.store.insert import insert_entries
+from execution_logger.store.ledger import Ledger
 from execution_logger.store.rows import from_utc, select_entries, to_entry, to_text, to_utc
 from execution_logger.store.table import LogTable, look_up_table
 
@@ -112,10 +113,17 @@ class ExecutionLogRepository:
         return await self._delete(table, table.equals("task_id", task_id))
 
     async def delete_old_logs(self, days: float = 90) -> int:
-        """Delete the entries that are older than `days`, and return how many there were."""
+        """Delete the entries that are older than `days`, and return how many there were.
+
+        With them go the batches in the ledger of processes that ended before then.
+        """
         table = await self._table()
-        oldest = from_utc(table, datetime.now(UTC) - timedelta(days=days))
-        return await self._delete(table, table.columns["created_at"] < oldest)
+        moment = datetime.now(UTC) - timedelta(days=days)
+        connection = await self._session.connection()
+        ledger = Ledger(self._settings)
+        if await ledger.problem(connection, "SELECT", "DELETE") is None:
+            await ledger.delete_before(connection, moment)
+        return await self._delete(table, table.columns["created_at"] < from_utc(table, moment))
 
     @cached_property
     def _encoder(self) -> EntryEncoder:

@@ -73,19 +73,21 @@ class Writer:
         async with self._attempt() as connection:
             return await self._write(connection, batch_id, entries, process, first)
 
-    async def set_aside(self, batch_id: str, entries: str, reason: str) -> WriteResult:
-        """Keep a whole batch as one dead letter, unread: it does harm to those who read it.
+    async def refuse(
+        self,
+        batch_id: str,
+        entries: str,
+        reason: str,
+        *,
+        process: str | None = None,
+        first: int | None = None,
+    ) -> WriteResult:
+        """Make the entries of a batch dead letters, all of them: it does harm to those who store it.
 
-        Args:
-            batch_id: kept with the dead letter.
-            entries: the batch as it came.
-            reason: what it has done.
-
-        Raises:
-            StoreUnavailableError: as `write`.
+        What cannot be told apart is one dead letter. Arguments and errors are those of `write`.
         """
         async with self._attempt() as connection:
-            return await self._bury(connection, batch_id, entries, reason)
+            return await self._refuse(connection, batch_id, entries, reason, process, first)
 
     @asynccontextmanager
     async def _attempt(self) -> AsyncIterator[AsyncConnection]:
@@ -99,6 +101,28 @@ class Writer:
                 self._forget()
                 await connection.invalidate(error)
                 raise
+
+    async def _refuse(
+        self,
+        connection: AsyncConnection,
+        batch_id: str,
+        batch: str,
+        reason: str,
+        process: object,
+        first: object,
+    ) -> WriteResult:
+        try:
+            letters = _split(batch)
+        except (TypeError, ValueError, RecursionError):
+            letters = [batch]
+        for letter in letters:
+            await self._dead_letters.add(connection, batch_id, letter, reason)
+            await connection.commit()
+        result = WriteResult(dead_lettered=len(letters))
+        span = Span.of(batch_id, process, first, letters)
+        if span is not None and await self._ledger.is_usable(connection):
+            await self._note(connection, span, result)
+        return result
 
     async def _write(
         self, connection: AsyncConnection, batch_id: str, batch: object, process: object, first: object

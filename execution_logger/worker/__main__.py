@@ -9,17 +9,25 @@ from typing import Any
 import click
 from celery.signals import worker_init
 
+from execution_logger.errors import SettingsError
 from execution_logger.worker.app import create_app
 from execution_logger.worker.parent import stop_at_end_of_input
+from execution_logger.worker.supervisor import WRONG_USAGE
 
 
 def main() -> int:
     """Run the worker to its end and return its exit code."""
+    try:
+        app = create_app()
+    except SettingsError as error:
+        # As for an unknown option: the supervisor does not try again.
+        click.echo(f"execution-logger: {error}", err=True)
+        return WRONG_USAGE
     stop_at_end_of_input()
     workers: list[Any] = []
     worker_init.connect(lambda sender, **_: workers.append(sender), weak=False)
     try:
-        create_app().worker_main(["worker", *sys.argv[1:]])
+        app.worker_main(["worker", *sys.argv[1:]])
     except click.ClickException as error:
         error.show()
         return error.exit_code

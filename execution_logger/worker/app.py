@@ -6,7 +6,9 @@ from typing import Any
 from celery import Celery
 
 from execution_logger.broker import TASK_NAME, worker_options
+from execution_logger.results import result_backend_url
 from execution_logger.settings import Settings
+from execution_logger.worker.queue import check_broker_url
 from execution_logger.worker.tasks import register_tasks
 
 
@@ -14,10 +16,10 @@ def create_app(settings: Settings | None = None) -> Celery:
     """Return the Celery application that writes batches to the database.
 
     Raises:
-        SettingsError: a variable is wrong, or the database's URL is missing.
+        SettingsError: a variable is wrong, or a URL is missing or cannot be used. Nothing is connected.
     """
     settings = settings or Settings.from_environment()
-    settings.require_database("the worker")
+    check_broker_url(settings)
     app = Celery("execution_logger", set_as_current=False)
     app.conf.update(worker_configuration(settings))
     register_tasks(app, settings)
@@ -34,13 +36,14 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": worker_options(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": settings.result_backend,
+        "result_backend": result_backend_url(settings) or settings.result_backend,
         # Nothing but JSON is ever decoded, so nothing on the queue can execute.
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
         "task_default_queue": settings.queue,
         "task_routes": {TASK_NAME: {"queue": settings.queue}},
+        "result_expires": settings.confirmation_expires_seconds,
         "task_ignore_result": True,
         "task_track_started": settings.task_track_started,
         "task_time_limit": settings.task_time_limit,

@@ -1,32 +1,54 @@
 """The shape of a Celery message, and what is wrong with one."""
 
 import base64
-import json
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+from kombu.utils.json import loads
 
-_JSON = "application/json"
+
+class _DeliveryInfo(msgspec.Struct):
+    exchange: str
+    routing_key: str
+    priority: int | None = None
+    redelivered: bool | None = None
 
 
 class _Properties(msgspec.Struct):
     delivery_tag: str
-    delivery_info: dict[str, Any]
+    delivery_info: _DeliveryInfo
     body_encoding: Literal["base64"]
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
 
 
 class _Headers(msgspec.Struct):
     task: str
     id: str
-    compression: None = None
+    shadow: str | None = None
+    eta: datetime | None = None
+    expires: datetime | None = None
+    retries: int | None = None
     timelimit: tuple[float | None, float | None] | None = None
+    group: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    ignore_result: bool | None = None
+    compression: None = None
     stamps: dict[str, Any] | None = None
     stamped_headers: list[str] | None = None
 
 
-class _Envelope(msgspec.Struct, rename={"content_type": "content-type"}):
+class _Envelope(
+    msgspec.Struct, rename={"content_type": "content-type", "content_encoding": "content-encoding"}
+):
     body: str
-    content_type: str
+    content_type: Literal["application/json"]
+    content_encoding: Literal["utf-8"]
     properties: _Properties
     headers: _Headers
 
@@ -50,26 +72,40 @@ def problem_of(item: str | bytes) -> str | None:
     worker. A compressed message counts as wrong, because batches never are compressed, and because
     a small one can fill the memory.
     """
-    try:
-        envelope = msgspec.convert(json.loads(item), _Envelope)
-    except msgspec.ValidationError as error:
-        return f"it is not a Celery message: {error}"
-    except (ValueError, RecursionError) as error:
-        return f"it is not JSON: {error}"
-    return _problem_of_body(envelope)
-
-
-def _problem_of_body(envelope: _Envelope) -> str | None:
+    envelope = _read(item, _Envelope, "it")
+    if isinstance(envelope, str):
+        return envelope
+    if not _is_encodable(envelope):
+        return "it is not of Celery's making: it holds half of a character"
     try:
         body = base64.b64decode(envelope.body)
     except ValueError as error:
         return f"its body is not base64: {error}"
-    if envelope.content_type != _JSON:
-        return None  # refused by the worker, which goes on
+    problem = _read(body, _Body, "its body")
+    return problem if isinstance(problem, str) else None
+
+
+def _read(item: str | bytes, kind: Any, name: str) -> Any:
+    """What the JSON holds, or a text that says what is wrong with it."""
     try:
-        msgspec.convert(json.loads(body), _Body)
-    except msgspec.ValidationError as error:
-        return f"its body is not a task's arguments: {error}"
-    except (ValueError, RecursionError) as error:
-        return f"its body is not JSON: {error}"
-    return None
+        # As the worker reads it, which makes more than JSON out of some objects.
+        value = loads(item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it would end a worker
+        return f"{name} is not JSON: {_first_line(error)}"
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        return f"{name} is not of Celery's making: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_encodable(value: Any) -> bool:
+    """Whether Redis takes its texts for keys, and a log its lines."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from execution_logger.worker.queue import BrokerUnavailableError, is_redis, open
 logger = logging.getLogger("execution_logger.supervisor")
 
 _PAGE = 20
-_MAX_ITEMS = 1_000
+_MAX_SECONDS = 10.0
 
 # One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
 # once, or not at all when somebody else was faster.
@@ -32,7 +33,8 @@ return 1
 def quarantine_malformed(settings: Settings) -> int:
     """Move what would end a worker from the queue to the list `<queue>.quarantine`; return how many.
 
-    Looks at the end of the queue that workers take from, and at what a killed worker held. Brokers
+    Looks at all that waits, first at what workers take next, as far as it comes in ten seconds; and at
+    what a killed worker held. Brokers
     other than Redis forget a message as soon as a worker has taken it, so it ends only one. Says
     what it did in one ERROR line, and never raises because of the broker.
     """
@@ -57,9 +59,10 @@ def quarantine_malformed(settings: Settings) -> int:
 
 def _move_waiting(channel: Any, settings: Settings) -> Iterator[str]:
     client, target = channel.client, quarantine_key(settings)
+    stop_at = time.monotonic() + _MAX_SECONDS
     for key in {channel._q_for_pri(settings.queue, step) for step in channel.priority_steps}:  # noqa: SLF001
         kept = 0
-        while kept < _MAX_ITEMS and (items := client.lrange(key, -kept - _PAGE, -kept - 1)):
+        while time.monotonic() < stop_at and (items := client.lrange(key, -kept - _PAGE, -kept - 1)):
             problems = [(item, problem) for item in items if (problem := problem_of(item))]
             moved = [p for item, p in problems if client.eval(_MOVE_WAITING, 2, key, target, item)]
             yield from moved

@@ -65,6 +65,15 @@ def is_redis(channel: Any) -> bool:
     return hasattr(channel, "unacked_key")
 
 
+def check_broker_url(settings: Settings) -> None:
+    """Connect to nothing, and see whether one could.
+
+    Raises:
+        SettingsError: the broker's URL cannot be used.
+    """
+    _release(_connection(settings))
+
+
 @contextmanager
 def open_channel(settings: Settings) -> Iterator[Any]:
     """A kombu channel of a connection of its own, whose every kind of failure is one kind of error.

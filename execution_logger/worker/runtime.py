@@ -11,12 +11,16 @@ from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
+from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.deaths import Deaths, Watch
+from execution_logger.worker.word import Word
 
 _T = TypeVar("_T")
 
 _SLICE_SECONDS = 0.1
 _PAUSE_SECONDS = 1.0
 _GRACE_SECONDS = 5.0
+_HELD_AGAIN_SECONDS = 5.0
 
 
 class _Process:
@@ -70,28 +74,44 @@ class Runtime:
             settings.task_time_limit,
         )
         self._patience_seconds = min(limit for limit in limits if limit is not None) / 2
+        self._word = Word(settings)
+        self._deaths = Deaths(self._word)
         self._process: _Process | None = None
         self._lock = threading.Lock()
         self._is_down = False
 
-    def write(self, batch_id: str, entries: str) -> WriteResult:
+    def write(self, batch: ReceivedBatch) -> WriteResult:
         """Write the batch; while the database is away try again, for half the visibility timeout.
+
+        Its producer is told what has become of it, if it asks. A batch that has ended several workers
+        becomes dead letters.
 
         Raises:
             StoreUnavailableError: that time is over, or the worker shuts down; the batch goes back.
         """
         give_up_at = time.monotonic() + self._patience_seconds
-        while True:
-            try:
-                result = self._attempt(batch_id, entries)
-            except StoreUnavailableError as error:
-                self._note_down(error)
-                self.pause()
-                if self.stopping or time.monotonic() >= give_up_at:
-                    raise
-            else:
-                self._note_up()
-                return result
+
+        def may_wait() -> bool:
+            return not self.stopping and time.monotonic() < give_up_at
+
+        held_at = None
+        with self._deaths.watch(batch, may_wait) as watch:
+            while True:
+                try:
+                    result = self._attempt(batch, watch)
+                except StoreUnavailableError as error:
+                    watch.end()
+                    self._note_down(error)
+                    held_at = self._hold(batch, error) if held_at is None else held_at
+                    self.pause()
+                    if not may_wait():
+                        if time.monotonic() - held_at > _HELD_AGAIN_SECONDS:
+                            self._hold(batch, error)
+                        raise
+                else:
+                    self._note_up()
+                    self._word.stored(batch, result)
+                    return result
 
     def pause(self) -> None:
         """Wait a second, or until the worker shuts down."""
@@ -101,19 +121,35 @@ class Runtime:
 
     def close(self) -> None:
         """Close the connections and end the loop's thread; does nothing in a process that has none."""
+        self._word.close()
         with self._lock:
             process, self._process = self._process, None
         if process is not None and process.pid == os.getpid():
             process.close()
 
-    def _attempt(self, batch_id: str, entries: str) -> WriteResult:
+    def _attempt(self, batch: ReceivedBatch, watch: Watch) -> WriteResult:
         process = self._current()
+        if watch.is_deadly:
+            reason = f"{watch.deaths} workers have died over its batch"
+            writing = process.writer.refuse(
+                batch.id, batch.entries, reason, process=batch.process, first=batch.first
+            )
+        else:
+            writing = process.writer.write(batch.id, batch.entries, process=batch.process, first=batch.first)
         # The writer keeps to its own timeout; this one is for a loop that does not turn any more.
         timeout_seconds = self._settings.database_timeout_seconds + _GRACE_SECONDS
         try:
-            return process.run(process.writer.write(batch_id, entries), timeout_seconds)
+            result = process.run(writing, timeout_seconds)
         except TimeoutError as error:
             raise StoreUnavailableError(f"no answer within {timeout_seconds:g} s") from error
+        if watch.is_deadly:
+            logger.error("batch %s is in the dead letters, whole: %s", batch.id, reason)
+        return result
+
+    def _hold(self, batch: ReceivedBatch, error: StoreUnavailableError) -> float:
+        """Tell the producer that the batch waits; return when."""
+        self._word.held(batch, str(error))
+        return time.monotonic()
 
     def _current(self) -> _Process:
         with self._lock:

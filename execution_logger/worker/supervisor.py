@@ -20,8 +20,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT
 
 LONGEST_PAUSE_SECONDS = 30.0
 
+WRONG_USAGE = 2
+"""The exit code of what would end in the same way again: wrong options, wrong settings."""
+
 _STABLE_SECONDS = 60.0
-_WRONG_USAGE = 2
 
 
 class Supervisor:
@@ -32,7 +34,8 @@ class Supervisor:
 
     Args:
         command: of the process; its standard input ends when this process does, however that is.
-        after_crash: called in a thread after each abnormal end, before the next start.
+        after_crash: called in a thread after each abnormal end; what it returns is true when it has
+            removed a cause, and then the pauses start again, too.
         backoff: the pauses; they start again after a minute without a crash.
     """
 
@@ -65,13 +68,14 @@ class Supervisor:
         while True:
             began_at = time.monotonic()
             code = await self._run_once()
-            if self._stopping.is_set() or code in (0, _WRONG_USAGE):
+            if self._stopping.is_set() or code in (0, WRONG_USAGE):
                 return code if code >= 0 else 128 - code
             if time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
+            if await asyncio.to_thread(self._after_crash):
+                self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
             logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
-            await asyncio.to_thread(self._after_crash)
             if await self._is_stopped_within(pause_seconds):
                 return 0
 

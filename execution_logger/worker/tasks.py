@@ -1,9 +1,10 @@
 """The task that writes a batch. Whatever happens, the batch is written or goes back to the queue."""
 
-import json
+from dataclasses import asdict
 from typing import Any
 
 from celery import Celery, Task
+from celery.backends.base import DisabledBackend
 from celery.exceptions import Reject
 from celery.signals import (
     celeryd_after_setup,
@@ -16,17 +17,23 @@ from execution_logger.broker import TASK_NAME
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
+from execution_logger.store import create_engine
+from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.runtime import Runtime
 
 
 def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     """Add the task `execution_logger.write_batch` to an application, a host's own for instance.
 
-    The task brings the options that it needs (late acknowledgement, no result); what belongs to the
-    broker's connection, such as the visibility timeout, stays the application's.
+    The task brings what it needs (late acknowledgement, a result backend of its own); what belongs to
+    the broker's connection, such as the visibility timeout, stays the application's.
+
+    Raises:
+        SettingsError: a setting cannot be used: said at the start, and not with each batch.
     """
     settings = settings or Settings.from_environment()
     settings.require_database("the worker")
+    create_engine(settings, pool_size=1)  # connects to nothing
     runtime = Runtime(settings)
     _follow_the_worker(runtime)
 
@@ -35,17 +42,20 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         bind=True,
         acks_late=True,
         reject_on_worker_lost=True,
+        acks_on_failure_or_timeout=False,  # a time limit that is too short must not lose batches
+        # The runtime gives word of a batch itself: Celery would fail the task when its backend fails.
+        backend=DisabledBackend(_without_results()),
         ignore_result=True,
         serializer="json",
         typing=False,  # a forged message with other arguments is a dead letter, not a crash
         shared=False,  # or every other application of the process would have it, with this database
     )
-    def write_batch(self: Any, /, *args: Any, **kwargs: Any) -> str:
+    def write_batch(self: Any, /, *args: Any, **kwargs: Any) -> dict[str, int]:
         # An exception that escaped would acknowledge the message, and the batch would be gone.
         try:
-            return str(runtime.write(self.request.id, _payload(args, kwargs)))
+            return asdict(runtime.write(ReceivedBatch.of(self.request, args, kwargs)))
         except StoreUnavailableError as error:
-            raise Reject(str(error), requeue=True) from error
+            raise Reject(str(error), requeue=True) from None
         except Exception as error:
             logger.exception("batch %s goes back to the queue after an unexpected error", self.request.id)
             runtime.pause()
@@ -54,11 +64,9 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     return write_batch
 
 
-def _payload(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    if len(args) == 1 and not kwargs and isinstance(args[0], str):
-        return args[0]
-    # Not one of ours: as JSON it ends, readable, in the dead letters.
-    return json.dumps({"args": args, "kwargs": kwargs})
+def _without_results() -> Celery:
+    """An application for the backend to belong to: that of the host is not configured yet."""
+    return Celery("execution_logger.no_results", set_as_current=False, fixups=(), config_source={})
 
 
 def _follow_the_worker(runtime: Runtime) -> None:

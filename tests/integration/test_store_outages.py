@@ -21,10 +21,11 @@ TOLERANCE_SECONDS = 0.5
 
 
 @asynccontextmanager
-async def opened(url: str, *, pool_size: int = 4) -> AsyncIterator[PostgresqlSite]:
+async def opened(url: str, query: str = "", *, pool_size: int = 4) -> AsyncIterator[PostgresqlSite]:
     """A database with the library's tables, and quick timeouts."""
     await asyncio.to_thread(upgrade_database, url)
-    async with PostgresqlSite(url, pool_size=pool_size, database_timeout_seconds=TIMEOUT_SECONDS) as site:
+    settings = {"database_timeout_seconds": TIMEOUT_SECONDS}
+    async with PostgresqlSite(url, query, pool_size=pool_size, **settings) as site:
         yield site
 
 
@@ -71,9 +72,10 @@ async def test_a_server_that_is_down(own_postgres_server: PostgresServer, how: s
         await check_is_back(site, entry)
 
 
-async def test_a_server_that_hangs(own_postgres_server: PostgresServer) -> None:
+@pytest.mark.parametrize("query", ["", "?statement_cache_size=0"], ids=["directly", "as for PgBouncer"])
+async def test_a_server_that_hangs(own_postgres_server: PostgresServer, query: str) -> None:
     """Connections stay open and nothing answers: not the old ones, not the new ones, not the farewell."""
-    async with opened(own_postgres_server.url()) as site:
+    async with opened(own_postgres_server.url(), query) as site:
         entry = encoded()
         await asyncio.gather(*(site.write(entry) for _ in range(4)))
         own_postgres_server.pause()
@@ -94,12 +96,13 @@ async def test_a_server_that_hangs(own_postgres_server: PostgresServer) -> None:
             own_postgres_server.resume()
 
 
+@pytest.mark.parametrize("query", ["", "?statement_cache_size=0"], ids=["directly", "as for PgBouncer"])
 async def test_a_server_that_begins_to_hang_in_the_middle_of_a_batch(
-    own_postgres_server: PostgresServer,
+    own_postgres_server: PostgresServer, query: str
 ) -> None:
     """The statement was sent, and whether it was carried out is anybody's guess."""
     url = own_postgres_server.url()
-    async with opened(url) as site, _locked(url) as unlock:
+    async with opened(url, query) as site, _locked(url) as unlock:
         entry = encoded()
         write = asyncio.create_task(site.write(entry))
         await _until_somebody_waits(url)
@@ -219,6 +222,37 @@ async def test_a_user_without_rights(site: PostgresqlSite) -> None:
             await site.rows("GRANT SELECT, INSERT ON execution_logs TO ann")
             assert await ann.write(entry) == WriteResult(stored=1)
     await check_is_back(site, entry)
+
+
+@pytest.mark.parametrize("rights", ["", "SELECT", "SELECT, INSERT"])
+async def test_a_user_without_rights_on_the_ledger(
+    site: PostgresqlSite, rights: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entries are stored without it, and one warning names the table."""
+    with as_user(site) as url:
+        await site.rows("GRANT SELECT, INSERT ON execution_logs TO ann")
+        if rights:
+            await site.rows(f"GRANT {rights} ON execution_log_batches TO ann")
+        async with PostgresqlSite(url, database_timeout_seconds=TIMEOUT_SECONDS) as ann:
+            for number in range(3):
+                result = await ann.writer.write(str(number), f"[{encoded()}]", process="p", first=1)
+                assert result == WriteResult(stored=1)
+    (message,) = caplog.messages
+    assert 'permission denied for table "execution_log_batches"' in message
+    assert await site.rows("SELECT * FROM execution_log_batches") == []
+
+
+async def test_a_ledger_that_is_missing_or_locked(site: PostgresqlSite) -> None:
+    """Missing, it is done without. Locked, the batch waits as for the table of the entries."""
+    entry = encoded()
+    connection = await asyncpg.connect(site.url)
+    await connection.execute("BEGIN; LOCK TABLE execution_log_batches IN ACCESS EXCLUSIVE MODE")
+    with in_time(), pytest.raises(StoreUnavailableError, match="statement timeout"):
+        await site.writer.write("b", f"[{entry}]", process="p", first=1)
+    assert await site.rows() == []
+    await connection.execute("DROP TABLE execution_log_batches; COMMIT")
+    await connection.close()
+    assert await site.writer.write("b", f"[{entry}]", process="p", first=1) == WriteResult(stored=1)
 
 
 async def test_a_server_without_a_free_connection(site: PostgresqlSite) -> None:

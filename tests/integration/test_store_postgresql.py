@@ -14,9 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from batches import BAD, encoded, fields
+from batches import BAD, CREATED_AT, batch, encoded, fields
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
+from execution_logger.store.audit import audit
+from execution_logger.store.dead_letters import DeadLetters
+from execution_logger.store.retry import retry
+from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
 from postgresql_site import PostgresqlSite
 
 BAD_HERE = {
@@ -151,6 +155,117 @@ async def test_every_item_is_a_row_or_a_dead_letter(site: PostgresqlSite, batche
     assert {str(row["id"]) for row in await site.rows()} == {json.loads(item)["id"] for item in good}
     bad = Counter(item.replace("\ud800", "\\ud800") for item in items - good)
     assert Counter(letter["entry"] for letter in await site.dead()) == bad
+
+
+async def write(site: PostgresqlSite, *entries: str, batch_id: str = "b", first: int = 1) -> WriteResult:
+    """Write a batch of the process `p`."""
+    return await site.writer.write(batch_id, batch(*entries), process="p", first=first)
+
+
+NOTED = (
+    "SELECT batch_id, first, entries, dead_lettered, deliveries, oldest_at, newest_at, "
+    "abs(extract(epoch FROM now() - stored_at)) < 60 AS is_new FROM execution_log_batches ORDER BY first"
+)
+
+
+async def test_a_batch_is_noted_with_its_entries(site: PostgresqlSite) -> None:
+    """Once, and counted when it comes again, be it at the same time."""
+    times = ["2026-11-22T02:13:53Z", "2026-11-22T02:13:55.123456Z"]
+    entries = [encoded(created_at=time) for time in times]
+    results = await asyncio.gather(*(write(site, *entries, first=51) for _ in range(4)))
+    assert sorted(result.stored for result in results) == [0, 0, 0, 2]
+    assert await write(site, *entries, first=51) == WriteResult(duplicates=2)
+    oldest_at, newest_at = map(datetime.fromisoformat, times)
+    assert await site.rows(NOTED) == [
+        {
+            "batch_id": "b",
+            "first": 51,
+            "entries": 2,
+            "dead_lettered": 0,
+            "deliveries": 5,
+            "oldest_at": oldest_at,
+            "newest_at": newest_at,
+            "is_new": True,
+        }
+    ]
+
+
+@pytest.mark.parametrize("what", BAD_HERE)
+async def test_dead_letters_are_accounted_for(site: PostgresqlSite, what: str) -> None:
+    """Whatever is wrong with them: at the start, in the middle and at the end."""
+    good = [encoded() for _ in range(3)]
+    for position in (0, 1, 3):
+        entries = [*good[:position], BAD_HERE[what], *good[position:]]
+        assert (await write(site, *entries, batch_id=str(position))).dead_lettered == 1
+    noted = await site.rows(NOTED)
+    assert [(row["entries"], row["dead_lettered"], row["deliveries"]) for row in noted] == [(4, 1, 1)] * 3
+
+
+@pytest.mark.parametrize("batch_id", ["b\0", "\ud800", "b" * 100_000], ids=["NUL", "surrogate", "long"])
+@pytest.mark.parametrize("created_at", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "infinity"])
+async def test_forged_batches_can_be_noted(site: PostgresqlSite, batch_id: str, created_at: str) -> None:
+    """Nothing in them stops the others, nor the arithmetic of an audit."""
+    entries = [encoded(), encoded(created_at=created_at)]
+    await write(site, *entries, batch_id=batch_id, first=2**48)
+    (row,) = await site.rows(NOTED)
+    assert (row["entries"], row["oldest_at"]) == (2, datetime.fromisoformat(CREATED_AT))
+    assert (await audit(site.engine, site.settings, late_after_seconds=0)).accounts[0].missing == 2**48 - 1
+
+
+async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: PostgresqlSite) -> None:
+    """They are one statement: a crash can come only before it or after it."""
+    await execute(
+        site.url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'cut' USING ERRCODE = '57P01'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON execution_log_batches FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pytest.raises(StoreUnavailableError, match="cut"):
+        await write(site, encoded())
+    assert await site.rows() == []
+    await execute(site.url, "DROP TRIGGER refuse ON execution_log_batches")
+    assert await write(site, encoded()) == WriteResult(stored=1)
+    assert len(await site.rows(NOTED)) == 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ledger=LEDGERS, since=AGES, until=AGES)
+async def test_the_audit_says_what_a_plain_count_says(
+    site: PostgresqlSite, ledger: list[Noted], since: int | None, until: int | None
+) -> None:
+    """Whatever the ledger holds, and whichever time range is asked for."""
+    now = datetime.now(UTC)
+    await fill(site.engine, ledger, now)
+    result = await audit(
+        site.engine,
+        site.settings,
+        since=None if since is None else now - timedelta(seconds=since),
+        until=None if until is None else now - timedelta(seconds=until),
+        late_after_seconds=LATE_AFTER_SECONDS,
+    )
+    assert judged(result) == expected(ledger, since, until)
+
+
+async def test_dead_letters_are_looked_after(site: PostgresqlSite) -> None:
+    """Read, tried again with both outcomes, and deleted."""
+    await execute(site.url, "ALTER TABLE execution_logs ADD CONSTRAINT quiet CHECK (level <> 'loud')")
+    await write(site, encoded(), encoded(level="loud"), "5")
+    letters = DeadLetters(site.settings)
+    async with site.engine.connect() as connection:
+        found = {letter.entry: letter for letter in await letters.list(connection, batch_id="b")}
+    forged = found.pop("5")
+    (loud,) = found.values()
+    assert "quiet" in (await retry(site.engine, site.settings, loud) or "")
+    await execute(site.url, "ALTER TABLE execution_logs DROP CONSTRAINT quiet")
+    assert await retry(site.engine, site.settings, loud) is None
+    assert await retry(site.engine, site.settings, forged) is not None
+    assert (len(await site.rows()), len(await site.dead())) == (2, 1)
+    assert (await site.rows(NOTED))[0]["dead_lettered"] == 1
+    async with site.engine.begin() as connection:
+        assert await letters.get(connection, loud.id) is None
+        assert await letters.get(connection, forged.id) == forged
+        assert await letters.delete_before(connection, forged.created_at) == 0
+        assert await letters.delete(connection, [forged.id, loud.id]) == 1
 
 
 async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
@@ -350,6 +465,19 @@ async def test_old_entries_are_deleted_to_the_hour(host: PostgresqlSite) -> None
     assert len(await host.rows()) == 1
 
 
+async def test_old_processes_leave_the_ledger(site: PostgresqlSite) -> None:
+    """When the user may delete there; otherwise only the entries go."""
+    await fill(site.engine, [Noted("b", "p", 1, 1, 1, 100 * 86_400, 1)], datetime.now(UTC))
+    await execute(site.url, "CREATE USER joe; GRANT SELECT, DELETE ON execution_logs TO joe")
+    try:
+        for url, left in ((site.url.replace("postgres@", "joe@"), 1), (site.url, 0)):
+            async with hosts_session(url) as session, session.begin():
+                assert await ExecutionLogRepository(session, site.settings).delete_old_logs() == 0
+            assert len(await site.rows(NOTED)) == left
+    finally:
+        await execute(site.url, "DROP OWNED BY joe; DROP USER joe")
+
+
 async def test_the_overview_estimates_a_large_table(site: PostgresqlSite) -> None:
     """Counting would take longer than anybody waits for a status."""
     assert (await overview(site.engine, site.settings)).rows == 0
@@ -372,8 +500,12 @@ async def test_the_overview_estimates_a_large_table(site: PostgresqlSite) -> Non
 async def test_urls_for_other_drivers_work(database_url: str, query: str) -> None:
     """With libpq's parameters, and without prepared statements for PgBouncer."""
     url = database_url.replace("postgresql://", "postgresql+psycopg2://")
-    async with PostgresqlSite(f"{url}?{query}") as site:
+    async with PostgresqlSite(url, f"?{query}") as site:
         assert await site.write(encoded(), "5") == WriteResult(stored=1, dead_lettered=1)
+        assert await write(site, encoded(), encoded(), "5") == WriteResult(stored=2, dead_lettered=1)
+        assert await write(site, encoded(), batch_id="c", first=4) == WriteResult(stored=1)
+    async with PostgresqlSite(database_url) as site:
+        assert (len(await site.rows()), len(await site.rows(NOTED))) == (4, 2)
 
 
 async def test_a_url_may_set_the_search_path(database_url: str) -> None:

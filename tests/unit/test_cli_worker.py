@@ -51,11 +51,24 @@ def test_options_reach_celery(started: list[list[str]]) -> None:
     assert command[-3:] == ["-n", "a@%h", "-E"]
 
 
-def test_without_a_database_nothing_is_started(started: list[list[str]]) -> None:
-    """One line says what to set."""
-    result = run(DATABASE_URL=None)
-    assert result.exit_code == 1
-    assert result.stderr.startswith("execution-logger: DATABASE_URL is not set: the worker needs it")
+@pytest.mark.parametrize(
+    ("variable", "value", "error"),
+    [
+        ("DATABASE_URL", None, "DATABASE_URL is not set: the worker needs it"),
+        ("DATABASE_URL", "mysql://user:secret@host/logs", "DATABASE_URL"),
+        ("CELERY_RESULT_BACKEND", "redis://:secret@host/letters", "CELERY_RESULT_BACKEND=(hidden)"),
+        ("EXECUTION_LOGGER_BATCH_SIZE", "many", "EXECUTION_LOGGER_BATCH_SIZE='many'"),
+    ],
+)
+def test_with_wrong_settings_nothing_is_started(
+    started: list[list[str]], variable: str, value: str | None, error: str
+) -> None:
+    """One line says what to set; to start it again would not help."""
+    result = run(**{variable: value})
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"execution-logger: {error}")
+    assert result.stderr.count("\n") == 1
+    assert "secret" not in result.stderr
     assert not started
 
 

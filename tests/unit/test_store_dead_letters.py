@@ -105,18 +105,33 @@ async def test_a_retry_stores_the_entry_and_deletes_the_letter(site: Site) -> No
 @pytest.mark.parametrize("entry", ["[", "5", "nonsense", "{}", "[[1]]", "[]]"])
 async def test_what_is_no_entry_stays_a_letter(site: Site, entry: str) -> None:
     """However often it is tried."""
-    await site.writer.set_aside("b", entry, "why not")
+    await site.writer.refuse("b", entry, "why not")
     (letter,) = await site.letters()
     assert await retry(site.engine, site.settings, letter)
     assert await site.letters() == [letter]
 
 
-async def test_a_batch_that_was_set_aside_whole_is_retried_whole(site: Site) -> None:
+async def test_a_batch_that_does_harm_is_refused_entry_by_entry(site: Site) -> None:
+    """Any number of times; the ledger knows, and each of them can be tried again."""
+    text, reason = batch(encoded(), encoded()), "3 workers have died over its batch"
+    for _ in range(2):
+        result = await site.writer.refuse("b", text, reason, process="p", first=1)
+        assert result == WriteResult(dead_lettered=2)
+    letters = await site.letters()
+    assert [letter.reason for letter in letters] == [reason] * 2
+    assert site.rows("SELECT entries, dead_lettered FROM execution_log_batches") == [
+        {"entries": 2, "dead_lettered": 2}
+    ]
+    for letter in letters:
+        assert await retry(site.engine, site.settings, letter) is None
+    assert (len(site.rows()), site.dead()) == (2, [])
+
+
+async def test_a_letter_that_holds_a_whole_batch_is_retried_whole(site: Site) -> None:
     """It is not read before."""
-    text = batch(encoded(), encoded())
-    assert await site.writer.set_aside("b", text, "three workers died of it") == WriteResult(dead_lettered=1)
+    async with site.engine.begin() as connection:
+        await DeadLetters(site.settings).add(connection, "b", batch(encoded(), encoded()), "by hand")
     (letter,) = await site.letters()
-    assert (letter.entry, letter.reason) == (text, "three workers died of it")
     assert await retry(site.engine, site.settings, letter) is None
     assert (len(site.rows()), site.dead()) == (2, [])
 
@@ -128,7 +143,7 @@ async def test_a_retry_that_breaks_off_leaves_everything_as_it_was(site: Site) -
         if "DELETE FROM execution_log_dead_letters" in statement:
             raise OSError("cut")
 
-    await site.writer.set_aside("b", encoded(), "r")
+    await site.writer.refuse("b", encoded(), "r")
     (letter,) = await site.letters()
     event.listen(site.engine.sync_engine, "before_cursor_execute", note)
     with pytest.raises(StoreUnavailableError, match="cut"):
@@ -139,7 +154,7 @@ async def test_a_retry_that_breaks_off_leaves_everything_as_it_was(site: Site) -
 async def test_a_retry_needs_no_ledger(site: Site) -> None:
     """An older database has none."""
     site.execute("DROP TABLE execution_log_batches")
-    await site.writer.set_aside("b", encoded(), "r")
+    await site.writer.refuse("b", encoded(), "r")
     (letter,) = await site.letters()
     assert await retry(site.engine, site.settings, letter) is None
     assert len(site.rows()) == 1

@@ -3,16 +3,19 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult, upgrade
+from execution_logger.store import ExecutionLogRepository, WriteResult, upgrade
 from execution_logger.store.ledger import Ledger
+from ledgers import Noted, fill
 from sqlite_site import SqliteSite
 
 WITHOUT = "DROP TABLE execution_log_batches"
@@ -246,3 +249,26 @@ async def test_what_the_ledger_refuses_makes_no_dead_letters(
     assert len(site.rows()) == 6
     (message,) = caplog.messages
     assert "too many" in message
+
+
+async def test_old_processes_leave_the_ledger_with_their_entries(site: SqliteSite) -> None:
+    """All of a process or nothing: half of it would look like one with a gap."""
+    ages = {"ended": (100, 95), "goes on": (100, 1), "new": (2, 1)}
+    now = datetime.now(UTC)
+    ledger = [
+        Noted(f"{process} {number}", process, 1 + number, 1, 1, age * 86_400, 1)
+        for process, days in ages.items()
+        for number, age in enumerate(days)
+    ]
+    await fill(site.engine, ledger, now)
+    async with AsyncSession(site.engine) as session, session.begin():
+        assert await ExecutionLogRepository(session, site.settings).delete_old_logs(days=90) == 0
+    assert [row["batch_id"] for row in noted(site)] == ["goes on 0", "new 0", "goes on 1", "new 1"]
+
+
+async def test_old_entries_are_deleted_without_a_ledger(site: SqliteSite) -> None:
+    """A database of an older release has none."""
+    site.execute(WITHOUT)
+    await write(site, encoded(created_at="2020-01-01T00:00:00Z"))
+    async with AsyncSession(site.engine) as session, session.begin():
+        assert await ExecutionLogRepository(session, site.settings).delete_old_logs() == 1

@@ -48,7 +48,9 @@ GOOD = {
     "time limits": message(headers={"timelimit": [5, 1.5]}),
     "no stamps": message(headers={"stamps": None, "stamped_headers": None}),
     "NaN, which Python's JSON knows": message(body="[[NaN], {}, {}]"),
-    "another content type, which workers refuse": message(body="x", envelope={"content-type": "text/plain"}),
+    "a time to run, and one to expire": message(
+        headers={"eta": "2026-11-22T02:13:53.123456+00:00", "expires": "2026-11-22T02:13:53"}
+    ),
 }
 
 BAD = {
@@ -67,6 +69,9 @@ BAD = {
     "three time limits": message(headers={"timelimit": [1, 2, 3]}),
     "stamps that are a number": message(headers={"stamps": 5}),
     "a delivery tag that is a list": message(properties={"delivery_tag": [1]}),
+    "a delivery tag that is half a character": message(properties={"delivery_tag": "\ud800"}),
+    "an id that is half a character": message(headers={"id": "\ud800"}),
+    "a delivery from nowhere": message(properties={"delivery_info": {"routing_key": "logs"}}),
     "another body encoding": message(properties={"body_encoding": "rot13"}),
     "no body": message(envelope={"body": None}),
     "a body that is a number": message(envelope={"body": 5}),
@@ -81,6 +86,14 @@ BAD = {
     "a chain of numbers": message(body='[[], {}, {"chain": [1]}]'),
     "a compressed body": message(
         body=zlib.compress(GOOD_BODY.encode()), headers={"compression": "application/x-gzip"}
+    ),
+    "a time to run that is empty": message(headers={"eta": ""}),
+    "a time to expire that is none": message(headers={"expires": "soon"}),
+    "another content type": message(body="x", envelope={"content-type": "text/plain"}),
+    "another encoding": message(envelope={"content-encoding": "binary"}),
+    "an object that is no date": message(headers={"x": {"__type__": "datetime", "__value__": "x"}}),
+    "a body with an object that is no date": message(
+        body='[[], {"x": {"__type__": "datetime", "__value__": "x"}}, {}]'
     ),
     "a content type that is null": message(envelope={"content-type": None}),
 }

@@ -17,8 +17,10 @@ from execution_logger import Settings, SettingsError
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult, upgrade
 from execution_logger.worker import runtime as module
+from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.runtime import Runtime
 from sqlite_site import SqliteSite
+from waiting import wait_until
 
 AWAY = StoreUnavailableError("the database is away")
 STORED = WriteResult(stored=1)
@@ -30,18 +32,62 @@ class FakeWriter:
     def __init__(self) -> None:
         self.failures: list[Exception] = []
         self.written: list[tuple[str, str]] = []
+        self.spans: list[tuple[object, object]] = []
+        self.refused: list[tuple[str, str, str]] = []
         self.loops: set[asyncio.AbstractEventLoop] = set()
         self.before_writing: Callable[[], Any] | None = None
 
-    async def write(self, batch_id: str, entries: str) -> WriteResult:
+    async def write(self, batch_id: str, entries: str, *, process: object, first: object) -> WriteResult:
         """Store, or raise the next of `failures`."""
+        await self._attempt()
+        self.written.append((batch_id, entries))
+        self.spans.append((process, first))
+        return STORED
+
+    async def refuse(
+        self, batch_id: str, entries: str, reason: str, *, process: object, first: object
+    ) -> WriteResult:
+        """Note it, or raise the next of `failures`."""
+        await self._attempt()
+        self.refused.append((batch_id, entries, reason))
+        return WriteResult(dead_lettered=1)
+
+    async def _attempt(self) -> None:
         self.loops.add(asyncio.get_running_loop())
         if self.before_writing is not None:
             await self.before_writing()
         if self.failures:
             raise self.failures.pop(0)
-        self.written.append((batch_id, entries))
-        return STORED
+
+
+class FakeWord:
+    """Notes what was said, and counts deaths."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, object]] = []
+        self.deaths: dict[str, int] = {}
+        self.closed = 0
+
+    def stored(self, batch: ReceivedBatch, result: WriteResult) -> None:
+        """Note."""
+        self.said.append((batch.id, result))
+
+    def held(self, batch: ReceivedBatch, reason: str) -> None:
+        """Note."""
+        self.said.append((batch.id, reason))
+
+    def add_deaths(self, batch: ReceivedBatch, number: int) -> int:
+        """Count."""
+        self.deaths[batch.id] = self.deaths.get(batch.id, 0) + number
+        return self.deaths[batch.id]
+
+    def forget_deaths(self, batch: ReceivedBatch) -> None:
+        """Count no more."""
+        self.deaths.pop(batch.id, None)
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
 
 
 class FakeTime:
@@ -80,6 +126,14 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> FakeWriter:
     writer = FakeWriter()
     monkeypatch.setattr(module, "Writer", lambda *_: writer)
     return writer
+
+
+@pytest.fixture(autouse=True)
+def word(monkeypatch: pytest.MonkeyPatch) -> FakeWord:
+    """What all runtimes say: there is no result backend."""
+    word = FakeWord()
+    monkeypatch.setattr(module, "Word", lambda _: word)
+    return word
 
 
 @pytest.fixture
@@ -125,7 +179,7 @@ class TestWriting:
         """A new one for each could not use the connections of the one before."""
         assert not threads(), "nothing is made before it is needed"
         for number in range(3):
-            assert runtime.write(f"b{number}", "[]") is STORED
+            assert runtime.write(ReceivedBatch(f"b{number}", "[]")) is STORED
         assert writer.written == [("b0", "[]"), ("b1", "[]"), ("b2", "[]")]
         assert len(writer.loops) == len(engines) == len(threads()) == 1
         assert engines[0][1] == 3, "as many connections as batches at once"
@@ -134,7 +188,7 @@ class TestWriting:
         """The pool's threads do not wait for each other."""
         writer.before_writing = asyncio.Barrier(4).wait
         with ThreadPoolExecutor(4) as pool:
-            writing = [pool.submit(runtime.write, str(number), "[]") for number in range(4)]
+            writing = [pool.submit(runtime.write, ReceivedBatch(str(number), "[]")) for number in range(4)]
             assert [each.result(DEADLINE_SECONDS) for each in writing] == [STORED] * 4
         assert len(engines) == 1
 
@@ -142,8 +196,8 @@ class TestWriting:
         """The task knows what to do with it; waiting would not help."""
         writer.failures = [ZeroDivisionError()]
         with pytest.raises(ZeroDivisionError):
-            runtime.write("b", "[]")
-        assert runtime.write("b", "[]") is STORED
+            runtime.write(ReceivedBatch("b", "[]"))
+        assert runtime.write(ReceivedBatch("b", "[]")) is STORED
 
     def test_a_setting_that_is_wrong_leaves_no_thread(
         self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
@@ -156,7 +210,7 @@ class TestWriting:
         with monkeypatch.context() as patched:
             patched.setattr(module, "create_engine", refuse)
             with pytest.raises(SettingsError):
-                runtime.write("b", "[]")
+                runtime.write(ReceivedBatch("b", "[]"))
         assert not threads()
 
     def test_an_attempt_without_end_is_not_waited_for(
@@ -176,7 +230,7 @@ class TestWriting:
         writer.before_writing = hang
         runtime.stopping = True
         with pytest.raises(StoreUnavailableError, match=r"no answer within 0.15 s"):
-            runtime.write("b", "[]")
+            runtime.write(ReceivedBatch("b", "[]"))
         assert given_up.wait(DEADLINE_SECONDS)
         assert writer.written == []
 
@@ -186,7 +240,7 @@ class TestWriting:
             await upgrade(site.engine, site.settings)
         runtime = Runtime(site.settings)
         entries = batch(encoded(message="1"), encoded(message="2"))
-        results = [await asyncio.to_thread(runtime.write, "b", entries) for _ in range(2)]
+        results = [await asyncio.to_thread(runtime.write, ReceivedBatch("b", entries)) for _ in range(2)]
         await asyncio.to_thread(runtime.close)
         assert results == [WriteResult(stored=2), WriteResult(duplicates=2)]
         assert [row["message"] for row in site.rows()] == ["1", "2"]
@@ -200,10 +254,10 @@ class TestOutage:
     ) -> None:
         """A second between attempts, in slices; said when it begins and when it ends."""
         writer.failures = [AWAY] * 5
-        assert runtime.write("b", "[]") is STORED
+        assert runtime.write(ReceivedBatch("b", "[]")) is STORED
         assert clock.now == pytest.approx(5.0, abs=0.2)
         assert clock.longest_sleep <= 0.1
-        assert runtime.write("c", "[]") is STORED
+        assert runtime.write(ReceivedBatch("c", "[]")) is STORED
         assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
             (logging.ERROR, "the database takes no rows, batches wait in the queue: the database is away"),
             (logging.WARNING, "the database takes rows again"),
@@ -230,7 +284,7 @@ class TestOutage:
         runtime = Runtime(Settings(**settings))
         writer.failures = [AWAY] * 1000
         with pytest.raises(StoreUnavailableError, match="away"):
-            runtime.write("b", "[]")
+            runtime.write(ReceivedBatch("b", "[]"))
         runtime.close()
         assert patience_seconds <= clock.now < patience_seconds + 1.2
         assert writer.written == []
@@ -244,7 +298,7 @@ class TestOutage:
         clock.while_sleeping = stop
         writer.failures = [AWAY] * 1000
         with pytest.raises(StoreUnavailableError, match="away"):
-            runtime.write("b", "[]")
+            runtime.write(ReceivedBatch("b", "[]"))
         assert clock.now == pytest.approx(2.3, abs=0.05)
 
     def test_a_batch_that_can_be_written_is_written_while_the_worker_ends(
@@ -252,9 +306,137 @@ class TestOutage:
     ) -> None:
         """It is in hand; to give it back would only be more work."""
         runtime.stopping = True
-        assert runtime.write("b", "[]") is STORED
+        assert runtime.write(ReceivedBatch("b", "[]")) is STORED
         runtime.pause()
         assert clock.now == 0.0
+
+
+class TestWord:
+    """What the producer is told."""
+
+    def test_that_a_batch_is_stored(self, runtime: Runtime, writer: FakeWriter, word: FakeWord) -> None:
+        """Once it is; what the message says of its entries goes to the writer as it is."""
+        runtime.write(ReceivedBatch("b", "[]", process="host-1", first=51))
+        assert word.said == [("b", STORED)]
+        assert writer.spans == [("host-1", 51)]
+
+    def test_that_it_waits(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, clock: FakeTime
+    ) -> None:
+        """When the outage begins, and when the batch goes back: few words for a long outage."""
+        writer.failures = [AWAY] * 1000
+        with pytest.raises(StoreUnavailableError):
+            runtime.write(ReceivedBatch("b", "[]"))
+        assert word.said == [("b", "the database is away")] * 2
+
+    def test_a_batch_that_goes_back_at_once_is_told_once(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, clock: FakeTime
+    ) -> None:
+        """The worker ends: there are many to be given back."""
+        runtime.stopping = True
+        writer.failures = [AWAY]
+        with pytest.raises(StoreUnavailableError):
+            runtime.write(ReceivedBatch("b", "[]"))
+        assert word.said == [("b", "the database is away")]
+
+
+class TestDeaths:
+    """A batch that workers die of is given up."""
+
+    def test_one_that_has_killed_three_becomes_dead_letters(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whole, said once, and its producer is told as of any other."""
+        word.deaths["b"] = 2  # with the one that the message tells of, three
+        runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert writer.refused == [("b", "[]", "3 workers have died over its batch")]
+        assert writer.written == []
+        assert word.said == [("b", WriteResult(dead_lettered=1))]
+        assert word.deaths == {}
+        assert caplog.messages == [
+            "batch b is in the dead letters, whole: 3 workers have died over its batch"
+        ]
+
+    def test_it_is_given_up_although_the_database_is_away_at_first(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, clock: FakeTime
+    ) -> None:
+        """The verdict stands."""
+        word.deaths["b"] = 2
+        writer.failures = [AWAY] * 3
+        runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert len(writer.refused) == 1
+
+    def test_two_deaths_are_no_reason(self, runtime: Runtime, writer: FakeWriter, word: FakeWord) -> None:
+        """It is written, and forgotten."""
+        word.deaths["b"] = 1
+        runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert writer.written == [("b", "[]")]
+        assert word.deaths == {}
+
+    @pytest.mark.parametrize(
+        ("batch", "deaths"),
+        [(ReceivedBatch("b", "[]"), -1), (ReceivedBatch("b", "[]", is_redelivered=True), 0)],
+    )
+    def test_what_is_handed_back_counts_for_nothing(
+        self,
+        runtime: Runtime,
+        writer: FakeWriter,
+        word: FakeWord,
+        clock: FakeTime,
+        batch: ReceivedBatch,
+        deaths: int,
+    ) -> None:
+        """Its next delivery will say that a worker had it before, which is then no death."""
+        writer.failures = [AWAY] * 1000
+        with pytest.raises(StoreUnavailableError):
+            runtime.write(batch)
+        assert word.deaths == {"b": deaths}
+
+    def test_who_waits_for_the_database_kills_nobody(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, clock: FakeTime
+    ) -> None:
+        """A worker that is killed in an outage, again and again, is not the batch's fault."""
+        seen: list[int] = []
+        clock.while_sleeping = lambda: seen.append(word.deaths["b"])
+        writer.failures = [AWAY] * 2
+        runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert set(seen) == {0}
+
+    def test_an_unexpected_error_is_no_death(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord
+    ) -> None:
+        """The task hands the batch back."""
+        writer.failures = [ZeroDivisionError()]
+        with pytest.raises(ZeroDivisionError):
+            runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert word.deaths == {"b": 0}
+
+    def test_suspects_are_tried_one_at_a_time(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord
+    ) -> None:
+        """Or one that kills would take along those that came with it; the others are not held up."""
+        writer.before_writing = (entered := asyncio.Event()).wait
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(runtime.write, ReceivedBatch("1", "[]", is_redelivered=True))
+            wait_until(lambda: word.deaths == {"1": 1})
+            second = pool.submit(runtime.write, ReceivedBatch("2", "[]", is_redelivered=True))
+            other = pool.submit(runtime.write, ReceivedBatch("3", "[]"))
+            wait_until(lambda: runtime._process is not None)
+            assert word.deaths == {"1": 1}
+            assert runtime._process is not None
+            runtime._process._loop.call_soon_threadsafe(entered.set)
+            assert [each.result(DEADLINE_SECONDS) for each in (first, second, other)] == [STORED] * 3
+        assert word.deaths == {}
+
+    def test_a_suspect_that_comes_too_late_goes_back(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord
+    ) -> None:
+        """A worker that ends does not wait for the others."""
+        runtime.stopping = True
+        assert runtime._deaths._one_at_a_time.acquire(blocking=False)
+        with pytest.raises(StoreUnavailableError, match="take too long"):
+            runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
+        assert word.deaths == {}
 
 
 class TestEnd:
@@ -265,7 +447,7 @@ class TestEnd:
     ) -> None:
         """Twice is once; a runtime that never wrote has nothing to close."""
         runtime.close()
-        runtime.write("b", "[]")
+        runtime.write(ReceivedBatch("b", "[]"))
         (loop_thread,) = threads()
         runtime.close()
         runtime.close()
@@ -276,16 +458,16 @@ class TestEnd:
         self, runtime: Runtime, engines: list[tuple[FakeEngine, int]]
     ) -> None:
         """A worker that ends may have one more in hand."""
-        runtime.write("b", "[]")
+        runtime.write(ReceivedBatch("b", "[]"))
         runtime.close()
-        assert runtime.write("c", "[]") is STORED
+        assert runtime.write(ReceivedBatch("c", "[]")) is STORED
         assert len(engines) == 2
 
     def test_connections_that_cannot_be_closed_end_the_thread_all_the_same(
         self, runtime: Runtime, engines: list[tuple[FakeEngine, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The error goes on: Celery logs it."""
-        runtime.write("b", "[]")
+        runtime.write(ReceivedBatch("b", "[]"))
 
         async def fail() -> None:
             raise ConnectionResetError
@@ -300,14 +482,14 @@ class TestEnd:
         self, runtime: Runtime, engines: list[tuple[FakeEngine, int]]
     ) -> None:
         """A connection that two processes use is corrupt; and the child must not close the parent's."""
-        runtime.write("b", "[]")
+        runtime.write(ReceivedBatch("b", "[]"))
 
         def write() -> tuple[list[int], int]:
             runtime.close()
             disposed = [engine.disposed for engine, _ in engines]
-            runtime.write("c", "[]")
+            runtime.write(ReceivedBatch("c", "[]"))
             return disposed, len(engines)
 
         assert in_fork(write) == ([0], 2)
-        assert runtime.write("d", "[]") is STORED
+        assert runtime.write(ReceivedBatch("d", "[]")) is STORED
         assert len(engines) == 1

@@ -15,6 +15,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult
 from execution_logger.worker import register_tasks
 from execution_logger.worker import tasks as module
+from execution_logger.worker.batch import ReceivedBatch
 
 SETTINGS = Settings(database_url="sqlite:///unused.db")
 
@@ -27,13 +28,18 @@ class FakeRuntime:
         self.stopping = False
         self.closed = self.pauses = 0
         self.error: Exception | None = None
-        self.written: list[tuple[str, str]] = []
+        self.batches: list[ReceivedBatch] = []
 
-    def write(self, batch_id: str, entries: str) -> WriteResult:
+    @property
+    def written(self) -> list[tuple[str, str]]:
+        """Ids and entries."""
+        return [(batch.id, batch.entries) for batch in self.batches]
+
+    def write(self, batch: ReceivedBatch) -> WriteResult:
         """Write, or raise `error`."""
         if self.error is not None:
             raise self.error
-        self.written.append((batch_id, entries))
+        self.batches.append(batch)
         return WriteResult(stored=2, duplicates=1)
 
     def pause(self) -> None:
@@ -58,11 +64,11 @@ class Worker:
         """The task as the application knows it."""
         return self.app.tasks["execution_logger.write_batch"]
 
-    def run(self, /, *args: Any, **kwargs: Any) -> str:
+    def run(self, /, *args: Any, request: dict[str, Any] | None = None, **kwargs: Any) -> dict[str, int]:
         """Run the task as a worker does, for a message with the id `b`."""
-        self.task.push_request(id="b", args=args, kwargs=kwargs)
+        self.task.push_request(**{"id": "b", "args": args, "kwargs": kwargs, **(request or {})})
         try:
-            result: str = self.task.run(*args, **kwargs)
+            result: dict[str, int] = self.task.run(*args, **kwargs)
             return result
         finally:
             self.task.pop_request()
@@ -97,7 +103,15 @@ class TestRegistering:
         """Or a worker that is killed would take its batches with it."""
         task = worker.task
         assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, True, True)
+        assert task.acks_on_failure_or_timeout is False
         assert task.serializer == "json"
+
+    def test_the_results_of_the_host_are_left_alone(self, worker: Worker) -> None:
+        """What Celery would store of the task, its backend drops; and a forged chord ends there too."""
+        assert worker.task.backend is not worker.app.backend
+        assert worker.task.backend.store_result("b", {}, "SUCCESS") is None
+        request = SimpleNamespace(ignore_result=False, chord={"task": "forged"})
+        worker.task.backend.mark_as_done("b", {}, request=request)
 
     def test_the_settings_of_the_application_stay(self, runtimes: list[FakeRuntime]) -> None:
         """All of them."""
@@ -129,8 +143,29 @@ class TestTask:
 
     def test_a_batch_is_written(self, worker: Worker) -> None:
         """The string as it is, under the id of the message; the result says what became of it."""
-        assert "stored=2" in worker.run('[{"id":"1"}]')
+        assert worker.run('[{"id":"1"}]') == {"stored": 2, "duplicates": 1, "dead_lettered": 0}
         assert worker.runtime.written == [("b", '[{"id":"1"}]')]
+
+    def test_what_the_message_says_is_passed_on(self, worker: Worker) -> None:
+        """Which entries of which process it holds, whether its producer waits, and how it came."""
+        request = {"ignore_result": False, "delivery_info": {"redelivered": True}}
+        worker.run("[]", process="host-1", first=51, request=request)
+        worker.run("[]", request={"ignore_result": True, "delivery_info": None})
+        worker.run("[]")
+        assert worker.runtime.batches == [
+            ReceivedBatch("b", "[]", "host-1", 51, is_awaited=True, is_redelivered=True),
+            ReceivedBatch("b", "[]"),
+            ReceivedBatch("b", "[]"),
+        ]
+
+    @pytest.mark.parametrize("batch_id", [5, None, ["x"], "\ud800", "a/../b", "x" * 101, ""])
+    def test_of_a_strange_id_no_word_is_given(self, worker: Worker, batch_id: Any) -> None:
+        """It would be a key, or the name of a file; the entries are written all the same."""
+        request = {"id": batch_id, "ignore_result": False, "delivery_info": {"redelivered": True}}
+        worker.run("[]", request=request)
+        (batch,) = worker.runtime.batches
+        assert (batch.entries, batch.is_awaited, batch.is_redelivered) == ("[]", False, False)
+        assert isinstance(batch.id, str)
 
     def test_an_outage_sends_it_back(self, worker: Worker) -> None:
         """To the queue, not to nowhere: no other exception keeps a message."""
@@ -153,6 +188,13 @@ class TestTask:
         (record,) = caplog.records
         assert record.getMessage() == "batch b goes back to the queue after an unexpected error"
         assert record.exc_info
+
+    def test_a_database_that_cannot_be_used_is_an_error_of_the_start(self) -> None:
+        """And not of every batch."""
+        with pytest.raises(SettingsError, match="mysql"):
+            register_tasks(
+                Celery("host", set_as_current=False), Settings(database_url="mysql://user:secret@host/logs")
+            )
 
     @pytest.mark.parametrize(
         ("args", "kwargs"),

@@ -1,0 +1,191 @@
+"""`execution-logger audit`: which entries are missing, came late, or came more than once."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from execution_logger.settings import Settings
+from execution_logger.store import create_engine
+from execution_logger.store.audit import MOST_FINDINGS, Account, Audit, audit
+from execution_logger.store.findings import Delay, Gap, Range, Repeat
+
+_AUDIT_SECONDS = 60.0  # a million batches take four
+_MOST_LINES = 20
+_PAGE_WIDTH = 140
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"(\d{1,6})([smhdw])")
+_SUMS = ("entries", "dead_lettered", "missing", "pending", "late", "repeated")
+_ALARMING = ("dead_lettered", "missing")
+_R = TypeVar("_R", bound=Range)
+_HONEST = "What a process made after its last stored entry cannot be seen from the database."
+
+
+def to_moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
+    """The moment that an option names: an age such as `2h`, or a time in ISO 8601, in UTC by default."""
+    if text is None:
+        return None
+    try:
+        if age := _AGE.fullmatch(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} must be an age such as 30m, 2h or 7d, or a time such as 2026-11-22T08:30"
+        ) from None
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--since", callback=to_moment, metavar="AGE|TIME", help="Only batches stored since then (2h, ISO)."
+)
+@click.option("--until", callback=to_moment, metavar="AGE|TIME", help="Only batches stored before then.")
+@click.option("--process", metavar="NAME", help="Only batches of this process.")
+@click.option(
+    "--late-after",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="From a call to its row; a gap that is younger is not called missing yet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(
+    since: datetime | None,
+    until: datetime | None,
+    process: str | None,
+    late_after: float,
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+) -> None:
+    """Find entries that are missing, came late, or came more than once.
+
+    The entries of each process have numbers, 1, 2, 3 and so on, and the database keeps a ledger of
+    the batches that were stored. Numbers of which there is nothing, although later ones are stored,
+    are missing. They need not be lost: an entry that waits in the journal of a host or in the queue
+    is not stored yet either. And the last entries of a process can never be seen as missing from
+    the database alone, because nothing comes after them.
+
+    The exit code is 0 when nothing is missing and 1 when something is, or the ledger cannot be
+    read; 2 is for wrong usage.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
+    found = asyncio.run(_audit(since=since, until=until, process=process, late_after_seconds=late_after))
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=2, default=_iso))
+    else:
+        _print(_console(), found)
+    sys.exit(0 if found.is_complete else 1)
+
+
+async def _audit(**arguments: Any) -> Audit:
+    settings = Settings.from_environment()
+    settings.require_database("audit")
+    settings = replace(
+        settings,
+        database_timeout_seconds=_AUDIT_SECONDS,
+        visibility_timeout_seconds=max(settings.visibility_timeout_seconds, int(2 * _AUDIT_SECONDS)),
+    )
+    engine = create_engine(settings, pool_size=1)
+    try:
+        return await audit(engine, settings, **arguments)
+    finally:
+        await engine.dispose()
+
+
+def _console() -> Console:
+    """The terminal, or a page wide enough for the tables when the output goes elsewhere."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PAGE_WIDTH)
+
+
+def _print(console: Console, found: Audit) -> None:
+    if found.accounts:
+        console.print(_accounts(found.accounts))
+    for title, gaps in (("missing", found.missing), ("not stored yet", found.pending)):
+        _print_ranges(console, title, ("made after", "made before"), gaps, _gap_cells)
+    _print_ranges(console, "stored late", ("longest delay", "stored at"), found.late, _delay_cells)
+    _print_ranges(console, "delivered again", ("deliveries",), found.repeated, _repeat_cells)
+    if found.is_cut:
+        console.print(f"Looked at {MOST_FINDINGS:,} batches one by one; there are more.")
+    if missing := sum(account.missing for account in found.accounts):
+        console.print(Text(f"Missing: {missing:,}", "bold red"))
+    else:
+        console.print(Text("Nothing is missing.", "green"))
+    console.print(_HONEST, style="dim")
+
+
+def _accounts(accounts: Sequence[Account]) -> Table:
+    """The sums, those of processes with gaps first."""
+    table = _table("processes", ("batches", *_SUMS, "last stored at"))
+    shown = sorted(accounts, key=lambda account: (-account.missing, -account.pending, account.process))
+    for account in shown[:_MOST_LINES]:
+        sums = [_number(getattr(account, name), name) for name in _SUMS]
+        table.add_row(account.process, f"{account.batches:,}", *sums, _time(account.stored_at))
+    if len(shown) > 1:
+        totals = {name: sum(getattr(account, name) for account in accounts) for name in ("batches", *_SUMS)}
+        cells = [_number(total, name) for name, total in totals.items()]
+        last = _time(max(account.stored_at for account in accounts))
+        table.add_section()
+        table.add_row(f"all {len(shown):,}", *cells, last, style="bold")
+    return table
+
+
+def _print_ranges(
+    console: Console,
+    title: str,
+    columns: Sequence[str],
+    ranges: Sequence[_R],
+    cells: Callable[[_R], tuple[str, ...]],
+) -> None:
+    if not ranges:
+        return
+    table = _table(title, ("numbers", "entries", *columns))
+    for one in ranges[:_MOST_LINES]:
+        numbers = f"{one.first:,}" if one.first == one.last else f"{one.first:,} - {one.last:,}"
+        table.add_row(one.process, numbers, f"{one.last - one.first + 1:,}", *cells(one))
+    console.print(table)
+    if len(ranges) > _MOST_LINES:
+        console.print(f"... and {len(ranges) - _MOST_LINES:,} more; --json lists them.")
+
+
+def _gap_cells(gap: Gap) -> tuple[str, ...]:
+    return _time(gap.made_after), _time(gap.made_before)
+
+
+def _delay_cells(delay: Delay) -> tuple[str, ...]:
+    return f"{delay.seconds:,.1f} s", _time(delay.stored_at)
+
+
+def _repeat_cells(repeat: Repeat) -> tuple[str, ...]:
+    return (f"{repeat.deliveries:,}",)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table.add_column("process", overflow="fold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    return table
+
+
+def _number(value: int, name: str) -> Text:
+    return Text(f"{value:,}", "red" if value and name in _ALARMING else "")
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()

@@ -1,0 +1,121 @@
+"""`execution-logger recover`: ship what dead processes have left on this machine's disk."""
+
+import json
+import sys
+import time
+from dataclasses import asdict, replace
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from execution_logger.delivery.select import select_delivery
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.journal import find_destination
+from execution_logger.journal.directory import state_directory
+from execution_logger.journal.survey import DestinationSummary, survey, survey_destination
+from execution_logger.pipeline import Pipeline
+from execution_logger.settings import Settings
+
+_LOOK_SECONDS = 0.2
+_STOP_SECONDS = 5.0
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--dry-run", is_flag=True, help="Only show what there is.")
+@click.option("--timeout", default=60.0, metavar="SECONDS", help="Stop after that; the rest stays on disk.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
+    """Send entries that dead processes have left in their journals.
+
+    A process of the same destination does so by itself every few seconds; this is for a machine
+    on which none runs any more. It reads the same settings as the application, and needs only what
+    that needs: with Celery, the broker and a worker. Journals of living processes are left alone.
+
+    The exit code is 0 when nothing is left, and 1 otherwise.
+    """
+    settings = Settings.from_environment()
+    try:
+        left = _run(settings, timeout_seconds=0.0 if dry_run else timeout, as_json=as_json)
+    except OSError as error:
+        raise ExecutionLoggerError(f"The journals cannot be read: {error}") from error
+    sys.exit(left > 0)
+
+
+def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
+    folder = find_destination(settings).folder
+    found = survey_destination(folder)
+    others = [each for each in survey(state_directory(settings)) if each.folder != folder]
+    error = None
+    if _left(found) and timeout_seconds:
+        error = _send(settings, timeout_seconds)
+        after = survey_destination(folder)
+    else:
+        after = found
+    if as_json:
+        _print_json(found, after, others, error)
+    else:
+        _print(found, after, others, error)
+    return _left(after)
+
+
+def _left(destination: DestinationSummary) -> int:
+    """Entries of dead processes."""
+    return sum(journal.entries for journal in destination.journals if not journal.is_alive)
+
+
+def _send(settings: Settings, timeout_seconds: float) -> str | None:
+    """Adopt and send until nothing is left or the time is over; return why, if something is."""
+    settings = replace(settings, adopt_interval_seconds=_LOOK_SECONDS)
+    destination = find_destination(settings)
+    pipeline = Pipeline(settings, select_delivery(settings), destination)
+    pipeline.begin()
+    until = time.monotonic() + timeout_seconds
+    while _left(survey_destination(destination.folder)) or pipeline.adopted_journals:
+        if time.monotonic() >= until:
+            break
+        time.sleep(_LOOK_SECONDS)
+    report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
+    return report.last_error
+
+
+def _print_json(
+    found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
+) -> None:
+    parts = {"found": asdict(found), "left": asdict(after), "other_destinations": [asdict(o) for o in others]}
+    click.echo(json.dumps({**parts, "error": error}, indent=2, default=str))
+
+
+def _print(
+    found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
+) -> None:
+    console = Console()
+    console.print(
+        Text(f"{found.folder}: {found.description or 'nothing was ever kept here'}"), soft_wrap=True
+    )
+    if found.journals:
+        console.print(_table(found))
+    sent, left = _left(found) - _left(after), _left(after)
+    console.print(f"{sent:,} entries of dead processes were sent, {left:,} are left.")
+    if error and left:
+        console.print(Text(error, "red"), soft_wrap=True)
+    if after.damaged_lines:
+        console.print(Text(f"{after.damaged_lines:,} damaged lines are in damaged.ndjson there.", "yellow"))
+    for other in others:
+        if entries := sum(journal.entries for journal in other.journals):
+            console.print(
+                Text(f"Not for this destination: {entries:,} entries for {other.description}", "dim")
+            )
+
+
+def _table(destination: DestinationSummary) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("process", "", "entries", "bytes", "oldest"):
+        table.add_column(name, justify="right" if name in ("entries", "bytes") else "left")
+    for journal in destination.journals:
+        state = Text("lives") if journal.is_alive else Text("dead", "yellow")
+        oldest = f"{journal.oldest_at:%Y-%m-%d %H:%M:%S} UTC" if journal.oldest_at else "-"
+        table.add_row(journal.process, state, f"{journal.entries:,}", f"{journal.size_bytes:,}", oldest)
+    return table

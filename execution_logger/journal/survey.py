@@ -1,0 +1,93 @@
+"""What journals there are: for people, without touching anything."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from execution_logger.journal.directory import DAMAGED_NAME, DESTINATION_NAME, lock_folder
+from execution_logger.journal.files import JournalFiles
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSummary:
+    """The journal of one process."""
+
+    process: str
+    is_alive: bool
+    """Whether its process lives, and ships these entries itself; or another one does for it."""
+    entries: int
+    """Entries that are not known to be stored."""
+    size_bytes: int
+    oldest_at: datetime | None
+    """When the first of them was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationSummary:
+    """The journals of one destination."""
+
+    folder: Path
+    description: str
+    journals: tuple[JournalSummary, ...]
+    damaged_lines: int
+    """Lines that were no entries any more; they are kept in `damaged.ndjson`."""
+
+
+class _Recorded(msgspec.Struct):
+    created_at: datetime | None = None
+
+
+_decode = msgspec.json.Decoder(_Recorded).decode
+
+
+def survey(state_directory: Path) -> Iterator[DestinationSummary]:
+    """All destinations of a state directory; raises OSError when it cannot be read."""
+    if state_directory.is_dir():
+        for folder in sorted(path for path in state_directory.iterdir() if path.is_dir()):
+            yield survey_destination(folder)
+
+
+def survey_destination(folder: Path) -> DestinationSummary:
+    """One destination; raises OSError when it cannot be read."""
+    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    description, damaged = folder / DESTINATION_NAME, folder / DAMAGED_NAME
+    return DestinationSummary(
+        folder=folder,
+        description=description.read_text().strip() if description.is_file() else "",
+        journals=tuple(summary for path in folders if (summary := _summarise(path)) is not None),
+        damaged_lines=damaged.read_bytes().count(b"\n") if damaged.is_file() else 0,
+    )
+
+
+def _summarise(folder: Path) -> JournalSummary | None:
+    """None for a journal that is removed at this moment."""
+    try:
+        lock_fd = lock_folder(folder)
+        files = JournalFiles(folder, lock_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        files.open_segments()
+        entries = max(0, files.next - 1 - files.marks.settled)
+        return JournalSummary(
+            process=folder.name,
+            is_alive=lock_fd is None,
+            entries=entries,
+            size_bytes=files.size_bytes,
+            oldest_at=_oldest_at(files) if entries else None,
+        )
+    except FileNotFoundError:
+        return None
+    finally:
+        files.close()
+
+
+def _oldest_at(files: JournalFiles) -> datetime | None:
+    found = files.reader.read(files.marks.settled + 1, 1, 1)
+    try:
+        return None if found is None else _decode(found.lines[0]).created_at
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

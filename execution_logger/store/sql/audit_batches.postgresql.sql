@@ -1,0 +1,30 @@
+-- The batches to be judged, each with what the others of its process say about it.
+-- Which numbers are there is asked of all batches: one from outside the time range may hold what seems to be missing.
+WITH numbered AS (
+    SELECT
+        *,
+        max(first + entries) OVER before AS expected,
+        max(newest_at) OVER before AS newest_before
+    FROM {ledger}
+    WHERE CAST(:process AS text) IS NULL OR process = CAST(:process AS text)
+    WINDOW before AS (
+        PARTITION BY process ORDER BY first, batch_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
+),
+batches AS (
+    SELECT
+        *,
+        first + entries - 1 AS last,
+        -- Before the first batch of all there is a gap, unless only a part of the past is asked for.
+        CASE
+            WHEN first > coalesce(expected, 1) AND (expected IS NOT NULL OR CAST(:since AS timestamptz) IS NULL)
+            THEN first - coalesce(expected, 1)
+            ELSE 0
+        END AS gap,
+        least(entries, greatest(coalesce(expected, first) - first, 0)) AS overlap,
+        CAST(extract(epoch FROM stored_at - newest_at) AS double precision) AS delay_seconds,
+        extract(epoch FROM now() - stored_at) >= CAST(:late_after_seconds AS double precision) AS is_due
+    FROM numbered
+    WHERE (CAST(:since AS timestamptz) IS NULL OR stored_at >= CAST(:since AS timestamptz))
+    AND (CAST(:until AS timestamptz) IS NULL OR stored_at < CAST(:until AS timestamptz))
+)

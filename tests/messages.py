@@ -1,0 +1,41 @@
+"""Messages on the queue, as producers send them."""
+
+import json
+from typing import Any
+
+from celery import Celery
+from kombu import Producer
+
+from execution_logger import Settings
+from execution_logger.broker import TASK_NAME
+from execution_logger.worker.queue import open_channel
+
+
+def send_batch(
+    settings: Settings, batch_id: str, entries: str, *, awaited: bool = True, **kwargs: Any
+) -> None:
+    """Put a batch on the queue, over a connection of its own.
+
+    Args:
+        settings: name the broker and the queue.
+        batch_id: of the task, too.
+        entries: a JSON array.
+        awaited: whether the worker is asked for word of it.
+        **kwargs: those of the task.
+    """
+    app = Celery("tests", set_as_current=False, config_source={"enable_utc": True})
+    headers, properties, body, _ = app.amqp.as_task_v2(
+        batch_id, TASK_NAME, [entries], kwargs, ignore_result=not awaited
+    )
+    with open_channel(settings) as channel:
+        channel.queue_declare(settings.queue, durable=True, auto_delete=False)
+        Producer(channel).publish(
+            body, exchange="", routing_key=settings.queue, serializer="json", headers=headers, **properties
+        )
+
+
+def envelope(client: Any, settings: Settings, batch_id: str, entries: str) -> dict[str, Any]:
+    """The item that `send_batch` adds to an empty Redis list, which is empty again then."""
+    send_batch(settings, batch_id, entries)
+    item: dict[str, Any] = json.loads(client.rpop(settings.queue))
+    return item
