@@ -23,7 +23,9 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
 
 
 @pytest.fixture
-def site(cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer) -> Iterator[Site]:
+def site(
+    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
+) -> Iterator[Site]:
     """A deployment on servers that are not harmed."""
     with closing(Site(cell, redis_server, postgres_server)) as site:
         yield site

@@ -239,7 +239,17 @@ def limited(host: Host) -> None:
 VARIANTS: Mapping[str, Callable[[Host], None]] = {
     function.__name__: function
     for function in (
-        plain, idle, bursts, flushing, threads, loop, forks, pools, processes, clock, limited,
+        plain,
+        idle,
+        bursts,
+        flushing,
+        threads,
+        loop,
+        forks,
+        pools,
+        processes,
+        clock,
+        limited,
     )  # fmt: skip
 }
 

@@ -144,4 +144,3 @@ class Proxy:
         finally:
             link.reset()
             self._links.discard(link)
-

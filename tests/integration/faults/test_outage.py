@@ -61,7 +61,9 @@ def rate_of_rows(site: Site) -> float:
     goal, before = site.returned(), site.rows()
     wait_until(lambda: site.rows() > before, 60)
     began_at, began_with = time.monotonic(), site.rows()
-    wait_until(lambda: site.rows() >= goal, 180, message=lambda: f"{site.rows()} of {goal}", pause_seconds=0.1)
+    wait_until(
+        lambda: site.rows() >= goal, 180, message=lambda: f"{site.rows()} of {goal}", pause_seconds=0.1
+    )
     return (goal - began_with) / (time.monotonic() - began_at)
 
 

@@ -168,7 +168,8 @@ def all_connections(site: Site) -> Iterator[None]:
                         break
                     # The worker has some of them: they are ours as soon as it loses them.
                     await connections[0].execute(
-                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", site.database
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+                        site.database,
                     )
                     taken.set()
             await asyncio.to_thread(over.wait)

@@ -135,9 +135,7 @@ def busy_host(site: Site) -> LocalProcess:
     return host
 
 
-def harm_again_and_again(
-    cell: Cell, site: Site, pool: str, harm: Callable[[WorkerProcess], None]
-) -> None:
+def harm_again_and_again(cell: Cell, site: Site, pool: str, harm: Callable[[WorkerProcess], None]) -> None:
     """Harm a busy worker at a random moment and start it again, and so on; then count."""
     options = ("-c", "2") if pool == "prefork" else ()
     with site.worker(pool, *options) as worker:
@@ -150,6 +148,7 @@ def harm_again_and_again(
 
 
 def finish(site: Site) -> None:
-    """Have the hosts end, and count."""
+    """Have the hosts end, let another one wait for what they could not wait for, and count."""
     site.stop_hosts()
+    site.host("idle")
     site.check(90)
