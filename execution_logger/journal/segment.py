@@ -58,15 +58,13 @@ class Segment:
     def append(self, line: bytes) -> None:
         """Write a line; raises OSError, also when there was no room for all of it."""
         try:
-            written = os.write(self.fd, line)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write(self.fd, line)
         except BaseException:
             # Also after a signal handler that raises: a line that is not counted shifts all that follow.
             self.cut()
             raise
         self.count += 1
-        self.size_bytes += written
+        self.size_bytes += len(line)
 
     def cut(self) -> None:
         """Remove what is behind the last complete line."""
@@ -105,8 +103,7 @@ class Segment:
         try:
             for offset in range(0, self.size_bytes, _CHUNK_BYTES):
                 size_bytes = min(_CHUNK_BYTES, self.size_bytes - offset)
-                if os.write(other.fd, self.read(offset, size_bytes)) != size_bytes:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                _write(other.fd, self.read(offset, size_bytes))
         except BaseException:
             other.remove()
             raise
@@ -122,3 +119,8 @@ class Segment:
         self.close()
         with suppress(OSError):
             self.path.unlink()
+
+
+def _write(fd: int, data: bytes) -> None:
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
