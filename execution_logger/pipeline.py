@@ -131,12 +131,6 @@ class Pipeline:
             self._last_shutdown = flushing
         return flushing
 
-    @property
-    def adopted_journals(self) -> int:
-        """Journals of dead processes that this one ships at the moment."""
-        adoption = self.shipper.dispatcher.adoption
-        return 0 if adoption is None else len(adoption.journals)
-
     def stats(self) -> dict[str, Any]:
         """Where the entries are; see `ExecutionLogger.stats`."""
         buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -50,7 +51,7 @@ def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     others = [each for each in survey(state_directory(settings)) if each.folder != folder]
     error = None
     if _left(found) and timeout_seconds:
-        error = _send(settings, timeout_seconds)
+        error = _send(settings, _dead(found), timeout_seconds)
         after = survey_destination(folder)
     else:
         after = found
@@ -61,24 +62,33 @@ def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     return _left(after)
 
 
+def _dead(destination: DestinationSummary) -> set[str]:
+    """The processes that have left something."""
+    return {journal.process for journal in destination.journals if journal.entries and not journal.is_alive}
+
+
 def _left(destination: DestinationSummary) -> int:
     """Entries of dead processes."""
     return sum(journal.entries for journal in destination.journals if not journal.is_alive)
 
 
-def _send(settings: Settings, timeout_seconds: float) -> str | None:
-    """Adopt and send until nothing is left or the time is over; return why, if something is."""
+def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> str | None:
+    """Adopt and send until nothing of these is left or the time is over; return why, if something is."""
     settings = replace(settings, adopt_interval_seconds=_LOOK_SECONDS)
     destination = find_destination(settings)
     pipeline = Pipeline(settings, select_delivery(settings), destination)
     pipeline.begin()
     until = time.monotonic() + timeout_seconds
-    while _left(survey_destination(destination.folder)) or pipeline.adopted_journals:
-        if time.monotonic() >= until:
-            break
+    while time.monotonic() < until and _are_there(destination.folder, processes):
         time.sleep(_LOOK_SECONDS)
     report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
     return report.last_error
+
+
+def _are_there(folder: Path, processes: set[str]) -> bool:
+    """Whether one of these still has entries; while we send them it is as if they lived."""
+    journals = survey_destination(folder).journals
+    return any(journal.entries for journal in journals if journal.process in processes)
 
 
 def _print_json(

@@ -63,7 +63,12 @@ class Journal:
             encoded: its JSON, without line breaks.
         """
         active = self._active
-        if active is None or active.next != number or active.size_bytes >= self._segment_bytes:
+        # Not `active.next`: a property costs as much as the rest of the line.
+        if (
+            active is None
+            or active.first + active.count != number
+            or active.size_bytes >= self._segment_bytes
+        ):
             active = self._begin(number)
             if active is None:
                 return False

@@ -57,16 +57,18 @@ class Segment:
 
     def append(self, line: bytes) -> None:
         """Write a line; raises OSError, also when there was no room for all of it."""
+        size_bytes = len(line)
         try:
-            written = os.write(self.fd, line)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            is_whole = os.write(self.fd, line) == size_bytes
         except BaseException:
             # Also after a signal handler that raises: a line that is not counted shifts all that follow.
             self.cut()
             raise
+        if not is_whole:
+            self.cut()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.count += 1
-        self.size_bytes += written
+        self.size_bytes += size_bytes
 
     def cut(self) -> None:
         """Remove what is behind the last complete line."""
@@ -104,9 +106,7 @@ class Segment:
         other = Segment.create(folder, self.first)
         try:
             for offset in range(0, self.size_bytes, _CHUNK_BYTES):
-                size_bytes = min(_CHUNK_BYTES, self.size_bytes - offset)
-                if os.write(other.fd, self.read(offset, size_bytes)) != size_bytes:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                other.append(self.read(offset, min(_CHUNK_BYTES, self.size_bytes - offset)))
         except BaseException:
             other.remove()
             raise
