@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from integration.faults.cell import Cell
 from integration.faults.proxy import Proxy
 from integration.faults.site import Site
-from servers import PostgresServer
 from waiting import let_pass, wait_until
+from workers import WorkerProcess
 
 _WAITING = "batches wait in the queue"
 """What the worker says, once, when the database takes no rows."""
@@ -115,7 +116,7 @@ class TestPostgres:
 
 
 @contextmanager
-def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[object]:
+def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[WorkerProcess]:
     """A worker, and a host that logs at a rate during the block; then the count."""
     worker = site.worker()
     worker.environment["DATABASE_URL"] = database_url or site.database_url
@@ -182,7 +183,9 @@ def all_connections(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def in_thread(hold: "Hold") -> Iterator[None]:
+def in_thread(
+    hold: Callable[[threading.Event, threading.Event], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
     """Run a coroutine function in a thread, which sets one event when it is ready and waits for another."""
     ready, over = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:
