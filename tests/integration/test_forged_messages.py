@@ -110,6 +110,30 @@ def test_whatever_is_on_the_queue_the_worker_goes_on(site: Site) -> None:
         assert worker.output.count("messages that can end a worker were moved") <= crashes
 
 
+@pytest.mark.parametrize("header", ["id", "timelimit", "eta", "expires"])
+def test_a_worker_without_a_supervisor_refuses_strange_headers(site: Site, header: str) -> None:
+    """Celery's own would end, or without an id be given the message again and again."""
+    forged = copy.deepcopy(site.model)
+    forged["headers"][header] = ""
+    if header == "id":
+        del forged["headers"]["id"]
+    site.push([json.dumps(forged).encode()], batches=1)
+    with WorkerProcess(environment=site.environment) as worker:
+        site.check(worker)
+        assert "Unrecoverable error" not in worker.output
+
+
+def test_a_message_that_keeps_the_worker_busy_is_moved_aside(site: Site) -> None:
+    """One without an id, of a task that the worker does not know, is taken for a lost connection."""
+    forged = copy.deepcopy(site.model)
+    del forged["headers"]["id"]
+    forged["headers"]["task"] = "unknown"
+    site.push([json.dumps(forged).encode()], batches=1)
+    with site.worker() as worker:
+        site.check(worker)
+        assert site.client.llen(QUARANTINE) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [2, 3])
