@@ -11,7 +11,7 @@ from kombu import Connection
 from batches import encoded
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery, describe
 from execution_logger.errors import DeliveryError

@@ -16,7 +16,7 @@ import pytest
 from children import in_fork
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import LogEntry, Report, Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import OWN_TASK_ID, Pipeline
@@ -285,8 +285,8 @@ class TestDrops:
         """With all that was dropped by then."""
 
         class Refilling(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
-                super().deliver(batch)
+            def deliver(self, batch: Batch) -> Receipt:
+                return super().deliver(batch)
                 if len(self.batches) == 1:
                     record(pipeline)  # as the batch is not settled yet, this is dropped
 
@@ -420,9 +420,9 @@ class TestFork:
         lock = threading.Lock()
 
         class Locking(BlockedDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 with lock:
-                    super().deliver(batch)
+                    return super().deliver(batch)
 
         delivery = Locking()
         pipeline = make_pipeline(delivery, batch_size=1)
