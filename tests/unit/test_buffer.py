@@ -164,7 +164,7 @@ class TestTake:
         for entry in entries:
             buffer.put(entry)
 
-        def no_memory(*_: object) -> Batch:
+        def no_memory(*_: object, **__: object) -> Batch:
             raise MemoryError
 
         with monkeypatch.context() as patched:
@@ -245,28 +245,121 @@ class TestInterruptions:
         assert (buffer.queued, buffer.held, buffer.held_bytes) == (8 * entries, 0, 0)
 
     def test_a_signal_handler_may_put_while_an_entry_is_put(self) -> None:
-        """No deadlock, no entry lost, every number returned or, to a handler within put(), a 1: the thread hears of it."""
+        """No deadlock, no entry lost; and the thread hears of each, by its own number or by a 1."""
         buffer = make_buffer(buffer_max_entries=10**9, buffer_max_bytes=10**12)
         numbers: list[int] = []
         with signals(1000, lambda: numbers.append(buffer.put(ENTRY))) as over:
             while not over.is_set():
                 numbers.append(buffer.put(ENTRY))
-        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+        assert_heard_of(numbers)
         assert sum(map(len, drain(buffer))) == buffer.queued == len(numbers)
 
-    def test_an_interruption_at_any_line_loses_no_number(self) -> None:
-        """Another entry is put before each line of `put` in turn, as by a signal handler or a destructor."""
+    @pytest.mark.parametrize("function", [Buffer.put, Buffer._put], ids=lambda each: each.__name__)
+    def test_an_interruption_at_any_line_loses_no_entry(self, function: Callable[..., int]) -> None:
+        """Another entry is put before each line in turn, as by a signal handler or a destructor."""
         interruptions = 0
-        for line in lines_of(Buffer.put):
+        for line in lines_of(function):
             buffer, numbers = make_buffer(), list[int]()
-            with interrupted(Buffer.put, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
+            with interrupted(function, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
                 numbers.append(buffer.put(ENTRY))
             interruptions += len(numbers) - 1
             numbers.append(buffer.put(ENTRY))
-            assert sorted(numbers) == list(range(1, len(numbers) + 1)), f"line {line}"
-            assert buffer.held_bytes == len(numbers) * len(ENTRY)
+            assert_heard_of(numbers)
+            assert buffer.held_bytes == buffer.memory_bytes == len(numbers) * len(ENTRY), f"line {line}"
             assert sum(map(len, drain(buffer))) == len(numbers)
-        assert interruptions > 5, "put() has more lines than that, and all but one of them run"
+        assert interruptions > 5, "it has more lines than that, and all but one of them run"
+
+    @pytest.mark.parametrize("moment", ["before the first line", "while its room is looked for"])
+    def test_the_entry_of_a_handler_that_logs_and_raises_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """Handlers of SIGTERM do that: the call they have interrupted is no reason to lose theirs."""
+        buffer = make_buffer()
+
+        def handle(*_: object, **__: object) -> bool:
+            monkeypatch.undo()
+            assert buffer.put(b'"handler"')
+            raise KeyboardInterrupt
+
+        name = "_put" if moment == "before the first line" else "_has_room"
+        monkeypatch.setattr(buffer, name, handle)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.put(b'"interrupted"')
+        assert buffer.queued == 1, "without waiting for another call"
+        assert buffer.put(b'"next"')
+        assert [each for batch in drain(buffer) for each in batch.entries] == [b'"handler"', b'"next"']
+        assert (buffer.held, buffer.held_bytes, buffer.memory_bytes) == (0, 0, 0)
+
+    def test_an_entry_of_a_handlers_without_room_counts_as_one_that_was_not_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Calls are as many as entries that wait and calls that were told that theirs does not."""
+        buffer = make_buffer(buffer_max_entries=1)
+        answers: list[int] = []
+        has_room = buffer._has_room
+
+        def handle(size: int, *, is_kept: bool) -> bool:
+            monkeypatch.undo()
+            answers.append(buffer.put(b'"handler"'))
+            return has_room(size, is_kept=is_kept)
+
+        monkeypatch.setattr(buffer, "_has_room", handle)
+        answers.append(buffer.put(b'"interrupted"'))
+        assert buffer.queued == 1
+        assert answers.count(0) == 1
+
+
+def assert_heard_of(numbers: list[int]) -> None:
+    """None was refused, and no number but 1, which always wakes the thread, was returned twice."""
+    others = [number for number in numbers if number != 1]
+    assert all(numbers)
+    assert len(set(others)) == len(others)
+    assert numbers.count(1)
+
+
+class TestNumbers:
+    """Entries are numbered from 1, as they come."""
+
+    def test_a_batch_tells_its_process_and_its_first_number(self) -> None:
+        """With which the worker keeps its ledger."""
+        buffer = make_buffer(batch_size=2, max_batch_entries=2)
+        assert buffer.next_number() == 1
+        for entry in numbered(5):
+            buffer.put(entry)
+        batches = list(drain(buffer))
+        assert [(batch.process, batch.first, len(batch)) for batch in batches] == [
+            ("p", 1, 2), ("p", 3, 2), ("p", 5, 1),
+        ]  # fmt: skip
+        assert buffer.next_number() == 6
+
+    def test_an_entry_that_was_refused_has_no_number(self) -> None:
+        """Or an audit would look for it."""
+        buffer = make_buffer(buffer_max_entries=1)
+        assert [buffer.put(ENTRY), buffer.put(ENTRY)] == [1, 0]
+        assert [batch.first for batch in drain(buffer)] == [1]
+        buffer.put(ENTRY)
+        assert [batch.first for batch in drain(buffer)] == [2]
+
+    def test_settled_is_up_to_where_all_are_safe(self) -> None:
+        """In whatever order they are confirmed."""
+        buffer = make_buffer(batch_size=1, max_batch_entries=1)
+        for entry in numbered(3):
+            buffer.put(entry)
+        while batch := buffer.take():
+            buffer.sent(batch, awaited_since=0.0)
+        assert (buffer.delivered, buffer.settled) == (3, 0)
+        buffer.settle(2, 2)
+        assert buffer.settled == 0
+        buffer.settle(1, 1)
+        assert buffer.settled == 3
+
+    def test_without_a_journal_it_keeps_nothing_that_was_sent(self) -> None:
+        """Whoever waits for a confirmation keeps the entries."""
+        buffer = make_buffer()
+        buffer.put(ENTRY)
+        assert not buffer.keeps(1, 1)
+        assert buffer.read_again(1, 1) == ()
+        assert not buffer.keeps_all
 
 
 @given(
