@@ -21,6 +21,7 @@ from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of
 from execution_logger import ExecutionLogger, ExecutionLoggerError, LogLevel, Settings, SettingsError
 from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
+from execution_logger.delivery.interface import Receipt
 from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import Pipeline
 from execution_logger.shipper import THREAD_NAME

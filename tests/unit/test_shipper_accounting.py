@@ -42,9 +42,7 @@ class Accounting(RuleBasedStateMachine):
             buffer_max_entries=buffer_max_entries,
             buffer_max_bytes=buffer_max_bytes,
         )
-        self.shipper = assemble(
-            HandDrivenShipper, lambda: self.delivery, self.settings, monotonic=self.clock
-        )
+        self.shipper = assemble(HandDrivenShipper, lambda: self.delivery, self.settings, monotonic=self.clock)
         self.accepted: list[bytes] = []
         self.calls = self.dropped = 0
         self.flushes: list[tuple[Any, int, float]] = []
