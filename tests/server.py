@@ -135,6 +135,11 @@ class Server(ABC):
         except (OSError, redis.RedisError):
             return False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._running is not None
+
     def _require(self) -> Running:
         if self._running is None:
             raise RuntimeError(f"{self.program} does not run")

@@ -7,11 +7,16 @@ _PAUSE_SECONDS = 0.01
 
 
 def wait_until(
-    condition: Callable[[], object], timeout_seconds: float = 10.0, *, message: Callable[[], str] = str
+    condition: Callable[[], object],
+    timeout_seconds: float = 10.0,
+    *,
+    message: Callable[[], str] = str,
+    pause_seconds: float = _PAUSE_SECONDS,
 ) -> None:
     """Return as soon as `condition()` is true.
 
-    `message` is called on failure only: it tells what the condition was waiting for.
+    `message` is called on failure only: it tells what the condition was waiting for. A condition
+    that costs more than a look at memory takes a longer pause.
 
     Raises:
         TimeoutError: it was not true within `timeout_seconds`.
@@ -21,4 +26,12 @@ def wait_until(
         if time.monotonic() >= deadline:
             name = getattr(condition, "__qualname__", repr(condition))
             raise TimeoutError(f"{name} was not true within {timeout_seconds:g} s. {message()}")
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
+
+
+def let_pass(seconds: float) -> None:
+    """Let some time pass: the length of a fault, or a moment that a test drew at random.
+
+    Never to wait for something that is to happen meanwhile.
+    """
+    time.sleep(seconds)

@@ -1,0 +1,72 @@
+"""An outage of ten minutes at 200 entries a second: memory stays flat, and the backlog is stored fast."""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from integration.faults.cell import Cell
+from integration.faults.site import Site
+from processes import LocalProcess
+from waiting import wait_until
+
+ENTRIES = 120_000
+RATE = 200
+MOST_GROWTH_BYTES = 80_000_000
+LONGEST_SECONDS = 1_500
+
+
+class TestOutage:
+    """The broker is away for long."""
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(LONGEST_SECONDS + 300)
+    def test_backlog(self, cell: Cell, frail_redis_site: Site) -> None:
+        """120,000 entries wait on disk; they are stored at no less than half of the normal rate.
+
+        In the long form they come at 200 a second, in the short one as fast as the host can.
+        """
+        site = frail_redis_site
+        cell.figures.repetitions = 1
+        with site.worker(supervised=True):
+            host = site.host("bursts", "--count", ENTRIES, "--rate", RATE)
+            wait_until(lambda: site.rows() == site.returned(), 20)
+            before_bytes = resident_bytes(host)
+            burst(site, host, signal.SIGUSR1)
+            normal_rate = rate_of_rows(site)
+            site.redis.stop()
+            burst(site, host, signal.SIGUSR2 if cell.is_long else signal.SIGUSR1)
+            growth_bytes = resident_bytes(host) - before_bytes
+            site.redis.start()
+            backlog_rate = rate_of_rows(site)
+            site.check(120)
+        cell.figures.note = (
+            f"memory +{growth_bytes / 1e6:.0f} MB; {backlog_rate:,.0f} entries/s of the backlog stored, "
+            f"normally {normal_rate:,.0f}"
+        )
+        assert growth_bytes < MOST_GROWTH_BYTES, cell.figures.note
+        assert backlog_rate > normal_rate / 2, cell.figures.note
+
+
+def burst(site: Site, host: LocalProcess, number: signal.Signals) -> None:
+    """Have the host make all its calls, and wait until they have returned."""
+    goal = site.returned() + ENTRIES
+    host.send_signal(number)
+    wait_until(lambda: site.returned() >= goal, LONGEST_SECONDS, message=lambda: f"{site.returned()}/{goal}")
+
+
+def rate_of_rows(site: Site) -> float:
+    """Entries stored in a second, from the first rows that come to the last ones."""
+    goal, before = site.returned(), site.rows()
+    wait_until(lambda: site.rows() > before, 60)
+    began_at, began_with = time.monotonic(), site.rows()
+    wait_until(
+        lambda: site.rows() >= goal, 180, message=lambda: f"{site.rows()} of {goal}", pause_seconds=0.1
+    )
+    return (goal - began_with) / (time.monotonic() - began_at)
+
+
+def resident_bytes(host: LocalProcess) -> int:
+    """The memory of a process (RSS)."""
+    return int(psutil.Process(host.pid).memory_info().rss)

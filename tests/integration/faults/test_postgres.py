@@ -1,0 +1,195 @@
+"""PostgreSQL goes away in every way, and comes back: batches wait in the queue, none is given up."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import asyncpg
+import pytest
+
+from integration.faults.cell import Cell
+from integration.faults.proxy import Proxy
+from integration.faults.site import Site
+from servers import PostgresServer
+from waiting import let_pass, wait_until
+
+_WAITING = "batches wait in the queue"
+"""What the worker says, once, when the database takes no rows."""
+
+
+class TestPostgres:
+    """A host logs all the time, a worker stores; PostgreSQL is harmed at random moments."""
+
+    @pytest.mark.parametrize("harm", ["stopped", "killed", "frozen"])
+    def test_away_and_back(self, cell: Cell, frail_database_site: Site, harm: str) -> None:
+        """Shut down in order, killed, or stopped by SIGSTOP, for a random time."""
+        site = frail_database_site
+        away, back = {
+            "stopped": (site.postgres.stop, site.postgres.start),
+            "killed": (site.postgres.kill, site.postgres.start),
+            "frozen": (site.postgres.pause, site.postgres.resume),
+        }[harm]
+        with logging_host(cell, site):
+            for _ in cell.repetitions(2):
+                cell.let_pass_up_to(1)
+                away()
+                let_pass(cell.random.uniform(0.1, 3))
+                back()
+
+    def test_restarted_again_and_again(self, cell: Cell, frail_database_site: Site) -> None:
+        """Restarts without a pause, while batches are being written."""
+        site = frail_database_site
+        with logging_host(cell, site):
+            for _ in cell.repetitions():
+                cell.let_pass_up_to(0.5)
+                site.postgres.restart()
+
+    def test_read_only(self, cell: Cell, site: Site) -> None:
+        """A standby that was not promoted yet refuses rows."""
+        with logging_host(cell, site) as worker:
+            for _ in cell.a_few():
+                said = worker.output.count(_WAITING)
+                site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
+                end_sessions(site)
+                wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+                # From another database, since this one takes no changes either.
+                site.postgres.execute(f"ALTER DATABASE {site.database} RESET default_transaction_read_only")
+                end_sessions(site)
+
+    def test_out_of_connections(self, cell: Cell, frail_database_site: Site) -> None:
+        """Others have taken every connection, and keep them for a while."""
+        site = frail_database_site
+        with logging_host(cell, site) as worker:
+            for _ in cell.a_few():
+                said = worker.output.count(_WAITING)
+                with all_connections(site):
+                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+
+    def test_table_locked(self, cell: Cell, site: Site) -> None:
+        """Somebody's ALTER TABLE holds the table longer than an attempt may last."""
+        with logging_host(cell, site) as worker:
+            for _ in cell.a_few():
+                said = worker.output.count(_WAITING)
+                with table_lock(site):
+                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+
+    def test_statement_timeout(self, cell: Cell, site: Site) -> None:
+        """The database ends statements that take long, and while the table is locked all do."""
+        site.execute(f"ALTER DATABASE {site.database} SET statement_timeout = '300ms'")
+        with logging_host(cell, site) as worker:
+            for _ in cell.a_few():
+                said = worker.output.count(_WAITING)
+                with table_lock(site):
+                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+
+    def test_sessions_ended(self, cell: Cell, site: Site) -> None:
+        """`pg_terminate_backend` of all sessions, again and again, while batches are being written."""
+        with logging_host(cell, site):
+            for _ in cell.repetitions(10):
+                cell.let_pass_up_to(0.3)
+                end_sessions(site)
+
+    def test_out_of_reach(self, cell: Cell, site: Site) -> None:
+        """A network between worker and database that swallows everything, then works again."""
+        with Proxy(site.postgres.port) as proxy:
+            distant = f"postgresql://postgres@127.0.0.1:{proxy.port}/{site.database}"
+            with logging_host(cell, site, database_url=distant) as worker:
+                for _ in cell.a_few():
+                    said = worker.output.count(_WAITING)
+                    proxy.swallow()
+                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+                    proxy.heal()
+
+    def test_answers_are_swallowed(self, cell: Cell, site: Site) -> None:
+        """Commits whose answers never arrive: they are in doubt, made again, and stored once."""
+        with Proxy(site.postgres.port) as proxy:
+            distant = f"postgresql://postgres@127.0.0.1:{proxy.port}/{site.database}"
+            with logging_host(cell, site, database_url=distant):
+                for _ in cell.repetitions(2):
+                    cell.let_pass_up_to(1)
+                    proxy.swallow(requests=False)
+                    let_pass(1)
+                    proxy.heal()
+
+
+@contextmanager
+def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[object]:
+    """A worker, and a host that logs at a rate during the block; then the count."""
+    worker = site.worker()
+    worker.environment["DATABASE_URL"] = database_url or site.database_url
+    with worker:
+        site.host("plain", "--count", 1_000, "--rate", 500)
+        yield worker
+        site.stop_hosts()
+        site.host("idle")
+        site.check(90)
+
+
+def end_sessions(site: Site) -> None:
+    """End all sessions in the site's database."""
+    site.postgres.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", site.database
+    )
+
+
+@contextmanager
+def table_lock(site: Site) -> Iterator[None]:
+    """Hold the table as ALTER TABLE does."""
+
+    async def hold(locked: threading.Event, over: threading.Event) -> None:
+        connection = await asyncpg.connect(site.database_url, timeout=10)
+        try:
+            async with connection.transaction():
+                await connection.execute("SET LOCAL statement_timeout = 0")
+                await connection.execute("LOCK TABLE execution_logs IN ACCESS EXCLUSIVE MODE")
+                locked.set()
+                await asyncio.to_thread(over.wait)
+        finally:
+            await connection.close()
+
+    with in_thread(hold):
+        yield
+
+
+@contextmanager
+def all_connections(site: Site) -> Iterator[None]:
+    """End everybody's sessions and take every connection that the server has."""
+
+    async def hold(taken: threading.Event, over: threading.Event) -> None:
+        connections: list[asyncpg.Connection] = []
+        try:
+            while True:
+                try:
+                    connections.append(await asyncpg.connect(site.postgres.url(), timeout=10))
+                except asyncpg.TooManyConnectionsError:
+                    if taken.is_set():
+                        break
+                    # The worker has some of them: they are ours as soon as it loses them.
+                    await connections[0].execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+                        site.database,
+                    )
+                    taken.set()
+            await asyncio.to_thread(over.wait)
+        finally:
+            for connection in connections:
+                await connection.close()
+
+    with in_thread(hold):
+        yield
+
+
+@contextmanager
+def in_thread(hold: "Hold") -> Iterator[None]:
+    """Run a coroutine function in a thread, which sets one event when it is ready and waits for another."""
+    ready, over = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(lambda: asyncio.run(hold(ready, over)))
+        try:
+            wait_until(lambda: ready.is_set() or holding.done(), 20)
+            yield
+        finally:
+            over.set()
+            holding.result(20)
