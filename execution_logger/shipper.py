@@ -210,7 +210,7 @@ class Shipper:
             with self._dispatching:
                 self.dispatcher.step(is_hurried=bool(self._flushes))
             self._answer_flushes()
-        # Whoever has found nothing to wait for; not before, as a flush without any patience is an attempt too.
+        # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
         self._answer_flushes()
 
     def _answer_flushes(self) -> None:
