@@ -18,6 +18,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -104,7 +105,7 @@ async def compare(database_url: str, broker_url: str, options: argparse.Namespac
         async with engine.begin() as connection:
             await connection.execute(INSERT, values)
 
-    logger = ExecutionLogger(Settings(broker_url=broker_url))
+    logger = ExecutionLogger(Settings(broker_url=broker_url, journal_directory=options.journal_directory))
 
     async def log(task_id: str, message: str) -> None:
         await logger.log_agent_complete(task_id, "intent_analysis", message, 1500)
@@ -130,8 +131,10 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--pool", type=int, default=10)
     options = parser.parse_args()
+    folder = TemporaryDirectory()
+    options.journal_directory = folder.name
     # The worker's helper prints the worker's output when it ends.
-    with redirect_stdout(sys.stderr), PostgresServer() as postgres, RedisServer() as redis:
+    with folder, redirect_stdout(sys.stderr), PostgresServer() as postgres, RedisServer() as redis:
         upgrade_database(postgres.url())
         environment = {"CELERY_BROKER_URL": redis.url(), "DATABASE_URL": postgres.url()}
         with WorkerProcess(environment=environment) as worker:

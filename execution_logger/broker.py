@@ -45,6 +45,12 @@ def worker_options(settings: Settings) -> dict[str, Any]:
     return {}
 
 
+def broker_url_of(app: Any) -> str:
+    """Where a Celery application sends to: the first of its brokers, Celery's default without any."""
+    url = app.conf.broker_write_url or "amqp://"
+    return str(url if isinstance(url, str) else url[0])
+
+
 def public_url(url: str) -> str:
     """The URL, or several with `;` between them, without users and passwords, for people to read."""
     return ";".join(re.sub("//.*@", "//", each).partition("?")[0] for each in url.split(";"))

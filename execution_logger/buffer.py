@@ -84,14 +84,23 @@ class Buffer:
             try:
                 waiting = self._put(encoded)
             finally:
-                # Also when that handler has raised: its own call has returned long ago.
-                try:
-                    while self._interrupting:
-                        is_taken = self._put(self._interrupting[0]) > 0
-                        self._interrupting.popleft()
-                finally:
-                    self._is_busy = False
+                self._is_busy = False
+                if self._interrupting:  # also when that handler has raised: its own call has returned
+                    is_taken = self._put_interrupting()
             return waiting if is_taken else 0
+
+    def _put_interrupting(self) -> bool:
+        """Append what came meanwhile; False when it was not taken."""
+        is_taken = True
+        while self._interrupting:
+            self._is_busy = True
+            try:
+                if self._interrupting:  # another interruption may have done it
+                    is_taken = self._put(self._interrupting[0]) > 0
+                    self._interrupting.popleft()
+            finally:
+                self._is_busy = False
+        return is_taken
 
     def _put(self, encoded: bytes) -> int:
         size = len(encoded)

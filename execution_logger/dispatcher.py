@@ -197,8 +197,8 @@ class Dispatcher:
         # would not be found there.
         sent_at = time.time()
         self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
-        self._note_sent(source, batch, receipt, sent_at)
         self._succeeded()
+        self._note_sent(source, batch, receipt, sent_at)
         if source is self._buffer:
             self._after_delivery()
 

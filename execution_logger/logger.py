@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
+from execution_logger.broker import broker_url_of
 from execution_logger.calls import LoggingCalls
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
@@ -68,7 +69,7 @@ class _Host:
     @property
     def _broker_url(self) -> str | None:
         """The broker of the host's application, if it has handed one in."""
-        return None if self.celery_app is None else str(self.celery_app.conf.broker_write_url)
+        return None if self.celery_app is None else broker_url_of(self.celery_app)
 
     def replace(self, pipeline: Pipeline | None) -> Pipeline | None:
         """Use another pipeline, or make one at the next call, and return the one used so far."""

@@ -206,11 +206,12 @@ class Shipper:
 
     def run_due(self) -> None:
         """Do everything that is due, until nothing is or a stop is asked for."""
-        self._answer_flushes()
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
                 self.dispatcher.step(is_hurried=bool(self._flushes))
             self._answer_flushes()
+        # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
+        self._answer_flushes()
 
     def _answer_flushes(self) -> None:
         self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())

@@ -5,13 +5,19 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
+from execution_logger.buffer import Buffer
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.interface import Receipt
+from execution_logger.dispatcher import Dispatcher
+from execution_logger.settings import Settings
 from execution_logger.shipper import Shipper
 from execution_logger.testing import MemoryDelivery
 
@@ -35,10 +41,35 @@ class ManualClock:
 
 
 class HandDrivenShipper(Shipper):
-    """A shipper without a thread: the test makes each of its steps itself, with `deliver_due()`."""
+    """A shipper without a thread: the test makes each of its steps itself, with `run_due()`."""
 
     def _start(self) -> bool:
         return False
+
+
+_Shipper = TypeVar("_Shipper", bound=Shipper)
+
+
+def assemble(
+    kind: type[_Shipper],
+    make_delivery: Callable[[], Delivery],
+    settings: Settings | None = None,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    before_thread: Callable[[], None] = lambda: None,
+    after_delivery: Callable[[], None] = lambda: None,
+) -> _Shipper:
+    """A shipper with its buffer and its dispatcher, without a journal."""
+    settings = settings or Settings()
+    buffer = Buffer(settings, "test-process", monotonic=monotonic)
+    dispatcher = Dispatcher(
+        settings,
+        buffer,
+        make_delivery,
+        after_delivery=after_delivery,
+        monotonic=monotonic,
+    )
+    return kind(buffer, dispatcher, settings.batch_size, before_thread=before_thread, monotonic=monotonic)
 
 
 class BlockedDelivery(MemoryDelivery):
@@ -49,12 +80,12 @@ class BlockedDelivery(MemoryDelivery):
         self.entered = threading.Event()
         self._opened = threading.Event()
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt:
         """Say that an attempt is under way, and wait."""
         self.entered.set()
         if not self._opened.wait(DEADLINE_SECONDS):
             raise TimeoutError("the test forgot to open its delivery")
-        super().deliver(batch)
+        return super().deliver(batch)
 
     def wait_until_entered(self) -> None:
         """Return when an attempt hangs."""

@@ -12,7 +12,7 @@ from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
 from execution_logger.worker import create_app
 from execution_logger.worker.parent import stop_at_end_of_input
-from execution_logger.worker.quarantine import quarantine_malformed
+from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
 from execution_logger.worker.supervisor import WRONG_USAGE, Supervisor
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -68,4 +68,9 @@ def _run(options: list[str], settings: Settings, *, stop_at_eof: bool) -> int:
     process = [sys.executable, "-P", "-m", "execution_logger.worker", *options]
     if sys.platform == "win32":  # without the signals that a supervisor needs
         return subprocess.Popen(process, stdin=subprocess.PIPE).wait()  # noqa: S603 - our own command
-    return asyncio.run(Supervisor(process, after_crash=partial(quarantine_malformed, settings)).run())
+    supervisor = Supervisor(
+        process,
+        after_crash=partial(quarantine_malformed, settings),
+        look_after=partial(quarantine_next, settings),
+    )
+    return asyncio.run(supervisor.run())

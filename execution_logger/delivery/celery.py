@@ -10,9 +10,9 @@ from celery import Celery
 from kombu import Connection, Producer
 
 from execution_logger.batch import Batch
-from execution_logger.broker import TASK_NAME, producer_options, public_url
+from execution_logger.broker import TASK_NAME, broker_url_of, producer_options, public_url
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
-from execution_logger.errors import DeliveryError, ResultsUnavailableError
+from execution_logger.errors import DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
 
@@ -202,11 +202,14 @@ def sent_at(message: bytes | None) -> float | None:
 
 def _open_results(settings: Settings, host_app: Celery | None) -> Results | None:
     """The result backend of the settings, or else the broker's own Redis; None without either."""
-    if host_app is not None and not settings.result_backend:
-        settings = replace(settings, broker_url=str(host_app.conf.broker_write_url))
-    if result_backend_url(settings) is None:
-        return None
-    return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
+    try:
+        if host_app is not None and not settings.result_backend:
+            settings = replace(settings, broker_url=broker_url_of(host_app))
+        if result_backend_url(settings) is None:
+            return None
+        return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
+    except SettingsError as error:
+        raise DeliveryError(str(error)) from error
 
 
 def describe(batch: Batch) -> str:

@@ -65,7 +65,9 @@ class Demonstration:
         Raises:
             ExecutionLoggerError: the worker ended, or the broker or the database went away.
         """
-        # The first delivery of a process imports Celery, which would make the first calls look slow.
+        # The start imports what a journal needs, and the first delivery Celery: hosts have both behind
+        # them when their lifespan has begun. Here it would make the first calls look slow.
+        self.logger.stats()
         await self.logger.info(self._task_id, LogCategory.WORKFLOW, "The demonstration begins")
         await self.logger.flush()
         watching = asyncio.create_task(self._watch(worker, progress))

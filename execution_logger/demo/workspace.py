@@ -35,6 +35,7 @@ class Workspace:
             "CELERY_ENABLED": "true",
             "FALLBACK": "keep",
             "BROKER_URL": broker_url or f"embedded://{self.folder / 'broker'}",
+            "JOURNAL_DIRECTORY": str(self.folder / "journal"),
             "DATABASE_URL": database_url or f"sqlite:///{self.folder / 'logs.db'}",
             # A queue of its own: other workers of this broker write to other databases.
             "QUEUE": f"demo-{uuid4().hex[:8]}",

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from execution_logger.settings import Settings
@@ -34,18 +35,32 @@ def quarantine_malformed(settings: Settings) -> int:
     """Move what would end a worker from the queue to the list `<queue>.quarantine`; return how many.
 
     Looks at all that waits, first at what workers take next, as far as it comes in ten seconds; and at
-    what a killed worker held. Brokers
-    other than Redis forget a message as soon as a worker has taken it, so it ends only one. Says
-    what it did in one ERROR line, and never raises because of the broker.
+    what a killed worker held. Brokers other than Redis forget a message as soon as a worker has taken
+    it, so it ends only one. Says what it did in one ERROR line, and never raises because of the broker.
     """
-    problems: list[str] = []
     try:
-        with open_channel(settings) as channel:
-            if is_redis(channel):
-                problems += _move_in_flight(channel, settings)
-                problems += _move_waiting(channel, settings)
+        return _quarantine(settings, _MAX_SECONDS)
     except BrokerUnavailableError as error:
         logger.warning("the queue cannot be looked through for malformed messages: %s", error)
+        return 0
+
+
+def quarantine_next(settings: Settings) -> int:
+    """Do the same with the few messages that workers hold or take next.
+
+    Some of them end no worker, but are given to it again and again. Of a broker that is away the
+    worker itself says enough.
+    """
+    with suppress(BrokerUnavailableError):
+        return _quarantine(settings, 0.0)
+    return 0
+
+
+def _quarantine(settings: Settings, max_seconds: float) -> int:
+    with open_channel(settings) as channel:
+        if not is_redis(channel):
+            return 0
+        problems = [*_move_in_flight(channel, settings), *_move_waiting(channel, settings, max_seconds)]
     if problems:
         logger.error(
             "messages that can end a worker were moved from %r to %r: %d. The first one: %s",
@@ -57,16 +72,19 @@ def quarantine_malformed(settings: Settings) -> int:
     return len(problems)
 
 
-def _move_waiting(channel: Any, settings: Settings) -> Iterator[str]:
+def _move_waiting(channel: Any, settings: Settings, max_seconds: float) -> Iterator[str]:
+    """What is wrong with each that was moved; of each priority one page is looked at in any case."""
     client, target = channel.client, quarantine_key(settings)
-    stop_at = time.monotonic() + _MAX_SECONDS
+    stop_at = time.monotonic() + max_seconds
     for key in {channel._q_for_pri(settings.queue, step) for step in channel.priority_steps}:  # noqa: SLF001
         kept = 0
-        while time.monotonic() < stop_at and (items := client.lrange(key, -kept - _PAGE, -kept - 1)):
+        while items := client.lrange(key, -kept - _PAGE, -kept - 1):
             problems = [(item, problem) for item in items if (problem := problem_of(item))]
             moved = [p for item, p in problems if client.eval(_MOVE_WAITING, 2, key, target, item)]
             yield from moved
             kept += len(items) - len(moved)
+            if time.monotonic() >= stop_at:
+                break
 
 
 def _move_in_flight(channel: Any, settings: Settings) -> Iterator[str]:

@@ -36,6 +36,7 @@ class Supervisor:
         command: of the process; its standard input ends when this process does, however that is.
         after_crash: called in a thread after each abnormal end; what it returns is true when it has
             removed a cause, and then the pauses start again, too.
+        look_after: called in a thread again and again while the process runs, `look_after_seconds` apart.
         backoff: the pauses; they start again after a minute without a crash.
     """
 
@@ -44,10 +45,14 @@ class Supervisor:
         command: Sequence[str],
         after_crash: Callable[[], object],
         *,
+        look_after: Callable[[], object] = lambda: None,
+        look_after_seconds: float = 10.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._command = command
         self._after_crash = after_crash
+        self._look_after = look_after
+        self._look_after_seconds = look_after_seconds
         self._backoff = backoff or Backoff(LONGEST_PAUSE_SECONDS)
         self._process: Process | None = None
         self._stop_signal: signal.Signals | None = None
@@ -58,9 +63,11 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._pass_on, number)
+        looking_after = asyncio.create_task(self._keep_looking_after())
         try:
             return await self._run_until_normal_end()
         finally:
+            looking_after.cancel()
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
 
@@ -78,6 +85,14 @@ class Supervisor:
             logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
             if await self._is_stopped_within(pause_seconds):
                 return 0
+
+    async def _keep_looking_after(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_after_seconds)
+            try:
+                await asyncio.to_thread(self._look_after)
+            except Exception:
+                logger.exception("the queue cannot be looked after")
 
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)

@@ -1,11 +1,13 @@
 """How to connect to the broker: short outages for hosts, quick redelivery for workers, no passwords shown."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
 
 from execution_logger import Settings
-from execution_logger.broker import producer_options, public_url, worker_options
+from execution_logger.broker import broker_url_of, producer_options, public_url, worker_options
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,17 @@ def test_the_embedded_broker_has_a_folder(tmp_path: Path) -> None:
     options = producer_options(settings)
     assert options == worker_options(settings)
     assert options["data_folder_in"] == options["data_folder_out"] == str(tmp_path / "broker/messages")
+
+
+@pytest.mark.parametrize(
+    ("broker", "url"),
+    [
+        ("redis://one/0;redis://two/0", "redis://one/0;redis://two/0"),
+        (["redis://one/0", "redis://two/0"], "redis://one/0"),
+        (None, "amqp://"),
+    ],
+)
+def test_the_broker_of_a_hosts_application(broker: Any, url: str) -> None:
+    """However it names it, and also when it leaves that to Celery."""
+    with Celery("host", set_as_current=False, broker=broker) as app:
+        assert broker_url_of(app) == url

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of, signals
 from execution_logger import Settings
-from execution_logger.buffer import Batch, Buffer
+from execution_logger.batch import Batch
+from execution_logger.buffer import Buffer
 
 ENTRY = b'"0123456789"'
 
 
 def make_buffer(clock: Callable[[], float] | None = None, **settings: Any) -> Buffer:
     """A buffer with these settings."""
-    return Buffer(Settings(max_entry_bytes=1024, **settings), clock or ManualClock())
+    return Buffer(Settings(max_entry_bytes=1024, **settings), "p", monotonic=clock or ManualClock())
 
 
 def numbered(count: int, size: int = 0) -> list[bytes]:
@@ -29,25 +30,11 @@ def numbered(count: int, size: int = 0) -> list[bytes]:
 
 
 def drain(buffer: Buffer) -> Iterator[Batch]:
-    """Take and settle until nothing waits."""
+    """Take, send and settle until nothing waits."""
     while batch := buffer.take():
         yield batch
-        buffer.settle(batch)
-
-
-class TestBatch:
-    """What one message carries."""
-
-    def test_its_json_is_an_array_of_the_entries(self) -> None:
-        """They are joined, and not encoded again."""
-        batch = Batch((b'{"a":1}', '{"b":"学"}'.encode()))
-        assert batch.to_json() == '[{"a":1},{"b":"学"}]'
-        assert len(batch) == 2
-        assert batch.size_bytes == 7 + len('{"b":"学"}'.encode())
-
-    def test_each_has_an_id_of_its_own(self) -> None:
-        """The id is the message's: two batches with the same entries are two messages."""
-        assert len({Batch((ENTRY,)).id for _ in range(100)}) == 100
+        buffer.sent(batch)
+        buffer.settle(batch.first, batch.count)
 
 
 class TestDeadline:
@@ -90,13 +77,13 @@ class TestDeadline:
         assert buffer.seconds_until_due() == 0.0
 
     def test_a_batch_that_was_taken_is_due(self) -> None:
-        """Until it is settled; when to try again is the shipper's business."""
+        """Until it is sent; when to try again is the shipper's business."""
         buffer = make_buffer()
         buffer.put(ENTRY)
         batch = buffer.take()
         assert batch is not None
         assert buffer.seconds_until_due() == 0.0
-        buffer.settle(batch)
+        buffer.sent(batch)
         assert buffer.seconds_until_due() is None
 
     def test_it_is_armed_anew_after_the_buffer_was_empty(self) -> None:
@@ -156,7 +143,7 @@ class TestTake:
             buffer.put(bytes(each))
         assert [batch.size_bytes for batch in drain(buffer)] == [10, size, 10]
 
-    def test_the_same_batch_until_it_is_settled(self) -> None:
+    def test_the_same_batch_until_it_is_sent(self) -> None:
         """With the same id, whatever comes meanwhile: a retry is a repetition."""
         buffer = make_buffer()
         buffer.put(ENTRY)
@@ -164,7 +151,7 @@ class TestTake:
         buffer.put(ENTRY)
         assert batch is not None
         assert buffer.take() is batch
-        buffer.settle(batch)
+        buffer.sent(batch)
         following = buffer.take()
         assert following is not None
         assert following.id != batch.id
@@ -177,7 +164,7 @@ class TestTake:
         for entry in entries:
             buffer.put(entry)
 
-        def no_memory(*_: object) -> Batch:
+        def no_memory(*_: object, **__: object) -> Batch:
             raise MemoryError
 
         with monkeypatch.context() as patched:
@@ -204,7 +191,7 @@ class TestBounds:
         assert [buffer.put(bytes(size)) for size in (1000, 1000, 1000, 500, 1)] == [1, 2, 0, 3, 0]
         assert buffer.held_bytes == 2500
 
-    def test_what_was_taken_and_is_not_settled_counts(self) -> None:
+    def test_what_was_taken_and_is_not_sent_counts(self) -> None:
         """A batch in flight is in memory as well."""
         buffer = make_buffer(buffer_max_entries=3, buffer_max_bytes=3000)
         for _ in range(3):
@@ -213,20 +200,21 @@ class TestBounds:
         assert batch is not None
         assert buffer.put(b"1") == 0
         assert (buffer.held, buffer.held_bytes) == (3, 3000)
-        buffer.settle(batch)
+        buffer.sent(batch)
         assert buffer.put(b"1") == 1
         assert (buffer.held, buffer.held_bytes) == (1, 1)
 
-    def test_settling_twice_counts_once(self) -> None:
+    def test_sending_twice_counts_once(self) -> None:
         """An answer that comes twice must not make room that is not there."""
         buffer = make_buffer()
         buffer.put(ENTRY)
         buffer.put(ENTRY)
         batch = buffer.take()
         assert batch is not None
-        buffer.settle(batch)
-        buffer.settle(batch)
-        assert (buffer.queued, buffer.settled, buffer.held, buffer.held_bytes) == (2, 2, 0, 0)
+        buffer.sent(batch)
+        buffer.sent(batch)
+        assert (buffer.queued, buffer.delivered, buffer.held, buffer.held_bytes) == (2, 2, 0, 0)
+        assert (buffer.memory_entries, buffer.memory_bytes) == (0, 0)
 
 
 class TestInterruptions:
@@ -257,28 +245,121 @@ class TestInterruptions:
         assert (buffer.queued, buffer.held, buffer.held_bytes) == (8 * entries, 0, 0)
 
     def test_a_signal_handler_may_put_while_an_entry_is_put(self) -> None:
-        """No deadlock, no entry lost, and no number returned twice: the thread must hear of number 1."""
+        """No deadlock, no entry lost; and the thread hears of each, by its own number or by a 1."""
         buffer = make_buffer(buffer_max_entries=10**9, buffer_max_bytes=10**12)
         numbers: list[int] = []
         with signals(1000, lambda: numbers.append(buffer.put(ENTRY))) as over:
             while not over.is_set():
                 numbers.append(buffer.put(ENTRY))
-        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+        assert_heard_of(numbers)
         assert sum(map(len, drain(buffer))) == buffer.queued == len(numbers)
 
-    def test_an_interruption_at_any_line_loses_no_number(self) -> None:
-        """Another entry is put before each line of `put` in turn, as by a signal handler or a destructor."""
+    @pytest.mark.parametrize("function", [Buffer.put, Buffer._put], ids=lambda each: each.__name__)
+    def test_an_interruption_at_any_line_loses_no_entry(self, function: Callable[..., int]) -> None:
+        """Another entry is put before each line in turn, as by a signal handler or a destructor."""
         interruptions = 0
-        for line in lines_of(Buffer.put):
+        for line in lines_of(function):
             buffer, numbers = make_buffer(), list[int]()
-            with interrupted(Buffer.put, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
+            with interrupted(function, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
                 numbers.append(buffer.put(ENTRY))
             interruptions += len(numbers) - 1
             numbers.append(buffer.put(ENTRY))
-            assert sorted(numbers) == list(range(1, len(numbers) + 1)), f"line {line}"
-            assert buffer.held_bytes == len(numbers) * len(ENTRY)
+            assert_heard_of(numbers)
+            assert buffer.held_bytes == buffer.memory_bytes == len(numbers) * len(ENTRY), f"line {line}"
             assert sum(map(len, drain(buffer))) == len(numbers)
-        assert interruptions > 5, "put() has more lines than that, and all but one of them run"
+        assert interruptions > 5, "it has more lines than that, and all but one of them run"
+
+    @pytest.mark.parametrize("moment", ["before the first line", "while its room is looked for"])
+    def test_the_entry_of_a_handler_that_logs_and_raises_is_kept(
+        self, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """Handlers of SIGTERM do that: the call they have interrupted is no reason to lose theirs."""
+        buffer = make_buffer()
+
+        def handle(*_: object, **__: object) -> bool:
+            monkeypatch.undo()
+            assert buffer.put(b'"handler"')
+            raise KeyboardInterrupt
+
+        name = "_put" if moment == "before the first line" else "_has_room"
+        monkeypatch.setattr(buffer, name, handle)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.put(b'"interrupted"')
+        assert buffer.queued == 1, "without waiting for another call"
+        assert buffer.put(b'"next"')
+        assert [each for batch in drain(buffer) for each in batch.entries] == [b'"handler"', b'"next"']
+        assert (buffer.held, buffer.held_bytes, buffer.memory_bytes) == (0, 0, 0)
+
+    def test_an_entry_of_a_handlers_without_room_counts_as_one_that_was_not_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Calls are as many as entries that wait and calls that were told that theirs does not."""
+        buffer = make_buffer(buffer_max_entries=1)
+        answers: list[int] = []
+        has_room = buffer._has_room
+
+        def handle(size: int, *, is_kept: bool) -> bool:
+            monkeypatch.undo()
+            answers.append(buffer.put(b'"handler"'))
+            return has_room(size, is_kept=is_kept)
+
+        monkeypatch.setattr(buffer, "_has_room", handle)
+        answers.append(buffer.put(b'"interrupted"'))
+        assert buffer.queued == 1
+        assert answers.count(0) == 1
+
+
+def assert_heard_of(numbers: list[int]) -> None:
+    """None was refused, and no number but 1, which always wakes the thread, was returned twice."""
+    others = [number for number in numbers if number != 1]
+    assert all(numbers)
+    assert len(set(others)) == len(others)
+    assert numbers.count(1)
+
+
+class TestNumbers:
+    """Entries are numbered from 1, as they come."""
+
+    def test_a_batch_tells_its_process_and_its_first_number(self) -> None:
+        """With which the worker keeps its ledger."""
+        buffer = make_buffer(batch_size=2, max_batch_entries=2)
+        assert buffer.next_number() == 1
+        for entry in numbered(5):
+            buffer.put(entry)
+        batches = list(drain(buffer))
+        assert [(batch.process, batch.first, len(batch)) for batch in batches] == [
+            ("p", 1, 2), ("p", 3, 2), ("p", 5, 1),
+        ]  # fmt: skip
+        assert buffer.next_number() == 6
+
+    def test_an_entry_that_was_refused_has_no_number(self) -> None:
+        """Or an audit would look for it."""
+        buffer = make_buffer(buffer_max_entries=1)
+        assert [buffer.put(ENTRY), buffer.put(ENTRY)] == [1, 0]
+        assert [batch.first for batch in drain(buffer)] == [1]
+        buffer.put(ENTRY)
+        assert [batch.first for batch in drain(buffer)] == [2]
+
+    def test_settled_is_up_to_where_all_are_safe(self) -> None:
+        """In whatever order they are confirmed."""
+        buffer = make_buffer(batch_size=1, max_batch_entries=1)
+        for entry in numbered(3):
+            buffer.put(entry)
+        while batch := buffer.take():
+            buffer.sent(batch, awaited_since=0.0)
+        assert (buffer.delivered, buffer.settled) == (3, 0)
+        buffer.settle(2, 2)
+        assert buffer.settled == 0
+        buffer.settle(1, 1)
+        assert buffer.settled == 3
+
+    def test_without_a_journal_it_keeps_nothing_that_was_sent(self) -> None:
+        """Whoever waits for a confirmation keeps the entries."""
+        buffer = make_buffer()
+        buffer.put(ENTRY)
+        assert not buffer.keeps(1, 1)
+        assert buffer.read_again(1, 1) == ()
+        assert not buffer.keeps_all
 
 
 @given(

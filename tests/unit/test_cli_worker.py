@@ -17,9 +17,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
 
     class FakeSupervisor:
-        def __init__(self, command: Sequence[str], after_crash: Callable[[], object]) -> None:
+        def __init__(self, command: Sequence[str], **looks: Callable[[], object]) -> None:
             commands.append(list(command))
-            assert callable(after_crash)
+            assert looks.keys() == {"after_crash", "look_after"}
+            assert all(callable(look) for look in looks.values())
 
         async def run(self) -> int:
             return 7

@@ -11,7 +11,7 @@ from kombu import Connection
 from batches import encoded
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery, describe
 from execution_logger.errors import DeliveryError
@@ -31,7 +31,7 @@ def deliveries() -> Iterator[list[CeleryDelivery]]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
     """The time of the delivery."""
     clock = ManualClock()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock, time=clock))
     return clock
 
 
@@ -202,9 +202,13 @@ class TestConnection:
         self, deliveries: list[CeleryDelivery], url: str
     ) -> None:
         """Whatever is wrong with its URL, in whichever way its driver says so; no password is shown."""
-        deliveries.append(CeleryDelivery(Settings(broker_url=url)))
-        with pytest.raises(DeliveryError) as failed:
+
+        def deliver() -> None:
+            deliveries.append(CeleryDelivery(Settings(broker_url=url)))
             deliveries[0].deliver(batch())
+
+        with pytest.raises(DeliveryError) as failed:
+            deliver()
         assert PASSWORD not in str(failed.value)
 
     def test_the_hosts_broker_is_used_and_its_options(

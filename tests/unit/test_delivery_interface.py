@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from batches import encoded
 from execution_logger import Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery

@@ -19,7 +19,9 @@ from starlette.applications import Starlette
 from children import run_script
 from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of
 from execution_logger import ExecutionLogger, ExecutionLoggerError, LogLevel, Settings, SettingsError
-from execution_logger.buffer import Batch, Buffer
+from execution_logger.batch import Batch
+from execution_logger.buffer import Buffer
+from execution_logger.delivery.interface import Receipt
 from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import Pipeline
 from execution_logger.shipper import THREAD_NAME
@@ -110,12 +112,12 @@ class TestCalls:
         """And flush() there, which would wait for itself."""
 
         class Logging(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 if not self.batches:
                     logger.sync.info("t", "agent", "from within")
                     assert not logger.sync.flush().complete
                     asyncio.run(logger.shutdown())
-                super().deliver(batch)
+                return super().deliver(batch)
 
         delivery = Logging()
         logger = make_logger(delivery)

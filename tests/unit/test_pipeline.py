@@ -16,8 +16,9 @@ import pytest
 from children import in_fork
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import LogEntry, Report, Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
+from execution_logger.delivery.interface import Receipt
 from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import OWN_TASK_ID, Pipeline
 from execution_logger.shipper import THREAD_NAME
@@ -285,10 +286,11 @@ class TestDrops:
         """With all that was dropped by then."""
 
         class Refilling(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
-                super().deliver(batch)
+            def deliver(self, batch: Batch) -> Receipt:
+                receipt = super().deliver(batch)
                 if len(self.batches) == 1:
                     record(pipeline)  # as the batch is not settled yet, this is dropped
+                return receipt
 
         delivery = Refilling()
         pipeline = make_pipeline(delivery, buffer_max_entries=1, max_entry_bytes=1024, buffer_max_bytes=1024)
@@ -420,9 +422,9 @@ class TestFork:
         lock = threading.Lock()
 
         class Locking(BlockedDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 with lock:
-                    super().deliver(batch)
+                    return super().deliver(batch)
 
         delivery = Locking()
         pipeline = make_pipeline(delivery, batch_size=1)
@@ -461,13 +463,16 @@ class TestFork:
         delivery.open()
         assert waiting.wait().complete
 
-    def test_locks_that_other_threads_hold_at_the_fork(self, make_pipeline: MakePipeline) -> None:
+    def test_locks_that_other_threads_hold_at_the_fork(
+        self, make_pipeline: MakePipeline, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The threads are gone in the child, and their locks stay locked: it must not meet them."""
+        monkeypatch.setattr("execution_logger.pipeline._FORK_TIMEOUT_SECONDS", SHORT_SECONDS)
         delivery = MemoryDelivery()
         pipeline = make_pipeline(delivery, buffer_max_entries=5)
         record(pipeline)
         shipper = pipeline.shipper
-        locks: list[Any] = [shipper.buffer._lock, pipeline.drops._lock, shipper._start_lock]
+        locks: list[Any] = [shipper.buffer.guard, pipeline.drops._lock, shipper._start_lock]
         held, forked = threading.Event(), threading.Event()
 
         def hold() -> None:

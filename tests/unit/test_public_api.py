@@ -88,8 +88,9 @@ def test_timed_operation_is_no_coroutine() -> None:
 @pytest.mark.parametrize("name", ["flush", "shutdown"])
 @pytest.mark.parametrize("kind", [ExecutionLogger, SyncExecutionLogger])
 def test_flush_and_shutdown_need_no_argument(kind: type, name: str) -> None:
-    """And take a timeout."""
-    assert parameters_of(kind, name) == [("timeout", None, "positional or keyword")]
+    """And take a timeout; a flush can also wait until all is stored."""
+    until = [("until", "delivered", "keyword-only")] if name == "flush" else []
+    assert parameters_of(kind, name) == [("timeout", None, "positional or keyword"), *until]
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from doubles import HandDrivenShipper, ManualClock, numbers
+from doubles import HandDrivenShipper, ManualClock, assemble, numbers
 from execution_logger import Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
+from execution_logger.delivery.interface import Receipt
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
 
@@ -20,7 +21,9 @@ class Ship:
     def __init__(self, delivery: MemoryDelivery | None = None, **settings: Any) -> None:
         self.clock = ManualClock()
         self.delivery = delivery or MemoryDelivery()
-        self.shipper = HandDrivenShipper(Settings(**settings), lambda: self.delivery, monotonic=self.clock)
+        self.shipper = assemble(
+            HandDrivenShipper, lambda: self.delivery, Settings(**settings), monotonic=self.clock
+        )
 
     def accept(self, *numbers: int) -> None:
         """Accept entries that are numbers."""
@@ -34,7 +37,7 @@ class Ship:
     def deliver(self, after_seconds: float = 0.0) -> None:
         """Do what the thread does when that time has passed."""
         self.clock.advance(after_seconds)
-        self.shipper.deliver_due()
+        self.shipper.run_due()
 
     def deliver_when_due(self) -> float:
         """Do what the thread does when it wakes up next, and return after how many seconds that is."""
@@ -92,9 +95,9 @@ class TestFailures:
         attempts: list[Batch] = []
 
         class Recording(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 attempts.append(batch)
-                super().deliver(batch)
+                return super().deliver(batch)
 
         ship = Ship(Recording())
         ship.fail(times=2)
@@ -117,7 +120,7 @@ class TestFailures:
             for full in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0):
                 assert full / 2 <= ship.deliver_when_due() <= full
         assert numbers(ship.delivery) == [1, 1]
-        assert ship.shipper.failed_attempts == 18
+        assert ship.shipper.dispatcher.failed_attempts == 18
 
     def test_entries_that_come_meanwhile_do_not_shorten_the_pause(self) -> None:
         """A broker that is away is not asked once per fifty entries."""
@@ -129,7 +132,7 @@ class TestFailures:
         ship.accept(*range(200))
         ship.deliver()
         assert ship.shipper.seconds_until_due() == pause
-        assert ship.shipper.failed_attempts == 1
+        assert ship.shipper.dispatcher.failed_attempts == 1
 
     def test_an_outage_is_reported_when_it_begins_and_when_it_ends(
         self, caplog: pytest.LogCaptureFixture
@@ -142,9 +145,9 @@ class TestFailures:
         ship.deliver(after_seconds=2.0)
         ship.deliver_when_due()
         ship.deliver_when_due()
-        assert ship.shipper.last_error == "the broker is away"
+        assert ship.shipper.dispatcher.last_error == "the broker is away"
         ship.deliver_when_due()
-        assert ship.shipper.last_error is None
+        assert ship.shipper.dispatcher.last_error is None
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
             ("WARNING", "delivery failed, entries are kept and sent again: the broker is away"),
             ("INFO", "delivery works again; 2 entries were kept"),
@@ -159,13 +162,13 @@ class TestFailures:
                 raise failures.pop()
             return delivery
 
-        shipper = HandDrivenShipper(Settings(), make, monotonic=(clock := ManualClock()))
+        shipper = assemble(HandDrivenShipper, make, monotonic=(clock := ManualClock()))
         shipper.accept(b"1")
         clock.advance(2.0)
-        shipper.deliver_due()
-        assert shipper.last_error == "not yet"
+        shipper.run_due()
+        assert shipper.dispatcher.last_error == "not yet"
         clock.advance(0.5)
-        shipper.deliver_due()
+        shipper.run_due()
         assert numbers(delivery) == [1]
 
     def test_a_delivery_is_kept_through_failures(self) -> None:
@@ -177,12 +180,12 @@ class TestFailures:
             made[-1].failures = [DOWN]
             return made[-1]
 
-        shipper = HandDrivenShipper(Settings(), make, monotonic=(clock := ManualClock()))
+        shipper = assemble(HandDrivenShipper, make, monotonic=(clock := ManualClock()))
         for _ in range(2):
             shipper.accept(b"1")
             for _ in range(2):
                 clock.advance(2.0)
-                shipper.deliver_due()
+                shipper.run_due()
         assert len(made) == 1
 
 
@@ -197,11 +200,11 @@ class TestUnexpectedErrors:
         ship.delivery.failures = [ValueError("a bug"), ValueError("a bug"), KeyError("another")]
         ship.accept(1)
         ship.deliver(after_seconds=2.0)
-        assert ship.shipper.last_error == "ValueError: a bug"
+        assert ship.shipper.dispatcher.last_error == "ValueError: a bug"
         for _ in range(3):
             assert ship.deliver_when_due() > 0, "a bug must not make the thread run hot"
         assert numbers(ship.delivery) == [1]
-        assert ship.shipper.errors.count == 3
+        assert ship.shipper.dispatcher.errors.count == 3
         assert [type(error) for _, error in internal_errors] == [ValueError, ValueError, KeyError]
         errors = [record for record in caplog.records if record.levelname == "ERROR"]
         assert [e.getMessage() for e in errors] == ["internal error in shipper; entries are kept"] * 2
@@ -221,7 +224,7 @@ class TestUnexpectedErrors:
         ship.delivery.failures = [Unprintable()]
         ship.accept(1)
         ship.deliver(after_seconds=2.0)
-        assert "Unprintable" in str(ship.shipper.last_error)
+        assert "Unprintable" in str(ship.shipper.dispatcher.last_error)
         ship.deliver_when_due()
         assert numbers(ship.delivery) == [1]
         internal_errors.clear()
@@ -245,7 +248,7 @@ class TestUnexpectedErrors:
         finally:
             logging.getLogger("execution_logger").removeFilter(broken)
         assert numbers(ship.delivery) == [1]
-        assert ship.shipper.last_error is None
+        assert ship.shipper.dispatcher.last_error is None
         assert {where for where, _ in internal_errors} == {"logging", "shipper"}
         internal_errors.clear()
 
@@ -259,7 +262,7 @@ class TestUnexpectedErrors:
         with monkeypatch.context() as patched:
             patched.setattr(ship.shipper.buffer, "take", lambda: 1 / 0)
             ship.deliver()
-        assert ship.shipper.failed_attempts == 1
+        assert ship.shipper.dispatcher.failed_attempts == 1
         assert ship.deliver_when_due() > 0
         assert numbers(ship.delivery) == [1]
         assert done.done()
@@ -314,7 +317,7 @@ class TestFlush:
         for _ in range(21):
             ship.deliver_when_due()
         assert done.done()
-        assert ship.shipper.failed_attempts == 21
+        assert ship.shipper.dispatcher.failed_attempts == 21
         assert 0.25 <= ship.deliver_when_due() <= 0.5
 
     def test_it_is_answered_in_an_outage_when_its_time_is_over(self) -> None:
@@ -332,11 +335,11 @@ class TestFlush:
         """The attempt under way may be older than the broker's return."""
 
         class FlushedMeanwhile(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 if not done:
                     done.append(ship.shipper.flush(5.0))
                     raise DOWN
-                super().deliver(batch)
+                return super().deliver(batch)
 
         done: list[Any] = []
         ship = Ship(FlushedMeanwhile())
@@ -357,15 +360,20 @@ class TestFlush:
     def test_an_entry_that_tells_what_was_dropped_is_waited_for(self) -> None:
         """It belongs to what is flushed, although it was recorded later."""
         delivery, marker = MemoryDelivery(), [b"99"]
-        shipper = HandDrivenShipper(
-            Settings(),
+
+        def tell() -> None:
+            if marker and shipper.accept(marker.pop()):
+                shipper.include_newest()
+
+        shipper = assemble(
+            HandDrivenShipper,
             lambda: delivery,
-            after_delivery=lambda: bool(marker) and shipper.accept(marker.pop()),
+            after_delivery=tell,
             monotonic=ManualClock(),
         )
         shipper.accept(b"1")
         done = shipper.flush(5.0, then_stop=True)
-        shipper.deliver_due()
+        shipper.run_due()
         assert numbers(delivery) == [1, 99]
         assert not done.done(), "a shutdown is over when the thread has ended"
         assert shipper.seconds_until_due() == 0.0

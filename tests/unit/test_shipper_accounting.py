@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from doubles import HandDrivenShipper, ManualClock
+from doubles import HandDrivenShipper, ManualClock, assemble
 from execution_logger import Settings
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
@@ -42,7 +42,7 @@ class Accounting(RuleBasedStateMachine):
             buffer_max_entries=buffer_max_entries,
             buffer_max_bytes=buffer_max_bytes,
         )
-        self.shipper = HandDrivenShipper(self.settings, lambda: self.delivery, monotonic=self.clock)
+        self.shipper = assemble(HandDrivenShipper, lambda: self.delivery, self.settings, monotonic=self.clock)
         self.accepted: list[bytes] = []
         self.calls = self.dropped = 0
         self.flushes: list[tuple[Any, int, float]] = []
@@ -67,7 +67,7 @@ class Accounting(RuleBasedStateMachine):
     @rule()
     def deliver(self) -> None:
         """The thread wakes up, and ends if that was asked for."""
-        self.shipper.deliver_due()
+        self.shipper.run_due()
         self.shipper._ended()
 
     @rule(times=st.integers(1, 4), error=st.sampled_from([DOWN, ValueError("a bug")]))

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of, numbers, signals
+from doubles import DEADLINE_SECONDS, BlockedDelivery, assemble, interrupted, lines_of, numbers, signals
 from execution_logger import Settings
-from execution_logger.buffer import Batch
+from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
+from execution_logger.delivery.interface import Receipt
 from execution_logger.errors import DeliveryError
 from execution_logger.shipper import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
@@ -43,11 +44,12 @@ class Alone(MemoryDelivery):
         super().__init__()
         self._busy = threading.Lock()
 
-    def deliver(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> Receipt:
         """Keep the batch."""
         assert self._busy.acquire(blocking=False), "two threads deliver at the same time"
-        super().deliver(batch)
+        receipt = super().deliver(batch)
         self._busy.release()
+        return receipt
 
 
 def leave(*_: object) -> None:
@@ -69,7 +71,7 @@ def make_shipper() -> Iterator[MakeShipper]:
         delivery: Delivery | None = None, *, settings: Settings | None = None, **options: Any
     ) -> Shipper:
         used = delivery or MemoryDelivery()
-        shippers.append(Shipper(settings or Settings(), lambda: used, **options))
+        shippers.append(assemble(Shipper, lambda: used, settings, **options))
         return shippers[-1]
 
     yield make
@@ -132,7 +134,7 @@ class TestThread:
             made.append(Closing())
             return made[-1]
 
-        shipper = Shipper(Settings(), make)
+        shipper = assemble(Shipper, make)
         for number in (1, 2):
             shipper.accept(b"%d" % number)
             shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
@@ -150,7 +152,7 @@ class TestThread:
             def close(self) -> None:
                 raise SystemExit
 
-        shipper = Shipper(Settings(), Unclosable)
+        shipper = assemble(Shipper, Unclosable)
         shipper.accept(b"1")
         shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
         assert [where for where, _ in internal_errors] == ["closing the delivery"]
@@ -182,10 +184,10 @@ class TestThread:
         delivery, is_down = BlockedDelivery(), True
 
         class Down(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 if is_down:
                     raise DOWN
-                delivery.deliver(batch)
+                return delivery.deliver(batch)
 
         delivery.open()
         shipper = make_shipper(Down())
@@ -200,7 +202,7 @@ class TestThread:
         """They wait for the next call; no thread goes on for nothing."""
         delivery = MemoryDelivery()
         delivery.failures = [DOWN] * 3
-        shipper = Shipper(Settings(), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery)
         shipper.accept(b"1")
         shipper.flush(0.0, then_stop=True).result(DEADLINE_SECONDS)
         wait_until(lambda: not threads())
@@ -246,13 +248,13 @@ class TestOwnThread:
         """It would wait for itself; so the flush is over at once, and the entry goes with the next batch."""
 
         class Logging(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 if not self.batches:
                     assert shipper.is_own_thread()
                     assert shipper.accept(b"2")
                     assert shipper.flush(DEADLINE_SECONDS).done()
                     assert shipper.flush(DEADLINE_SECONDS, then_stop=True).done()
-                super().deliver(batch)
+                return super().deliver(batch)
 
         delivery = Logging()
         shipper = make_shipper(delivery, settings=Settings(flush_interval_seconds=0.02))
@@ -269,7 +271,7 @@ class TestOwnThread:
                     shipper.accept(b"2")
 
         delivery = LoggingAtTheEnd()
-        shipper = Shipper(Settings(), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery)
         shipper.accept(b"1")
         shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
         shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
@@ -286,12 +288,12 @@ class TestDeath:
         """SystemExit ends a thread without a word; here it is an error like any other."""
 
         class Exiting(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 if not attempts:
                     attempts.append(threading.current_thread())
                     raise SystemExit
                 attempts.append(threading.current_thread())
-                super().deliver(batch)
+                return super().deliver(batch)
 
         attempts: list[threading.Thread] = []
         delivery = Exiting()
@@ -308,11 +310,11 @@ class TestDeath:
         """As debuggers and timeout decorators throw them into threads: order and entries are kept."""
 
         class Interruptible(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 attempts.append(batch)
                 while not is_over:  # in steps that leave no lock behind when they are interrupted
                     lock.acquire(timeout=0.001)
-                super().deliver(batch)
+                return super().deliver(batch)
 
         attempts: list[Batch] = []
         is_over: list[bool] = []
@@ -344,8 +346,7 @@ class TestDeath:
         shipper = make_shipper(delivery, settings=Settings(flush_interval_seconds=0.01))
         with monkeypatch.context() as patched:
             # Not even the place where errors are survived is safe from a debugger.
-            patched.setattr(shipper, "_failed", leave)
-            patched.setattr(shipper, "_unexpected", leave)
+            patched.setattr(shipper.dispatcher, "failed", leave)
             shipper.accept(b"1")
             shipper.accept(b"2")
             wait_until(lambda: not threads())
@@ -381,7 +382,7 @@ class TestWithoutThreads:
 
     def test_a_call_goes_on(self) -> None:
         """The entry waits for `drive()`."""
-        shipper = Shipper(Settings(), MemoryDelivery)
+        shipper = assemble(Shipper, MemoryDelivery)
         assert shipper.accept(b"1")
         assert not shipper.is_alive
         assert shipper.buffer.held == 1
@@ -389,7 +390,7 @@ class TestWithoutThreads:
     def test_the_caller_delivers(self) -> None:
         """In order, all of it, and the flush is answered."""
         delivery = Closing()
-        shipper = Shipper(Settings(), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery)
         for number in range(120):
             shipper.accept(b"%d" % number)
         done = shipper.flush(DEADLINE_SECONDS, then_stop=True)
@@ -402,11 +403,11 @@ class TestWithoutThreads:
         """An outage does not keep a process from ending."""
         delivery = MemoryDelivery()
         delivery.failures = [DOWN] * 1000
-        shipper = Shipper(Settings(retry_pause_max_seconds=0.02), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery, Settings(retry_pause_max_seconds=0.02))
         shipper.accept(b"1")
         done = shipper.flush(0.1, then_stop=True)
         shipper.drive(until=time.monotonic() + 0.1)
-        assert shipper.failed_attempts > 1
+        assert shipper.dispatcher.failed_attempts > 1
         assert shipper.buffer.held == 1
         assert not shipper.is_alive
         delivery.failures.clear()
@@ -419,15 +420,15 @@ class TestWithoutThreads:
         """The caller is the shipper's thread for that time."""
 
         class Flushing(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 assert shipper.is_own_thread()
                 assert shipper.is_alive
                 assert shipper.flush(DEADLINE_SECONDS).done()
                 shipper.drive(until=time.monotonic() + DEADLINE_SECONDS)
-                super().deliver(batch)
+                return super().deliver(batch)
 
         delivery = Flushing()
-        shipper = Shipper(Settings(), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery)
         shipper.accept(b"1")
         shipper.flush(DEADLINE_SECONDS)
         shipper.drive(until=time.monotonic() + DEADLINE_SECONDS)
@@ -438,10 +439,10 @@ class TestWithoutThreads:
         """Ctrl-C goes through, and leaves everything as it was."""
 
         class Interrupted(MemoryDelivery):
-            def deliver(self, batch: Batch) -> None:
+            def deliver(self, batch: Batch) -> Receipt:
                 raise KeyboardInterrupt
 
-        shipper = Shipper(Settings(), Interrupted)
+        shipper = assemble(Shipper, Interrupted)
         shipper.accept(b"1")
         shipper.flush(DEADLINE_SECONDS)
         with pytest.raises(KeyboardInterrupt):
@@ -476,7 +477,7 @@ class TestInterruptions:
         """Everything is delivered once, in order, by one thread at a time, and nothing deadlocks."""
         for line in lines_of(function):
             delivery = Alone()
-            shipper = Shipper(Settings(batch_size=1, max_batch_entries=1), lambda: delivery)  # noqa: B023
+            shipper = assemble(Shipper, lambda: delivery, Settings(batch_size=1, max_batch_entries=1))  # noqa: B023
             flushed: list[Any] = []
 
             def handle() -> None:
@@ -495,7 +496,7 @@ class TestInterruptions:
     def test_a_thread_that_ends_before_its_start_is_over_gets_a_successor(self) -> None:
         """It finds its own start in the way, and the entry that it leaves must not wait for a call."""
         delivery = MemoryDelivery()
-        shipper = Shipper(Settings(flush_interval_seconds=0.01), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery, Settings(flush_interval_seconds=0.01))
 
         def end_it_and_log() -> None:
             shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
@@ -510,7 +511,7 @@ class TestInterruptions:
     def test_by_real_signals(self) -> None:
         """Hundreds of them, at any moment of thousands of calls."""
         delivery = Alone()
-        shipper = Shipper(Settings(batch_size=1, max_batch_entries=500), lambda: delivery)
+        shipper = assemble(Shipper, lambda: delivery, Settings(batch_size=1, max_batch_entries=500))
         accepted = [0, 0]
 
         def handle() -> None:

@@ -29,6 +29,7 @@ class Site:
 
     def __init__(self, path: Path, script: str, pause_seconds: float = 0.01) -> None:
         self.crashes = 0
+        self.cause_is_found = False
         self._path = path
         command = [sys.executable, "-c", COUNT + textwrap.dedent(script), str(path)]
         self.supervisor = Supervisor(command, self._after_crash, backoff=Backoff(pause_seconds))
@@ -46,8 +47,9 @@ class Site:
         """Return when there have been that many."""
         await asyncio.to_thread(wait_until, lambda: self.starts >= count, DEADLINE_SECONDS)
 
-    def _after_crash(self) -> None:
+    def _after_crash(self) -> bool:
         self.crashes += 1
+        return self.cause_is_found
 
 
 async def test_a_process_that_crashes_is_started_again(tmp_path: Path) -> None:
@@ -65,6 +67,31 @@ async def test_a_crash_is_one_line_that_says_how(tmp_path: Path, caplog: pytest.
     first, second = caplog.messages
     assert first.startswith("the worker ended with exit code 3; it starts again in ")
     assert second.startswith("the worker was killed by SIGKILL; it starts again in ")
+
+
+async def test_pauses_are_short_while_causes_are_found(tmp_path: Path) -> None:
+    """A queue full of malformed messages is soon empty."""
+    site = Site(tmp_path / "starts", "sys.exit(0 if n == 5 else 1)", pause_seconds=60)
+    site.cause_is_found = True
+    site.supervisor._backoff = (backoff := Backoff(60, lambda: 0.0))
+    assert await site.run() == 0
+    assert site.starts == 5
+    assert backoff.next_pause_seconds() == 0.5, "the second one since the last reset"
+
+
+async def test_the_queue_is_looked_after_while_the_process_runs(tmp_path: Path) -> None:
+    """Some messages end no worker, but keep it busy for ever; the looks end with the supervisor."""
+    site = Site(tmp_path / "starts", "while not os.path.exists(sys.argv[1] + '.end'): time.sleep(0.01)")
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            Path(f"{tmp_path / 'starts'}.end").touch()
+
+    site.supervisor._look_after, site.supervisor._look_after_seconds = look, 0.01
+    assert await site.run() == 0
+    assert len(looks) >= 3
 
 
 async def test_wrong_usage_is_not_repeated(tmp_path: Path) -> None:
