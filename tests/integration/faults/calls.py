@@ -59,7 +59,7 @@ class Stream:
         slots[2] = max(slots[2], time.perf_counter_ns() - self._began_ns)
 
     def call(self, log: Callable[[str, str], object]) -> None:
-        """Make the next call, `log(task_id, message)`, and count it."""
+        """Count and make the next call, which is `log(task_id, message)`."""
         log(self.name, self.begin())
         self.returned()
 

@@ -236,22 +236,8 @@ def limited(host: Host) -> None:
     plain(host)
 
 
-VARIANTS: Mapping[str, Callable[[Host], None]] = {
-    function.__name__: function
-    for function in (
-        plain,
-        idle,
-        bursts,
-        flushing,
-        threads,
-        loop,
-        forks,
-        pools,
-        processes,
-        clock,
-        limited,
-    )  # fmt: skip
-}
+FUNCTIONS = (plain, idle, bursts, flushing, threads, loop, forks, pools, processes, clock, limited)
+VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 
 
 def main() -> None:

@@ -146,6 +146,11 @@ class Site:
         """Run a statement in the site's database."""
         self.postgres.execute(statement, database=self.database)
 
+    def end_sessions(self) -> None:
+        """End all sessions in the site's database."""
+        statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+        self.postgres.execute(statement, self.database)
+
     def queued(self) -> int:
         """`LLEN logs`."""
         with self.redis.client() as client:

@@ -53,11 +53,11 @@ class TestPostgres:
             for _ in cell.a_few():
                 said = worker.output.count(_WAITING)
                 site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
-                end_sessions(site)
+                site.end_sessions()
                 wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
                 # From another database, since this one takes no changes either.
                 site.postgres.execute(f"ALTER DATABASE {site.database} RESET default_transaction_read_only")
-                end_sessions(site)
+                site.end_sessions()
 
     def test_out_of_connections(self, cell: Cell, frail_database_site: Site) -> None:
         """Others have taken every connection, and keep them for a while."""
@@ -90,7 +90,7 @@ class TestPostgres:
         with logging_host(cell, site):
             for _ in cell.repetitions(10):
                 cell.let_pass_up_to(0.3)
-                end_sessions(site)
+                site.end_sessions()
 
     def test_out_of_reach(self, cell: Cell, site: Site) -> None:
         """A network between worker and database that swallows everything, then works again."""
@@ -126,13 +126,6 @@ def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> 
         site.stop_hosts()
         site.host("idle")
         site.check(90)
-
-
-def end_sessions(site: Site) -> None:
-    """End all sessions in the site's database."""
-    site.postgres.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", site.database
-    )
 
 
 @contextmanager
