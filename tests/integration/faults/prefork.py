@@ -24,7 +24,7 @@ def burst(role: str, count: int) -> None:
     """Make some numbered calls."""
     with Stream(Path(os.environ["FAULTS_CALLS"]), role) as stream:
         for _ in range(count):
-            stream.call(
+            stream.make(
                 lambda task_id, message: execution_logger.sync.info(task_id, LogCategory.AGENT, message)
             )
 
