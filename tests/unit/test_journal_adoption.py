@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def make_adoption(tmp_path: Path, clock: ManualClock) -> Iterator[MakeAdoption]:
     """Makes adoptions of the test's folder; closes them."""
     with ExitStack() as stack:
 
-        def make(name: str = "living", **settings: int) -> Adoption:
+        def make(name: str = "living", **settings: Any) -> Adoption:
             adoption = Adoption(destination_in(tmp_path), name, Settings(**settings), clock)
             stack.callback(adoption.close)
             return adoption
@@ -54,7 +55,7 @@ def make_old(folder: Path) -> None:
 
 def ship(journal: AdoptedJournal, *, limit: int = 1000) -> list[Batch]:
     """Send and settle all that it has; fail when it goes on for ever."""
-    batches = []
+    batches: list[Batch] = []
     while (batch := journal.take()) is not None:
         assert len(batches) < limit
         assert journal.take() is batch
