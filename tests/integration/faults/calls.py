@@ -58,8 +58,8 @@ class Stream:
         slots[1] = slots[0]
         slots[2] = max(slots[2], time.perf_counter_ns() - self._began_ns)
 
-    def call(self, log: Callable[[str, str], object]) -> None:
-        """Make the next call, `log(task_id, message)`, and count it."""
+    def make(self, log: Callable[[str, str], object]) -> None:
+        """Make the next call with the task id and the message that it must carry, and count it."""
         log(self.name, self.begin())
         self.returned()
 

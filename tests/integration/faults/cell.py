@@ -64,13 +64,13 @@ class Cell:
 
     def repetitions(self, short: int = _SHORT_REPETITIONS) -> Iterator[int]:
         """Numbers from 0: `short` of them, or as many as the matrix program asked for."""
-        for number in range(int(os.environ.get(REPETITIONS, short))):
+        for number in range(int(os.environ.get(REPETITIONS, str(short)))):
             self.figures.repetitions += 1
             yield number
 
     def a_few(self) -> Iterator[int]:
         """The same for faults without a random moment: one, and in the long form a quarter of the others."""
-        for number in range(max(1, int(os.environ.get(REPETITIONS, 1)) // 4)):
+        for number in range(max(1, int(os.environ.get(REPETITIONS, "1")) // 4)):
             self.figures.repetitions += 1
             yield number
 

@@ -1,5 +1,6 @@
 """The count after a fault: calls that returned against rows that are there."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -86,10 +87,7 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def _repeated(numbers: Sequence[int]) -> list[int]:
-    if len(set(numbers)) == len(numbers):
-        return []
-    seen: set[int] = set()
-    return [number for number in numbers if number in seen or seen.add(number)]
+    return sorted(number for number, times in Counter(numbers).items() if times > 1)
 
 
 def _behind(numbers: Sequence[int]) -> list[int]:

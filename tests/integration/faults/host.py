@@ -64,13 +64,13 @@ class Host:
     def burst(self, stream: Stream, count: int = BURST) -> None:
         """Make some calls as fast as possible."""
         for _ in range(count):
-            stream.call(log)
+            stream.make(log)
 
     def run_stream(self, stream: Stream) -> None:
         """Make `count` calls at full speed, then go on at `rate` calls a second."""
         made = 0
         while made < self.count and not self.stop.is_set():
-            stream.call(log)
+            stream.make(log)
             made += 1
         if self.rate:
             self.run_paced(stream)
@@ -88,7 +88,7 @@ class Host:
         while made < most and not self.stop.wait(0.005):
             due = min(int((time.monotonic() - began_at) * self.rate), most)
             while made < due:
-                stream.call(log)
+                stream.make(log)
                 made += 1
 
 
@@ -106,7 +106,7 @@ def plain(host: Host) -> None:
 def idle(host: Host) -> None:
     """A process that has nothing to say: one call, and then it is there."""
     with host.stream("idle") as stream:
-        stream.call(log)
+        stream.make(log)
         host.stop.wait()
 
 
@@ -191,7 +191,7 @@ def pools(host: Host) -> None:
 def _burst_in_child(folder: Path) -> None:
     with Stream(folder, "pool") as stream:
         for _ in range(BURST):
-            stream.call(log)
+            stream.make(log)
 
 
 def processes(host: Host) -> None:
@@ -236,22 +236,8 @@ def limited(host: Host) -> None:
     plain(host)
 
 
-VARIANTS: Mapping[str, Callable[[Host], None]] = {
-    function.__name__: function
-    for function in (
-        plain,
-        idle,
-        bursts,
-        flushing,
-        threads,
-        loop,
-        forks,
-        pools,
-        processes,
-        clock,
-        limited,
-    )  # fmt: skip
-}
+FUNCTIONS = (plain, idle, bursts, flushing, threads, loop, forks, pools, processes, clock, limited)
+VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 
 
 def main() -> None:

@@ -24,18 +24,18 @@ def burst(role: str, count: int) -> None:
     """Make some numbered calls."""
     with Stream(Path(os.environ["FAULTS_CALLS"]), role) as stream:
         for _ in range(count):
-            stream.call(
+            stream.make(
                 lambda task_id, message: execution_logger.sync.info(task_id, LogCategory.AGENT, message)
             )
 
 
-@app.task(name="log")
+@app.task(name="log")  # type: ignore[untyped-decorator] # Celery has no types
 def log(count: int) -> None:
     """A task of the host's."""
     burst("task", count)
 
 
-@app.task(name="log_and_die")
+@app.task(name="log_and_die")  # type: ignore[untyped-decorator] # as above
 def log_and_die(count: int) -> None:
     """A task whose process ends as by a crash of some library in C."""
     burst("dying", count)

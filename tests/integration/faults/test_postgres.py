@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from integration.faults.cell import Cell
 from integration.faults.proxy import Proxy
 from integration.faults.site import Site
-from servers import PostgresServer
 from waiting import let_pass, wait_until
+from workers import WorkerProcess
 
 _WAITING = "batches wait in the queue"
 """What the worker says, once, when the database takes no rows."""
@@ -52,11 +53,11 @@ class TestPostgres:
             for _ in cell.a_few():
                 said = worker.output.count(_WAITING)
                 site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
-                end_sessions(site)
+                site.end_sessions()
                 wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
                 # From another database, since this one takes no changes either.
                 site.postgres.execute(f"ALTER DATABASE {site.database} RESET default_transaction_read_only")
-                end_sessions(site)
+                site.end_sessions()
 
     def test_out_of_connections(self, cell: Cell, frail_database_site: Site) -> None:
         """Others have taken every connection, and keep them for a while."""
@@ -89,7 +90,7 @@ class TestPostgres:
         with logging_host(cell, site):
             for _ in cell.repetitions(10):
                 cell.let_pass_up_to(0.3)
-                end_sessions(site)
+                site.end_sessions()
 
     def test_out_of_reach(self, cell: Cell, site: Site) -> None:
         """A network between worker and database that swallows everything, then works again."""
@@ -115,7 +116,7 @@ class TestPostgres:
 
 
 @contextmanager
-def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[object]:
+def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[WorkerProcess]:
     """A worker, and a host that logs at a rate during the block; then the count."""
     worker = site.worker()
     worker.environment["DATABASE_URL"] = database_url or site.database_url
@@ -125,13 +126,6 @@ def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> 
         site.stop_hosts()
         site.host("idle")
         site.check(90)
-
-
-def end_sessions(site: Site) -> None:
-    """End all sessions in the site's database."""
-    site.postgres.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", site.database
-    )
 
 
 @contextmanager
@@ -182,7 +176,9 @@ def all_connections(site: Site) -> Iterator[None]:
 
 
 @contextmanager
-def in_thread(hold: "Hold") -> Iterator[None]:
+def in_thread(
+    hold: Callable[[threading.Event, threading.Event], Coroutine[Any, Any, None]],
+) -> Iterator[None]:
     """Run a coroutine function in a thread, which sets one event when it is ready and waits for another."""
     ready, over = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as pool:

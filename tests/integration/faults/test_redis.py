@@ -100,7 +100,8 @@ class TestRedis:
         """The worker makes room, and cannot always say that it did: confirmations fail too."""
         server = RedisServer(maxmemory="6mb", maxmemory_policy="noeviction")
         with server as redis, closing(Site(cell, redis, postgres_server)) as site:
-            with site.worker(supervised=True) as worker:
+            worker = site.worker(supervised=True)
+            with worker:
                 site.host("idle")
                 wait_until(lambda: site.rows() == 1)
                 worker.pause()

@@ -20,7 +20,7 @@ def burst(role: str) -> None:
     """Make some numbered calls."""
     with Stream(_FOLDER, role) as stream:
         for _ in range(CALLS_PER_REQUEST):
-            stream.call(
+            stream.make(
                 lambda task_id, message: execution_logger.sync.info(task_id, LogCategory.API, message)
             )
 
