@@ -226,6 +226,8 @@ class Dispatcher:
             source.sent(batch)
             source.settle(batch.first, batch.count)
             self._count(source, batch.count, dead_lettered)
+            if source is not self._buffer and self.adoption is not None:
+                self.adoption.remove_done()
 
     def _succeeded(self) -> None:
         if self.last_error is not None:

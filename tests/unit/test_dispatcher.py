@@ -361,6 +361,21 @@ class TestGuarantee:
         assert host.after_delivery == 0, "there is no more room than before"
 
 
+class TestMany:
+    """More dead processes than are adopted at once."""
+
+    def test_without_confirmations_one_follows_the_other(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """A fleet that was restarted waits for no clock."""
+        for number in range(20):
+            DyingProcess(tmp_path, f"dead-{number}").log(3).die()
+        delivery = MemoryDelivery()
+        host = make_host(delivery)
+        host.run()
+        assert len(delivery.batches) == 40
+        assert host.dispatcher.counts.adopted == 60
+        assert [path.name for path in (tmp_path / "logs-1").iterdir()] == ["destination"]
+
+
 class TestMemory:
     """Rather than drop entries, the broker is trusted with the oldest ones."""
 
