@@ -595,7 +595,7 @@ class TestJournal:
 
         yield make
         for pipeline in pipelines:
-            pipeline.flush(SHORT_SECONDS, then_stop=True).wait()
+            pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
             let_go(pipeline)
 
     def test_the_account_of_a_process_that_keeps_a_journal(
@@ -635,6 +635,7 @@ class TestJournal:
         assert messages(delivery) == ["left"]
         assert delivery.batches[0].process == pipeline.shipper.buffer.process
         wait_until(lambda: following.stats()["adopted"] == 1)
+        down.failures.clear()
 
     def test_a_forked_child_keeps_a_journal_of_its_own(self, make_kept: MakePipeline, tmp_path: Path) -> None:
         """Under its own name; its parent's entries are its parent's."""
