@@ -1,13 +1,16 @@
 """Journals in a test's folder: entries that tell their number, and what dead processes leave."""
 
 import json
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import pytest
 
 from execution_logger import Settings
 from execution_logger.batch import Batch
-from execution_logger.journal import Destination, Journal
+from execution_logger.journal import Destination, Journal, segment
 
 
 def entry(number: int, size_bytes: int = 0) -> bytes:
@@ -29,6 +32,12 @@ def numbers_of(found: Iterable[bytes]) -> list[int]:
 def destination_in(folder: Path) -> Destination:
     """A destination whose journals are in this folder."""
     return Destination(folder / "logs-1", "redis://localhost logs")
+
+
+def replace_write(patched: pytest.MonkeyPatch, write: Callable[[int, bytes], int]) -> None:
+    """Let whatever a journal writes be written in another way."""
+    patched.setattr(os, "write", write)
+    patched.setattr(segment, "write", write)
 
 
 class DyingProcess:

@@ -633,4 +633,4 @@ def test_entries_that_nobody_can_read_any_more_are_passed_over(
     host.run(after_seconds=1.0)
     assert [numbers_of(batch.entries) for batch in broker.batches] == [[3]]
     assert not folder.exists()
-    assert "2 damaged lines" in caplog.text
+    assert "which are in damaged.ndjson now: 2" in caplog.text

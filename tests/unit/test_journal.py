@@ -19,7 +19,7 @@ from execution_logger.buffer import Buffer
 from execution_logger.journal import Journal
 from execution_logger.journal.directory import LOCK_NAME
 from execution_logger.journal.segment import Segment
-from journals import destination_in, entries, entry, numbers_of
+from journals import destination_in, entries, entry, numbers_of, replace_write
 
 SMALL = 1_048_576
 """The smallest budget: segments of a quarter of it."""
@@ -332,7 +332,7 @@ class TestDisk:
         journal = make_journal(journal_max_bytes=SMALL)
         log(journal, 1, 2)
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", fail_with(errno.EIO))
+            replace_write(patched, fail_with(errno.EIO))
             if failing != "write":
                 patched.setattr(os, failing, fail_with(errno.EIO))
             assert log(journal, 3, 4) == [False, False]
@@ -436,7 +436,7 @@ class TestInterruptions:
             elif moment == "begin":
                 patched.setattr(buffer.journal, "append", write_and_raise)
             else:
-                patched.setattr(os, "write", write_and_raise)
+                replace_write(patched, write_and_raise)
             with pytest.raises(KeyboardInterrupt):
                 buffer.put(entry(-1))
         assert buffer.queued == 5

@@ -412,7 +412,7 @@ class TestDamage:
         assert damaged.stat().st_mode & 0o777 == 0o600
         (record,) = caplog.records
         assert record.levelname == "ERROR"
-        assert "2 damaged lines" in record.getMessage()
+        assert record.getMessage() == f"damaged lines of {folder}, which are in damaged.ndjson now: 2"
 
     def test_a_segment_of_foreign_bytes(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
         """All of its lines are kept aside, and those of the other segments shipped."""

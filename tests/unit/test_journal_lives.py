@@ -25,7 +25,7 @@ from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
 from execution_logger.journal import Adoption, Journal
 from execution_logger.source import Source
-from journals import destination_in, entry
+from journals import destination_in, entry, replace_write
 
 
 class Lives(RuleBasedStateMachine):
@@ -152,7 +152,7 @@ class Lives(RuleBasedStateMachine):
             raise OSError(errno.EIO, "Input/output error")
 
         self.is_disk_well, self.has_disk_failed = False, True
-        self.patches.setattr(os, "write", write_some)
+        replace_write(self.patches, write_some)
 
     @rule()
     def repair_the_disk(self) -> None:
@@ -205,11 +205,10 @@ class Lives(RuleBasedStateMachine):
             self.kill()
             for _ in range(200):
                 self.adopt(is_awaited=False, limit=100)
+                if not self.adoption.journals:
+                    break
                 while self.unconfirmed:
                     self.confirm(0)
-                self.adoption.remove_done()
-                if not self.adoption.journals and not self.adoption.look():
-                    break
             self._check()
         finally:
             self.adoption.close()

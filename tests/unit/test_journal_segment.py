@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution_logger.journal.segment import Segment
-from journals import entry
+from journals import entry, replace_write
 
 LINES = [entry(number) + b"\n" for number in range(1, 6)]
 
@@ -85,7 +85,7 @@ class TestInterruptedWrites:
         segment.append(LINES[0])
         write = os.write
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", lambda fd, line: write(fd, line[:5]))
+            replace_write(patched, lambda fd, line: write(fd, line[:5]))
             with pytest.raises(OSError, match="No space left") as failed:
                 segment.append(LINES[1])
         assert failed.value.errno == errno.ENOSPC
@@ -106,7 +106,7 @@ class TestInterruptedWrites:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", interrupted)
+            replace_write(patched, interrupted)
             with pytest.raises(KeyboardInterrupt):
                 segment.append(LINES[1])
         segment.append(LINES[2])
@@ -193,7 +193,7 @@ class TestDeleted:
         segment.path.unlink()
         write = os.write
         with monkeypatch.context() as patched:
-            patched.setattr(os, "write", lambda fd, data: write(fd, data[:20]))
+            replace_write(patched, lambda fd, data: write(fd, data[:20]))
             with pytest.raises(OSError, match="No space left"):
                 segment.restore(tmp_path)
         assert list(tmp_path.iterdir()) == []
