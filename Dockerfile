@@ -16,7 +16,9 @@ FROM build AS build-flower
 RUN pip install --constraint constraints.txt flower
 
 FROM python:3.13-slim AS base
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin worker
+# The folder is for the journal of a host: a volume that is mounted there belongs to the user, as the folder does.
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin worker \
+    && install --directory --owner=10001 --mode=0700 /var/lib/execution-logger
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY tasks tasks
@@ -25,6 +27,7 @@ USER 10001
 FROM base AS api
 COPY --from=build-api /venv /venv
 COPY examples examples
+ENV EXECUTION_LOGGER_JOURNAL_DIRECTORY=/var/lib/execution-logger
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]

@@ -196,7 +196,8 @@ class Dispatcher:
         # After the attempt: not earlier than what the message itself tells, or the first one in the queue
         # would not be found there.
         sent_at = time.time()
-        self.guarantee = "accepted" if receipt.guarantee is Guarantee.ACCEPTED else "stored"
+        is_followed = receipt.guarantee is not Guarantee.ACCEPTED and self.outstanding.is_trusted
+        self.guarantee = "stored" if is_followed else "accepted"
         self._succeeded()
         self._note_sent(source, batch, receipt, sent_at)
         if source is self._buffer:
@@ -226,6 +227,8 @@ class Dispatcher:
             source.sent(batch)
             source.settle(batch.first, batch.count)
             self._count(source, batch.count, dead_lettered)
+            if source is not self._buffer and self.adoption is not None:
+                self.adoption.remove_done()
 
     def _succeeded(self) -> None:
         if self.last_error is not None:
@@ -321,7 +324,7 @@ class Dispatcher:
                 self.outstanding.adopt(journal, journal.unconfirmed)
                 if journal.pending:
                     report(
-                        logging.INFO, "process %s has left %d entries: they are sent now",
+                        logging.INFO, "entries that process %s has left are sent now: %d",
                         journal.process, journal.pending,
                     )  # fmt: skip
         self.adoption.remove_done()

@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 
 from execution_logger.text import HOSTILE
 
 FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
 """Columns that bound fields fill in; every other bound field goes into `details`."""
+
+_MOST_KEYS = 65_536
+"""Of the shortest keys, some 262,144 bytes: the size of an entry unless a setting allows for more."""
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -36,6 +40,16 @@ def merged(details: Any, *others: Mapping[str, Any]) -> Any:
     if details is None:
         return rest
     try:
-        return {**rest, **details}
+        return {**rest, **as_dict(details)}
     except HOSTILE:  # whatever it is instead of a dict, it is recorded too
         return {**rest, "details": details}
+
+
+def as_dict(details: Any) -> dict[Any, Any]:
+    """A mapping as a dict; of one that may have no end, as many keys as any entry has room for.
+
+    Raises whatever its methods raise.
+    """
+    if type(details) is dict:
+        return details
+    return {key: details[key] for key in islice(details.keys(), _MOST_KEYS)}

@@ -56,13 +56,13 @@ def result_backend_url(settings: Settings) -> str | None:
 
     That is `settings.result_backend`, if it is a Redis or a folder; else the broker, if that is a
     Redis (of several, with `;` between them, the first); else a folder beside the messages of an
-    embedded broker. None as well for `confirmation="off"`, and for every other result backend that
-    is set: rpc:// and amqp:// results are gone with who asked for them, and Celery's databases unpickle.
+    embedded broker. Other result backends are no such place: rpc:// and amqp:// results are gone with
+    who asked for them, and Celery's databases unpickle. None for `confirmation="off"`.
     """
     if settings.confirmation == "off":
         return None
-    if settings.result_backend:
-        return _usable(settings.result_backend)
+    if settings.result_backend and (usable := _usable(settings.result_backend)):
+        return usable
     broker = settings.broker_url.split(";")[0]
     if _scheme(broker) == "embedded":
         return f"file://{unquote(urlsplit(broker).path)}/results"

@@ -145,7 +145,7 @@ class Settings:
     )
     result_backend: str | None = _setting(
         None,
-        "Celery's result backend; it carries the confirmations. Default: the broker, if that is a Redis.",
+        "Celery's result backend, for the confirmations: a Redis. Default: the broker, if that is one.",
         alias="CELERY_RESULT_BACKEND",
         secret=True,
     )

@@ -72,13 +72,17 @@ class Shipper:
             self.wake()
         return waiting > 0
 
-    def wake(self) -> None:
-        """Let the thread look for work; start it when there is none (first call, died, shut down)."""
+    def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
+        """Let the thread look for work; start it when there is none (first call, died, shut down).
+
+        Args:
+            is_needed: asked before another thread is started: the last one may have done the work.
+        """
         self._event.set()
         # Again, when the thread has ended by the time the lock is free: it found us in its way.
         while self._event.is_set() and not self.is_alive and self._start_lock.acquire(blocking=False):
             try:
-                if not self.is_alive and not self._start():
+                if not self.is_alive and not (is_needed() and self._start()):
                     return
             finally:
                 self._start_lock.release()
@@ -103,7 +107,8 @@ class Shipper:
         expires_at = self._monotonic() + timeout_seconds
         done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
         self.dispatcher.hurry()
-        self.wake()
+        # A thread that has answered already may have ended: after a shutdown there must be none.
+        self.wake(is_needed=lambda: self._flushes)
         return done
 
     def include_newest(self) -> None:

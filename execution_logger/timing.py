@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from execution_logger.entry import LogEntry, LogLevel
-from execution_logger.fields import merged
+from execution_logger.fields import as_dict, merged
 from execution_logger.text import HOSTILE, text_of
 
 _ERROR_CHARS = 100
@@ -50,7 +50,7 @@ class TimedOperation:
     def set_details(self, details: Mapping[str, Any]) -> None:
         """Add to the details of the entry at the end."""
         try:
-            self._details.update(details or {})
+            self._details.update(as_dict(details or {}))
         except HOSTILE:  # whatever it is instead of a dict, it is recorded too
             self._details["details"] = details
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TRANSLATED = {
     "README.md": "README.zh-CN.md",
     "docs/CELERY_SETUP.md": "docs/CELERY_SETUP.zh-CN.md",
+    "docs/RELIABILITY.md": "docs/RELIABILITY.zh-CN.md",
 }
 """Each English page and its Chinese twin."""
 

@@ -27,8 +27,8 @@ def read_batch(files: JournalFiles, process: str, number: int, max_entries: int,
         set_aside(files.folder.parent, damaged)
         report(
             logging.ERROR,
-            "%d damaged lines of %s were moved to %s",
-            len(damaged), files.folder, files.folder.parent,
+            "damaged lines of %s, which are in damaged.ndjson now: %d",
+            files.folder, len(damaged),
         )  # fmt: skip
     return Batch(tuple(entries), process=process, first=found.first, missing=len(damaged))
 

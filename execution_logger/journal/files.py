@@ -24,10 +24,18 @@ class JournalFiles:
         self.lock_fd = lock_fd
 
     def open_segments(self) -> None:
-        """Open what is there; raises OSError."""
+        """Open what is there; raises OSError.
+
+        Where lines are missing or too many, their numbers are not those of the marks any more: then all
+        is taken for unsent, which costs a duplicate that nobody sees.
+        """
         self.marks = Marks.read(self.folder)
-        names = sorted(path for path in self.folder.glob(f"*{SUFFIX}") if path.stem.isdecimal())
-        self.segments.extend(Segment.open(path) for path in names)
+        for path in sorted(path for path in self.folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()):
+            segment = Segment.open(path)
+            if self.segments and segment.first != self.next:
+                segment.first = max(segment.first, self.next)
+                self.marks = Marks(self.folder)
+            self.segments.append(segment)
 
     @property
     def size_bytes(self) -> int:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from execution_logger.journal.write import write
+
 SUFFIX = ".ndjson"
 
 _FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -59,7 +61,7 @@ class Segment:
         """Write a line; raises OSError, also when there was no room for all of it."""
         size_bytes = len(line)
         try:
-            is_whole = os.write(self.fd, line) == size_bytes
+            is_whole = write(self.fd, line) == size_bytes
         except BaseException:
             # Also after a signal handler that raises: a line that is not counted shifts all that follow.
             self.cut()

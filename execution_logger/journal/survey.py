@@ -71,7 +71,7 @@ def _summarise(folder: Path) -> JournalSummary | None:
         return None
     try:
         files.open_segments()
-        entries = max(0, files.next - 1 - files.marks.settled)
+        entries = max(0, files.next - max(files.first, files.marks.settled + 1))
         return JournalSummary(
             process=folder.name,
             is_alive=lock_fd is None,

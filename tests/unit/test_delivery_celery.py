@@ -1,6 +1,8 @@
 """Delivery by Celery: its connection, its limit on the queue, and what it tells of a batch."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +15,10 @@ from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
 from execution_logger.delivery import celery as module
-from execution_logger.delivery.celery import CeleryDelivery, describe
-from execution_logger.errors import DeliveryError
+from execution_logger.delivery.celery import CeleryDelivery, describe, sent_at
+from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.errors import DeliveryError, ResultsUnavailableError
+from execution_logger.results import HELD, STORED, Outcome, Results
 from memory_broker import PASSWORD, URL, MemoryBroker
 
 
@@ -234,3 +238,102 @@ class TestConnection:
         with pytest.raises(DeliveryError, match=r"^the host's broker: ") as failed:
             deliveries[0].deliver(batch())
         assert PASSWORD not in str(failed.value)
+
+
+class TestConfirmations:
+    """The word of workers, in the result backend."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        """With a folder for results."""
+        return Settings(broker_url=URL, result_backend=f"file://{tmp_path}")
+
+    def test_without_a_result_backend_the_broker_is_the_end(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery]
+    ) -> None:
+        """The message asks for no result, and there is nobody to ask."""
+        deliveries.append(delivery := CeleryDelivery(Settings(broker_url=URL)))
+        assert delivery.deliver(batch()) == Receipt(Guarantee.ACCEPTED)
+        assert not delivery.is_confirming
+        assert delivery.collect(["x"]) == {}
+
+    def test_with_one_batches_are_awaited_and_confirmed_once(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], settings: Settings
+    ) -> None:
+        """What was read is deleted there."""
+        deliveries.append(delivery := CeleryDelivery(settings))
+        first, second, third = batch(), batch(), batch()
+        for each in (first, second, third):
+            assert delivery.deliver(each) == Receipt(Guarantee.AWAITED)
+        assert delivery.is_confirming
+        ids = [first.id, second.id, third.id]
+        assert delivery.collect(ids) == {}
+        with closing(Results(settings, timeout_seconds=1.0)) as results:
+            results.store(first.id, STORED, {"stored": 1, "duplicates": 0, "dead_lettered": 1})
+            results.store(third.id, HELD, {"reason": "down", "at": 1.0})
+        assert delivery.collect(ids) == {
+            first.id: Outcome(is_stored=True, dead_lettered=1),
+            third.id: Outcome(is_stored=False),
+        }
+        assert delivery.collect(ids) == {}
+
+    def test_what_was_read_counts_although_it_cannot_be_deleted(
+        self,
+        broker: MemoryBroker,
+        deliveries: list[CeleryDelivery],
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Results expire by themselves; to forget what they say would mean to send the batch again."""
+        deliveries.append(delivery := CeleryDelivery(settings))
+
+        def fail(*_: object) -> None:
+            raise ResultsUnavailableError("gone")
+
+        monkeypatch.setattr(Results, "forget", fail)
+        with closing(Results(settings, timeout_seconds=1.0)) as results:
+            results.store("x", STORED, {})
+        assert delivery.collect(["x"]) == {"x": Outcome(is_stored=True)}
+
+    def test_a_backend_that_does_not_answer_is_a_delivery_error(
+        self, deliveries: list[CeleryDelivery], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of which it is known what it means: nothing is known."""
+        deliveries.append(delivery := CeleryDelivery(settings))
+
+        def fail(*_: object) -> None:
+            raise ResultsUnavailableError("no answer")
+
+        monkeypatch.setattr(Results, "outcomes", fail)
+        with pytest.raises(DeliveryError, match="no answer"):
+            delivery.collect(["x"])
+
+    def test_a_result_backend_that_cannot_be_used_is_a_delivery_error(self) -> None:
+        """One that says which variable to put right; entries are kept until then."""
+        with pytest.raises(DeliveryError, match="CELERY_RESULT_BACKEND"):
+            CeleryDelivery(Settings(broker_url=URL, result_backend=f"redis://:{PASSWORD}@host/not-a-number"))
+
+    def test_the_length_of_the_queue(
+        self, broker: MemoryBroker, deliveries: list[CeleryDelivery], settings: Settings
+    ) -> None:
+        """Brokers other than Redis tell no more than that."""
+        deliveries.append(delivery := CeleryDelivery(settings))
+        assert delivery.look_at_queue() == QueueView(0, None, None)
+        for _ in range(3):
+            delivery.deliver(batch())
+        assert delivery.look_at_queue() == QueueView(3, None, None)
+
+    @pytest.mark.parametrize(
+        ("message", "time"),
+        [
+            (b'{"body": "x", "headers": {"sent_at": 12.5, "id": "x"}}', 12.5),
+            (b'{"headers": {"id": "x"}}', None),
+            (b'{"headers": {"sent_at": "soon"}}', None),
+            (b"\xff", None),
+            (b"", None),
+            (None, None),
+        ],
+    )
+    def test_when_a_message_was_sent(self, message: bytes | None, time: float | None) -> None:
+        """Whoever has put it there."""
+        assert sent_at(message) == time

@@ -65,8 +65,8 @@ def test_links_lead_somewhere(name: str) -> None:
 
 @pages
 def test_files_that_are_named_exist(name: str) -> None:
-    """Scripts, benchmarks and examples, in the text and in commands."""
-    named = set(re.findall(r"\b(?:benchmarks|examples|scripts)/\w+\.\w+", Document(name).text))
+    """Scripts, benchmarks, examples and tests, in the text and in commands."""
+    named = set(re.findall(r"\b(?:benchmarks|examples|scripts|tests)(?:/\w+)+\.\w+", Document(name).text))
     assert named
     assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []
 

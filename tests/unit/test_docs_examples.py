@@ -5,7 +5,6 @@ blocks, which `test_docs.py` checks: the English pages stand for both.
 """
 
 import asyncio
-import json
 import logging
 import re
 import signal
@@ -32,12 +31,7 @@ from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
 from sqlite_site import SqliteSite
 
-README, CELERY_SETUP = map(Document, TRANSLATED)
-
-LETTER = """
-    INSERT INTO execution_log_dead_letters (id, batch_id, entry, reason)
-    VALUES ('1', 'batch', '{}', 'a check that is gone')
-"""
+PAGES = README, CELERY_SETUP, _ = [Document(name) for name in TRANSLATED]
 
 MakeLogger = Callable[..., ExecutionLogger]
 
@@ -91,7 +85,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 def test_every_example_has_a_test() -> None:
     """A Python block without a name or without a test would be a promise that nobody checks."""
     tested = re.findall(r'run_example\("([\w-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
-    blocks = [block for page in (README, CELERY_SETUP) for block in page.blocks if block.language == "python"]
+    blocks = [block for page in PAGES for block in page.blocks if block.language == "python"]
     assert sorted(str(block.example) for block in blocks) == sorted(tested)
 
 
@@ -217,17 +211,6 @@ async def test_health() -> None:
         assert (await client.get("/health/logging")).json()["waiting"] == 0
 
 
-async def test_replay(site: SqliteSite, entries: list[LogEntry]) -> None:
-    """What the table takes by now is stored and no dead letter any more; the rest stays."""
-    await execution_logger.execution_logger.info("task-1", "api", "refused at first")
-    await site.write("{}")
-    entry = json.dumps({**_fields(entries[0]), "created_at": entries[0].created_at.isoformat()})
-    site.execute(LETTER.format(entry))
-    await CELERY_SETUP.run_example("replay")["replay"]()
-    assert [row["message"] for row in site.rows()] == ["refused at first"]
-    assert [row["entry"] for row in site.dead()] == ["{}"]
-
-
 async def test_retention(site: SqliteSite) -> None:
     """Entries of more than that many days are deleted."""
     async with AsyncSession(site.engine) as session:
@@ -236,8 +219,3 @@ async def test_retention(site: SqliteSite) -> None:
     assert await delete_old_logs(days=1) == 0
     await asyncio.to_thread(site.execute, "UPDATE execution_logs SET created_at = '2001-01-01 00:00:00'")
     assert await delete_old_logs(days=1) == 1
-
-
-def _fields(entry: LogEntry) -> dict[str, Any]:
-    names = ("id", "task_id", "level", "category", "message")
-    return {name: getattr(entry, name) for name in names}

@@ -98,7 +98,7 @@ class TestMessage:
         assert envelope.raw["content-type"] == "application/json"
         (argument,), keywords, _ = envelope.body
         assert isinstance(argument, str)
-        assert keywords == {}
+        assert keywords == {"process": logger.stats()["process"], "first": 1}, "for the worker's ledger"
         assert [entry["id"] for entry in json.loads(argument)] == [entry.id for entry in entries]
         first = json.loads(argument)[0]
         assert first.pop("created_at").endswith("Z")
@@ -235,6 +235,8 @@ class TestOutage:
         logger.sync.flush(DEADLINE_SECONDS)
         first, *others = broker.queue()
         assert len(others) == 2
+        times = [envelope.headers.pop("sent_at") for envelope in (first, *others)]
+        assert times == sorted(times), "each attempt tells its own"
         for each in others:
             assert each.headers == first.headers
             assert each.body == first.body

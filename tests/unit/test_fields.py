@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections import UserDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import pytest
@@ -114,3 +115,23 @@ def test_details_that_cannot_be_read_are_kept_as_they_are(error: type[BaseExcept
     result = merged(details, {"a": 1})
     assert result["a"] == 1
     assert result["details"] is details
+
+
+class Endless(Mapping[str, int]):
+    """A mapping whose keys have no end."""
+
+    def __getitem__(self, key: str) -> int:
+        return len(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(str, count())
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_of_a_mapping_without_end_no_more_is_read_than_an_entry_holds() -> None:
+    """It would fill the memory."""
+    found = merged(Endless(), {"bound": 1})
+    assert found["bound"] == 1
+    assert 1_000 < len(found) < 100_000

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from execution_logger.errors import DeliveryError
 from execution_logger.pipeline import OWN_TASK_ID, Pipeline
 from execution_logger.shipper import THREAD_NAME
 from execution_logger.testing import MemoryDelivery
+from journals import destination_in
 from loops import LOOP_FACTORIES
 from waiting import wait_until
 
@@ -577,3 +579,86 @@ async def _until(condition: Callable[[], object]) -> None:
 
 def _threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
+class TestJournal:
+    """With a journal: what a process leaves, and what its account says."""
+
+    @pytest.fixture
+    def make_kept(self, tmp_path: Path) -> Iterator[MakePipeline]:
+        """Makes pipelines with journals in one folder; ends them, and lets go of what they keep."""
+        pipelines: list[Pipeline] = []
+
+        def make(delivery: Delivery, **settings: Any) -> Pipeline:
+            pipelines.append(Pipeline(Settings(**settings), lambda: delivery, destination_in(tmp_path)))
+            return pipelines[-1]
+
+        yield make
+        for pipeline in pipelines:
+            pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+            let_go(pipeline)
+
+    def test_the_account_of_a_process_that_keeps_a_journal(
+        self, make_kept: MakePipeline, tmp_path: Path
+    ) -> None:
+        """Every number adds up, and after a shutdown nothing is left on the disk."""
+        delivery = MemoryDelivery()
+        pipeline = make_kept(delivery)
+        for _ in range(70):
+            record(pipeline)
+        stats = pipeline.stats()
+        assert stats["journal_bytes"] > 0
+        assert stats["accepted"] == stats["delivered"] + stats["waiting"] == 70
+        assert pipeline.flush(DEADLINE_SECONDS, until_stored=True).wait().complete
+        stats = pipeline.stats()
+        assert (stats["stored"], stats["unconfirmed"], stats["handed_over"]) == (70, 0, 0)
+        assert (stats["guarantee"], stats["journal_error"]) == ("stored", None)
+        pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+        assert not (destination_in(tmp_path).folder / stats["process"]).exists()
+
+    def test_what_is_not_delivered_is_said_to_be_on_the_disk(
+        self, make_kept: MakePipeline, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        """It is not lost: the next process sends it, under this one's name."""
+        down = MemoryDelivery()
+        down.failures = [DOWN] * 1000
+        pipeline = make_kept(down, shutdown_timeout_seconds=SHORT_SECONDS)
+        record(pipeline, "left")
+        pipeline.at_exit()
+        (text,) = [each.getMessage() for each in caplog.records if "the process ends" in each.getMessage()]
+        assert "stay on disk" in text
+        let_go(pipeline)
+        delivery = MemoryDelivery()
+        following = make_kept(delivery)
+        following.begin()
+        wait_until(lambda: delivery.batches)
+        assert messages(delivery) == ["left"]
+        assert delivery.batches[0].process == pipeline.shipper.buffer.process
+        wait_until(lambda: following.stats()["adopted"] == 1)
+        down.failures.clear()
+
+    def test_a_forked_child_keeps_a_journal_of_its_own(self, make_kept: MakePipeline, tmp_path: Path) -> None:
+        """Under its own name; its parent's entries are its parent's."""
+        blocked = BlockedDelivery()
+        pipeline = make_kept(blocked)
+        record(pipeline, "parent")
+
+        def log() -> tuple[int, str, int]:
+            record(pipeline, "child")
+            stats = pipeline.stats()
+            return stats["accepted"], stats["process"], stats["journal_bytes"]
+
+        accepted, process, size_bytes = in_fork(log)
+        assert accepted == 1
+        assert process != pipeline.shipper.buffer.process
+        assert size_bytes > 0
+        names = {path.name for path in destination_in(tmp_path).folder.iterdir() if path.is_dir()}
+        assert names == {process, pipeline.shipper.buffer.process}
+        blocked.open()
+
+
+def let_go(pipeline: Pipeline) -> None:
+    """Close the files that it keeps, once its thread has ended, as the end of its process would."""
+    wait_until(lambda: not pipeline.shipper.is_alive)
+    with pipeline.shipper._dispatching:
+        pipeline.shipper.dispatcher.abandon()

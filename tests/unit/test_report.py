@@ -36,3 +36,10 @@ def test_a_report_does_not_change() -> None:
         report.delivered = 2  # type: ignore[misc]
     assert report.dropped == {}
     assert report.last_error is None
+
+
+def test_what_is_unconfirmed_is_told_when_there_is_any() -> None:
+    """It is sent, and neither waits nor is known to be stored."""
+    report = Report(complete=True, delivered=5, waiting=0, elapsed_seconds=0.5, unconfirmed=3)
+    assert str(report) == "5 delivered, 0 waiting, 3 unconfirmed after 0.50 s"
+    assert "unconfirmed" not in str(Report(complete=True, delivered=5, waiting=0, elapsed_seconds=0.5))

@@ -57,16 +57,18 @@ class TestUrl:
         """Without any setting, a Redis broker confirms; and Celery's own needs are met."""
         assert result_backend_url(Settings(**settings)) == url
 
+    @pytest.mark.parametrize("url", ["rpc://", "rpc", "disabled", "db+postgresql://host/results"])
+    def test_one_that_will_not_do_leaves_it_to_the_broker(self, url: str) -> None:
+        """A host has it for its own tasks, and need not give it up."""
+        assert result_backend_url(Settings(result_backend=url)) == "redis://localhost:6379/0"
+
     @pytest.mark.parametrize(
         "settings",
         [
             {"confirmation": "off"},
             {"broker_url": "amqp://host"},
             {"broker_url": "sentinel://host:26379"},
-            {"result_backend": "rpc://"},
-            {"result_backend": "rpc"},
-            {"result_backend": "disabled"},
-            {"result_backend": "db+postgresql://host/results"},
+            {"broker_url": "amqp://host", "result_backend": "rpc://"},
         ],
     )
     def test_there_is_none_where_a_result_is_no_durable_word(self, settings: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The shipper's thread: there when it is needed, asleep when not, and not to be killed."""
 
 import ctypes
+import inspect
 import threading
 import time
 from collections import Counter
@@ -507,6 +508,25 @@ class TestInterruptions:
             shipper.accept(b"1")
         wait_until(lambda: numbers(delivery) == [1, 2])
         shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
+
+    def test_a_shutdown_that_is_answered_before_it_wakes_the_thread_starts_no_other(self) -> None:
+        """The thread was awake already; another one would sleep for ever, with nothing to do."""
+        delivery = Closing()
+        shipper = assemble(Shipper, lambda: delivery)
+        shipper.accept(b"1")
+        lines, first = inspect.getsourcelines(Shipper.flush)
+        waking = first + next(number for number, line in enumerate(lines) if "self.wake(" in line)
+
+        def let_it_end() -> None:
+            shipper._event.set()
+            wait_until(lambda: not shipper.is_alive)
+
+        with interrupted(Shipper.flush, waking, by=let_it_end):
+            done = shipper.flush(DEADLINE_SECONDS, then_stop=True)
+        done.result(DEADLINE_SECONDS)
+        wait_until(lambda: not threads())
+        assert not shipper.is_alive
+        assert (numbers(delivery), delivery.closed) == ([1], 1)
 
     def test_by_real_signals(self) -> None:
         """Hundreds of them, at any moment of thousands of calls."""

@@ -64,7 +64,7 @@ class Stream:
         self.returned()
 
     def flush(self, flush: Callable[[], object]) -> None:
-        """Count a flush before it begins."""
+        """Count the call before it is made."""
         self._slots[3] += 1
         flush()
 

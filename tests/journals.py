@@ -1,0 +1,80 @@
+"""Journals in a test's folder: entries that tell their number, and what dead processes leave."""
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from execution_logger import Settings
+from execution_logger.batch import Batch
+from execution_logger.journal import Destination, Journal, segment
+
+
+def entry(number: int, size_bytes: int = 0) -> bytes:
+    """An entry that tells its number, of at least that size."""
+    fields = {"id": f"id-{number}", "task_id": "t", "message": "x" * size_bytes, "number": number}
+    return json.dumps(fields).encode()
+
+
+def entries(first: int, last: int) -> list[bytes]:
+    """Those from one number to another."""
+    return [entry(number) for number in range(first, last + 1)]
+
+
+def numbers_of(found: Iterable[bytes]) -> list[int]:
+    """The numbers that entries tell."""
+    return [json.loads(each)["number"] for each in found]
+
+
+def destination_in(folder: Path) -> Destination:
+    """A destination whose journals are in this folder."""
+    return Destination(folder / "logs-1", "redis://localhost logs")
+
+
+def replace_write(patched: pytest.MonkeyPatch, write: Callable[[int, bytes], int]) -> None:
+    """Let whatever a journal writes be written in another way."""
+    patched.setattr(os, "write", write)
+    patched.setattr(segment, "write", write)
+
+
+class DyingProcess:
+    """What one process has on the disk until it dies: `die()` lets go of everything, as its end would."""
+
+    def __init__(self, folder: Path, name: str = "dead", settings: Settings | None = None) -> None:
+        self.folder = destination_in(folder).folder / name
+        self.journal = Journal(destination_in(folder), name, settings or Settings(), threading.RLock())
+        self._number = 0
+
+    def log(self, count: int) -> "DyingProcess":
+        """Record so many more entries."""
+        for _ in range(count):
+            self._number += 1
+            assert self.journal.append(self._number, entry(self._number))
+        return self
+
+    def log_in_memory_only(self, count: int) -> "DyingProcess":
+        """Record entries while the disk takes none; it does again for the next one."""
+        self._number += count
+        self.journal._suspend(OSError("the disk is full"))
+        self.journal.look_after(lambda: self._number + 1)
+        assert self.journal.error is None
+        return self
+
+    def send(self, first: int, last: int) -> "DyingProcess":
+        """Note down that a batch was sent."""
+        batch = Batch(tuple(entries(first, last)), f"batch-{first}", process="dead", first=first)
+        self.journal.mark_sent(batch, at=1000.0 + first)
+        return self
+
+    def settle(self, number: int) -> "DyingProcess":
+        """Note down that all entries up to this one are stored."""
+        self.journal.settle(number)
+        return self
+
+    def die(self) -> Path:
+        """Return the folder that it leaves."""
+        self.journal.abandon()
+        return self.folder

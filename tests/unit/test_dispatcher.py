@@ -1,0 +1,636 @@
+"""What the thread does per step: each source in its turn, each failure by itself, nothing for nothing."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles import ManualClock
+from execution_logger import Settings
+from execution_logger.batch import Batch
+from execution_logger.buffer import Buffer
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.dispatcher import Dispatcher
+from execution_logger.errors import DeliveryError
+from execution_logger.journal import Adoption, Journal
+from execution_logger.results import Outcome
+from execution_logger.testing import MemoryDelivery
+from journals import DyingProcess, destination_in, entry, numbers_of
+
+DOWN = DeliveryError("the broker is away")
+SILENT = DeliveryError("the result backend is away")
+STORED = Outcome(is_stored=True)
+
+
+class Broker(MemoryDelivery):
+    """Takes batches, and confirms them when the test says so."""
+
+    is_confirming = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: dict[str, Outcome] = {}
+        self.poll_failures: list[Exception] = []
+        self.view = QueueView(0, 0, None)
+        self.polls = self.closed = 0
+
+    def deliver(self, batch: Batch) -> Receipt:
+        """Take it."""
+        super().deliver(batch)
+        return Receipt(Guarantee.AWAITED)
+
+    def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
+        """Tell each word once, or raise the next of the failures."""
+        self.polls += 1
+        if self.poll_failures:
+            raise self.poll_failures.pop(0)
+        return {each: self.outcomes.pop(each) for each in batch_ids if each in self.outcomes}
+
+    def look_at_queue(self) -> QueueView:
+        """The view of the moment."""
+        return self.view
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+
+    def confirm_all(self) -> None:
+        """Let workers say that everything is stored."""
+        self.outcomes.update((batch.id, STORED) for batch in self.batches)
+
+
+class Host:
+    """A dispatcher with its buffer and its journals, in a folder of the test's."""
+
+    def __init__(self, folder: Path | None, make_delivery: Callable[[], Delivery], **settings: Any) -> None:
+        self.clock = ManualClock()
+        usual = {"batch_size": 2, "max_batch_entries": 2}
+        self.settings = Settings(**{**usual, **settings})
+        make_journal = adoption = None
+        if folder is not None:
+            destination = destination_in(folder)
+            make_journal = partial(Journal, destination, "living", self.settings)
+            adoption = Adoption(destination, "living", self.settings, self.clock)
+        self.buffer = Buffer(self.settings, "living", make_journal, self.clock)
+        self.after_delivery = 0
+        self.dispatcher = Dispatcher(
+            self.settings,
+            self.buffer,
+            make_delivery,
+            adoption=adoption,
+            after_delivery=self._count,
+            monotonic=self.clock,
+        )
+
+    def _count(self) -> None:
+        self.after_delivery += 1
+
+    def log(self, first: int, last: int) -> None:
+        """Record entries."""
+        for number in range(first, last + 1):
+            assert self.buffer.put(entry(number))
+
+    def due(self, *, is_hurried: bool = False) -> float | None:
+        """Seconds until there is something to do."""
+        return self.dispatcher.seconds_until_due(is_hurried=is_hurried)
+
+    def step(self, *, is_hurried: bool = False) -> None:
+        """Do what is due."""
+        self.dispatcher.step(is_hurried=is_hurried)
+
+    def run(self, after_seconds: float = 0.0, *, is_hurried: bool = False, limit: int = 200) -> int:
+        """Do all that is due then, and return in how many steps; fail when there is always more."""
+        self.clock.advance(after_seconds)
+        steps = 0
+        while self.due(is_hurried=is_hurried) == 0:
+            self.step(is_hurried=is_hurried)
+            steps += 1
+            assert steps < limit, "it runs hot"
+        return steps
+
+    def close(self) -> None:
+        """End it as a process ends."""
+        self.dispatcher.close()
+        self.dispatcher.abandon()
+
+
+MakeHost = Callable[..., Host]
+
+
+@pytest.fixture
+def make_host(tmp_path: Path) -> Iterator[MakeHost]:
+    """Makes hosts, with journals unless told otherwise; ends them."""
+    hosts: list[Host] = []
+
+    def make(
+        delivery: Delivery | None = None,
+        *,
+        has_journal: bool = True,
+        make_delivery: Callable[[], Delivery] | None = None,
+        **settings: Any,
+    ) -> Host:
+        used = delivery or Broker()
+        hosts.append(Host(tmp_path if has_journal else None, make_delivery or (lambda: used), **settings))
+        return hosts[-1]
+
+    yield make
+    for host in hosts:
+        host.close()
+
+
+def batches_of(broker: MemoryDelivery) -> list[tuple[str, int]]:
+    """Process and first number of each."""
+    return [(batch.process, batch.first) for batch in broker.batches]
+
+
+class TestTurns:
+    """Lost batches, own ones and those of dead processes in turn."""
+
+    def test_none_starves(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Each of the three is served within three steps, however much the others have."""
+        DyingProcess(tmp_path).log(20).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 40)
+        host.step()
+        while len(broker.batches) < 6:
+            host.step()
+        host.dispatcher.outstanding.lose_all()
+        lost = {batch.id for batch in broker.batches}
+        served = []
+        for _ in range(12):
+            host.step()
+            last = broker.batches[-1]
+            served.append("lost" if last.id in lost else last.process)
+        for start in range(10):
+            assert set(served[start : start + 3]) == {"lost", "living", "dead"}
+
+    def test_an_outage_keeps_the_order_of_each(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Whichever is tried next, each one's own batches stay in their order."""
+        DyingProcess(tmp_path).log(6).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 6)
+        broker.failures = [DOWN] * 7
+        broker.view = QueueView(waiting=9, in_flight=0, oldest_sent_at=None)
+        for _ in range(30):
+            host.run(after_seconds=31.0)
+        for process in ("living", "dead"):
+            firsts = [first for name, first in batches_of(broker) if name == process]
+            assert firsts == [1, 3, 5]
+
+    def test_own_batches_wait_for_their_time(self, make_host: MakeHost) -> None:
+        """Unless somebody waits for them."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 1)
+        host.run()
+        assert broker.batches == []
+        assert 0 < (host.due() or 0) <= 2.0
+        host.run(is_hurried=True)
+        assert batches_of(broker) == [("living", 1)]
+
+
+class TestFailures:
+    """Failures of sending and of asking are separate."""
+
+    def test_a_silent_result_backend_holds_back_nothing(
+        self, make_host: MakeHost, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Batches are sent as ever; entries are kept, and one warning tells."""
+        broker = Broker()
+        host = make_host(broker)
+        broker.poll_failures = [SILENT] * 3
+        host.log(1, 2)
+        host.run()
+        host.run(after_seconds=1.0)
+        assert host.dispatcher.confirmation_error == "the result backend is away"
+        assert (host.dispatcher.last_error, host.dispatcher.failed_attempts) == (None, 0)
+        host.log(3, 4)
+        assert host.due() == 0
+        host.run()
+        assert batches_of(broker) == [("living", 1), ("living", 3)]
+        broker.confirm_all()
+        for _ in range(4):
+            host.run(after_seconds=31.0)
+        assert host.dispatcher.confirmation_error is None
+        assert host.dispatcher.counts.stored == 4
+        (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert "the result backend is away" in warning.getMessage()
+
+    def test_a_broker_that_is_away_holds_back_no_confirmation(self, make_host: MakeHost) -> None:
+        """What it has taken before is confirmed meanwhile."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 2)
+        host.run()
+        broker.failures = [DOWN] * 100
+        broker.confirm_all()
+        host.log(3, 4)
+        host.run(after_seconds=1.0)
+        assert host.dispatcher.last_error == "the broker is away"
+        assert host.dispatcher.confirmation_error is None
+        assert (host.dispatcher.counts.stored, host.dispatcher.unconfirmed) == (2, 0)
+        assert host.buffer.held == 2
+
+    def test_questions_pause_ever_longer(self, make_host: MakeHost) -> None:
+        """Up to the same limit as attempts to send."""
+        broker = Broker()
+        host = make_host(broker, retry_pause_max_seconds=8.0, has_journal=False)
+        broker.poll_failures = [SILENT] * 100
+        host.log(1, 2)
+        host.run()
+        pauses = []
+        for _ in range(8):
+            seconds = host.due() or 0.0
+            pauses.append(seconds)
+            host.run(after_seconds=seconds)
+        assert all(4.0 <= each <= 8.0 for each in pauses[-3:])
+        assert host.dispatcher.failed_attempts == 0
+
+    def test_an_unexpected_error_in_a_question_is_survived(
+        self, make_host: MakeHost, internal_errors: list[tuple[str, BaseException]]
+    ) -> None:
+        """It is counted, and asked again after a pause."""
+        broker = Broker()
+        host = make_host(broker)
+        broker.poll_failures = [ValueError("a bug")]
+        host.log(1, 2)
+        host.run()
+        broker.confirm_all()
+        for _ in range(3):
+            host.run(after_seconds=31.0)
+        assert host.dispatcher.counts.stored == 2
+        assert host.dispatcher.errors.count == 1
+        internal_errors.clear()
+
+    def test_hurry_makes_one_attempt_at_once(self, make_host: MakeHost) -> None:
+        """The pause that is under way counts no more; the next one does."""
+        broker = Broker()
+        host = make_host(broker)
+        broker.failures = [DOWN] * 3
+        host.log(1, 2)
+        host.run()
+        assert host.due() != 0
+        host.dispatcher.hurry()
+        assert host.run() == 1
+        assert host.dispatcher.failed_attempts == 2
+
+
+class TestGuarantee:
+    """Up to where batches are followed, and what is counted."""
+
+    def test_unknown_at_first(self, make_host: MakeHost) -> None:
+        """Before the first batch nobody can tell."""
+        assert make_host().dispatcher.guarantee is None
+
+    def test_stored_with_confirmations(self, make_host: MakeHost) -> None:
+        """And what is sent is unconfirmed until then."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 4)
+        host.run()
+        counts = host.dispatcher.counts
+        assert host.dispatcher.guarantee == "stored"
+        assert (host.dispatcher.unconfirmed, counts.stored, host.buffer.settled) == (4, 0, 0)
+        first, second = broker.batches
+        broker.outcomes = {
+            first.id: Outcome(is_stored=True, dead_lettered=1),
+            second.id: STORED,
+        }
+        host.run(after_seconds=1.0)
+        assert (host.dispatcher.unconfirmed, counts.stored, counts.dead_lettered) == (0, 3, 1)
+        assert host.buffer.settled == 4
+        assert host.after_delivery == host.dispatcher.batches_delivered == 2
+
+    def test_stored_by_the_delivery_itself(self, make_host: MakeHost) -> None:
+        """The database has it, and nobody needs to be asked."""
+        host = make_host(MemoryDelivery())
+        host.log(1, 2)
+        host.run()
+        assert host.dispatcher.guarantee == "stored"
+        assert (host.dispatcher.counts.stored, host.buffer.settled) == (2, 2)
+
+    @pytest.mark.parametrize("receipt", [None, Receipt(Guarantee.ACCEPTED)])
+    def test_accepted_without_confirmations(self, make_host: MakeHost, receipt: Receipt | None) -> None:
+        """What the broker has taken is not kept any longer; a delivery need not answer at all."""
+
+        class Accepting(MemoryDelivery):
+            def deliver(self, batch: Batch) -> Any:
+                super().deliver(batch)
+                return receipt
+
+        host = make_host(Accepting())
+        host.log(1, 2)
+        host.run()
+        assert host.dispatcher.guarantee == "accepted"
+        assert (host.dispatcher.counts.handed_over, host.dispatcher.counts.stored) == (2, 0)
+        assert (host.buffer.settled, host.dispatcher.unconfirmed) == (2, 0)
+
+    def test_accepted_when_no_worker_confirms(self, make_host: MakeHost) -> None:
+        """After some attempts without any word, and a warning."""
+        host = make_host(Broker())
+        host.log(1, 2)
+        for _ in range(200):
+            host.run(after_seconds=3.0)
+        assert host.dispatcher.guarantee == "accepted"
+        assert host.dispatcher.counts.handed_over == 2
+        assert host.buffer.settled == 2
+
+    def test_entries_of_dead_processes_count_for_themselves(
+        self, make_host: MakeHost, tmp_path: Path
+    ) -> None:
+        """The account of this process's own is not touched."""
+        folder = DyingProcess(tmp_path).log(5).send(1, 2).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.run()
+        broker.outcomes["batch-1"] = STORED
+        broker.confirm_all()
+        host.run(after_seconds=1.0)
+        counts = host.dispatcher.counts
+        assert (counts.adopted, counts.stored, counts.handed_over) == (5, 0, 0)
+        assert (host.buffer.delivered, host.dispatcher.unconfirmed) == (0, 0)
+        assert batches_of(broker) == [("dead", 3), ("dead", 5)]
+        assert not folder.exists()
+        assert host.after_delivery == 0, "there is no more room than before"
+
+
+class TestMany:
+    """More dead processes than are adopted at once."""
+
+    def test_without_confirmations_one_follows_the_other(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """A fleet that was restarted waits for no clock."""
+        for number in range(20):
+            DyingProcess(tmp_path, f"dead-{number}").log(3).die()
+        delivery = MemoryDelivery()
+        host = make_host(delivery)
+        host.run()
+        assert len(delivery.batches) == 40
+        assert host.dispatcher.counts.adopted == 60
+        assert [path.name for path in (tmp_path / "logs-1").iterdir()] == ["destination"]
+
+
+class TestMemory:
+    """Rather than drop entries, the broker is trusted with the oldest ones."""
+
+    def test_what_is_unconfirmed_is_bounded(self, make_host: MakeHost) -> None:
+        """Without a journal it is in memory, together with what waits."""
+        broker = Broker()
+        host = make_host(
+            broker, has_journal=False, max_entry_bytes=1024, buffer_max_bytes=2000, max_batch_bytes=1024
+        )
+        for number in range(1, 101):
+            assert host.buffer.put(entry(number))
+            host.run()
+            assert host.buffer.memory_bytes + host.dispatcher.outstanding.retained_bytes <= 2000
+        assert host.dispatcher.counts.handed_over > 50
+        assert host.dispatcher.unconfirmed > 10
+
+
+class TestSpins:
+    """A thread that is due again at once must have done something."""
+
+    def test_nothing_to_do(self, make_host: MakeHost) -> None:
+        """Without journals it sleeps without a limit; with them it looks after what others leave."""
+        assert make_host(has_journal=False).due() is None
+        host = make_host()
+        host.run(limit=2)
+        assert host.due() == 10
+
+    def test_unconfirmed_batches_of_a_dead_process_and_nobody_who_confirms(
+        self, make_host: MakeHost, tmp_path: Path
+    ) -> None:
+        """The settings have changed since, and the broker is away: it is tried in pauses."""
+        DyingProcess(tmp_path).log(4).send(1, 2).send(3, 4).die()
+        delivery = MemoryDelivery()
+        delivery.failures = [DOWN] * 3
+        host = make_host(delivery)
+        for _ in range(10):
+            host.run(after_seconds=31.0, limit=10)
+        assert [(batch.id, batch.first) for batch in delivery.batches] == [("batch-1", 1), ("batch-3", 3)]
+        assert host.dispatcher.counts.adopted == 4
+
+    def test_a_dead_process_of_which_the_last_entries_were_never_on_the_disk(
+        self, make_host: MakeHost, tmp_path: Path
+    ) -> None:
+        """What there is is shipped, and the folder removed."""
+        folder = DyingProcess(tmp_path).log(3).log_in_memory_only(3).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.run(limit=10)
+        broker.confirm_all()
+        for _ in range(3):
+            host.run(after_seconds=10.0, limit=10)
+        assert batches_of(broker) == [("dead", 1), ("dead", 3)]
+        assert not folder.exists()
+
+    def test_a_journal_that_cannot_be_opened(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """It is tried once a second, and entries are delivered from memory."""
+        (tmp_path / "logs-1").write_text("a file in its place")
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 5)
+        host.run(limit=10)
+        for _ in range(5):
+            host.run(after_seconds=1.0, limit=10)
+        assert host.buffer.journal is not None
+        assert host.buffer.journal.error is not None
+        assert [first for _, first in batches_of(broker)] == [1, 3, 5]
+        (tmp_path / "logs-1").unlink()
+        host.run(after_seconds=1.0, limit=10)
+        assert host.buffer.journal.error is None
+        host.log(6, 6)
+        assert host.buffer.keeps(6, 1)
+
+    @pytest.mark.parametrize("is_hurried", [False, True])
+    @pytest.mark.parametrize("has_journal", [False, True])
+    @pytest.mark.parametrize("is_confirming", [False, True])
+    @pytest.mark.parametrize("failures", [0, 1000])
+    @pytest.mark.parametrize("poll_failures", [0, 1000])
+    def test_in_every_state(
+        self,
+        make_host: MakeHost,
+        tmp_path: Path,
+        is_hurried: bool,  # noqa: FBT001
+        has_journal: bool,  # noqa: FBT001
+        is_confirming: bool,  # noqa: FBT001
+        failures: int,
+        poll_failures: int,
+    ) -> None:
+        """Whoever is there and whoever is away: after some steps it waits for something."""
+        if has_journal:
+            DyingProcess(tmp_path, "a").log(4).send(1, 2).die()
+            DyingProcess(tmp_path, "b").log(3).log_in_memory_only(2).die()
+        delivery = Broker() if is_confirming else MemoryDelivery()
+        delivery.failures = [DOWN] * failures
+        if isinstance(delivery, Broker):
+            delivery.poll_failures = [SILENT] * poll_failures
+        host = make_host(delivery, has_journal=has_journal)
+        for number in range(1, 60, 3):
+            host.log(number, number + 2)
+            host.run(is_hurried=is_hurried, limit=30)
+            host.run(after_seconds=number * 0.37, is_hurried=is_hurried, limit=30)
+            host.dispatcher.hurry()
+            host.run(is_hurried=is_hurried, limit=30)
+
+
+class TestEnd:
+    """Shutdown, and forks."""
+
+    def test_a_process_that_has_sent_everything_leaves_nothing(
+        self, make_host: MakeHost, tmp_path: Path
+    ) -> None:
+        """No file of its own; the delivery is closed."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 4)
+        host.run()
+        broker.confirm_all()
+        host.run(after_seconds=1.0)
+        host.dispatcher.close()
+        assert broker.closed == 1
+        assert not (tmp_path / "logs-1" / "living").exists()
+
+    def test_what_is_unconfirmed_is_left_on_the_disk(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """With its marks, for whoever adopts it."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 4)
+        host.run()
+        host.close()
+        following = make_host(broker)
+        following.dispatcher.adoption = Adoption(
+            destination_in(tmp_path), "next", following.settings, following.clock
+        )
+        following.run()
+        assert following.dispatcher.outstanding.entries_of(following.dispatcher.adoption.journals[0]) == 4
+        broker.confirm_all()
+        following.run(after_seconds=1.0)
+        assert len(broker.batches) == 2, "they were not sent again"
+        assert following.dispatcher.counts.adopted == 4
+        assert not (tmp_path / "logs-1" / "living").exists()
+
+    def test_adopted_journals_are_left_to_others(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Unlocked, and with nothing of them followed any more."""
+        DyingProcess(tmp_path).log(4).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.run()
+        host.dispatcher.close()
+        assert len(host.dispatcher.outstanding) == 0
+        other = Adoption(destination_in(tmp_path), "other", host.settings)
+        (journal,) = other.look()
+        assert journal.pending == 4
+        other.close()
+
+    @pytest.mark.parametrize("part", ["delivery", "journal", "adoption"])
+    def test_whatever_cannot_be_closed_keeps_nothing_else_open(
+        self,
+        make_host: MakeHost,
+        monkeypatch: pytest.MonkeyPatch,
+        internal_errors: list[tuple[str, BaseException]],
+        part: str,
+    ) -> None:
+        """A shutdown ends in any case, and the error is counted."""
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 2)
+        host.run()
+        closed: list[str] = []
+        parts: dict[str, Any] = {
+            "delivery": broker, "journal": host.buffer.journal, "adoption": host.dispatcher.adoption,
+        }  # fmt: skip
+        with monkeypatch.context() as patched:
+            for name, each in parts.items():
+
+                def close(name: str = name) -> None:
+                    closed.append(name)
+                    if name == part:
+                        raise SystemExit
+
+                patched.setattr(each, "close", close)
+            host.dispatcher.close()
+        assert closed == ["delivery", "journal", "adoption"]
+        assert len(internal_errors) == 1
+        internal_errors.clear()
+
+    def test_a_forked_child_touches_nothing_of_its_parents(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Its descriptors are closed, and the files stay."""
+        host = make_host()
+        host.log(1, 4)
+        host.dispatcher.abandon()
+        assert len(list((tmp_path / "logs-1" / "living").glob("*.ndjson"))) == 1
+
+    def test_a_fork_waits_for_attempt_and_question(self, make_host: MakeHost) -> None:
+        """What a delivery locks in the middle of one would be locked in the child for ever."""
+        held: list[bool] = []
+
+        class Looking(Broker):
+            def deliver(self, batch: Batch) -> Receipt:
+                held.append(is_held())
+                return super().deliver(batch)
+
+            def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
+                held.append(is_held())
+                return super().collect(batch_ids)
+
+        def is_held() -> bool:
+            found: list[bool] = []
+
+            def look() -> None:
+                is_free = host.dispatcher.delivering.acquire(blocking=False)
+                if is_free:
+                    host.dispatcher.delivering.release()
+                found.append(not is_free)
+
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            return found[0]
+
+        host = make_host(Looking())
+        host.log(1, 2)
+        host.run()
+        host.run(after_seconds=1.0)
+        assert len(held) > 1
+        assert all(held)
+        assert not is_held()
+
+
+def test_the_time_of_a_batch_is_not_earlier_than_that_of_its_message(make_host: MakeHost) -> None:
+    """Or the message that comes next in the queue would be taken for a later one, and its batch for lost."""
+    told: list[float] = []
+
+    class Timed(Broker):
+        def deliver(self, batch: Batch) -> Receipt:
+            told.append(time.time())
+            return super().deliver(batch)
+
+    host = make_host(Timed(), has_journal=False)
+    host.log(1, 2)
+    host.run()
+    (sent,) = host.dispatcher.outstanding._sent.values()
+    assert sent.sent_at >= told[0]
+
+
+def test_entries_that_nobody_can_read_any_more_are_passed_over(
+    make_host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They count as missing; what comes after them is shipped, and nothing is sent without entries."""
+    folder = DyingProcess(tmp_path).log(3).die()
+    path = folder / f"{1:020}.ndjson"
+    path.write_bytes(b"?\n?\n" + entry(3) + b"\n")
+    broker = Broker()
+    host = make_host(broker)
+    host.run()
+    broker.confirm_all()
+    host.run(after_seconds=1.0)
+    assert [numbers_of(batch.entries) for batch in broker.batches] == [[3]]
+    assert not folder.exists()
+    assert "which are in damaged.ndjson now: 2" in caplog.text

@@ -1,0 +1,586 @@
+"""What dead processes leave: shipped by exactly one living process, whatever state it is in."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from children import in_fork, run_script
+from doubles import DEADLINE_SECONDS, ManualClock
+from execution_logger import Settings
+from execution_logger.batch import Batch
+from execution_logger.journal import Adoption
+from execution_logger.journal.adopted import AdoptedJournal
+from execution_logger.journal.damage import set_aside
+from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
+from journals import DyingProcess, destination_in, entry, numbers_of
+
+MARKS = "marks.ndjson"
+MINUTES_AGO = -300.0
+MakeAdoption = Callable[..., Adoption]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time at which an adoption looks."""
+    return ManualClock()
+
+
+@pytest.fixture
+def make_adoption(tmp_path: Path, clock: ManualClock) -> Iterator[MakeAdoption]:
+    """Makes adoptions of the test's folder; closes them."""
+    with ExitStack() as stack:
+
+        def make(name: str = "living", **settings: Any) -> Adoption:
+            adoption = Adoption(destination_in(tmp_path), name, Settings(**settings), clock)
+            stack.callback(adoption.close)
+            return adoption
+
+        yield make
+
+
+def make_old(folder: Path) -> None:
+    """Let a folder be minutes old."""
+    then = folder.stat().st_mtime + MINUTES_AGO
+    os.utime(folder, (then, then))
+
+
+def ship(journal: AdoptedJournal, *, limit: int = 1000) -> list[Batch]:
+    """Send and settle all that it has; fail when it goes on for ever."""
+    batches: list[Batch] = []
+    while (batch := journal.take()) is not None:
+        assert len(batches) < limit
+        assert journal.take() is batch
+        journal.sent(batch)
+        journal.settle(batch.first, batch.count)
+        batches.append(batch)
+    return batches
+
+
+def numbers_in(batches: list[Batch]) -> list[int]:
+    """The numbers of all their entries."""
+    return numbers_of(each for batch in batches for each in batch.entries)
+
+
+class TestLooking:
+    """Which folders are adopted, and when."""
+
+    def test_nothing_where_there_is_nothing(self, make_adoption: MakeAdoption) -> None:
+        """Not even a folder: the first process of a machine has nobody to inherit from."""
+        assert make_adoption().look() == []
+
+    def test_a_dead_process_leaves_its_entries_to_the_first_one_that_looks(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """In their order and under its name; then the folder is gone."""
+        folder = DyingProcess(tmp_path).log(120).die()
+        adoption = make_adoption(max_batch_entries=50)
+        (journal,) = adoption.look()
+        assert (journal.process, journal.pending, journal.unconfirmed) == ("dead", 120, [])
+        batches = ship(journal)
+        assert [(batch.process, batch.first, batch.count) for batch in batches] == [
+            ("dead", 1, 50), ("dead", 51, 50), ("dead", 101, 20),
+        ]  # fmt: skip
+        assert numbers_in(batches) == list(range(1, 121))
+        adoption.remove_done()
+        assert not folder.exists()
+        assert adoption.journals == []
+
+    def test_a_living_process_keeps_its_own(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Its lock is held as long as it lives, in whichever state it is."""
+        process = DyingProcess(tmp_path, "other").log(3)
+        make_old(process.folder)
+        adoption = make_adoption()
+        assert adoption.look() == []
+        process.die()
+        assert [journal.process for journal in adoption.look()] == ["other"]
+
+    def test_its_own_folder_is_none_of_them(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Also when it is not locked: its name is enough."""
+        DyingProcess(tmp_path, "living").log(3).die()
+        assert make_adoption("living").look() == []
+
+    def test_who_has_adopted_keeps_it_from_others(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Until it leaves the rest to them, or dies."""
+        DyingProcess(tmp_path).log(3).die()
+        first, second = make_adoption("first"), make_adoption("second")
+        assert len(first.look()) == 1
+        assert second.look() == []
+        assert first.look() == [], "and not twice by the same one"
+        first.close()
+        assert len(second.look()) == 1
+
+    def test_four_at_a_time_the_oldest_first(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Open files are few; the next ones follow as soon as there is room."""
+        for age, name in enumerate("fdbeca"):
+            folder = DyingProcess(tmp_path, name).log(1).die()
+            os.utime(folder, (2000 - age, 2000 - age))
+        adoption = make_adoption()
+        assert [journal.process for journal in adoption.look()] == ["a", "c", "e", "b"]
+        assert adoption.look() == []
+        ship(adoption.journals[1])
+        adoption.remove_done()
+        assert adoption.seconds_until_look() == 0
+        assert [journal.process for journal in adoption.look()] == ["d"]
+
+    def test_it_looks_from_time_to_time(self, make_adoption: MakeAdoption, clock: ManualClock) -> None:
+        """At once at first, then every ten seconds."""
+        adoption = make_adoption()
+        assert adoption.seconds_until_look() == 0
+        adoption.look()
+        assert adoption.seconds_until_look() == 10
+        clock.advance(10)
+        assert adoption.seconds_until_look() == 0
+
+    def test_young_folders_without_entries_are_left_alone(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """A process makes its folder first, and locks it then; old ones are tidied up."""
+        folder = destination_in(tmp_path).folder / "young"
+        folder.mkdir(parents=True)
+        adoption = make_adoption()
+        assert adoption.look() == []
+        make_old(folder)
+        (journal,) = adoption.look()
+        assert journal.is_done
+        assert journal.take() is None
+        adoption.remove_done()
+        assert not folder.exists()
+
+    def test_files_beside_the_folders_are_none_of_them(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """The destination's description and damaged lines are there."""
+        DyingProcess(tmp_path).log(1).die()
+        folder = destination_in(tmp_path).folder
+        set_aside(folder, [b"?"])
+        assert sorted(path.name for path in folder.iterdir()) == ["damaged.ndjson", "dead", "destination"]
+        assert [journal.process for journal in make_adoption().look()] == ["dead"]
+
+    def test_a_folder_that_cannot_be_read_stops_no_other(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """A folder in the place of a segment is as good as a disk that fails; it is tried again."""
+        folder = DyingProcess(tmp_path, "broken").log(1).die()
+        DyingProcess(tmp_path, "other").log(1).die()
+        (folder / f"{2:020}.ndjson").mkdir()
+        adoption = make_adoption()
+        assert [journal.process for journal in adoption.look()] == ["other"]
+        assert list(adoption.errors) == [folder]
+        (folder / f"{2:020}.ndjson").rmdir()
+        assert [journal.process for journal in adoption.look()] == ["broken"]
+        assert adoption.errors == {}
+
+
+class TestRemoving:
+    """What is deleted, and what is not."""
+
+    def test_foreign_files_are_not_ours_to_delete(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Somebody keeps notes or copies there: our files are gone, theirs are not."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        (folder / "notes.txt").write_text("important")
+        (folder / "copy.ndjson").write_bytes(entry(1) + b"\n")
+        (folder / "folder").mkdir()
+        adoption = make_adoption()
+        (journal,) = adoption.look()
+        assert numbers_in(ship(journal)) == [1, 2]
+        adoption.remove_done()
+        assert {path.name for path in folder.iterdir()} == {"notes.txt", "copy.ndjson", "folder"}
+
+    def test_segments_are_deleted_as_soon_as_all_in_them_is_safe(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """A large backlog gives its room back while it is shipped."""
+        settings = Settings(journal_max_bytes=1_048_576)
+        process = DyingProcess(tmp_path, settings=settings)
+        for number in range(1, 13):
+            assert process.journal.append(number, entry(number, 60_000))
+        process.die()
+        (journal,) = make_adoption(batch_size=1, max_batch_entries=1).look()
+        sizes = []
+        while batch := journal.take():
+            journal.sent(batch)
+            journal.settle(batch.first, batch.count)
+            sizes.append(len(list(process.folder.glob("*.ndjson"))))
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > sizes[-1]
+
+    def test_nothing_is_deleted_before_it_is_safe(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """A batch that was sent, and not confirmed, is still the disk's."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        adoption = make_adoption()
+        (journal,) = adoption.look()
+        batch = journal.take()
+        assert batch is not None
+        journal.sent(batch, awaited_since=5.0)
+        adoption.remove_done()
+        assert (journal.is_done, journal.has_more) == (False, False)
+        assert journal.keeps(1, 2)
+        assert journal.read_again(1, 2) == (entry(1), entry(2))
+        adoption.close()
+        assert folder.exists()
+        (again,) = make_adoption("next").look()
+        assert [(mark.id, mark.first, mark.count) for mark in again.unconfirmed] == [(batch.id, 1, 2)]
+        assert again.take() is None
+
+
+class TestMarks:
+    """What the dead process had sent already."""
+
+    def test_batches_that_were_sent_are_followed_and_not_sent_again(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """Under their ids; the others are sent, under new ones."""
+        DyingProcess(tmp_path).log(30).send(1, 10).send(11, 20).settle(10).die()
+        (journal,) = make_adoption().look()
+        assert [(mark.id, mark.first, mark.count, mark.at) for mark in journal.unconfirmed] == [
+            ("batch-11", 11, 10, 1011.0)
+        ]
+        assert (journal.pending, journal.has_more) == (20, True)
+        assert numbers_in(ship(journal)) == list(range(21, 31))
+        assert not journal.is_done
+        journal.settle(11, 10)
+        assert journal.is_done
+
+    def test_without_marks_all_is_sent_once_more(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """They save work, and nothing depends on them."""
+        folder = DyingProcess(tmp_path).log(3).send(1, 3).die()
+        (folder / MARKS).unlink()
+        (journal,) = make_adoption().look()
+        assert journal.unconfirmed == []
+        assert numbers_in(ship(journal)) == [1, 2, 3]
+
+    def test_behind_a_mark_that_is_missing_all_is_sent_once_more(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """A disk that was full for a moment has not taken it."""
+        folder = DyingProcess(tmp_path).log(30).send(1, 10).send(11, 20).send(21, 30).die()
+        lines = (folder / MARKS).read_bytes().splitlines(keepends=True)
+        (folder / MARKS).write_bytes(lines[0] + lines[2])
+        (journal,) = make_adoption().look()
+        assert [mark.id for mark in journal.unconfirmed] == ["batch-1"]
+        assert numbers_in(ship(journal)) == list(range(11, 31))
+
+    @pytest.mark.parametrize("cut", range(1, 60, 7))
+    def test_a_torn_mark_is_none(self, tmp_path: Path, make_adoption: MakeAdoption, cut: int) -> None:
+        """The process was killed while it wrote; those before count."""
+        folder = DyingProcess(tmp_path).log(20).send(1, 10).send(11, 20).die()
+        content = (folder / MARKS).read_bytes()
+        (folder / MARKS).write_bytes(content[:-cut])
+        (journal,) = make_adoption().look()
+        known = 10 if cut > 1 else 20  # a line without its end is complete
+        assert [mark.first for mark in journal.unconfirmed] == [1, 11][: known // 10]
+        assert numbers_in(ship(journal)) == list(range(known + 1, 21))
+
+    @pytest.mark.parametrize(
+        "mark",
+        [
+            {"mark": "sent", "id": "x", "first": 1, "count": 0, "at": 0},
+            {"mark": "sent", "id": "x", "first": 1, "count": -5, "at": 0},
+            {"mark": "sent", "id": "x", "first": -3, "count": 10, "at": 0},
+            {"mark": "sent", "id": "x", "first": 2, "count": 1, "at": 0},
+            {"mark": "sent", "id": "x", "first": 1, "count": 1.5, "at": 0},
+            {"mark": "settled", "number": -1},
+            {"mark": "settled"},
+            {"mark": "other", "number": 3},
+            ["settled", 3],
+            3,
+            "\ud800",
+        ],
+    )
+    def test_marks_that_make_no_sense_are_passed_over(
+        self, tmp_path: Path, make_adoption: MakeAdoption, mark: object
+    ) -> None:
+        """As if they were not there: everything is sent."""
+        folder = DyingProcess(tmp_path).log(3).die()
+        (folder / MARKS).write_bytes(b"\xff\xfe\n\n" + json.dumps(mark).encode() + b"\n")
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == [1, 2, 3]
+        assert journal.is_done
+
+    def test_marks_that_contradict_each_other(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Of two that begin alike one is followed; what the highest settled mark covers is safe."""
+        folder = DyingProcess(tmp_path).log(10).die()
+        marks = [
+            {"mark": "settled", "number": 4},
+            {"mark": "settled", "number": 2},
+            {"mark": "sent", "id": "a", "first": 1, "count": 3, "at": 0},
+            {"mark": "sent", "id": "b", "first": 5, "count": 2, "at": 0},
+            {"mark": "sent", "id": "c", "first": 5, "count": 4, "at": 0},
+        ]
+        (folder / MARKS).write_text("".join(json.dumps(mark) + "\n" for mark in marks))
+        (journal,) = make_adoption().look()
+        assert [mark.id for mark in journal.unconfirmed] == ["b"]
+        assert numbers_in(ship(journal)) == [7, 8, 9, 10]
+        journal.settle(5, 2)
+        assert journal.is_done
+
+
+class TestGaps:
+    """Entries that were in the dead process's memory only."""
+
+    def test_in_the_middle(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """What is on the disk is shipped under its own numbers."""
+        DyingProcess(tmp_path).log(3).log_in_memory_only(4).log(3).die()
+        (journal,) = make_adoption().look()
+        batches = ship(journal)
+        assert [(batch.first, batch.count) for batch in batches] == [(1, 3), (8, 3)]
+        assert numbers_in(batches) == [1, 2, 3, 8, 9, 10]
+        assert journal.is_done
+
+    def test_at_the_end(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """The last segment was begun, and nothing came any more: it is done, and does not go on for ever."""
+        folder = DyingProcess(tmp_path).log(3).log_in_memory_only(4).die()
+        adoption = make_adoption()
+        (journal,) = adoption.look()
+        assert numbers_in(ship(journal)) == [1, 2, 3]
+        assert (journal.is_done, journal.has_more) == (True, False)
+        adoption.remove_done()
+        assert not folder.exists()
+
+    def test_at_the_beginning(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """A journal that was emptied begins where it went on, also without its marks."""
+        process = DyingProcess(tmp_path).log(3).settle(3)
+        process.journal.empty()
+        folder = process.log(2).die()
+        (folder / MARKS).unlink()
+        (journal,) = make_adoption().look()
+        assert journal.pending == 2, "this is what people are told"
+        assert numbers_in(ship(journal)) == [4, 5]
+        assert journal.is_done
+
+    def test_an_idle_process_that_was_killed_without_its_marks(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """All was stored, and the file that says so is gone: nothing is left to do."""
+        process = DyingProcess(tmp_path).log(3).settle(3)
+        process.journal.empty()
+        (process.die() / MARKS).unlink()
+        (journal,) = make_adoption().look()
+        assert (journal.is_done, journal.take()) == (True, None)
+
+    def test_a_batch_that_was_sent_from_memory_is_not_made_of_others(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """Its entries are lost with the process, unless it arrives; those behind it are not its own."""
+        DyingProcess(tmp_path).log(3).log_in_memory_only(2).log(3).send(1, 3).send(4, 5).send(6, 7).die()
+        (journal,) = make_adoption().look()
+        assert [mark.id for mark in journal.unconfirmed] == ["batch-1", "batch-4", "batch-6"]
+        assert not journal.keeps(4, 2)
+        assert journal.read_again(4, 2) == ()
+        assert numbers_of(journal.read_again(3, 4)) == [3, 6]
+        assert numbers_of(journal.read_again(6, 2)) == [6, 7]
+
+
+class TestDamage:
+    """Lines that are no entries any more stop nothing."""
+
+    def test_a_torn_last_line_does_not_count(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """Its call never returned."""
+        folder = DyingProcess(tmp_path).log(3).die()
+        with (folder / f"{1:020}.ndjson").open("ab") as file:
+            file.write(entry(4)[:-5])
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == [1, 2, 3]
+        assert journal.is_done
+
+    def test_damaged_lines_are_kept_aside(
+        self, tmp_path: Path, make_adoption: MakeAdoption, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Somebody may read them yet; the numbers of the others stay, and one error tells."""
+        folder = DyingProcess(tmp_path).log(5).die()
+        path = folder / f"{1:020}.ndjson"
+        lines = path.read_bytes().splitlines()
+        lines[1] = b"\0\0\0\xff"
+        lines[3] = lines[3].replace(b"task_id", b"tusk_id")
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        (journal,) = make_adoption().look()
+        (batch,) = ship(journal)
+        assert numbers_of(batch.entries) == [1, 3, 5]
+        assert (batch.first, batch.count, batch.missing) == (1, 5, 2)
+        assert journal.is_done
+        damaged = folder.parent / DAMAGED_NAME
+        assert damaged.read_bytes().splitlines() == [lines[1], lines[3]]
+        assert damaged.stat().st_mode & 0o777 == 0o600
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        assert record.getMessage() == f"damaged lines of {folder}, which are in damaged.ndjson now: 2"
+
+    def test_a_segment_of_foreign_bytes(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """All of its lines are kept aside, and those of the other segments shipped."""
+        folder = DyingProcess(tmp_path).log(3).die()
+        (folder / f"{4:020}.ndjson").write_bytes(bytes(range(256)) * 9000)
+        (folder / f"{9004:020}.ndjson").write_bytes(b"".join(entry(n) + b"\n" for n in (9004, 9005)))
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == [1, 2, 3, 9004, 9005]
+        assert journal.is_done
+        assert (folder.parent / DAMAGED_NAME).stat().st_size > 2_000_000
+
+    def test_a_segment_that_was_cut_meanwhile(
+        self, tmp_path: Path, make_adoption: MakeAdoption, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What cannot be read any more is said, counted, and not waited for."""
+        folder = DyingProcess(tmp_path).log(3).log_in_memory_only(0).die()
+        (folder / f"{4:020}.ndjson").write_bytes(b"".join(entry(n) + b"\n" for n in (4, 5)))
+        (journal,) = make_adoption().look()
+        os.truncate(folder / f"{1:020}.ndjson", 0)
+        assert numbers_in(ship(journal)) == [4, 5]
+        assert journal.is_done
+        assert "3 entries of a journal cannot be read any more" in caplog.text
+
+
+_CHILD = """
+    import sys
+    from pathlib import Path
+    from execution_logger import Settings
+    from execution_logger.journal import Adoption
+    from journals import destination_in
+
+    adoption = Adoption(destination_in(Path(sys.argv[1])), "child", Settings())
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(*(journal.process for journal in adoption.look()), flush=True)
+    sys.stdin.readline()
+"""
+
+
+class TestProcesses:
+    """Real ones."""
+
+    def test_exactly_one_of_several_adopts_each_journal(self, tmp_path: Path) -> None:
+        """They start at the same moment, as the children of a restarted server do."""
+        names = [f"dead-{number}" for number in range(6)]
+        for name in names:
+            DyingProcess(tmp_path, name).log(1).die()
+        command = [sys.executable, "-c", textwrap.dedent(_CHILD), str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with ExitStack() as stack:
+            children = []
+            for _ in range(3):
+                child = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+                )
+                stack.enter_context(child)
+                stack.callback(child.kill)
+                children.append(child)
+            answers = [ask(child, "") for child in children]
+            for child in children:
+                ask(child, "go", wait=False)
+            answers = [ask(child, "") for child in children]
+        adopted = [name for answer in answers for name in answer.split()]
+        assert sorted(adopted) == names
+
+    def test_a_killed_process_is_inherited_from_at_once(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """Killed in the middle of its calls, with whatever it has locked."""
+        run_script(
+            """
+            import os, signal, sys
+            from pathlib import Path
+            from journals import DyingProcess
+            DyingProcess(Path(sys.argv[1])).log(100)
+            os.kill(os.getpid(), signal.SIGKILL)
+            """,
+            tmp_path,
+            code=-9,
+        )
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == list(range(1, 101))
+
+    def test_a_forked_child_does_not_keep_the_lock_of_its_parent(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """The child lives on after the parent's death, and lets go of what it has inherited."""
+        process = DyingProcess(tmp_path).log(3)
+        reading, writing = os.pipe()
+        if (pid := os.fork()) == 0:
+            process.journal.abandon()
+            os.write(writing, b"1")
+            threading.Event().wait(DEADLINE_SECONDS)
+            os._exit(0)
+        try:
+            assert os.read(reading, 1)
+            assert make_adoption("second").look() == [], "the parent lives, and has its lock"
+            process.die()
+            assert [journal.process for journal in make_adoption().look()] == ["dead"]
+        finally:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            os.close(reading)
+            os.close(writing)
+
+    def test_a_forked_child_does_not_end_the_lock_of_its_parent(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """What the child closes is its own."""
+        process = DyingProcess(tmp_path).log(3)
+        adopting = make_adoption("parent")
+        DyingProcess(tmp_path, "earlier").log(1).die()
+        assert [journal.process for journal in adopting.look()] == ["earlier"]
+
+        def let_go() -> None:
+            process.journal.abandon()
+            adopting.close()
+
+        in_fork(let_go)
+        assert make_adoption().look() == []
+        process.die()
+
+
+def ask(child: "subprocess.Popen[str]", line: str, *, wait: bool = True) -> str:
+    """Write a line to a child, if there is one, and read its answer."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    if line:
+        child.stdin.write(line + "\n")
+        child.stdin.flush()
+    return child.stdout.readline() if wait else ""
+
+
+def test_a_lock_whose_file_was_deleted_is_none(tmp_path: Path) -> None:
+    """Who is done deletes it; whoever opened it just before must not believe to have the folder."""
+    fd = lock_folder(tmp_path)
+    assert fd is not None
+    try:
+        assert lock_folder(tmp_path) is None
+        (tmp_path / LOCK_NAME).unlink()
+        other = lock_folder(tmp_path)
+        assert other is not None, "a new file is another lock"
+        os.close(other)
+    finally:
+        os.close(fd)
+
+
+def test_a_folder_that_is_gone_is_no_error(tmp_path: Path, make_adoption: MakeAdoption) -> None:
+    """Another process was faster, and is done with it already."""
+    adoption = make_adoption()
+    folder = DyingProcess(tmp_path).log(1).die()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    assert adoption._adopt(folder) is None
+    assert adoption.errors == {}
+
+
+def test_the_entries_of_a_journal_are_those_that_were_logged(
+    tmp_path: Path, make_adoption: MakeAdoption
+) -> None:
+    """Byte for byte, through segments, batches and the bounds of messages."""
+    process = DyingProcess(tmp_path, settings=Settings(journal_max_bytes=1_048_576))
+    expected = [entry(number, number * 37 % 5000) for number in range(1, 201)]
+    for number, each in enumerate(expected, 1):
+        assert process.journal.append(number, each)
+    process.die()
+    (journal,) = make_adoption(max_entry_bytes=8000, max_batch_bytes=8000, max_batch_entries=50).look()
+    batches = ship(journal)
+    assert [each for batch in batches for each in batch.entries] == expected
+    assert all(batch.size_bytes <= 8000 for batch in batches)
