@@ -76,7 +76,7 @@ class Cell:
 
     def let_pass_up_to(self, seconds: float) -> None:
         """Wait for a random moment; early ones, when most things begin, are the likelier ones."""
-        let_pass(min(seconds, self.random.expovariate(3 / seconds)))
+        let_pass(min(seconds, self.random.expovariate((3 if self.is_long else 6) / seconds)))
 
     def add(self, count: Count, recovery_seconds: float) -> None:
         """Take over what was counted, after each repetition or once for all of them."""

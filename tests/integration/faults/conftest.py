@@ -4,13 +4,25 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 
 import pytest
 
-from integration.faults.cell import SEED, Cell
+from integration.faults.cell import REPETITIONS, SEED, Cell
 from integration.faults.proxy import Proxy
-from integration.faults.site import Site
+from integration.faults.site import Site, worker_environment
+from rows import upgrade_database
 from servers import PostgresServer, RedisServer
+from workers import WorkerProcess
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the variants that differ little from others to the matrix program."""
+    if REPETITIONS in os.environ:
+        return
+    long = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture
@@ -22,21 +34,39 @@ def cell(request: pytest.FixtureRequest) -> Iterator[Cell]:
     cell.write()
 
 
+@dataclass(frozen=True)
+class Standing:
+    """A worker that stands ready for all tests which do it no harm, and the database it writes to."""
+
+    worker: WorkerProcess
+    database: str
+
+
+@pytest.fixture(scope="session")
+def standing(redis_server: RedisServer, postgres_server: PostgresServer) -> Iterator[Standing]:
+    """To start a worker for each of these tests would take longer than the tests."""
+    database = postgres_server.create_database()
+    upgrade_database(postgres_server.url(database))
+    environment = worker_environment(redis_server, postgres_server, database)
+    with WorkerProcess(environment=environment) as worker:
+        yield Standing(worker, database)
+
+
 @pytest.fixture
 def site(
-    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
+    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer, standing: Standing
 ) -> Iterator[Site]:
-    """A deployment on servers that are not harmed."""
-    with closing(Site(cell, redis_server, postgres_server)) as site:
+    """A deployment on servers that are not harmed, with a worker that runs."""
+    with closing(Site(cell, redis_server, postgres_server, database=standing.database)) as site:
         yield site
 
 
 @pytest.fixture
-def frail_site(
-    cell: Cell, own_redis_server: RedisServer, own_postgres_server: PostgresServer
+def bare_site(
+    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
 ) -> Iterator[Site]:
-    """A deployment whose servers may be killed."""
-    with closing(Site(cell, own_redis_server, own_postgres_server)) as site:
+    """A deployment on servers that are not harmed, out of sight of the worker that stands ready."""
+    with closing(Site(cell, redis_server, postgres_server, redis_database=2)) as site:
         yield site
 
 
@@ -51,10 +81,10 @@ def frail_redis_site(
 
 @pytest.fixture
 def frail_database_site(
-    cell: Cell, redis_server: RedisServer, redis_url: str, own_postgres_server: PostgresServer
+    cell: Cell, own_redis_server: RedisServer, own_postgres_server: PostgresServer
 ) -> Iterator[Site]:
     """A deployment whose PostgreSQL may be killed."""
-    with closing(Site(cell, redis_server, own_postgres_server)) as site:
+    with closing(Site(cell, own_redis_server, own_postgres_server)) as site:
         yield site
 
 
@@ -67,9 +97,15 @@ def proxy(redis_server: RedisServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def distant_site(
-    cell: Cell, proxy: Proxy, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
+    cell: Cell,
+    proxy: Proxy,
+    redis_server: RedisServer,
+    redis_url: str,
+    postgres_server: PostgresServer,
+    standing: Standing,
 ) -> Iterator[Site]:
-    """A deployment whose hosts reach their broker over that network."""
+    """A deployment whose hosts reach their broker over that network, with a worker that runs."""
     url = f"redis://127.0.0.1:{proxy.port}/0"
-    with closing(Site(cell, redis_server, postgres_server, broker_url=url)) as site:
+    distant = Site(cell, redis_server, postgres_server, broker_url=url, database=standing.database)
+    with closing(distant) as site:
         yield site

@@ -44,6 +44,20 @@ _NUMBERS = r"""
 """
 
 
+_EMPTY = "TRUNCATE execution_logs, execution_log_batches, execution_log_dead_letters"
+
+
+def worker_environment(
+    redis: RedisServer, postgres: PostgresServer, database: str, redis_database: int = 0
+) -> dict[str, str]:
+    """What a worker is set up by."""
+    return {
+        **_QUICK,
+        "CELERY_BROKER_URL": redis.url(redis_database),
+        "DATABASE_URL": postgres.url(database),
+    }
+
+
 class Site:
     """Servers, and what runs on them; everything that it has started is killed by `close()`.
 
@@ -51,6 +65,8 @@ class Site:
         cell: that is told what was counted.
         redis: the broker.
         postgres: in which a database of its own is made.
+        redis_database: the number of the one that is the broker.
+        database: one that a running worker writes to already, instead of one of its own.
         broker_url: what the hosts use instead of the broker's own address.
         variables: of the environment of hosts and workers.
     """
@@ -61,24 +77,33 @@ class Site:
         redis: RedisServer,
         postgres: PostgresServer,
         *,
+        redis_database: int = 0,
+        database: str | None = None,
         broker_url: str | None = None,
         **variables: str,
     ) -> None:
         self.cell = cell
         self.redis = redis
         self.postgres = postgres
-        self.database = postgres.create_database()
+        self.broker_url = redis.url(redis_database)
+        """The broker's own address."""
+        self._redis_database = redis_database
+        self._has_own_database = database is None
+        self.database = database or postgres.create_database()
         self.database_url = postgres.url(self.database)
-        upgrade_database(self.database_url)
+        if self._has_own_database:
+            upgrade_database(self.database_url)
+        else:
+            self.execute(_EMPTY)
         self.folder = Path(tempfile.mkdtemp(prefix="execution-logger-"))
         self.journal = self.folder / "journal"
         self.calls = self.folder / "calls"
         self.calls.mkdir()
+        self._worker_environment = {**worker_environment(redis, postgres, self.database, redis_database)}
         self.environment = {
             **os.environ,
-            **_QUICK,
-            "CELERY_BROKER_URL": broker_url or redis.url(),
-            "DATABASE_URL": self.database_url,
+            **self._worker_environment,
+            "CELERY_BROKER_URL": broker_url or self.broker_url,
             "EXECUTION_LOGGER_JOURNAL_DIRECTORY": str(self.journal),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(_TESTS), os.environ.get("PYTHONPATH")])),
             **variables,
@@ -108,11 +133,7 @@ class Site:
 
     def worker(self, pool: str = "threads", *options: str, supervised: bool = False) -> WorkerProcess:
         """A worker as deployments start it, not started yet."""
-        environment = {
-            **self.environment,
-            "CELERY_BROKER_URL": self.redis.url(),
-            "EXECUTION_LOGGER_WORKER_POOL": pool,
-        }
+        environment = {**self._worker_environment, "EXECUTION_LOGGER_WORKER_POOL": pool}
         command = SUPERVISED if supervised else CELERY
         return WorkerProcess((*command, *options), environment=environment)
 
@@ -156,12 +177,12 @@ class Site:
 
     def queued(self) -> int:
         """`LLEN logs`."""
-        with self.redis.client() as client:
+        with self.redis.client(self._redis_database) as client:
             return int(client.llen("logs"))
 
     def in_flight(self) -> int:
         """Batches that a worker has taken and not acknowledged."""
-        with self.redis.client() as client:
+        with self.redis.client(self._redis_database) as client:
             return int(client.hlen("unacked"))
 
     def dead_letters(self) -> list[str]:
@@ -232,7 +253,7 @@ class Site:
                 stack.callback(host.kill)
 
     def _drop_database(self) -> None:
-        if self.postgres.is_running:
+        if self._has_own_database and self.postgres.is_running:
             self.postgres.drop_database(self.database)
 
     def _has_begun(self, before: set[str], host: LocalProcess) -> bool:

@@ -24,11 +24,14 @@ ENTRIES_PER_JOURNAL = 3_000
 SMALL_SEGMENTS = {"EXECUTION_LOGGER_JOURNAL_MAX_BYTES": "1048576"}
 """A journal of so many entries has three segments then."""
 
+SHORT = ["flip", "insert", "noise"]
+LONG = [pytest.param(harm, marks=pytest.mark.long) for harm in HARMS if harm not in SHORT]
+
 
 class TestDamage:
     """Files of a journal that are no longer what its process has written."""
 
-    @pytest.mark.parametrize("harm", HARMS)
+    @pytest.mark.parametrize("harm", [*SHORT, *LONG])
     def test_segments(self, cell: Cell, frail_redis_site: Site, harm: str) -> None:
         """Every line that is still whole is a row; what is no entry any more is kept aside."""
         site = frail_redis_site
@@ -55,8 +58,9 @@ class TestDamage:
         cell.figures.calls += len(whole)
         cell.figures.rows += sum(rows[number] for number in whole)
 
-    def test_marks_and_foreign_files(self, cell: Cell, site: Site) -> None:
+    def test_marks_and_foreign_files(self, cell: Cell, bare_site: Site) -> None:
         """The notes of what was sent are damaged, and files lie about that nobody knows."""
+        site = bare_site
         with site.worker() as worker:
             for _ in cell.repetitions():
                 host = site.host("plain", "--count", 3_000, "--rate", 500)
@@ -77,11 +81,12 @@ class TestDamage:
 class TestForgedMessages:
     """What somebody with access to Redis can do to a worker."""
 
-    def test_between_real_ones(self, cell: Cell, site: Site) -> None:
+    def test_between_real_ones(self, cell: Cell, bare_site: Site) -> None:
         """Thousands of forged messages on the queue: the worker goes on, and every real entry is a row."""
+        site = bare_site
         count = 10_000 if cell.is_long else 300
         cell.figures.repetitions = count
-        settings = Settings(broker_url=site.redis.url())
+        settings = Settings(broker_url=site.broker_url)
         with site.redis.client() as client:
             valid = envelope(client, settings, str(uuid4()), batch(*(encoded() for _ in range(5))))
             host = site.host("plain", "--count", 100, "--rate", 50)
@@ -100,18 +105,18 @@ class TestHostileValues:
 
     def test_on_postgresql(self, cell: Cell, site: Site) -> None:
         """Each call is a row with what the call returned."""
-        settings = Settings(broker_url=site.redis.url(), journal_directory=str(site.journal))
-        with site.worker():
-            entries = record_anything(cell, settings)
-            rows = {str(row["id"]): row for row in site.fetch("SELECT * FROM execution_logs")}
-            compare(cell, entries, rows)
-            assert site.dead_letters() == []
+        settings = Settings(broker_url=site.broker_url, journal_directory=str(site.journal))
+        entries = record_anything(cell, settings)
+        rows = {str(row["id"]): row for row in site.fetch("SELECT * FROM execution_logs")}
+        compare(cell, entries, rows)
+        assert site.dead_letters() == []
 
-    def test_on_sqlite(self, cell: Cell, site: Site, tmp_path: Path) -> None:
+    def test_on_sqlite(self, cell: Cell, bare_site: Site, tmp_path: Path) -> None:
         """The same on SQLite."""
+        site = bare_site
         database = SqliteSite(tmp_path / "rows.db")
         upgrade_database(database.settings.database_url or "")
-        settings = Settings(broker_url=site.redis.url(), journal_directory=str(site.journal))
+        settings = Settings(broker_url=site.broker_url, journal_directory=str(site.journal))
         worker = site.worker()
         worker.environment["DATABASE_URL"] = database.settings.database_url or ""
         with worker:
@@ -181,7 +186,7 @@ def drop_foreign_files(site: Site) -> None:
 
 def record_anything(cell: Cell, settings: Settings) -> list[Any]:
     """Make calls with anything as their arguments; the entries, all of which are stored by then."""
-    count = 5_000 if cell.is_long else 300
+    count = 5_000 if cell.is_long else 200
     cell.figures.repetitions = count
     anything = Anything(cell.random.randrange(2**32))
     logger = ExecutionLogger(settings)

@@ -24,42 +24,39 @@ class TestForks:
 
     def test_children_end_without_clean_up(self, cell: Cell, site: Site) -> None:
         """`os.fork` again and again; each child logs and ends in `os._exit`, with nothing sent."""
-        with site.worker():
-            for _ in cell.repetitions(1):
-                host = site.host("forks", "--pause", 0.05)
-                cell.let_pass_up_to(2)
-                host.stop()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions(1):
+            host = site.host("forks", "--pause", 0.05)
+            cell.let_pass_up_to(2)
+            host.stop()
+        site.host("idle")
+        site.check()
 
     def test_parent_and_children_are_killed(self, cell: Cell, site: Site) -> None:
         """`kill -9` of a whole process group in the middle of its forks."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("forks")
-                cell.let_pass_up_to(1)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("forks")
+            cell.let_pass_up_to(1)
+            host.kill()
+        site.host("idle")
+        site.check()
 
     def test_pools_of_multiprocessing(self, cell: Cell, site: Site) -> None:
         """Children by fork, spawn and forkserver, replaced after two tasks each, while the parent logs."""
-        with site.worker():
-            for _ in cell.a_few():
-                host = site.host("pools")
-                assert host.wait(40) == 0, host.output
-            site.host("idle")
-            site.check()
+        for _ in cell.a_few():
+            host = site.host("pools")
+            assert host.wait(40) == 0, host.output
+        site.host("idle")
+        site.check()
 
+    @pytest.mark.long
     def test_children_of_multiprocessing_are_killed(self, cell: Cell, site: Site) -> None:
         """`kill -9` of a parent with three children that log with it, all at once."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("processes", "--count", 2_000, "--rate", 200)
-                cell.let_pass_up_to(1)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("processes", "--count", 2_000, "--rate", 200)
+            cell.let_pass_up_to(1)
+            host.kill()
+        site.host("idle")
+        site.check()
 
 
 class TestPreforkTasks:
@@ -67,32 +64,30 @@ class TestPreforkTasks:
 
     def test_children_are_recycled(self, cell: Cell, site: Site) -> None:
         """`--max-tasks-per-child 2`: each child ends after two tasks, with entries in its buffer."""
-        with site.worker():
-            for _ in cell.a_few():
-                with prefork_host(site, "--max-tasks-per-child", "2") as host:
-                    send_tasks(site, ["log"] * 12, host)
-            site.host("idle")
-            site.check()
+        for _ in cell.a_few():
+            with prefork_host(site, "--max-tasks-per-child", "2") as host:
+                send_tasks(site, ["log"] * 12, host)
+        site.host("idle")
+        site.check()
 
     def test_tasks_end_their_process(self, cell: Cell, site: Site) -> None:
         """Every third task calls `os._exit` after its last log call."""
-        with site.worker():
-            for _ in cell.a_few():
-                with prefork_host(site) as host:
-                    send_tasks(site, ["log", "log_and_die", "log"] * 4, host)
-            site.host("idle")
-            site.check()
+        for _ in cell.a_few():
+            with prefork_host(site) as host:
+                send_tasks(site, ["log", "log_and_die", "log"] * 4, host)
+        site.host("idle")
+        site.check()
 
+    @pytest.mark.long
     def test_the_whole_host_is_killed(self, cell: Cell, site: Site) -> None:
         """`kill -9` of the host's worker and its children while tasks log."""
-        with site.worker():
-            for _ in cell.repetitions(2):
-                with prefork_host(site) as host:
-                    send_tasks(site, ["log"] * 4, host)
-                    cell.let_pass_up_to(0.3)
-                    host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions(2):
+            with prefork_host(site) as host:
+                send_tasks(site, ["log"] * 4, host)
+                cell.let_pass_up_to(0.3)
+                host.kill()
+        site.host("idle")
+        site.check()
 
 
 class TestWebServers:
@@ -102,40 +97,39 @@ class TestWebServers:
     def test_gunicorn(self, cell: Cell, site: Site, options: list[str]) -> None:
         """Three workers; one after the other is killed at a random moment while requests are served."""
         application = ["integration.faults.web:preloaded()", "--workers", "3", *options]
-        with site.worker():
-            port = free_port()
-            command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *application]
-            with web_server(site, port, command):
-                for _ in cell.repetitions():
-                    kill_one(port, cell.random.randrange(1, 20))
-                request(port, 20)
-            site.host("idle")
-            site.check()
+        port = free_port()
+        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *application]
+        with web_server(site, port, command):
+            for _ in cell.repetitions():
+                kill_one(port, cell.random.randrange(1, 20))
+            request(port, 20)
+        site.host("idle")
+        site.check()
 
+    @pytest.mark.long
     def test_gunicorn_is_killed(self, cell: Cell, site: Site) -> None:
         """`kill -9` of its main process and all workers."""
         application = ["integration.faults.web:preloaded()", "--preload", "--workers", "3"]
-        with site.worker():
-            for _ in cell.repetitions(2):
-                port = free_port()
-                command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *application]
-                with web_server(site, port, command) as server:
-                    request(port, cell.random.randrange(1, 30))
-                    server.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions(2):
+            port = free_port()
+            command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *application]
+            with web_server(site, port, command) as server:
+                request(port, cell.random.randrange(1, 30))
+                server.kill()
+        site.host("idle")
+        site.check()
 
+    @pytest.mark.long
     def test_uvicorn(self, cell: Cell, site: Site) -> None:
         """Two processes with a lifespan; one after the other is killed."""
-        with site.worker():
-            port = free_port()
-            command = [sys.executable, "-m", "uvicorn", "integration.faults.web:asgi", "--port", str(port)]
-            with web_server(site, port, [*command, "--workers", "2"]):
-                for _ in cell.repetitions(2):
-                    kill_one(port, cell.random.randrange(1, 20))
-                request(port, 20)
-            site.host("idle")
-            site.check()
+        port = free_port()
+        command = [sys.executable, "-m", "uvicorn", "integration.faults.web:asgi", "--port", str(port)]
+        with web_server(site, port, [*command, "--workers", "2"]):
+            for _ in cell.repetitions(2):
+                kill_one(port, cell.random.randrange(1, 20))
+            request(port, 20)
+        site.host("idle")
+        site.check()
 
 
 @contextmanager

@@ -10,38 +10,36 @@ from waiting import wait_until
 class TestHost:
     """`kill -9`, `os._exit` and SIGTERM of a host, at random moments."""
 
-    @pytest.mark.parametrize("variant", ["plain", "threads", "loop"])
+    @pytest.mark.parametrize("variant", ["plain", "threads", pytest.param("loop", marks=pytest.mark.long)])
     def test_killed_at_full_speed(self, cell: Cell, site: Site, variant: str) -> None:
         """Each next host takes over what the killed ones have left, while it logs itself."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host(variant, "--count", 10_000, "--rate", 500)
-                cell.let_pass_up_to(1.5)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host(variant, "--count", 10_000, "--rate", 500)
+            cell.let_pass_up_to(1.5)
+            host.kill()
+        site.host("idle")
+        site.check()
 
     def test_killed_while_idle(self, cell: Cell, site: Site) -> None:
         """A few entries, then nothing: killed before they are sent, before they are confirmed, or after."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("plain", "--count", cell.random.randrange(1, 200), "--then", "wait")
-                cell.let_pass_up_to(4)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("plain", "--count", cell.random.randrange(1, 200), "--then", "wait")
+            cell.let_pass_up_to(4)
+            host.kill()
+        site.host("idle")
+        site.check()
 
     def test_killed_during_flush(self, cell: Cell, site: Site) -> None:
         """Killed while a call of flush() waits."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("flushing")
-                wait_until(lambda: any(each.flushes > 1 for each in site.progress().values()))
-                cell.let_pass_up_to(0.5)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("flushing")
+            wait_until(lambda: any(each.flushes > 1 for each in site.progress().values()))
+            cell.let_pass_up_to(0.5)
+            host.kill()
+        site.host("idle")
+        site.check()
 
+    @pytest.mark.long
     def test_killed_while_the_broker_is_away(self, cell: Cell, frail_redis_site: Site) -> None:
         """Nothing could be sent: it is all on disk, and one other process ships it, in order."""
         site = frail_redis_site
@@ -90,18 +88,16 @@ class TestHost:
 
     def test_ends_without_clean_up(self, cell: Cell, site: Site) -> None:
         """`os._exit` right after the last call: no exit hook runs."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("plain", "--count", cell.random.randrange(1, 500), "--then", "exit")
-                assert host.wait() == 0
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("plain", "--count", cell.random.randrange(1, 500), "--then", "exit")
+            assert host.wait() == 0
+        site.host("idle")
+        site.check()
 
     def test_asked_to_end(self, cell: Cell, site: Site) -> None:
         """SIGTERM at a random moment: it ends in order, and leaves nothing for others to do."""
-        with site.worker():
-            for _ in cell.repetitions():
-                host = site.host("plain", "--count", 5_000, "--rate", 500)
-                cell.let_pass_up_to(1)
-                host.stop()
-            site.check()
+        for _ in cell.repetitions():
+            host = site.host("plain", "--count", 5_000, "--rate", 500)
+            cell.let_pass_up_to(1)
+            host.stop()
+        site.check()

@@ -17,16 +17,18 @@ class TestJournal:
     """Hosts whose journal cannot be written: as long as they live nothing is lost."""
 
     def test_disk_full(self, cell: Cell, site: Site) -> None:
-        """A journal of 200 kB on a file system of its own, and no broker for a while."""
-        with small_disk(site, size_kilobytes=200), site.worker():
+        """A journal of 200 kB on a file system of its own: what does not fit is in memory, and stored."""
+        with small_disk(site, size_kilobytes=200):
             for _ in cell.a_few():
                 host = site.host("plain", "--count", 5_000, "--rate", 500)
                 cell.let_pass_up_to(1)
                 host.stop()
             site.check()
 
-    def test_disk_full_and_then_free(self, cell: Cell, site: Site) -> None:
+    @pytest.mark.long
+    def test_disk_full_and_then_free(self, cell: Cell, bare_site: Site) -> None:
         """Somebody makes room: from then on entries survive a kill again."""
+        site = bare_site
         with small_disk(site, size_kilobytes=400), site.worker() as worker:
             for _ in cell.a_few():
                 filler = site.journal / "filler"
@@ -47,16 +49,15 @@ class TestJournal:
 
     def test_files_limited(self, cell: Cell, site: Site) -> None:
         """No file may be longer than 200 kB (RLIMIT_FSIZE): writes fail in the middle of a line."""
-        with site.worker():
-            for _ in cell.a_few():
-                host = site.host("limited", "--count", 5_000, "--rate", 500)
-                cell.let_pass_up_to(1)
-                host.stop()
-            site.check()
+        for _ in cell.a_few():
+            host = site.host("limited", "--count", 5_000, "--rate", 500)
+            cell.let_pass_up_to(1)
+            host.stop()
+        site.check()
 
     def test_read_only(self, cell: Cell, site: Site) -> None:
         """A directory that cannot be written from the start: one warning, and all is stored."""
-        with read_only_journal(site), site.worker():
+        with read_only_journal(site):
             for _ in cell.a_few():
                 host = site.host("plain", "--count", 500, "--rate", 200)
                 cell.let_pass_up_to(1)
@@ -66,13 +67,12 @@ class TestJournal:
 
     def test_deleted_while_running(self, cell: Cell, site: Site) -> None:
         """Somebody sweeps the directory away again and again, while the host lives and logs."""
-        with site.worker():
-            host = site.host("plain", "--count", 1_000, "--rate", 500)
-            for _ in cell.repetitions():
-                cell.let_pass_up_to(1)
-                shutil.rmtree(site.journal, ignore_errors=True)
-            host.stop()
-            site.check()
+        host = site.host("plain", "--count", 1_000, "--rate", 500)
+        for _ in cell.repetitions():
+            cell.let_pass_up_to(1)
+            shutil.rmtree(site.journal, ignore_errors=True)
+        host.stop()
+        site.check()
 
     def test_deleted_and_then_killed(self, cell: Cell, frail_redis_site: Site) -> None:
         """Swept away with the broker gone: written anew within seconds, so that a kill loses nothing."""
@@ -95,13 +95,12 @@ class TestClock:
 
     def test_set_back(self, cell: Cell, site: Site) -> None:
         """Rows are in the order of the calls all the same, also those that another process ships."""
-        with site.worker():
-            for _ in cell.repetitions(2):
-                host = site.host("clock")
-                cell.let_pass_up_to(1.5)
-                host.kill()
-            site.host("idle")
-            site.check()
+        for _ in cell.repetitions(2):
+            host = site.host("clock")
+            cell.let_pass_up_to(1.5)
+            host.kill()
+        site.host("idle")
+        site.check()
 
 
 @contextmanager

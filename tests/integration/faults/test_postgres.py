@@ -20,10 +20,16 @@ _WAITING = "batches wait in the queue"
 """What the worker says, once, when the database takes no rows."""
 
 
+@pytest.fixture
+def site(bare_site: Site) -> Site:
+    """Each test starts a worker of its own, to be harmed or to be the first one."""
+    return bare_site
+
+
 class TestPostgres:
     """A host logs all the time, a worker stores; PostgreSQL is harmed at random moments."""
 
-    @pytest.mark.parametrize("harm", ["stopped", "killed", "frozen"])
+    @pytest.mark.parametrize("harm", [pytest.param("stopped", marks=pytest.mark.long), "killed", "frozen"])
     def test_away_and_back(self, cell: Cell, frail_database_site: Site, harm: str) -> None:
         """Shut down in order, killed, or stopped by SIGSTOP, for a random time."""
         site = frail_database_site
@@ -39,6 +45,7 @@ class TestPostgres:
                 let_pass(cell.random.uniform(0.1, 3))
                 back()
 
+    @pytest.mark.long
     def test_restarted_again_and_again(self, cell: Cell, frail_database_site: Site) -> None:
         """Restarts without a pause, while batches are being written."""
         site = frail_database_site
@@ -68,6 +75,7 @@ class TestPostgres:
                 with all_connections(site):
                     wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
 
+    @pytest.mark.long
     def test_table_locked(self, cell: Cell, site: Site) -> None:
         """Somebody's ALTER TABLE holds the table longer than an attempt may last."""
         with logging_host(cell, site) as worker:
@@ -85,6 +93,7 @@ class TestPostgres:
                 with table_lock(site):
                     wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
 
+    @pytest.mark.long
     def test_sessions_ended(self, cell: Cell, site: Site) -> None:
         """`pg_terminate_backend` of all sessions, again and again, while batches are being written."""
         with logging_host(cell, site):
@@ -92,6 +101,7 @@ class TestPostgres:
                 cell.let_pass_up_to(0.3)
                 site.end_sessions()
 
+    @pytest.mark.long
     def test_out_of_reach(self, cell: Cell, site: Site) -> None:
         """A network between worker and database that swallows everything, then works again."""
         with Proxy(site.postgres.port) as proxy:

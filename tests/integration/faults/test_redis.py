@@ -16,10 +16,16 @@ SLOWEST_CALL_SECONDS = 0.5
 """More than any pause of a busy machine, less than any wait for a broker."""
 
 
+@pytest.fixture
+def site(bare_site: Site) -> Site:
+    """Each test starts a worker of its own, to be harmed or to be the first one."""
+    return bare_site
+
+
 class TestRedis:
     """A host logs all the time, a worker stores; Redis is harmed at random moments."""
 
-    @pytest.mark.parametrize("harm", ["refused", "killed"])
+    @pytest.mark.parametrize("harm", [pytest.param("refused", marks=pytest.mark.long), "killed"])
     def test_away_and_back(self, cell: Cell, frail_redis_site: Site, harm: str) -> None:
         """Shut down in order, or killed: with its append-only file it comes back with what it had."""
         site = frail_redis_site
@@ -69,6 +75,7 @@ class TestRedis:
             site.host("idle")
             site.check(120)
 
+    @pytest.mark.long
     def test_flushed_while_the_worker_works(self, cell: Cell, site: Site) -> None:
         """FLUSHALL under load: queue, batches in hand, results and bindings are gone."""
         with site.worker(supervised=True):
@@ -96,6 +103,7 @@ class TestRedis:
                 site.host("idle")
                 site.check(90)
 
+    @pytest.mark.long
     def test_full_while_the_worker_works(self, cell: Cell, postgres_server: PostgresServer) -> None:
         """The worker makes room, and cannot always say that it did: confirmations fail too."""
         server = RedisServer(maxmemory="6mb", maxmemory_policy="noeviction")

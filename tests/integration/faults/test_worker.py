@@ -13,18 +13,27 @@ from processes import LocalProcess
 from waiting import wait_until
 from workers import WorkerProcess
 
+POOLS = ["threads", pytest.param("prefork", marks=pytest.mark.long)]
+
 # Small messages keep the worker busy: a kill hits it while it takes one, writes one, or acknowledges one.
 SMALL_BATCHES = {"EXECUTION_LOGGER_BATCH_SIZE": "5", "EXECUTION_LOGGER_MAX_BATCH_ENTRIES": "5"}
+
+
+@pytest.fixture
+def site(bare_site: Site) -> Site:
+    """Each test starts a worker of its own, to be harmed or to be the first one."""
+    return bare_site
 
 
 class TestWorker:
     """`kill -9`, SIGTERM and SIGQUIT of a saturated worker, at random moments."""
 
-    @pytest.mark.parametrize("pool", ["threads", "prefork"])
+    @pytest.mark.parametrize("pool", POOLS)
     def test_whole_tree_killed(self, cell: Cell, site: Site, pool: str) -> None:
         """SIGKILL of the worker and all its children."""
         harm_again_and_again(cell, site, pool, WorkerProcess.kill)
 
+    @pytest.mark.long
     def test_prefork_parent_killed(self, cell: Cell, site: Site) -> None:
         """SIGKILL of the main process alone: its children are on their own."""
 
@@ -49,6 +58,7 @@ class TestWorker:
                 kill(worker)
             finish(site)
 
+    @pytest.mark.long
     def test_supervised_worker_killed(self, cell: Cell, site: Site) -> None:
         """SIGKILL of the process that `execution-logger worker` supervises: it starts another one."""
         with site.worker(supervised=True) as worker:
@@ -61,11 +71,12 @@ class TestWorker:
                 wait_until(lambda: worker.output.count("ready.") > starts, 40)  # noqa: B023
             finish(site)
 
-    @pytest.mark.parametrize("pool", ["threads", "prefork"])
+    @pytest.mark.parametrize("pool", POOLS)
     def test_asked_to_end(self, cell: Cell, site: Site, pool: str) -> None:
         """SIGTERM: it ends in order."""
         harm_again_and_again(cell, site, pool, WorkerProcess.stop)
 
+    @pytest.mark.long
     def test_asked_to_end_twice(self, cell: Cell, site: Site) -> None:
         """A second SIGTERM shortly after the first."""
 
@@ -76,6 +87,7 @@ class TestWorker:
 
         harm_again_and_again(cell, site, "threads", stop)
 
+    @pytest.mark.long
     def test_asked_to_end_as_a_group(self, cell: Cell, site: Site) -> None:
         """SIGTERM to all processes of a prefork worker at once, as some service managers do."""
 
@@ -85,7 +97,7 @@ class TestWorker:
 
         harm_again_and_again(cell, site, "prefork", stop)
 
-    @pytest.mark.parametrize("pool", ["threads", "prefork"])
+    @pytest.mark.parametrize("pool", POOLS)
     def test_told_to_end_at_once(self, cell: Cell, site: Site, pool: str) -> None:
         """SIGQUIT, Celery's cold shutdown."""
         harm_again_and_again(cell, site, pool, lambda worker: worker.stop(signal.SIGQUIT))
@@ -120,6 +132,7 @@ class TestWorker:
             assert host.is_running()
             finish(site)
 
+    @pytest.mark.long
     def test_children_are_recycled(self, cell: Cell, site: Site) -> None:
         """`--max-tasks-per-child 3`: each child ends after three batches."""
         with site.worker("prefork", "-c", "2", "--max-tasks-per-child", "3"):
