@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from integration.faults.calls import Progress, progress_of
 from integration.faults.cell import Cell
 from integration.faults.count import Count
@@ -175,14 +177,18 @@ class Site:
         statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
         self.postgres.execute(statement, self.database)
 
+    def client(self) -> "redis.Redis":
+        """A client of the broker's database, for a `with` statement."""
+        return self.redis.client(self._redis_database)
+
     def queued(self) -> int:
         """`LLEN logs`."""
-        with self.redis.client(self._redis_database) as client:
+        with self.client() as client:
             return int(client.llen("logs"))
 
     def in_flight(self) -> int:
         """Batches that a worker has taken and not acknowledged."""
-        with self.redis.client(self._redis_database) as client:
+        with self.client() as client:
             return int(client.hlen("unacked"))
 
     def dead_letters(self) -> list[str]:

@@ -87,7 +87,7 @@ class TestForgedMessages:
         count = 10_000 if cell.is_long else 300
         cell.figures.repetitions = count
         settings = Settings(broker_url=site.broker_url)
-        with site.redis.client() as client:
+        with site.client() as client:
             valid = envelope(client, settings, str(uuid4()), batch(*(encoded() for _ in range(5))))
             host = site.host("plain", "--count", 100, "--rate", 50)
             wait_until(lambda: site.queued() > 2, 20)

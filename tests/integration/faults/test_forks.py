@@ -15,6 +15,8 @@ from processes import LocalProcess
 from server import free_port
 from waiting import wait_until
 
+RECYCLED = pytest.param(["--max-requests", "5"], marks=pytest.mark.long)
+
 _TASKS_DATABASE = 1
 """Of the site's Redis: the host's own queue."""
 
@@ -66,7 +68,7 @@ class TestPreforkTasks:
         """`--max-tasks-per-child 2`: each child ends after two tasks, with entries in its buffer."""
         for _ in cell.a_few():
             with prefork_host(site, "--max-tasks-per-child", "2") as host:
-                send_tasks(site, ["log"] * 12, host)
+                send_tasks(site, ["log"] * 6, host)
         site.host("idle")
         site.check()
 
@@ -74,7 +76,7 @@ class TestPreforkTasks:
         """Every third task calls `os._exit` after its last log call."""
         for _ in cell.a_few():
             with prefork_host(site) as host:
-                send_tasks(site, ["log", "log_and_die", "log"] * 4, host)
+                send_tasks(site, ["log", "log_and_die", "log"] * 2, host)
         site.host("idle")
         site.check()
 
@@ -93,7 +95,7 @@ class TestPreforkTasks:
 class TestWebServers:
     """gunicorn and uvicorn with several processes."""
 
-    @pytest.mark.parametrize("options", [["--preload"], ["--max-requests", "5"]], ids=["preload", "recycled"])
+    @pytest.mark.parametrize("options", [["--preload"], RECYCLED], ids=["preload", "recycled"])
     def test_gunicorn(self, cell: Cell, site: Site, options: list[str]) -> None:
         """Three workers; one after the other is killed at a random moment while requests are served."""
         application = ["integration.faults.web:preloaded()", "--workers", "3", *options]

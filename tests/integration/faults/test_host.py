@@ -57,7 +57,7 @@ class TestHost:
         """Processes that start together share out what is left: each entry is a row, once."""
         site = frail_redis_site
         with site.worker():
-            for _ in cell.repetitions():
+            for _ in cell.repetitions(1):
                 site.redis.stop()
                 left = [site.host("plain", "--count", 2_000, "--rate", 200) for _ in range(3)]
                 cell.let_pass_up_to(1)

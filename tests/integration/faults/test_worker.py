@@ -53,7 +53,7 @@ class TestWorker:
 
         with site.worker("prefork", "-c", "2") as worker:
             busy_host(site)
-            for _ in cell.repetitions(6):
+            for _ in cell.repetitions():
                 cell.let_pass_up_to(1)
                 kill(worker)
             finish(site)
@@ -143,7 +143,8 @@ class TestWorker:
 
 def busy_host(site: Site) -> LocalProcess:
     """A host with more batches than the worker can store in a while, and more to come."""
-    host = site.host("plain", "--count", 10_000, "--rate", 300, **SMALL_BATCHES)
+    count = 10_000 if site.cell.is_long else 4_000
+    host = site.host("plain", "--count", count, "--rate", 300, **SMALL_BATCHES)
     wait_until(lambda: site.rows() > 0, 30)
     return host
 
