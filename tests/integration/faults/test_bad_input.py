@@ -145,7 +145,9 @@ def segments(site: Site) -> Iterator[Path]:
 
 def left_folders(site: Site, living: int) -> list[Path]:
     """The journals of processes that are gone."""
-    return [lock.parent for lock in site.journal.rglob("lock") if f"-{living}-" not in lock.parent.name]
+    (destination,) = site.journal.glob("*-*")
+    folders = [folder for folder in destination.iterdir() if folder.is_dir()]
+    return [folder for folder in folders if f"-{living}-" not in folder.name]
 
 
 def stored(site: Site) -> dict[str, int]:
