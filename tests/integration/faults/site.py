@@ -35,8 +35,11 @@ _QUICK = {
     "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "10",
 }
 
-_NUMBERS = """
-    SELECT task_id, array_agg(message::bigint ORDER BY created_at, id) AS numbers
+# A message that is no number is that of no call, as 0 is.
+_NUMBERS = r"""
+    SELECT task_id, array_agg(
+        CASE WHEN message ~ '^\d{1,18}$' THEN message::bigint ELSE 0 END ORDER BY created_at, id
+    ) AS numbers
     FROM execution_logs WHERE task_id <> $1 GROUP BY task_id
 """
 
@@ -166,15 +169,23 @@ class Site:
         rows = self.fetch("SELECT reason FROM execution_log_dead_letters ORDER BY created_at")
         return [str(row["reason"]) for row in rows]
 
+    def journals(self) -> list[Path]:
+        """The folder of each process that has entries on disk."""
+        # Processes remove theirs meanwhile; a recursive search would stumble over that.
+        return [folder for folder in self.journal.glob("*/*") if (folder / "lock").exists()]
+
     # The count -------------------------------------------------------------------------------
 
-    def count(self) -> Count:
-        """Compare calls and rows as they are now."""
-        # First the calls: a row that is stored meanwhile has no call yet otherwise.
+    def count(self, *, only_streams: bool = False) -> Count:
+        """Compare calls and rows as they are now; `only_streams` leaves rows out that no host has made."""
+        # First the rows, or one of a call that is made meanwhile would belong to none.
         stored = {row["task_id"]: row["numbers"] for row in self.fetch(_NUMBERS, OWN_TASK_ID)}
-        return Count.of(self.progress(), stored)
+        progress = self.progress()
+        if only_streams:
+            stored = {name: numbers for name, numbers in stored.items() if name in progress}
+        return Count.of(progress, stored)
 
-    def check_rows(self, timeout_seconds: float = 60) -> float:
+    def check_rows(self, timeout_seconds: float = 60, *, only_streams: bool = False) -> float:
         """Wait until each call is one row, and fail unless it is so; the seconds that it took.
 
         The hosts make no calls any more, or are waited for only as far as they have come by now.
@@ -185,7 +196,7 @@ class Site:
             self._wait_for_rows(calls, timeout_seconds)
         finally:
             recovery_seconds = time.monotonic() - began_at
-            count = self.count()
+            count = self.count(only_streams=only_streams)
             self.cell.add(count, recovery_seconds)
         assert count.is_exact, f"{count}\n{self._outputs()}"
         assert "internal error" not in self._outputs()

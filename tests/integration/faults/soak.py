@@ -186,8 +186,9 @@ class Soak:
     @contextmanager
     def _journal_swept(self) -> Iterator[None]:
         """Of the host that lives on: what one that is killed right then had there would be gone."""
-        for folder in self.site.journal.rglob(f"*-{self.steady_host.pid}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.site.journals():
+            if f"-{self.steady_host.pid}-" in folder.name:
+                shutil.rmtree(folder, ignore_errors=True)
         yield
 
 

@@ -37,7 +37,7 @@ class TestJournal:
                 filler.unlink()
                 # What is in memory only is stored before the kill; what comes after it is on disk again.
                 let_pass(2)
-                wait_until(lambda: bool(list(site.journal.rglob("*.ndjson"))), 30)
+                wait_until(site.journals, 30)
                 worker.pause()
                 let_pass(0.5)
                 host.kill()
@@ -82,7 +82,7 @@ class TestJournal:
             host = site.host("plain", "--count", 1_000, "--rate", 100)
             shutil.rmtree(site.journal)
             let_pass(3)
-            wait_until(lambda: bool(list(site.journal.rglob("*.ndjson"))), 20)
+            wait_until(site.journals, 20)
             host.kill()
         site.redis.start()
         with site.worker():
