@@ -166,18 +166,18 @@ class TestLooking:
         assert [journal.process for journal in make_adoption().look()] == ["dead"]
 
     def test_a_folder_that_cannot_be_read_stops_no_other(
-        self, tmp_path: Path, make_adoption: MakeAdoption
+        self, tmp_path: Path, make_adoption: MakeAdoption, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """A folder in the place of a segment is as good as a disk that fails; it is tried again."""
+        """A folder in the place of a segment is as good as a disk that fails; said once, and tried again."""
         folder = DyingProcess(tmp_path, "broken").log(1).die()
         DyingProcess(tmp_path, "other").log(1).die()
         (folder / f"{2:020}.ndjson").mkdir()
         adoption = make_adoption()
         assert [journal.process for journal in adoption.look()] == ["other"]
-        assert list(adoption.errors) == [folder]
+        assert adoption.look() == []
+        assert [record.getMessage().count(str(folder)) for record in caplog.records] == [2]
         (folder / f"{2:020}.ndjson").rmdir()
         assert [journal.process for journal in adoption.look()] == ["broken"]
-        assert adoption.errors == {}
 
 
 class TestRemoving:
@@ -583,7 +583,9 @@ def test_a_lock_whose_file_was_deleted_is_none(tmp_path: Path) -> None:
         os.close(fd)
 
 
-def test_a_folder_that_is_gone_is_no_error(tmp_path: Path, make_adoption: MakeAdoption) -> None:
+def test_a_folder_that_is_gone_is_no_error(
+    tmp_path: Path, make_adoption: MakeAdoption, caplog: pytest.LogCaptureFixture
+) -> None:
     """Another process was faster, and is done with it already."""
     adoption = make_adoption()
     folder = DyingProcess(tmp_path).log(1).die()
@@ -591,7 +593,7 @@ def test_a_folder_that_is_gone_is_no_error(tmp_path: Path, make_adoption: MakeAd
         path.unlink()
     folder.rmdir()
     assert adoption._adopt(folder) is None
-    assert adoption.errors == {}
+    assert caplog.records == []
 
 
 def test_the_entries_of_a_journal_are_those_that_were_logged(
