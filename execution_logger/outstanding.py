@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Confirming, QueueView
 from execution_logger.diagnostics import report
+from execution_logger.errors import DeliveryError
 from execution_logger.settings import Settings
 from execution_logger.source import Source
 
@@ -145,12 +146,19 @@ class Outstanding:
         self._polled_at = now
         # Before asking: the worker confirms a batch before it acknowledges the message. So what is
         # no longer in the queue then, and not confirmed afterwards, is lost.
-        view = delivery.look_at_queue() if self._is_review_due(now) else None
+        view, error = None, None
+        if self._is_review_due(now):
+            try:
+                view = delivery.look_at_queue()
+            except DeliveryError as failure:  # the result backend may be another server
+                error = failure
         while self._ask(delivery):
             pass
         if view is not None:
             self._review(view, now)
         self._polled_at = self._monotonic()
+        if error is not None:
+            raise error
 
     def _ask(self, delivery: Confirming) -> bool:
         """Ask for some; return whether all of them are done, so that it is worth to ask for more at once."""

@@ -1,9 +1,11 @@
 """Looking for what dead processes have left: each journal is adopted by exactly one process."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from execution_logger.diagnostics import report
 from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.directory import Destination
 from execution_logger.settings import Settings
@@ -30,13 +32,12 @@ class Adoption:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journals: list[AdoptedJournal] = []
-        self.errors: dict[Path, str] = {}
-        """Folders that cannot be read, and why."""
         self._folder = destination.folder
         self._own_process = own_process
         self._settings = settings
         self._monotonic = monotonic
         self._look_at = 0.0
+        self._unreadable: set[Path] = set()
 
     def seconds_until_look(self) -> float:
         """Seconds until it is time to look again."""
@@ -74,9 +75,11 @@ class Adoption:
         except FileNotFoundError:  # another process was faster, and is done
             return None
         except OSError as error:
-            self.errors[folder] = str(error)
+            if folder not in self._unreadable:
+                self._unreadable.add(folder)
+                report(logging.WARNING, "what a process has left in %s cannot be read: %s", folder, error)
             return None
-        self.errors.pop(folder, None)
+        self._unreadable.discard(folder)
         return journal
 
     def _left_folders(self) -> Iterator[Path]:

@@ -34,7 +34,8 @@ class JournalFiles:
             segment = Segment.open(path)
             if self.segments and segment.first != self.next:
                 segment.first = max(segment.first, self.next)
-                self.marks = Marks(self.folder)
+                # Nor are new ones noted down: the files bear the old numbers, for whoever comes next.
+                self.marks = Marks(self.folder, is_written=False)
             self.segments.append(segment)
 
     @property

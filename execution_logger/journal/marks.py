@@ -44,11 +44,12 @@ class Marks:
     that fails is no error.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_written: bool = True) -> None:
         self.settled = 0
         self.sent: dict[str, SentMark] = {}
         """Batches that are not known to be stored, by their ids, in the order in which they were sent."""
         self._path = folder / NAME
+        self._is_written = is_written
         self._fd: int | None = None
         self._size_bytes = 0
         self._compact_at_bytes = _COMPACT_BYTES
@@ -103,6 +104,8 @@ class Marks:
             del self.sent[sent.id]
 
     def _write(self, lines: bytes) -> None:
+        if not self._is_written:
+            return
         with suppress(OSError):
             if self._fd is None:
                 self._fd = os.open(self._path, _FLAGS, _PRIVATE)

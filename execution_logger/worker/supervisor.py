@@ -6,10 +6,14 @@ would notice until the queue is full. Needs POSIX signals.
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from execution_logger.backoff import Backoff
 
@@ -19,6 +23,9 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT
 """What is passed on: Celery ends in order at the first SIGTERM or SIGINT, at once at SIGQUIT."""
 
 LONGEST_PAUSE_SECONDS = 30.0
+
+STOP_SECONDS = 15.0
+"""Longer than any batch takes to be written or put back; with a broker that hangs Celery takes minutes."""
 
 WRONG_USAGE = 2
 """The exit code of what would end in the same way again: wrong options, wrong settings."""
@@ -37,6 +44,7 @@ class Supervisor:
         after_crash: called in a thread after each abnormal end; what it returns is true when it has
             removed a cause, and then the pauses start again, too.
         look_after: called in a thread again and again while the process runs, `look_after_seconds` apart.
+        stop_seconds: after a signal the process is killed if it has not ended by then.
         backoff: the pauses; they start again after a minute without a crash.
     """
 
@@ -47,12 +55,14 @@ class Supervisor:
         *,
         look_after: Callable[[], object] = lambda: None,
         look_after_seconds: float = 10.0,
+        stop_seconds: float = STOP_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
         self._command = command
         self._after_crash = after_crash
         self._look_after = look_after
         self._look_after_seconds = look_after_seconds
+        self._stop_seconds = stop_seconds
         self._backoff = backoff or Backoff(LONGEST_PAUSE_SECONDS)
         self._process: Process | None = None
         self._stop_signal: signal.Signals | None = None
@@ -79,7 +89,7 @@ class Supervisor:
                 return code if code >= 0 else 128 - code
             if time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
-            if await asyncio.to_thread(self._after_crash):
+            if await self._unless_stopped(_in_thread(self._after_crash)):
                 self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
             logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
@@ -90,7 +100,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(self._look_after_seconds)
             try:
-                await asyncio.to_thread(self._look_after)
+                await _in_thread(self._look_after)
             except Exception:
                 logger.exception("the queue cannot be looked after")
 
@@ -102,6 +112,16 @@ class Supervisor:
             return await self._process.wait()
         finally:
             self._process = None
+
+    async def _unless_stopped(self, future: "asyncio.Future[object]") -> object:
+        """The result of the future; None when a signal comes first."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        either: list[asyncio.Future[Any]] = [future, stopping]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        return future.result() if future.done() else None
 
     async def _is_stopped_within(self, seconds: float) -> bool:
         try:
@@ -116,6 +136,40 @@ class Supervisor:
         # To the main process alone: its children would die at once and take their batches along.
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
+        asyncio.get_running_loop().call_later(self._stop_seconds, self._kill)
+
+    def _kill(self) -> None:
+        """End a process that does not stop, as Celery while a broker hangs; its batches come again."""
+        if self._process is not None and self._process.returncode is None:
+            logger.warning("the worker has not stopped after %g s, and is killed", self._stop_seconds)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _in_thread(function: Callable[[], object]) -> "asyncio.Future[object]":
+    """Run in a thread that nobody waits for at the end: a broker that hangs must not hold up a stop."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[object] = loop.create_future()
+
+    def settle(result: object, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = function()
+        except Exception as failure:  # noqa: BLE001 - it is the future's
+            error = failure
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="execution-logger-queue", daemon=True).start()
+    return future
 
 
 def _describe(code: int) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import anything  # noqa: F401 - its profile is that of all property tests, which know no deadline
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings, diagnostics
 from execution_logger.delivery import Delivery

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,16 @@ n = os.path.getsize(sys.argv[1])
 class Site:
     """A supervised process that counts its starts, and what happened after each crash."""
 
-    def __init__(self, path: Path, script: str, pause_seconds: float = 0.01) -> None:
+    def __init__(
+        self, path: Path, script: str, pause_seconds: float = 0.01, stop_seconds: float = 60
+    ) -> None:
         self.crashes = 0
         self.cause_is_found = False
         self._path = path
         command = [sys.executable, "-c", COUNT + textwrap.dedent(script), str(path)]
-        self.supervisor = Supervisor(command, self._after_crash, backoff=Backoff(pause_seconds))
+        self.supervisor = Supervisor(
+            command, self._after_crash, stop_seconds=stop_seconds, backoff=Backoff(pause_seconds)
+        )
 
     @property
     def starts(self) -> int:
@@ -160,3 +165,36 @@ async def test_the_process_is_told_when_its_supervisor_is_gone(tmp_path: Path) -
     assert process.stdin is not None
     process.stdin.close()
     assert await asyncio.wait_for(process.wait(), DEADLINE_SECONDS) == 9
+
+
+async def test_a_process_that_does_not_stop_is_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Service managers would do so, too, and take the supervisor along."""
+    script = """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open(sys.argv[1], "a").write("x")
+        time.sleep(600)
+    """
+    site = Site(tmp_path / "starts", script, stop_seconds=0.01)
+    running = asyncio.create_task(site.run())
+    await site.wait_for_starts(2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == 128 + signal.SIGKILL
+    assert "has not stopped after 0.01 s, and is killed" in caplog.text
+
+
+async def test_a_stop_does_not_wait_for_a_broker_that_hangs(tmp_path: Path) -> None:
+    """Neither for the look at the queue after a crash, nor for its thread."""
+    is_looking, may_end = threading.Event(), threading.Event()
+
+    def look() -> None:
+        is_looking.set()
+        may_end.wait(DEADLINE_SECONDS)
+
+    supervisor = Supervisor([sys.executable, "-c", "raise SystemExit(1)"], look)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.to_thread(is_looking.wait, DEADLINE_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(running, DEADLINE_SECONDS) == 0
+    may_end.set()
