@@ -7,9 +7,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
+if TYPE_CHECKING:
+    import redis
 
 from integration.faults.calls import Progress, progress_of
 from integration.faults.cell import Cell
