@@ -18,6 +18,8 @@ from workers import WorkerProcess
 
 _WAITING = "batches wait in the queue"
 """What the worker says, once, when the database takes no rows."""
+_WORKING = "the database takes rows again"
+"""What it says when it does."""
 
 
 @pytest.fixture
@@ -58,40 +60,39 @@ class TestPostgres:
         """A standby that was not promoted yet refuses rows."""
         with logging_host(cell, site) as worker:
             for _ in cell.a_few():
-                said = worker.output.count(_WAITING)
-                site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
-                site.end_sessions()
-                wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
-                # From another database, since this one takes no changes either.
-                site.postgres.execute(f"ALTER DATABASE {site.database} RESET default_transaction_read_only")
-                site.end_sessions()
+                with outage(worker) as wait_for_it:
+                    site.execute(f"ALTER DATABASE {site.database} SET default_transaction_read_only = on")
+                    site.end_sessions()
+                    wait_for_it()
+                    # From another database, since this one takes no changes either.
+                    site.postgres.execute(
+                        f"ALTER DATABASE {site.database} RESET default_transaction_read_only"
+                    )
+                    site.end_sessions()
 
     def test_out_of_connections(self, cell: Cell, frail_database_site: Site) -> None:
         """Others have taken every connection, and keep them for a while."""
         site = frail_database_site
         with logging_host(cell, site) as worker:
             for _ in cell.a_few():
-                said = worker.output.count(_WAITING)
-                with all_connections(site):
-                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+                with outage(worker) as wait_for_it, all_connections(site):
+                    wait_for_it()
 
     @pytest.mark.long
     def test_table_locked(self, cell: Cell, site: Site) -> None:
         """Somebody's ALTER TABLE holds the table longer than an attempt may last."""
         with logging_host(cell, site) as worker:
             for _ in cell.a_few():
-                said = worker.output.count(_WAITING)
-                with table_lock(site):
-                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+                with outage(worker) as wait_for_it, table_lock(site):
+                    wait_for_it()
 
     def test_statement_timeout(self, cell: Cell, site: Site) -> None:
         """The database ends statements that take long, and while the table is locked all do."""
         site.execute(f"ALTER DATABASE {site.database} SET statement_timeout = '300ms'")
         with logging_host(cell, site) as worker:
             for _ in cell.a_few():
-                said = worker.output.count(_WAITING)
-                with table_lock(site):
-                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
+                with outage(worker) as wait_for_it, table_lock(site):
+                    wait_for_it()
 
     @pytest.mark.long
     def test_sessions_ended(self, cell: Cell, site: Site) -> None:
@@ -108,10 +109,10 @@ class TestPostgres:
             distant = f"postgresql://postgres@127.0.0.1:{proxy.port}/{site.database}"
             with logging_host(cell, site, database_url=distant) as worker:
                 for _ in cell.a_few():
-                    said = worker.output.count(_WAITING)
-                    proxy.swallow()
-                    wait_until(lambda: worker.output.count(_WAITING) > said, 30)  # noqa: B023
-                    proxy.heal()
+                    with outage(worker) as wait_for_it:
+                        proxy.swallow()
+                        wait_for_it()
+                        proxy.heal()
 
     def test_answers_are_swallowed(self, cell: Cell, site: Site) -> None:
         """Commits whose answers never arrive: they are in doubt, made again, and stored once."""
@@ -136,6 +137,24 @@ def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> 
         site.stop_hosts()
         site.host("idle")
         site.check(90)
+
+
+@contextmanager
+def outage(worker: WorkerProcess) -> Iterator[Callable[[], None]]:
+    """A block in which the database takes no rows for a while, and takes them again at its end.
+
+    The function waits until the worker says that it takes none; the end of the block, until it works.
+    """
+
+    def said(text: str) -> int:
+        return worker.output.count(text)
+
+    def wait_for_it() -> None:
+        wait_until(lambda: said(_WAITING) > before, 40, message=lambda: worker.output[-3000:])
+
+    before = said(_WAITING)
+    yield wait_for_it
+    wait_until(lambda: said(_WORKING) == said(_WAITING), 60, message=lambda: worker.output[-3000:])
 
 
 @contextmanager
