@@ -52,7 +52,13 @@ class Writer:
         self._ledger = Ledger(settings)
 
     async def write(
-        self, batch_id: str, entries: str, *, process: str | None = None, first: int | None = None
+        self,
+        batch_id: str,
+        entries: str,
+        *,
+        process: str | None = None,
+        first: int | None = None,
+        one_by_one: bool = False,
     ) -> WriteResult:
         """Store a batch, all at once; an entry that is in the table already stays as it is.
 
@@ -65,13 +71,14 @@ class Writer:
             process: the name of the pipeline that made the entries, at most 100 of `A-Za-z0-9._-`.
             first: the number of the first entry among those of the process, which begin at 1. A batch
                 without these two, or with others, is stored and left out of the ledger.
+            one_by_one: store each entry by itself, and not all at once.
 
         Raises:
             StoreUnavailableError: the database cannot take any rows now, or did not answer within
                 `database_timeout_seconds`. The batch is to be written again, with the same id.
         """
         async with self._attempt() as connection:
-            return await self._write(connection, batch_id, entries, process, first)
+            return await self._write(connection, batch_id, entries, process, first, one_by_one=one_by_one)
 
     async def refuse(
         self,
@@ -125,7 +132,14 @@ class Writer:
         return result
 
     async def _write(
-        self, connection: AsyncConnection, batch_id: str, batch: object, process: object, first: object
+        self,
+        connection: AsyncConnection,
+        batch_id: str,
+        batch: object,
+        process: object,
+        first: object,
+        *,
+        one_by_one: bool,
     ) -> WriteResult:
         try:
             entries = _split(batch)
@@ -138,17 +152,19 @@ class Writer:
         span = Span.of(batch_id, process, first, entries)
         if span is not None and not await self._ledger.is_usable(connection):
             span = None
-        try:
-            stored = await self._store(connection, table, entries, span)
-        except DBAPIError as error:
-            if not is_data_error(error):
-                raise
-            await connection.rollback()
-            result = await self._sort_out(connection, batch_id, entries)
-            if span is not None:
-                await self._note(connection, span, result)
-            return result
-        return WriteResult(stored=stored, duplicates=len(entries) - stored)
+        if not one_by_one:
+            try:
+                stored = await self._store(connection, table, entries, span)
+            except DBAPIError as error:
+                if not is_data_error(error):
+                    raise
+                await connection.rollback()
+            else:
+                return WriteResult(stored=stored, duplicates=len(entries) - stored)
+        result = await self._sort_out(connection, batch_id, entries, one_by_one=one_by_one)
+        if span is not None:
+            await self._note(connection, span, result)
+        return result
 
     async def _store(
         self, connection: AsyncConnection, table: LogTable, entries: list[str], span: Span | None = None
@@ -172,8 +188,10 @@ class Writer:
             await connection.rollback()
             self._ledger.distrust(reason_of(error))
 
-    async def _sort_out(self, connection: AsyncConnection, batch_id: str, entries: list[str]) -> WriteResult:
-        """Halve the batch until the entries at fault are alone.
+    async def _sort_out(
+        self, connection: AsyncConnection, batch_id: str, entries: list[str], *, one_by_one: bool
+    ) -> WriteResult:
+        """Halve the batch until the entries at fault are alone, or begin with each alone.
 
         Each half is stored, and each dead letter kept, at once: an attempt that runs out of time
         is followed by one that has less to do.
@@ -181,8 +199,9 @@ class Writer:
         self._forget()
         table = await look_up_table(connection, self._settings)
         dead = await self._dead_letters.ids_of(connection, batch_id)
-        pieces = [[entry for entry in entries if dead_letter_id(entry) not in dead]]
-        dead_lettered = len(entries) - len(pieces[0])
+        living = [entry for entry in entries if dead_letter_id(entry) not in dead]
+        pieces = [[entry] for entry in reversed(living)] if one_by_one else [living]
+        dead_lettered = len(entries) - len(living)
         stored = 0
         while pieces:
             piece = pieces.pop()

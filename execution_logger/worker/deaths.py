@@ -9,8 +9,11 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.word import Word
 
-MOST_DEATHS = 3
-"""After so many a batch is not tried any more."""
+CAREFUL_DEATHS = 3
+"""After so many a batch is stored entry by entry: less to choke on, and what is stored stays stored."""
+
+MOST_DEATHS = 8
+"""After so many it is not tried any more. Workers are killed for other reasons, too, again and again."""
 
 _SLICE_SECONDS = 0.1
 
@@ -47,6 +50,11 @@ class Watch:
         self._lock = lock
         self._may_wait = may_wait
         self._is_over = False
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the batch is to be tried with care."""
+        return self.deaths >= CAREFUL_DEATHS
 
     @property
     def is_deadly(self) -> bool:

@@ -135,7 +135,13 @@ class Runtime:
                 batch.id, batch.entries, reason, process=batch.process, first=batch.first
             )
         else:
-            writing = process.writer.write(batch.id, batch.entries, process=batch.process, first=batch.first)
+            writing = process.writer.write(
+                batch.id,
+                batch.entries,
+                process=batch.process,
+                first=batch.first,
+                one_by_one=watch.is_suspicious,
+            )
         # The writer keeps to its own timeout; this one is for a loop that does not turn any more.
         timeout_seconds = self._settings.database_timeout_seconds + _GRACE_SECONDS
         try:

@@ -13,6 +13,7 @@ from batches import batch, encoded
 from execution_logger import Settings
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.results import HELD, STORED, Outcome, Results
+from execution_logger.worker.deaths import MOST_DEATHS
 from messages import send_batch
 from rows import count_rows, fetch, upgrade_database
 from servers import PostgresServer, RedisServer
@@ -252,7 +253,7 @@ def is_confirmed(site: Site) -> bool:
 class TestDeaths:
     """A batch that kills its worker, again and again."""
 
-    def test_three_killed_children(self, site: Site, postgres_server: PostgresServer) -> None:
+    def test_killed_children(self, site: Site, postgres_server: PostgresServer) -> None:
         """Celery gives the batch of a killed child back at once; the others of the queue are stored."""
         with site.worker("prefork", "-c", "1") as worker:
 
@@ -263,8 +264,8 @@ class TestDeaths:
             check_that_it_is_given_up(site, postgres_server, worker, kill)
 
     @pytest.mark.slow
-    @pytest.mark.timeout(180)
-    def test_three_killed_workers(self, site: Site, postgres_server: PostgresServer) -> None:
+    @pytest.mark.timeout(400)
+    def test_killed_workers(self, site: Site, postgres_server: PostgresServer) -> None:
         """The batch comes back with the visibility timeout."""
         with site.worker("threads", "-c", "2") as worker:
 
@@ -298,14 +299,14 @@ class TestDeaths:
 def check_that_it_is_given_up(
     site: Site, postgres: PostgresServer, worker: WorkerProcess, kill: Callable[[], None]
 ) -> None:
-    """Three deaths, and its entries are dead letters; it is confirmed, so that it is not sent again."""
+    """So many deaths, and its entries are dead letters; it is confirmed, so that it is not sent again."""
     for statement in SLEEPY.split(";\nCREATE TRIGGER"):
         text = (
             statement if "FUNCTION sleep_over_poison() RETURNS" in statement else f"CREATE TRIGGER{statement}"
         )
         postgres.execute(text, database=site.database_url.rpartition("/")[2])
     site.send("deadly", "poison", "2", "3", process="host-1", first=1)
-    for _ in range(3):
+    for _ in range(MOST_DEATHS):
         wait_until(lambda: is_sleeping(site), 40, message=lambda: worker.output)
         assert site.dead_letters() == []
         kill()
@@ -313,7 +314,7 @@ def check_that_it_is_given_up(
     site.send("harmless", "4")
     outcomes = site.wait_for(worker, "deadly", "harmless", timeout_seconds=40)
     assert outcomes == {"deadly": Outcome(True, 3), "harmless": Outcome(True)}
-    assert site.dead_letters() == [("deadly", "3 workers have died over its batch")] * 3
+    assert site.dead_letters() == [("deadly", f"{MOST_DEATHS} workers have died over its batch")] * 3
     assert count_rows(site.database_url) == 1
     assert worker.output.count("batch deadly is in the dead letters, whole") == 1
     ledger = fetch(

@@ -65,6 +65,16 @@ async def test_a_batch_is_stored_once_however_often_it_comes(site: SqliteSite) -
     assert [row["message"] for row in site.rows()] == [*map(str, range(50)), "hello"]
 
 
+async def test_a_batch_can_be_stored_entry_by_entry(site: SqliteSite) -> None:
+    """What its predecessors have choked on is alone then; the ledger knows the batch all the same."""
+    entries = [encoded(message=str(number)) for number in range(3)]
+    batch = f"[{','.join([*entries, '5'])}]"
+    assert await site.writer.write("b", batch, process="p", first=1, one_by_one=True) == WriteResult(
+        stored=3, dead_lettered=1
+    )
+    assert [row["message"] for row in site.rows()] == ["0", "1", "2"]
+
+
 async def test_batches_may_be_written_at_the_same_time(site: SqliteSite) -> None:
     """Several workers' threads share a writer, and a message can be delivered to two of them."""
     batches = [[encoded() for _ in range(10)] for _ in range(5)]

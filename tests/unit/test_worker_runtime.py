@@ -33,14 +33,18 @@ class FakeWriter:
         self.failures: list[Exception] = []
         self.written: list[tuple[str, str]] = []
         self.spans: list[tuple[object, object]] = []
+        self.one_by_one: bool | None = None
         self.refused: list[tuple[str, str, str]] = []
         self.loops: set[asyncio.AbstractEventLoop] = set()
         self.before_writing: Callable[[], Any] | None = None
 
-    async def write(self, batch_id: str, entries: str, *, process: object, first: object) -> WriteResult:
+    async def write(
+        self, batch_id: str, entries: str, *, process: object, first: object, one_by_one: bool
+    ) -> WriteResult:
         """Store, or raise the next of `failures`."""
         await self._attempt()
         self.written.append((batch_id, entries))
+        self.one_by_one = one_by_one
         self.spans.append((process, first))
         return STORED
 
@@ -343,34 +347,37 @@ class TestWord:
 class TestDeaths:
     """A batch that workers die of is given up."""
 
-    def test_one_that_has_killed_three_becomes_dead_letters(
+    def test_one_that_has_killed_eight_becomes_dead_letters(
         self, runtime: Runtime, writer: FakeWriter, word: FakeWord, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Whole, said once, and its producer is told as of any other."""
-        word.deaths["b"] = 2  # with the one that the message tells of, three
+        word.deaths["b"] = 7  # with the one that the message tells of, eight
         runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
-        assert writer.refused == [("b", "[]", "3 workers have died over its batch")]
+        assert writer.refused == [("b", "[]", "8 workers have died over its batch")]
         assert writer.written == []
         assert word.said == [("b", WriteResult(dead_lettered=1))]
         assert word.deaths == {}
         assert caplog.messages == [
-            "batch b is in the dead letters, whole: 3 workers have died over its batch"
+            "batch b is in the dead letters, whole: 8 workers have died over its batch"
         ]
 
     def test_it_is_given_up_although_the_database_is_away_at_first(
         self, runtime: Runtime, writer: FakeWriter, word: FakeWord, clock: FakeTime
     ) -> None:
         """The verdict stands."""
-        word.deaths["b"] = 2
+        word.deaths["b"] = 7
         writer.failures = [AWAY] * 3
         runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
         assert len(writer.refused) == 1
 
-    def test_two_deaths_are_no_reason(self, runtime: Runtime, writer: FakeWriter, word: FakeWord) -> None:
-        """It is written, and forgotten."""
-        word.deaths["b"] = 1
+    @pytest.mark.parametrize(("deaths", "one_by_one"), [(1, False), (2, True), (6, True)])
+    def test_fewer_deaths_are_a_reason_for_care(
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, deaths: int, one_by_one: bool
+    ) -> None:
+        """It is written, entry by entry from the third death on, and forgotten."""
+        word.deaths["b"] = deaths
         runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
-        assert writer.written == [("b", "[]")]
+        assert (writer.written, writer.one_by_one) == ([("b", "[]")], one_by_one)
         assert word.deaths == {}
 
     @pytest.mark.parametrize(
