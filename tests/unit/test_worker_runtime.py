@@ -372,7 +372,7 @@ class TestDeaths:
 
     @pytest.mark.parametrize(("deaths", "one_by_one"), [(1, False), (2, True), (6, True)])
     def test_fewer_deaths_are_a_reason_for_care(
-        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, deaths: int, one_by_one: bool
+        self, runtime: Runtime, writer: FakeWriter, word: FakeWord, deaths: int, *, one_by_one: bool
     ) -> None:
         """It is written, entry by entry from the third death on, and forgotten."""
         word.deaths["b"] = deaths
