@@ -233,7 +233,8 @@ class Site:
     def check(self, timeout_seconds: float = 60) -> float:
         """The same, and nothing was refused: there are no dead letters."""
         recovery_seconds = self.check_rows(timeout_seconds)
-        assert self.dead_letters() == []
+        dead = self.dead_letters()
+        assert dead == [], f"{len(dead)} dead letters: {dead[0]}"
         return recovery_seconds
 
     def _wait_for_rows(self, calls: int, timeout_seconds: float) -> None:
