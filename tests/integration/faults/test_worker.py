@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 
 import psutil
@@ -166,18 +165,4 @@ def finish(site: Site) -> None:
     """Have the hosts end, let another one wait for what they could not wait for, and count."""
     site.stop_hosts()
     site.host("idle")
-    wait_until(lambda: site.queued() + site.in_flight() == 0, 90, pause_seconds=0.2)
-    retry_suspects(site)
     site.check(90)
-
-
-def retry_suspects(site: Site) -> None:
-    """Do what an operator does with batches that were set aside because three kills have met them."""
-    suspects = site.dead_letters()
-    if not suspects:
-        return
-    assert all("workers have died over its batch" in reason for reason in suspects), suspects
-    command = [sys.executable, "-m", "execution_logger.cli", "dead", "retry", "--all"]
-    retry = site.program(command)
-    assert retry.wait() == 0, retry.output
-    site.cell.figures.note = f"{len(suspects)} entries set aside after three deaths, and retried"
