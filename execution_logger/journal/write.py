@@ -19,7 +19,8 @@ def _find_write() -> Callable[[int, bytes, int], int] | None:
         import ctypes  # noqa: PLC0415 - Python can be built without it
 
         write = ctypes.PyDLL(None).write  # of all ways to call C, the one that keeps the interpreter
-        write.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
+        # No `argtypes`, which would take half a microsecond to apply: an int and bytes are passed as what
+        # they are, and a size below 2 GiB arrives as one.
         write.restype = ctypes.c_ssize_t
     except (ImportError, OSError, AttributeError):
         return None
