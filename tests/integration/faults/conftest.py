@@ -43,6 +43,13 @@ class Standing:
 
 
 @pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A server of this folder's own: a worker stands by that would take what other tests send."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def standing(redis_server: RedisServer, postgres_server: PostgresServer) -> Iterator[Standing]:
     """To start a worker for each of these tests would take longer than the tests."""
     database = postgres_server.create_database()
