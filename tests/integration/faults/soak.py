@@ -59,7 +59,7 @@ class Soak:
             self._database_stopped,
             self._database_frozen,
             self._database_read_only,
-            self._sessions_ended,
+            self._database_sessions_ended,
             self._network_swallows,
             self._network_refuses,
             self._network_reset,
@@ -160,7 +160,7 @@ class Soak:
         self.site.end_sessions()
 
     @contextmanager
-    def _sessions_ended(self) -> Iterator[None]:
+    def _database_sessions_ended(self) -> Iterator[None]:
         self.site.end_sessions()
         yield
 
