@@ -86,6 +86,7 @@ def site(redis_server: RedisServer, redis_url: str, postgres_url: str) -> Iterat
     site = Site(redis_server, postgres_url)
     yield site
     site.logger.sync.shutdown()
+    del site.logger  # its journal stays open as long as it is there, where a test took batches away
 
 
 def celery_process(worker: WorkerProcess) -> psutil.Process:
