@@ -1,290 +1,246 @@
 """What one log call costs its caller, against other libraries measured in the same run.
 
-    python benchmarks/call.py [--calls 20000] [--rounds 7]
+    python benchmarks/call.py [--calls 20000] [--rounds 9] [--seconds 10]
 
-Every logger gets the same record: a message, a task, an agent, a duration and two details. Each has
-its background machinery running, delivering to nowhere, because that machinery competes with the
-caller for the interpreter. Rounds alternate between the loggers, so that a machine that becomes
-slower meanwhile slows all of them; the table shows medians of rounds, and ratios to ours.
+1. The mean of calls at full speed, with two small details and with 2 KB of them. Every logger delivers
+   to nowhere. Rounds alternate between the loggers, so that a machine that becomes slower meanwhile
+   slows all of them.
+2. How long single calls take, when a call comes now and then, and while batches go to a real Redis at
+   5,000 entries/s.
+3. What a call allocates.
 
-Peers: pip install loguru opentelemetry-sdk sentry-sdk structlog (missing ones are left out).
+Peers that are not installed are left out: pip install loguru opentelemetry-sdk sentry-sdk structlog.
 """
 
 import argparse
 import asyncio
-import contextlib
-import io
-import json
-import logging
-import logging.handlers
-import queue
-import statistics
+import gc
 import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+import tracemalloc
+from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
-from execution_logger import ExecutionLogger, Settings
-from execution_logger.batch import Batch
+from figures import Figures, Plot, Table, Target, main, number, percentile, progress, spread
+from naive import NaiveLogger, connect
+from peers import OPENTELEMETRY, OURS, OURS_IN_MEMORY, PEERS, QUEUE_HANDLER, Peer, ours
+from system import System, running_system
 
-Round = Callable[[int], Awaitable[float]]
-"""Makes n calls and returns the seconds they took."""
+from execution_logger import ExecutionLogger
 
-
-class Nowhere:
-    """A delivery that takes everything."""
-
-    def deliver(self, batch: Batch) -> None:
-        """Join the batch, as every real delivery does."""
-        batch.to_json()
-
-    def close(self) -> None:
-        """Nothing to release."""
+NAIVE = "a list of dicts with `apply_async`"
+SHIPPING_ENTRIES_PER_SECOND = 5_000
+RATES = {"200 calls/s": 200, "5,000 calls/s": SHIPPING_ENTRIES_PER_SECOND}
 
 
-def ours() -> contextlib.AbstractContextManager[Round]:
-    """`await logger.log_agent_complete(...)`, each entry on disk when it returns."""
-    return _ours(is_journalled=True)
+def small(number: int) -> dict[str, Any]:
+    """Two details."""
+    return {"model": "m", "n": number}
 
 
-def ours_in_memory() -> contextlib.AbstractContextManager[Round]:
-    """The same with `journal=False`."""
-    return _ours(is_journalled=False)
+def large(number: int) -> dict[str, Any]:
+    """Details of 2 KB as agents have them: a conversation."""
+    turns = [{"role": "user" if turn % 2 else "assistant", "content": "word " * 48} for turn in range(8)]
+    return {"model": "m", "n": number, "messages": turns}
 
 
-@contextlib.contextmanager
-def _ours(*, is_journalled: bool) -> Iterator[Round]:
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(journal=is_journalled, journal_directory=folder)
-        logger = ExecutionLogger(settings, make_delivery=Nowhere)
-
-        async def calls(n: int) -> float:
-            began = time.perf_counter()
-            for i in range(n):
-                await logger.log_agent_complete(
-                    "task-1", "intent_analysis", "agent finished", 1500, details={"model": "m", "n": i}
-                )
-            return time.perf_counter() - began
-
-        yield calls
-        logger.sync.shutdown()
+DETAILS = {"two details": small, "2 KB of details": large}
 
 
-@contextlib.contextmanager
-def list_of_dicts() -> Iterator[Round]:
-    """The logger that hosts write for themselves: dicts under an asyncio lock, handed over in fifties."""
-    buffer: list[dict[str, Any]] = []
-    lock = asyncio.Lock()
-
-    async def record(**fields: Any) -> None:
-        now = datetime.now(UTC).isoformat()
-        entry = {"id": str(uuid.uuid4()), "created_at": now, "level": "info", "category": "agent", **fields}
-        async with lock:
-            buffer.append(entry)
-            if len(buffer) >= 50:  # noqa: PLR2004 - the same batch as ours
-                batch = buffer.copy()
-                buffer.clear()
-                json.dumps(batch)
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            await record(
-                task_id="task-1",
-                agent_name="intent_analysis",
-                message="agent finished",
-                duration_ms=1500,
-                details={"model": "m", "n": i},
-            )
-        return time.perf_counter() - began
-
-    yield calls
+async def mean_us(peer: Peer, calls: int, make_details: Any) -> float:
+    """Microseconds a call, at full speed."""
+    log, records = peer.log, [make_details(n) for n in range(calls)]
+    began = time.perf_counter()
+    if peer.is_async:
+        for details in records:
+            await log(details)
+    else:
+        for details in records:
+            log(details)
+    return (time.perf_counter() - began) / calls * 1e6
 
 
-@contextlib.contextmanager
-def queue_handler() -> Iterator[Round]:
-    """The standard library's QueueHandler with a QueueListener."""
-    records: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    listener = logging.handlers.QueueListener(records, logging.NullHandler())
-    listener.start()
-    logger = logging.getLogger("benchmark")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(logging.handlers.QueueHandler(records))
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            extra = {"task_id": "task-1", "agent": "intent_analysis", "ms": 1500, "model": "m", "n": i}
-            logger.info("agent finished", extra=extra)
-        return time.perf_counter() - began
-
-    yield calls
-    listener.stop()
-
-
-@contextlib.contextmanager
-def structlog_json() -> Iterator[Round]:
-    """Structlog's fast configuration: JSON written to memory, in the caller's thread."""
-    import structlog  # noqa: PLC0415 - an optional peer
-
-    logger = structlog.wrap_logger(
-        structlog.BytesLogger(io.BytesIO()),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(serializer=lambda *a, **k: json.dumps(*a, **k).encode()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        cache_logger_on_first_use=True,
-    ).bind()
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            logger.info("agent finished", task_id="task-1", agent="intent_analysis", ms=1500, model="m", n=i)
-        return time.perf_counter() - began
-
-    yield calls
-
-
-@contextlib.contextmanager
-def opentelemetry() -> Iterator[Round]:
-    """OpenTelemetry's logs SDK with its batch processor."""
-    from opentelemetry._logs import LogRecord, SeverityNumber  # noqa: PLC0415
-    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415
-    from opentelemetry.sdk._logs.export import (  # noqa: PLC0415
-        BatchLogRecordProcessor,
-        LogRecordExporter,
-        LogRecordExportResult,
-    )
-
-    class Exporter(LogRecordExporter):
-        def export(self, batch: Any) -> LogRecordExportResult:  # noqa: ARG002
-            return LogRecordExportResult.SUCCESS
-
-        def shutdown(self) -> None: ...
-
-        def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002
-            return True
-
-    provider = LoggerProvider(shutdown_on_exit=False)
-    provider.add_log_record_processor(BatchLogRecordProcessor(Exporter(), max_queue_size=100_000))
-    logger = provider.get_logger("benchmark")
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            attributes: dict[str, Any] = {
-                "task_id": "task-1", "agent": "intent_analysis", "ms": 1500, "model": "m", "n": i,
-            }  # fmt: skip
-            logger.emit(
-                LogRecord(
-                    timestamp=time.time_ns(),
-                    severity_number=SeverityNumber.INFO,
-                    body="agent finished",
-                    attributes=attributes,
-                )
-            )
-        return time.perf_counter() - began
-
-    yield calls
-    provider.shutdown()
-
-
-@contextlib.contextmanager
-def sentry() -> Iterator[Round]:
-    """Sentry's structured logs."""
-    import sentry_sdk  # noqa: PLC0415
-    from sentry_sdk import logger  # noqa: PLC0415
-    from sentry_sdk.transport import Transport  # noqa: PLC0415
-
-    class Discard(Transport):
-        def capture_envelope(self, envelope: Any) -> None: ...
-
-    sentry_sdk.init(
-        dsn="http://key@127.0.0.1:9/1", transport=Discard, enable_logs=True, default_integrations=False
-    )
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            attributes = {"task_id": "task-1", "agent": "intent_analysis", "ms": 1500, "model": "m", "n": i}
-            logger.info("agent finished", attributes=attributes)
-        return time.perf_counter() - began
-
-    yield calls
-    sentry_sdk.get_client().close(timeout=1)
-
-
-@contextlib.contextmanager
-def loguru_queue() -> Iterator[Round]:
-    """Loguru with `enqueue=True`."""
-    from loguru import logger  # noqa: PLC0415
-
-    logger.remove()
-    handler = logger.add(lambda _: None, enqueue=True, serialize=True)
-
-    async def calls(n: int) -> float:
-        began = time.perf_counter()
-        for i in range(n):
-            bound = logger.bind(task_id="task-1", agent="intent_analysis", ms=1500, model="m", n=i)
-            bound.info("agent finished")
-        return time.perf_counter() - began
-
-    yield calls
-    logger.remove(handler)
-
-
-PEERS = {
-    "execution_logger": ours,
-    "execution_logger, journal off": ours_in_memory,
-    "logging QueueHandler": queue_handler,
-    "structlog to JSON": structlog_json,
-    "OpenTelemetry emit": opentelemetry,
-    "Sentry logs": sentry,
-    "list of dicts": list_of_dicts,
-    "loguru enqueue": loguru_queue,
-}
-
-
-async def measure(calls: int, rounds: int) -> dict[str, list[float]]:
-    """Microseconds per call of each round, by logger."""
-    results: dict[str, list[float]] = {}
-    with contextlib.ExitStack() as stack:
-        loggers: dict[str, Round] = {}
-        for name, peer in PEERS.items():
+async def means(system: System, calls: int, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Microseconds a call of each round, by details and logger."""
+    results: dict[str, dict[str, list[float]]] = {kind: {} for kind in DETAILS}
+    with ExitStack() as stack:
+        peers: dict[str, Peer] = {}
+        for name, make in PEERS.items():
             try:
-                loggers[name] = stack.enter_context(peer())
+                peers[name] = stack.enter_context(make())
             except ImportError as error:
-                print(f"left out: {name} ({error})", file=sys.stderr)
-        for number in range(rounds + 1):
-            for name, logger in loggers.items():
-                seconds = await logger(calls)
-                await asyncio.sleep(0.2)  # what the round left to the background is done before the next
-                if number:  # the first round warms up
-                    results.setdefault(name, []).append(seconds / calls * 1e6)
+                progress(f"left out: {name} ({error})")
+        connect(system.redis.url())
+        naive = NaiveLogger()
+        peers[NAIVE] = Peer(
+            lambda details: naive.log_agent_complete(
+                "task-1", "intent_analysis", "agent finished", 1500, details
+            ),
+            is_async=True,
+        )
+        for turn in range(rounds + 1):
+            progress(f"round {turn}/{rounds}")
+            for kind, make_details in DETAILS.items():
+                for name, peer in peers.items():
+                    gc.collect()
+                    value = await mean_us(peer, calls, make_details)
+                    await asyncio.sleep(0.2)  # what the round left to the background is done before the next
+                    if turn:  # the first round warms up
+                        results[kind].setdefault(name, []).append(value)
+        await naive.close()
     return results
 
 
-def main() -> None:
-    """Measure and print the table."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+async def single_calls_us(logger: ExecutionLogger, per_second: int, seconds: float) -> list[float]:
+    """Microseconds of each call, evenly paced; with a loop that sleeps between the bursts of 10 ms."""
+    durations: list[float] = []
+    burst = max(1, per_second // 100)
+    began, bursts = time.perf_counter(), int(seconds * per_second / burst)
+    for turn in range(bursts):
+        for _ in range(burst):
+            before = time.perf_counter()
+            await logger.log_agent_complete(
+                "task-1", "intent_analysis", "finished", 1500, details=small(turn)
+            )
+            durations.append((time.perf_counter() - before) * 1e6)
+        await asyncio.sleep(max(0.0, began + (turn + 1) * burst / per_second - time.perf_counter()))
+    return durations
+
+
+async def single_calls(system: System, seconds: float, rounds: int) -> dict[str, list[list[float]]]:
+    """Microseconds of each call in each round, by what went on."""
+    results: dict[str, list[list[float]]] = {}
+    for turn in range(rounds):
+        for is_journalled in (True, False):
+            logger = system.logger(journal=is_journalled, queue_max_messages=10_000_000)
+            await single_calls_us(logger, SHIPPING_ENTRIES_PER_SECOND, 0.5)
+            await logger.flush()
+            for what, rate in RATES.items():
+                name = f"{what}, journal {'on' if is_journalled else 'off'}"
+                progress(f"{turn + 1}/{rounds}: {name}")
+                results.setdefault(name, []).append(await single_calls_us(logger, rate, seconds))
+            await logger.shutdown()
+            system.clear()
+    return results
+
+
+async def allocations(*, is_journalled: bool, calls: int = 2_000) -> tuple[float, float, float]:
+    """Blocks and bytes that a call leaves in memory, with its entry, and the most bytes in use during it."""
+    with ours(is_journalled=is_journalled, batch_size=100_000, flush_interval_seconds=60.0) as peer:
+        records = [small(n) for n in range(2 * calls)]
+        for details in records[:calls]:
+            await peer.log(details)
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            blocks, size = sys.getallocatedblocks(), tracemalloc.get_traced_memory()[0]
+            peaks = []
+            for details in records[calls:]:
+                before = tracemalloc.get_traced_memory()[0]
+                tracemalloc.reset_peak()
+                await peer.log(details)
+                peaks.append(tracemalloc.get_traced_memory()[1] - before)
+            more_blocks = sys.getallocatedblocks() - blocks
+            more_bytes = tracemalloc.get_traced_memory()[0] - size
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+    return more_blocks / calls, more_bytes / calls, median(peaks)
+
+
+def mean_tables(results: dict[str, dict[str, list[float]]]) -> list[Table]:
+    """A table for each kind of details; ratios are medians of the ratios within a round."""
+    tables = []
+    for kind, by_name in results.items():
+        own = by_name[OURS]
+        rows = [
+            (name, spread(values), f"{number(ratio(values, own))}x")
+            for name, values in sorted(by_name.items(), key=lambda item: median(item[1]))
+        ]
+        columns = ("logger", "µs a call, median of rounds (quartiles)", "ratio")
+        tables.append(Table(f"A call with {kind}, at full speed", columns, rows))
+    return tables
+
+
+def ratio(values: list[float], others: list[float]) -> float:
+    """The median of the ratios of rounds that were made one after the other."""
+    return median(value / other for value, other in zip(values, others, strict=True))
+
+
+def single_table(results: dict[str, list[list[float]]]) -> Table:
+    """Percentiles of single calls: medians over the rounds, and the worst call of all."""
+    columns = ("calls of execution_logger", "p50", "p99", "p99.9", "worst")
+    rows = [
+        (
+            name,
+            *(number(percentile_over_rounds(rounds, p)) for p in (50, 99, 99.9)),
+            number(max(map(max, rounds))),
+        )
+        for name, rounds in results.items()
+    ]
+    return Table("Single calls in µs, batches going to a real Redis", columns, rows)
+
+
+def percentile_over_rounds(rounds: list[list[float]], percent: float) -> float:
+    """The median of the rounds' percentiles."""
+    return median(percentile(durations, percent) for durations in rounds)
+
+
+def allocation_table() -> Table:
+    """What calls leave in memory, and what they need meanwhile."""
+    rows = []
+    for is_journalled in (False, True):
+        blocks, size, peak = asyncio.run(allocations(is_journalled=is_journalled))
+        name = f"journal {'on' if is_journalled else 'off'}"
+        rows.append((name, f"{blocks:.1f}", number(size), number(peak)))
+    columns = ("a call, two details", "blocks that stay", "bytes that stay", "most bytes during it")
+    return Table("What a call allocates while its entry waits", columns, rows)
+
+
+def find_targets(mean: dict[str, list[float]], single: dict[str, list[list[float]]]) -> list[Target]:
+    """The limits are ratios of the same rounds."""
+    off, on, handler = mean[OURS_IN_MEMORY], mean[OURS], mean.get(QUEUE_HANDLER)
+    targets = []
+    if handler:
+        targets.append(Target("a call without journal / QueueHandler", ratio(off, handler), 1 / 3))
+        targets.append(Target("a call with journal / QueueHandler", ratio(on, handler), 2 / 3))
+    if OPENTELEMETRY in mean:
+        targets.append(
+            Target("a call without journal / OpenTelemetry", ratio(off, mean[OPENTELEMETRY]), 1 / 4)
+        )
+    targets.append(
+        Target("a call without journal / a list of dicts with `apply_async`", ratio(off, mean[NAIVE]), 0.1)
+    )
+    targets.append(Target("a call with journal / without", ratio(on, off), 2))
+    for name, rounds in single.items():
+        if name.startswith("5,000"):
+            value = percentile_over_rounds(rounds, 99.9)
+            targets.append(Target(f"p99.9 at {name}", value, 200, "µs"))
+    return targets
+
+
+def measure(options: argparse.Namespace) -> Figures:
+    """All three questions."""
+    calls, rounds, seconds = options.calls, options.rounds, options.seconds
+    if options.quick:
+        calls, rounds, seconds = 1_000, 1, 0.5
+    with running_system() as system:
+        mean = asyncio.run(means(system, calls, rounds))
+        single = asyncio.run(single_calls(system, seconds, min(rounds, 3)))
+    tables = [*mean_tables(mean), single_table(single), allocation_table()]
+    bars = {kind: [(name, median(values)) for name, values in of.items()] for kind, of in mean.items()}
+    plot = Plot("What a call costs its caller", "", "µs a call", bars, is_log_y=True)
+    return Figures(tables, [plot], find_targets(mean["two details"], single))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
     parser.add_argument("--calls", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-    results = asyncio.run(measure(arguments.calls, arguments.rounds))
-    base = statistics.median(results["execution_logger"])
-    print(f"{arguments.calls} calls a round, {arguments.rounds} rounds, Python {sys.version.split()[0]}")
-    print(f"{'':24}{'median µs':>10}{'min':>8}{'max':>8}{'ratio':>8}")
-    for name, values in results.items():
-        median = statistics.median(values)
-        print(f"{name:24}{median:10.2f}{min(values):8.2f}{max(values):8.2f}{median / base:7.1f}x")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=10, help="of single calls at each rate")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, add_options)

@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -47,7 +47,7 @@ class Plot:
     title: str
     x_label: str
     y_label: str
-    series: dict[str, list[tuple[str | float, float]]]
+    series: Mapping[str, Sequence[tuple[str | float, float]]]
     kind: Literal["bars", "lines"] = "bars"
     is_log_x: bool = False
     is_log_y: bool = False

@@ -5,7 +5,6 @@ background machinery running, delivering to nowhere, because that machinery comp
 for the interpreter.
 """
 
-import asyncio
 import io
 import json
 import logging
@@ -13,13 +12,13 @@ import logging.handlers
 import queue
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+
+from naive import NaiveLogger
 
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.batch import Batch
@@ -52,10 +51,10 @@ class Nowhere:
 
 
 @contextmanager
-def ours(*, is_journalled: bool) -> Iterator[Peer]:
+def ours(*, is_journalled: bool, **more: Any) -> Iterator[Peer]:
     """`await logger.log_agent_complete(...)`; with the journal, each entry is on disk when it returns."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(journal=is_journalled, journal_directory=folder)
+        settings = Settings(journal=is_journalled, journal_directory=folder, **more)
         logger = ExecutionLogger(settings, make_delivery=Nowhere)
         complete = logger.log_agent_complete
         yield Peer(
@@ -67,29 +66,11 @@ def ours(*, is_journalled: bool) -> Iterator[Peer]:
 
 @contextmanager
 def list_of_dicts() -> Iterator[Peer]:
-    """The logger that hosts write for themselves: dicts under an asyncio lock, handed over in fifties."""
-    buffer: list[dict[str, Any]] = []
-    lock = asyncio.Lock()
-
-    async def record(**fields: Any) -> None:
-        now = datetime.now(UTC).isoformat()
-        entry = {"id": str(uuid.uuid4()), "created_at": now, "level": "info", "category": "agent", **fields}
-        async with lock:
-            buffer.append(entry)
-            if len(buffer) >= 50:  # noqa: PLR2004 - the same batch as ours
-                batch = buffer.copy()
-                buffer.clear()
-                json.dumps(batch)
-
+    """The logger that hosts write for themselves: dicts under an asyncio lock, encoded in fifties."""
+    logger = NaiveLogger(send=json.dumps)
+    complete = logger.log_agent_complete
     yield Peer(
-        lambda details: record(
-            task_id="task-1",
-            agent_name="intent_analysis",
-            message="agent finished",
-            duration_ms=1500,
-            details=details,
-        ),
-        is_async=True,
+        lambda details: complete("task-1", "intent_analysis", "agent finished", 1500, details), is_async=True
     )
 
 

@@ -54,13 +54,14 @@ class Buffer:
         self._interrupting: deque[bytes] = deque()
         self._is_busy = False
         self._taken: Batch | None = None
-        self._waiting = 0
-        self._waiting_bytes = 0
         self._spilled = 0
+        self._spilled_bytes = 0
         self._memory_entries = 0
         self._memory_bytes = 0
         self._first_at = 0.0
+        # Numbers of entries: put so far, taken into batches so far, sent so far.
         self._queued = 0
+        self._begun = 0
         self._sent = 0
         self._settled = Watermark()
         # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
@@ -103,29 +104,38 @@ class Buffer:
         return is_taken
 
     def _put(self, encoded: bytes) -> int:
-        size = len(encoded)
-        is_kept = self.journal is not None and self.journal.append(self._queued + 1, encoded)
-        is_spilled = self._spilled > 0 or not self._has_room(size, is_kept=is_kept)
-        if is_spilled and not is_kept:
-            return 0
-        if not self._waiting:
+        size, journal = len(encoded), self.journal
+        if self._queued == self._begun:
             self._first_at = self._monotonic()
+        is_kept = journal is not None and journal.append(self._queued + 1, encoded)
+        is_within = self._memory_entries < self._window_entries
+        if self._spilled or not is_within or self._memory_bytes + size > self._window_bytes:
+            return self._put_beyond(encoded, is_kept=is_kept)
         # No call before the last line: a signal handler that raises comes before the counting or after it.
+        self._memory_entries += 1
+        self._memory_bytes += size
         self._queued += 1
-        self._waiting_bytes += size
-        self._waiting = waiting = self._waiting + 1
-        if is_spilled:
+        waiting = self._queued - self._begun
+        self._entries.append(encoded)
+        return waiting
+
+    def _put_beyond(self, encoded: bytes, *, is_kept: bool) -> int:
+        """Leave an entry in the journal; without one there is more room in memory."""
+        size = len(encoded)
+        if not is_kept and (self._spilled or not self._has_room(size)):
+            return 0
+        self._queued += 1
+        waiting = self._queued - self._begun
+        if is_kept:
             self._spilled += 1
+            self._spilled_bytes += size
         else:
             self._memory_entries += 1
             self._memory_bytes += size
             self._entries.append(encoded)
         return waiting
 
-    def _has_room(self, size: int, *, is_kept: bool) -> bool:
-        if is_kept:
-            is_within = self._memory_entries < self._window_entries
-            return is_within and self._memory_bytes + size <= self._window_bytes
+    def _has_room(self, size: int) -> bool:
         return self._memory_entries < self._max_entries and self._memory_bytes + size <= self._max_bytes
 
     def take(self) -> Batch | None:
@@ -133,7 +143,7 @@ class Buffer:
 
         It has up to `batch_size` entries, up to `max_batch_entries` when more of them wait.
         """
-        if self._taken is None and self._waiting:
+        if self._taken is None and self._queued > self._begun:
             self._taken = self._take_from_memory() or self._take_from_journal()
         return self._taken
 
@@ -145,8 +155,7 @@ class Buffer:
             batch = Batch(self._head(), process=self.process, first=self._sent + 1)
             for _ in batch.entries:
                 self._entries.popleft()
-            self._waiting -= len(batch)
-            self._waiting_bytes -= batch.size_bytes
+            self._begun += batch.count
         return batch
 
     def _take_from_journal(self) -> Batch | None:
@@ -158,9 +167,10 @@ class Buffer:
         if not batch.count:
             raise RuntimeError(f"entries from number {batch.first} on are not in the journal")
         with self.guard:
+            self._begun += batch.count
             self._spilled -= batch.count
-            self._waiting -= batch.count
-            self._waiting_bytes = self._waiting_bytes - batch.size_bytes if self._waiting else 0
+            # Of damaged entries nobody knows the size any more.
+            self._spilled_bytes = self._spilled_bytes - batch.size_bytes if self._spilled else 0
             self._memory_entries += len(batch)
             self._memory_bytes += batch.size_bytes
         return batch
@@ -198,12 +208,12 @@ class Buffer:
     def seconds_until_due(self) -> float | None:
         """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
         with self.guard:
-            waiting = self._waiting
+            waiting = self._queued - self._begun
             if self._taken is not None:
                 return 0.0
             if not waiting:
                 return None
-            if waiting >= self._batch_size or self._waiting_bytes >= self._settings.max_batch_bytes:
+            if waiting >= self._batch_size or self.held_bytes >= self._settings.max_batch_bytes:
                 return 0.0
             due_at = self._first_at + self._settings.flush_interval_seconds
         return max(0.0, due_at - self._monotonic())
@@ -235,8 +245,7 @@ class Buffer:
     @property
     def held_bytes(self) -> int:
         """The size of the entries that have not been sent."""
-        taken = self._taken
-        return self._waiting_bytes + (taken.size_bytes if taken is not None else 0)
+        return self._memory_bytes + self._spilled_bytes
 
     @property
     def memory_entries(self) -> int:
@@ -251,8 +260,11 @@ class Buffer:
     def _head(self) -> tuple[bytes, ...]:
         """The entries of the next batch."""
         settings = self._settings
-        limit = settings.max_batch_entries if self._waiting > self._batch_size else self._batch_size
+        is_jammed = self._queued - self._begun > self._batch_size
+        limit = settings.max_batch_entries if is_jammed else self._batch_size
         head = tuple(islice(self._entries, limit))
+        if sum(map(len, head)) <= settings.max_batch_bytes:
+            return head
         sizes = accumulate(map(len, head))
         fitting = sum(size <= settings.max_batch_bytes for size in sizes)
         return head[: max(1, fitting)]

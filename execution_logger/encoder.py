@@ -1,12 +1,14 @@
 """From a call's arguments to an entry and its JSON: the one place where entries are encoded."""
 
+from collections.abc import Callable
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
 import msgspec
 from uuid_utils import uuid7
 
-from execution_logger.clock import EntryClock
+from execution_logger.clock import entry_clock
 from execution_logger.entry import (
     IDENTIFIERS,
     MAX_DURATION_MS,
@@ -21,6 +23,7 @@ from execution_logger.settings import Settings
 
 _SCALARS = frozenset({int, bool, type(None)})
 _NUMBERS = frozenset({int, bool})
+_BACKSLASH = ord("\\")
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
 
 
@@ -35,8 +38,8 @@ class EntryEncoder:
     `details` and one encoding are all. Everything else takes the thorough way (`Sanitizer`).
     """
 
-    def __init__(self, settings: Settings, clock: EntryClock | None = None) -> None:
-        self._clock = clock or EntryClock()
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
+        self._clock = clock or entry_clock()
         self._keys = SensitiveKeys(settings.sensitive_keys)
         self._max_bytes = settings.max_entry_bytes
         self._encode = msgspec.json.Encoder().encode
@@ -80,9 +83,12 @@ class EntryEncoder:
                 )  # fmt: skip
                 encoded = self._encode(entry)
             except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds and marks it
-                encoded = b""
-            if encoded and self._is_storable(entry, encoded):
-                return entry, encoded
+                copied = None
+            else:
+                # Nearly all are short and have no backslash: that costs the least to find out.
+                is_simple = len(encoded) <= MAX_IDENTIFIER_CHARS and _BACKSLASH not in encoded
+                if is_simple or self._is_storable(entry, encoded):
+                    return entry, encoded
         # A struct checks no types: here it only carries what the caller passed.
         passed = LogEntry(
             identity, created_at, task_id, level, category, message,
@@ -100,25 +106,25 @@ class EntryEncoder:
         if type(details) is not dict or (size := len(details)) > room:
             raise _NotPlainError
         keys = self._keys
-        share = room // (size + 1)
+        rest = room
         copy: dict[str, Any] = {}
         for key, value in details.items():
             if type(key) is not str:
                 raise _NotPlainError
-            room -= len(key)
+            rest -= len(key)
             kind = type(value)
             if (verdict := keys[key]) and value is not None:
                 if verdict is not _MASKED and kind not in _NUMBERS:
                     raise _NotPlainError
                 copy[key] = MASK if verdict is _MASKED else value
             elif kind is str:
-                room -= len(value)
+                rest -= len(value)
                 copy[key] = value
             elif kind in _SCALARS:
                 copy[key] = value
             else:
-                copy[key] = self._copy_nested(value, kind, share)
-        if room < 0:
+                copy[key] = self._copy_nested(value, kind, room // (size + 1))
+        if rest < 0:
             raise _NotPlainError
         return copy
 
@@ -134,16 +140,18 @@ class EntryEncoder:
     def _copy_list(self, values: list[Any], room: int) -> list[Any]:
         if (size := len(values)) > room:
             raise _NotPlainError
-        share = room // (size + 1)
+        rest = room
         copy: list[Any] = []
         for value in values:
             kind = type(value)
             if kind is str:
-                room -= len(value)
+                rest -= len(value)
+                copy.append(value)
+            elif kind in _SCALARS:
                 copy.append(value)
             else:
-                copy.append(value if kind in _SCALARS else self._copy_nested(value, kind, share))
-        if room < 0:
+                copy.append(self._copy_nested(value, kind, room // (size + 1)))
+        if rest < 0:
             raise _NotPlainError
         return copy
 

@@ -147,9 +147,12 @@ class ExecutionLogger(LoggingCalls):
             concept_id = concept_id if concept_id is not None else bound.get("concept_id")
             rest = {key: value for key, value in bound.items() if key not in FILLED}
             details = merged(details, extra, rest)
-        return pipeline.record(
+        # Not `*fields`: a call with all names spelt out is half a microsecond cheaper.
+        entry, encoded = pipeline.make_entry(
             task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
         )
+        pipeline.record(entry, encoded)
+        return entry
 
     # Fields that are filled in ---------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Pipeline:
         self.settings = settings
         self._make_delivery = make_delivery
         self._destination = destination
-        self._make_entry = EntryEncoder(settings).make
+        self.make_entry = EntryEncoder(settings).make
         self._exit_hooks = ExitHooks(self.at_exit)
         # What this process shares with the one it was forked off. Never closed and never collected:
         # a connection that says goodbye in the child would say it on the parent's socket.
@@ -110,12 +110,10 @@ class Pipeline:
         self._inherited.append(self.shipper)
         self._begin()
 
-    def record(self, *fields: Any) -> LogEntry:
-        """Record one entry from the fields of `EntryEncoder.make`, in their order. Never waits."""
-        entry, encoded = self._make_entry(*fields)
+    def record(self, entry: LogEntry, encoded: bytes) -> None:
+        """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
         if not self._accept(encoded):
             self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
-        return entry
 
     def begin(self) -> None:
         """Start the thread before the first call: it ships what dead processes have left."""
@@ -200,7 +198,7 @@ class Pipeline:
             None,
             details,
         )
-        _, encoded = self._make_entry(*fields)
+        _, encoded = self.make_entry(*fields)
         if self._accept(encoded):
             self.drops.reported(summary)
             self.shipper.include_newest()

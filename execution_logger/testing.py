@@ -6,7 +6,6 @@ whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lamb
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from execution_logger.delivery.memory import MemoryDelivery
 from execution_logger.entry import LogEntry
@@ -52,7 +51,5 @@ class _Capture(Pipeline):
         super().__init__(settings, MemoryDelivery)
         self.entries: list[LogEntry] = []
 
-    def record(self, *fields: Any) -> LogEntry:
-        entry, _ = self._make_entry(*fields)
+    def record(self, entry: LogEntry, encoded: bytes) -> None:  # noqa: ARG002
         self.entries.append(entry)
-        return entry

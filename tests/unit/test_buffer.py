@@ -254,12 +254,16 @@ class TestInterruptions:
         assert_heard_of(numbers)
         assert sum(map(len, drain(buffer))) == buffer.queued == len(numbers)
 
-    @pytest.mark.parametrize("function", [Buffer.put, Buffer._put], ids=lambda each: each.__name__)
+    @pytest.mark.parametrize(
+        "function", [Buffer.put, Buffer._put, Buffer._put_beyond], ids=lambda each: each.__name__
+    )
     def test_an_interruption_at_any_line_loses_no_entry(self, function: Callable[..., int]) -> None:
         """Another entry is put before each line in turn, as by a signal handler or a destructor."""
         interruptions = 0
         for line in lines_of(function):
             buffer, numbers = make_buffer(), list[int]()
+            if function is Buffer._put_beyond:
+                buffer._window_entries = 0
             with interrupted(function, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
                 numbers.append(buffer.put(ENTRY))
             interruptions += len(numbers) - 1
@@ -269,7 +273,7 @@ class TestInterruptions:
             assert sum(map(len, drain(buffer))) == len(numbers)
         assert interruptions > 5, "it has more lines than that, and all but one of them run"
 
-    @pytest.mark.parametrize("moment", ["before the first line", "while its room is looked for"])
+    @pytest.mark.parametrize("moment", ["before the first line", "while the clock is read"])
     def test_the_entry_of_a_handler_that_logs_and_raises_is_kept(
         self, monkeypatch: pytest.MonkeyPatch, moment: str
     ) -> None:
@@ -281,7 +285,7 @@ class TestInterruptions:
             assert buffer.put(b'"handler"')
             raise KeyboardInterrupt
 
-        name = "_put" if moment == "before the first line" else "_has_room"
+        name = "_put" if moment == "before the first line" else "_monotonic"
         monkeypatch.setattr(buffer, name, handle)
         with pytest.raises(KeyboardInterrupt):
             buffer.put(b'"interrupted"')
@@ -296,14 +300,13 @@ class TestInterruptions:
         """Calls are as many as entries that wait and calls that were told that theirs does not."""
         buffer = make_buffer(buffer_max_entries=1)
         answers: list[int] = []
-        has_room = buffer._has_room
 
-        def handle(size: int, *, is_kept: bool) -> bool:
+        def handle() -> float:
             monkeypatch.undo()
             answers.append(buffer.put(b'"handler"'))
-            return has_room(size, is_kept=is_kept)
+            return 0.0
 
-        monkeypatch.setattr(buffer, "_has_room", handle)
+        monkeypatch.setattr(buffer, "_monotonic", handle)
         answers.append(buffer.put(b'"interrupted"'))
         assert buffer.queued == 1
         assert answers.count(0) == 1

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.clock import EntryClock
+from execution_logger.clock import entry_clock
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -21,27 +21,27 @@ def showing(*seconds: float) -> Callable[[], datetime]:
 
 def test_it_shows_the_wall_clock() -> None:
     """As long as that goes forward, nothing is added."""
-    clock = EntryClock(showing(0, 1, 2.5))
+    clock = entry_clock(showing(0, 1, 2.5))
     assert [clock(), clock()] == [NOON + timedelta(seconds=1), NOON + timedelta(seconds=2.5)]
 
 
 def test_it_is_utc() -> None:
     """The time of an entry is the same moment on every machine."""
     before = datetime.now(UTC)
-    now = EntryClock()()
+    now = entry_clock()()
     assert now.tzinfo is UTC
     assert before <= now <= datetime.now(UTC) + MICROSECOND
 
 
 def test_a_clock_that_stands_still_gives_every_entry_its_own_microsecond() -> None:
     """Two calls within one microsecond stay in their order."""
-    clock = EntryClock(showing(0, 0, 0, 0))
+    clock = entry_clock(showing(0, 0, 0, 0))
     assert [clock() - NOON for _ in range(3)] == [MICROSECOND, 2 * MICROSECOND, 3 * MICROSECOND]
 
 
 def test_a_clock_that_is_set_back_changes_no_order() -> None:
     """Time goes on in microseconds until the wall clock has caught up."""
-    clock = EntryClock(showing(0, 10, -3600, -3599, 11))
+    clock = entry_clock(showing(0, 10, -3600, -3599, 11))
     ten = NOON + timedelta(seconds=10)
     assert [clock() for _ in range(4)] == [
         ten,
@@ -55,5 +55,5 @@ def test_a_clock_that_is_set_back_changes_no_order() -> None:
 def test_it_never_stands_still_and_never_goes_back(microseconds: list[int]) -> None:
     """Whatever the wall clock shows."""
     times = iter([0, *microseconds])
-    clock = EntryClock(lambda: NOON + next(times) * MICROSECOND)
+    clock = entry_clock(lambda: NOON + next(times) * MICROSECOND)
     assert all(earlier < later for earlier, later in pairwise(clock() for _ in microseconds))

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from anything import Anything, laughs, nested, plain_details, plain_texts
 from execution_logger import encoder as encoder_module
 from execution_logger.changes import CHANGED
-from execution_logger.clock import EntryClock
+from execution_logger.clock import entry_clock
 from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import MAX_DURATION_MS, LogCategory, LogEntry, LogLevel
 from execution_logger.sanitizer import Sanitizer
@@ -80,7 +80,7 @@ def no_thorough_way(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_json_is_the_wire_format() -> None:
     """What is None is absent; the time is UTC, in microseconds."""
     now = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
-    made = EntryEncoder(Settings(), EntryClock(lambda: now)).make(
+    made = EntryEncoder(Settings(), entry_clock(lambda: now)).make(
         "task", LogLevel.INFO, "agent", "hi", step="s"
     )
     assert json.loads(made[1]) == {
@@ -110,7 +110,7 @@ def test_times_are_in_the_order_of_the_calls() -> None:
     """Also when the wall clock stands still or is set back."""
     noon = datetime(2026, 11, 22, 12, tzinfo=UTC)
     seconds = iter([0, 0, 0, -3600, -3600, 5, 5])
-    made = EntryEncoder(Settings(), EntryClock(lambda: noon + timedelta(seconds=next(seconds))))
+    made = EntryEncoder(Settings(), entry_clock(lambda: noon + timedelta(seconds=next(seconds))))
     entries = [made.make("task", "info", "agent", "message")[0] for _ in range(6)]
     assert all(earlier.created_at < later.created_at for earlier, later in pairwise(entries))
 

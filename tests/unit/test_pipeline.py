@@ -64,7 +64,9 @@ async def blocked(make_pipeline: MakePipeline) -> AsyncIterator[Pipeline]:
 
 def record(pipeline: Pipeline, message: str = "hello", level: str = "info") -> LogEntry:
     """Record one entry."""
-    return pipeline.record("t", level, "agent", message)
+    entry, encoded = pipeline.make_entry("t", level, "agent", message)
+    pipeline.record(entry, encoded)
+    return entry
 
 
 def messages(delivery: MemoryDelivery) -> list[str]:
@@ -88,7 +90,7 @@ class TestRecord:
         delivery = MemoryDelivery()
         pipeline = make_pipeline(delivery)
         details = {"state": ["before"]}
-        pipeline.record("t", "info", "agent", "m", None, None, None, None, details)
+        pipeline.record(*pipeline.make_entry("t", "info", "agent", "m", details=details))
         details["state"].append("after")
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert delivery.entries[0]["details"] == {"state": ["before"]}

@@ -222,7 +222,7 @@ def clock(host: Host) -> None:
 
     time.time = wrong
     # The default was bound when the class was made.
-    library_clock.EntryClock.__init__.__defaults__ = (lambda: datetime.fromtimestamp(wrong(), UTC),)
+    library_clock.entry_clock.__defaults__ = (lambda: datetime.fromtimestamp(wrong(), UTC),)
     with host.stream("clock") as stream:
         while not host.stop.wait(0.02):
             host.burst(stream)
