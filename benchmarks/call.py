@@ -18,6 +18,7 @@ import gc
 import sys
 import time
 import tracemalloc
+from array import array
 from contextlib import ExitStack
 from statistics import median
 from typing import Any
@@ -127,21 +128,21 @@ async def single_calls(system: System, seconds: float, rounds: int) -> dict[str,
 
 async def allocations(*, is_journalled: bool, calls: int = 2_000) -> tuple[float, float, float]:
     """Blocks and bytes that a call leaves in memory, with its entry, and the most bytes in use during it."""
-    with ours(is_journalled=is_journalled, batch_size=100_000, flush_interval_seconds=60.0) as peer:
+    with ours(is_journalled=is_journalled, batch_size=10_000, max_batch_entries=10_000) as peer:
         records = [small(n) for n in range(2 * calls)]
         for details in records[:calls]:
             await peer.log(details)
+        peaks = array("q", bytes(8 * calls))  # made before, as it is no part of a call
         gc.collect()
         gc.disable()
         tracemalloc.start()
         try:
             blocks, size = sys.getallocatedblocks(), tracemalloc.get_traced_memory()[0]
-            peaks = []
-            for details in records[calls:]:
+            for number, details in enumerate(records[calls:]):
                 before = tracemalloc.get_traced_memory()[0]
                 tracemalloc.reset_peak()
                 await peer.log(details)
-                peaks.append(tracemalloc.get_traced_memory()[1] - before)
+                peaks[number] = tracemalloc.get_traced_memory()[1] - before
             more_blocks = sys.getallocatedblocks() - blocks
             more_bytes = tracemalloc.get_traced_memory()[0] - size
         finally:
