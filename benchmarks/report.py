@@ -145,8 +145,8 @@ def main() -> int:
     saved = [name for name in PROGRAMS if (RESULTS / f"{name}.json").exists()]
     found = {name: load(RESULTS / f"{name}.json") for name in saved}
     for name, each in found.items():
-        for number, plot in enumerate(each.plots, 1):
-            draw(plot, PLOTS / f"{name}-{number}.svg")
+        for at, plot in enumerate(each.plots, 1):
+            draw(plot, PLOTS / f"{name}-{at}.svg")
     for document in DOCUMENTS:
         if document.exists():
             document.write_text(fill(document.read_text(), found))
