@@ -85,6 +85,8 @@ class Figures:
     plots: list[Plot] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     machine: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+    """What other programs calculate with, by a name."""
 
     def __str__(self) -> str:
         """For a terminal; plots are for the report."""
