@@ -15,7 +15,7 @@ from workers import WorkerProcess
 
 _STORE = 1
 """The Redis database that keeps the messages; workers take theirs from database 0."""
-_WARM_UP_MESSAGES = 64
+_WARM_UP_ENTRIES = 3_200
 _FILL_SECONDS = 120.0
 _DRAIN_SECONDS = 300.0
 
@@ -26,14 +26,11 @@ class Backlog:
 
     name: str
     batch: int
+    """Entries of a message; a few have less."""
     entries: int
+    messages: int
     message_bytes: int
     processor_seconds: dict[str, float]
-
-    @property
-    def messages(self) -> int:
-        """How many there are."""
-        return self.entries // self.batch
 
 
 @dataclass(frozen=True)
@@ -41,33 +38,31 @@ class Drained:
     """What a drain took."""
 
     seconds: float
-    processor_seconds: dict[str, float]
+    taken: ProcessorTime
 
 
-def make_backlog(system: System, batch: int, messages: int) -> Backlog:
+def make_backlog(system: System, batch: int, entries: int) -> Backlog:
     """Let a host fill the queue without a worker, and put its messages away."""
-    name, entries = f"backlog-{batch}-{messages}", batch * messages
-    sizes = {"EXECUTION_LOGGER_BATCH_SIZE": batch, "EXECUTION_LOGGER_MAX_BATCH_ENTRIES": batch}
-    settings = {key: str(value) for key, value in sizes.items()}
-    settings["EXECUTION_LOGGER_QUEUE_MAX_MESSAGES"] = str(messages + 1)
-    settings["EXECUTION_LOGGER_SHUTDOWN_TIMEOUT_SECONDS"] = "0"  # nobody confirms what the workers get later
-    settings["EXECUTION_LOGGER_JOURNAL_DIRECTORY"] = str(system.folder / name)  # which nobody shall adopt
+    name = f"backlog-{batch}-{entries}"
+    settings = {
+        "EXECUTION_LOGGER_BATCH_SIZE": str(batch),
+        "EXECUTION_LOGGER_MAX_BATCH_ENTRIES": str(batch),
+        "EXECUTION_LOGGER_SHUTDOWN_TIMEOUT_SECONDS": "0",  # nobody confirms what workers get later
+        "EXECUTION_LOGGER_JOURNAL_DIRECTORY": str(system.folder / name),  # which nobody shall adopt
+    }
     with running_hosts(system, 1, **settings) as (host,), system.redis.client() as client:
         host.ask("log", batch)
         wait_until(lambda: client.llen("logs") == 1, _FILL_SECONDS)
         with ProcessorTime(system, [host]) as taken:
             host.ask("log", entries - batch)
-            wait_until(lambda: client.llen("logs") >= messages, _FILL_SECONDS)
-        if (found := client.llen("logs")) != messages:
-            raise RuntimeError(f"{found} messages are in the queue instead of {messages}")
-        message_bytes = len(client.lindex("logs", 0) or "")
+            wait_until(lambda: not host.ask("stats")["stats"]["waiting"], _FILL_SECONDS)
+        messages, message_bytes = client.llen("logs"), len(client.lindex("logs", -1) or "")
         client.rename("logs", name)
         client.move(name, _STORE)
-    with system.redis.client() as client:
         client.flushdb()
     share = entries / (entries - batch)
     processor_seconds = {role: seconds * share for role, seconds in taken.seconds.items()}
-    return Backlog(name, batch, entries, message_bytes, processor_seconds)
+    return Backlog(name, batch, entries, messages, message_bytes, processor_seconds)
 
 
 def drain(system: System, backlog: Backlog) -> Drained:
@@ -85,7 +80,7 @@ def drain(system: System, backlog: Backlog) -> Drained:
     last = stored_batches(system)[-1]
     with system.redis.client() as client:
         client.flushdb()  # the workers' word of the batches: the next drain is of the same ones
-    return Drained(last.stored_at - began_at, taken.seconds)
+    return Drained(last.stored_at - began_at, taken)
 
 
 @dataclass(frozen=True)
@@ -123,4 +118,4 @@ def bytes_a_row(system: System) -> float:
 
 def make_warm_up(system: System) -> Backlog:
     """Enough for each worker to load all that its first batch loads."""
-    return make_backlog(system, 50, _WARM_UP_MESSAGES)
+    return make_backlog(system, 50, _WARM_UP_ENTRIES)

@@ -26,7 +26,7 @@ class Run:
     call_us: float
     latencies: tuple[float, ...]
     """Seconds from the oldest call of a batch to its row, of each batch that was stored meanwhile."""
-    processor_seconds: dict[str, float]
+    taken: ProcessorTime
 
     @property
     def rate(self) -> float:
@@ -66,5 +66,5 @@ def run(system: System, hosts: Sequence[HostProcess], command: str, *numbers: fl
         seconds=batches[-1].stored_at - min(answer["began_at"] for answer in answers),
         call_us=fmean(answer["call_us"] for answer in answers),
         latencies=tuple(latencies),
-        processor_seconds=taken.seconds,
+        taken=taken,
     )

@@ -22,7 +22,7 @@ import outage
 from drain import Backlog, Crew, Drained
 from figures import Figures, Plot, Table, Target, main, number, progress, spread
 from hosts import running_hosts
-from processors import ROLES
+from services import ROLES
 from system import System, running_system
 
 HOSTS = (1, 2, 4, 8)
@@ -39,8 +39,8 @@ CREWS = (
     Crew("1 worker, 4 processes", 1, 4, "prefork"),
 )
 DEFAULT_CREW = CREWS[2]
-BACKLOGS = ((50, 1000), (500, 200))
-"""Entries of a message, and messages."""
+BACKLOGS = ((50, 50_000), (500, 100_000))
+"""Entries of a message, and of all messages."""
 OUTAGES = (10_000, 100_000, 1_000_000)
 LEAST_RATIO, MOST_MEMORY_MB = 0.8, 16.0
 
@@ -97,6 +97,7 @@ def report_hosts(runs: Mapping[int, Sequence[fleet.Run]], figures: Figures) -> N
         rates, calls = [each.rate for each in some], [each.call_us for each in some]
         rows.append((f"{count}", spread(rates), f"{ratio:.2f}", number(median(calls))))
         figures.values[f"hosts {count}"] = median(rates)
+        figures.values[f"others hosts {count}"] = median(each.taken.others for each in some)
     figures.tables.append(
         Table(
             "Hosts that log as fast as they can, one worker",
@@ -118,7 +119,7 @@ def report_steady(steady: Sequence[tuple[int, fleet.Run]], figures: Figures) -> 
     """A row for each load."""
     rows = []
     for rate, run in steady:
-        cores = [run.processor_seconds[role] / run.seconds for role in ROLES]
+        cores = [run.taken.seconds[role] / run.seconds for role in ROLES]
         rows.append(
             (
                 f"{run.hosts} with {rate} entries/s",
@@ -126,8 +127,8 @@ def report_steady(steady: Sequence[tuple[int, fleet.Run]], figures: Figures) -> 
                 *(f"{share:.0%}" for share in cores),
             )
         )
-        figures.values[f"steady {run.hosts} {rate} p50"] = run.latency_ms(50)
-        figures.values[f"steady {run.hosts} {rate} p99"] = run.latency_ms(99)
+        figures.values[f"steady {run.hosts} {rate}"] = run.latency_ms(50)
+        figures.values[f"others steady {run.hosts} {rate}"] = run.taken.others
     figures.tables.append(
         Table(
             "Hosts at a steady rate, one worker",
@@ -144,9 +145,9 @@ def report_steady(steady: Sequence[tuple[int, fleet.Run]], figures: Figures) -> 
 def measure_workers(system: System, options: argparse.Namespace, figures: Figures) -> None:
     """Every crew empties the same queues."""
     crews = (DEFAULT_CREW, CREWS[4]) if options.quick else CREWS
-    sizes = ((50, 100), (500, 20)) if options.quick else BACKLOGS
+    sizes = ((50, 5_000), (500, 10_000)) if options.quick else BACKLOGS
     warm_up = drain.make_warm_up(system)
-    backlogs = [drain.make_backlog(system, batch, messages) for batch, messages in sizes]
+    backlogs = [drain.make_backlog(system, batch, entries) for batch, entries in sizes]
     found: defaultdict[str, list[list[Drained]]] = defaultdict(list)
     for _ in range(1 if options.quick else options.rounds):
         for crew in crews:
@@ -175,6 +176,7 @@ def report_workers(
             if crew.pool == "threads":
                 name = f"drain {crew.workers} {crew.concurrency} {backlog.batch}"
                 figures.values[name] = median(rates)
+                figures.values[f"others {name}"] = median(each[at].taken.others for each in found[crew.name])
         rows.append((crew.name, *cells))
     figures.tables.append(
         Table(
@@ -198,7 +200,7 @@ def report_service(backlogs: Sequence[Backlog], drained: list[list[Drained]], fi
         costs = [
             1e6
             / backlog.messages
-            * (backlog.processor_seconds[role] + median(each[at].processor_seconds[role] for each in drained))
+            * (backlog.processor_seconds[role] + median(each[at].taken.seconds[role] for each in drained))
             for at, backlog in enumerate(backlogs)
         ]
         small, large = (backlog.batch for backlog in backlogs)
