@@ -5,42 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-import msgspec
 from celery import Celery
-from kombu import Connection, Producer
+from kombu import Connection
 
 from execution_logger.batch import Batch
-from execution_logger.broker import TASK_NAME, broker_url_of, producer_options, public_url
+from execution_logger.broker import broker_url_of, producer_options, public_url
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.delivery.message import Message
+from execution_logger.delivery.queue import BrokerQueue, open_queue
 from execution_logger.errors import DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
 
 _QUEUE_CHECK_SECONDS = 1.0
 _RESULTS_TIMEOUT_SECONDS = 1.0
-_TASK_ID_CHARS = 40
-
-
-class _Headers(msgspec.Struct):
-    """What a message in the queue tells of itself."""
-
-    sent_at: float | None = None
-
-
-class _Envelope(msgspec.Struct):
-    headers: _Headers
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-
-
-class _Described(msgspec.Struct):
-    """What a message's description tells of an entry."""
-
-    task_id: str = ""
-
-
-_decode_described = msgspec.json.Decoder(_Described).decode
 
 
 class CeleryDelivery:
@@ -64,16 +42,16 @@ class CeleryDelivery:
         )
         self._results = _open_results(settings, host_app)
         self._connection: Connection | None = None
-        self._producer: Producer | None = None
+        self._queue: BrokerQueue | None = None
         self._queue_checked_at = -_QUEUE_CHECK_SECONDS
         self._queue_room = 0
 
     def deliver(self, batch: Batch) -> Receipt:
         """Send the batch; returns when the broker has taken it, raises DeliveryError within seconds."""
         with self._errors():
-            producer = self._producer or self._connect()
-            self._check_queue(producer)
-            self._send(producer, batch)
+            queue = self._queue or self._connect()
+            self._check_queue(queue)
+            self._send(queue, batch)
         return Receipt(Guarantee.ACCEPTED if self._results is None else Guarantee.AWAITED)
 
     @property
@@ -97,14 +75,7 @@ class CeleryDelivery:
     def look_at_queue(self) -> QueueView:
         """Look at the length of the queue, and at the message in it that a worker gets next."""
         with self._errors():
-            producer = self._producer or self._connect()
-            channel = producer.channel
-            if not hasattr(channel, "unacked_key"):  # no Redis
-                return QueueView(self._queue_length(producer), None, None)
-            with channel.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
-                pipeline.llen(self._settings.queue).hlen(channel.unacked_key)
-                waiting, in_flight, oldest = pipeline.lindex(self._settings.queue, -1).execute()
-        return QueueView(waiting, in_flight, sent_at(oldest))
+            return (self._queue or self._connect()).look()
 
     def close(self) -> None:
         """Close the connections; the next batch opens others."""
@@ -126,7 +97,7 @@ class CeleryDelivery:
             raise DeliveryError(f"{where}: {type(error).__name__}: {error}") from error
 
     def _close_connection(self) -> None:
-        connection, self._connection, self._producer = self._connection, None, None
+        connection, self._connection, self._queue = self._connection, None, None
         if connection is None:
             return
         transport = connection.transport
@@ -136,68 +107,37 @@ class CeleryDelivery:
         if poller is not None:
             poller.close()
 
-    def _connect(self) -> Producer:
+    def _connect(self) -> BrokerQueue:
         options = producer_options(self._settings)
         if self._host_app is not None:
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
             self._connection = Connection(self._settings.broker_url, transport_options=options)
-        self._producer = Producer(self._connection)
-        return self._producer
+        self._queue = open_queue(self._connection, self._settings.queue)
+        return self._queue
 
-    def _send(self, producer: Producer, batch: Batch) -> None:
-        """Publish the message that `send_task` would, without what comes with it.
+    def _send(self, queue: BrokerQueue, batch: Batch) -> None:
+        length = queue.send(Message.of(self._app, batch, is_awaited=self.is_confirming))
+        if length is not None:
+            self._note_length(length)
 
-        That is: the environment's result backend, an event dispatcher's connection, retries, and
-        signals by which the host's instrumentation would trace each batch.
-        """
-        headers, properties, body, _ = self._app.amqp.as_task_v2(
-            batch.id,
-            TASK_NAME,
-            [batch.to_json()],
-            {"process": batch.process, "first": batch.first} if batch.process else {},
-            argsrepr=describe(batch),
-            kwargsrepr="{}",
-            ignore_result=self._results is None,
-        )
-        headers["sent_at"] = time.time()
-        producer.publish(
-            body,
-            exchange="",
-            routing_key=self._settings.queue,
-            serializer="json",
-            headers=headers,
-            delivery_mode="persistent",
-            retry=False,
-            **properties,
-        )
-
-    def _check_queue(self, producer: Producer) -> None:
+    def _check_queue(self, queue: BrokerQueue) -> None:
         """Hold back while the queue is over its limit: the broker's memory is the host's tasks' too."""
-        now = time.monotonic()
         self._queue_room -= 1
-        if self._queue_room >= 0 and now - self._queue_checked_at < _QUEUE_CHECK_SECONDS:
+        if self._queue_room >= 0 and time.monotonic() - self._queue_checked_at < _QUEUE_CHECK_SECONDS:
             return
-        length, limit = self._queue_length(producer), self._settings.queue_max_messages
+        length, limit = queue.length(), self._settings.queue_max_messages
         if length >= limit:
             raise DeliveryError(
                 f"queue {self._settings.queue!r} holds {length} messages, and its limit is {limit}: "
                 "are workers running?"
             )
-        self._queue_checked_at, self._queue_room = now, limit - length - 1
+        self._note_length(length + 1)
 
-    def _queue_length(self, producer: Producer) -> int:
-        # Makes the queue where there is none, as sending to one would; the answer holds the length (LLEN).
-        declared = producer.channel.queue_declare(self._settings.queue, durable=True, auto_delete=False)
-        return int(declared.message_count)
-
-
-def sent_at(message: bytes | None) -> float | None:
-    """When a message was sent, in seconds since 1970; None when it does not tell."""
-    try:
-        return _decode_envelope(message).headers.sent_at if message else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    def _note_length(self, length: int) -> None:
+        """Count down from here until the queue is to be asked again."""
+        self._queue_checked_at = time.monotonic()
+        self._queue_room = self._settings.queue_max_messages - length
 
 
 def _open_results(settings: Settings, host_app: Celery | None) -> Results | None:
@@ -210,11 +150,3 @@ def _open_results(settings: Settings, host_app: Celery | None) -> Results | None
         return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
     except SettingsError as error:
         raise DeliveryError(str(error)) from error
-
-
-def describe(batch: Batch) -> str:
-    """What Flower and worker events show of a batch: "50 entries, 17 kB, task-1…"."""
-    noun = "entry" if len(batch) == 1 else "entries"
-    first = _decode_described(batch.entries[0]).task_id[:_TASK_ID_CHARS]
-    more = "…" if len(batch) > 1 else ""
-    return f"{len(batch)} {noun}, {max(1, round(batch.size_bytes / 1000))} kB, {first}{more}"

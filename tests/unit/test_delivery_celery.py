@@ -15,8 +15,10 @@ from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
 from execution_logger.delivery import celery as module
-from execution_logger.delivery.celery import CeleryDelivery, describe, sent_at
+from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.delivery.message import describe, sent_at
+from execution_logger.delivery.queue import KombuQueue
 from execution_logger.errors import DeliveryError, ResultsUnavailableError
 from execution_logger.results import HELD, STORED, Outcome, Results
 from memory_broker import PASSWORD, URL, MemoryBroker
@@ -97,13 +99,13 @@ class TestLimit:
     ) -> None:
         """The queue is asked for its length once a second, not for each batch."""
         lengths: list[int] = []
-        ask = CeleryDelivery._queue_length
+        ask = KombuQueue.length
 
-        def note(self: Any, producer: Any) -> int:
-            lengths.append(ask(self, producer))
+        def note(self: Any) -> int:
+            lengths.append(ask(self))
             return lengths[-1]
 
-        monkeypatch.setattr(CeleryDelivery, "_queue_length", note)
+        monkeypatch.setattr(KombuQueue, "length", note)
         settings = Settings(broker_url=URL, queue_max_messages=100)
         first, second = CeleryDelivery(settings), CeleryDelivery(settings)
         deliveries += [first, second]

@@ -1,0 +1,148 @@
+"""The broker's queue: what is written directly to Redis is what kombu would write."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import fakeredis
+import pytest
+from celery import Celery
+from kombu import Connection
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from batches import encoded
+from execution_logger import Settings
+from execution_logger.batch import Batch
+from execution_logger.delivery.celery import CeleryDelivery
+from execution_logger.delivery.interface import QueueView
+from execution_logger.delivery.message import Message
+from execution_logger.delivery.queue import BrokerQueue, KombuQueue, RedisQueue, open_queue
+from execution_logger.errors import DeliveryError
+
+MakeQueue = Callable[..., BrokerQueue]
+
+
+@pytest.fixture
+def redis() -> Iterator["Redis"]:
+    """A client of a Redis in this process, with texts decoded."""
+    with fakeredis.TcpFakeServer(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with Redis(port=server.server_address[1], decode_responses=True) as client:
+            yield client
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def url(redis: "Redis") -> str:
+    """The URL of that Redis."""
+    return f"redis://127.0.0.1:{redis.connection_pool.connection_kwargs['port']}/0"
+
+
+@pytest.fixture
+def make_queue(url: str) -> Iterator[MakeQueue]:
+    """Makes queues as the delivery does, each over a connection with these transport options."""
+    connections: list[Connection] = []
+
+    def make(**options: Any) -> BrokerQueue:
+        connections.append(Connection(url, transport_options=options))
+        return open_queue(connections[-1], "logs")
+
+    yield make
+    for connection in connections:
+        poller = connection.transport.cycle.poller
+        connection.release()
+        poller.close()
+
+
+def message(*texts: str) -> Message:
+    """The message of a batch with these messages."""
+    entries = tuple(encoded(message=text).encode() for text in texts)
+    app = Celery("producer", set_as_current=False, config_source={"enable_utc": True})
+    with closing(app):
+        return Message.of(app, Batch(entries, process="p", first=7), is_awaited=True)
+
+
+class TestRedis:
+    """A list, as kombu's virtual channel has it."""
+
+    def test_it_writes_what_kombu_writes(self, redis: "Redis", make_queue: MakeQueue) -> None:
+        """The same JSON under the same key; only the tag of each delivery is its own."""
+        ours = make_queue()
+        assert isinstance(ours, RedisQueue)
+        sent = message("hello", 'a "quoted" 学\\')
+        ours.send(sent)
+        KombuQueue(ours._channel, "logs").send(sent)
+        theirs_found, ours_found = (json.loads(text) for text in redis.lrange("logs", 0, -1))
+        tags = {found["properties"].pop("delivery_tag") for found in (ours_found, theirs_found)}
+        assert len(tags) == 2
+        assert ours_found == theirs_found
+        assert set(redis.keys()) == {"logs"}
+
+    def test_a_prefix_of_the_hosts_applies(self, redis: "Redis", make_queue: MakeQueue) -> None:
+        """It is the host's way to share one Redis between applications."""
+        queue = make_queue(global_keyprefix="host:")
+        queue.send(message("hello"))
+        assert redis.llen("host:logs") == queue.length() == 1
+
+    def test_each_answer_tells_the_length(self, make_queue: MakeQueue) -> None:
+        """So that nobody has to ask for it while batches are being sent."""
+        queue = make_queue()
+        assert queue.length() == 0
+        assert [queue.send(message("hello")) for _ in range(3)] == [1, 2, 3]
+        assert queue.length() == 3
+
+    def test_all_that_redis_tells(self, redis: "Redis", make_queue: MakeQueue) -> None:
+        """What waits, what workers have in hand, and when the oldest message was sent."""
+        queue = make_queue()
+        assert queue.look() == QueueView(0, 0, None)
+        oldest = message("first")
+        queue.send(oldest)
+        queue.send(message("second"))
+        redis.hset("unacked", "tag", "message")
+        assert queue.look() == QueueView(2, 1, oldest.headers["sent_at"])
+
+    def test_a_connection_that_was_closed_meanwhile_is_replaced(self, make_queue: MakeQueue) -> None:
+        """A Redis that closes idle connections, or was restarted, costs no failed attempt."""
+        queue = make_queue()
+        assert isinstance(queue, RedisQueue)
+        queue.send(message("hello"))
+        queue._client.connection._sock.shutdown(2)
+        assert queue.length() == 1
+        assert queue.send(message("hello")) == 2
+
+    def test_a_message_that_was_not_answered_is_not_taken_for_sent(self, make_queue: MakeQueue) -> None:
+        """Nothing but an answer means that the broker has it."""
+        queue = make_queue(max_retries=0)
+        assert isinstance(queue, RedisQueue)
+        queue._client.connection._sock.shutdown(2)
+        with pytest.raises(RedisConnectionError):
+            queue.send(message("hello"))
+
+
+def test_the_limit_of_a_redis_queue_needs_no_questions(
+    redis: "Redis", url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers to what is sent say how long it is, whoever else sends; it is asked for when it is full."""
+    lengths: list[int] = []
+    ask = RedisQueue.length
+
+    def note(self: RedisQueue) -> int:
+        lengths.append(ask(self))
+        return lengths[-1]
+
+    monkeypatch.setattr(RedisQueue, "length", note)
+    with closing(CeleryDelivery(Settings(broker_url=url, queue_max_messages=10))) as delivery:
+        delivery.deliver(Batch((b"{}",)))
+        redis.lpush("logs", *"12345678")
+        delivery.deliver(Batch((b"{}",)))
+        with pytest.raises(DeliveryError, match="holds 10 messages, and its limit is 10"):
+            delivery.deliver(Batch((b"{}",)))
+        redis.delete("logs")
+        delivery.deliver(Batch((b"{}",)))
+    assert lengths == [0, 10, 0]
+    assert redis.llen("logs") == 1
