@@ -22,6 +22,10 @@ from execution_logger.flushes import Flushes
 
 THREAD_NAME = "execution-logger"
 
+_LINGER_SECONDS = 0.01
+"""How long the thread lets entries gather after a batch, unless somebody waits in flush(): where the next one
+is full before that, fewer and larger messages cost everybody less (Kafka's `linger.ms`)."""
+
 
 class Shipper:
     """Runs the dispatcher whenever there is something to do, and answers those who wait for it.
@@ -51,6 +55,7 @@ class Shipper:
         self._flushes = Flushes()
         self._stops: list[Future[None]] = []
         self._event = AutoResetEvent()
+        self._flush_event = AutoResetEvent()
         self._thread: threading.Thread | None = None
         self._driver: threading.Thread | None = None
         # Taken by threads of ours only: the next one starts when the last one has closed everything.
@@ -107,6 +112,7 @@ class Shipper:
         expires_at = self._monotonic() + timeout_seconds
         done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
         self.dispatcher.hurry()
+        self._flush_event.set()
         # A thread that has answered already may have ended: after a shutdown there must be none.
         self.wake(is_needed=lambda: self._flushes)
         return done
@@ -179,7 +185,8 @@ class Shipper:
     def _wait_and_deliver(self) -> None:
         try:
             self._event.wait(self.seconds_until_due())
-            self.run_due()
+            if self.run_due() and not self._flushes:
+                self._flush_event.wait(_LINGER_SECONDS)
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
             self.dispatcher.failed(repr(error), is_hurried=bool(self._flushes))
             self.dispatcher.errors.record("shipper", error)
@@ -209,14 +216,16 @@ class Shipper:
         expires_in = self._flushes.seconds_until_expired(self._monotonic())
         return min((each for each in (due, expires_in) if each is not None), default=None)
 
-    def run_due(self) -> None:
-        """Do everything that is due, until nothing is or a stop is asked for."""
+    def run_due(self) -> bool:
+        """Do all that is due, until nothing is or a stop is asked for; return whether a batch was sent."""
+        batches_before = self.dispatcher.batches_delivered
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
                 self.dispatcher.step(is_hurried=bool(self._flushes))
             self._answer_flushes()
         # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
         self._answer_flushes()
+        return self.dispatcher.batches_delivered > batches_before
 
     def _answer_flushes(self) -> None:
         self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())

@@ -14,6 +14,7 @@ import pytest
 
 from doubles import DEADLINE_SECONDS, BlockedDelivery, assemble, interrupted, lines_of, numbers, signals
 from execution_logger import Settings
+from execution_logger import shipper as shipper_module
 from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
@@ -51,6 +52,23 @@ class Alone(MemoryDelivery):
         receipt = super().deliver(batch)
         self._busy.release()
         return receipt
+
+
+class Noted:
+    """A function of which a test can wait for the first call."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+        self._called = threading.Event()
+
+    def __call__(self, *args: Any) -> object:
+        """Call it."""
+        self._called.set()
+        return self._function(*args)
+
+    def wait_until_called(self) -> None:
+        """Return when it has been called."""
+        assert self._called.wait(DEADLINE_SECONDS)
 
 
 def leave(*_: object) -> None:
@@ -126,6 +144,23 @@ class TestThread:
                 delivery.wait_until_entered()
         delivery.open()
         wait_until(lambda: numbers(delivery) == list(range(10)))
+
+    def test_entries_gather_after_a_batch(
+        self, make_shipper: MakeShipper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At high rates they make fewer and larger batches, unless somebody waits in flush()."""
+        monkeypatch.setattr(shipper_module, "_LINGER_SECONDS", 1000.0)
+        delivery = MemoryDelivery()
+        shipper = make_shipper(delivery, settings=Settings(batch_size=3, flush_interval_seconds=1000.0))
+        lingering = Noted(shipper._flush_event.wait)
+        monkeypatch.setattr(shipper._flush_event, "wait", lingering)
+        for number in range(3):
+            shipper.accept(b"%d" % number)
+        lingering.wait_until_called()
+        for number in range(3, 10):
+            shipper.accept(b"%d" % number)
+        shipper.flush(DEADLINE_SECONDS).result(DEADLINE_SECONDS)
+        assert [len(batch) for batch in delivery.batches] == [3, 7]
 
     def test_a_shutdown_ends_it_and_closes_the_delivery(self) -> None:
         """Twice is once; an entry that comes later starts the next thread, with the next delivery."""
