@@ -1,6 +1,6 @@
 """The logger that hosts write for themselves, whole: what the library is compared with end to end.
 
-    celery -A naive worker -Q naive_logs -c 2
+    celery -A naive worker -Q naive_logs
 
 A list of dicts under an `asyncio.Lock`; at 50 entries, and every 2 seconds, `apply_async` in the
 event loop hands them to a Celery worker, whose task makes an ORM object of each, adds them all and
@@ -137,7 +137,7 @@ class ExecutionLog(Base):
     created_at: Mapped[datetime]
 
 
-@app.task(name="naive.write_logs")
+@app.task(name="naive.write_logs")  # type: ignore[untyped-decorator] # Celery has no types
 def write_logs(entries: list[Entry]) -> None:
     """Write the rows of a batch."""
     _loop().run_until_complete(_write(entries))

@@ -1,7 +1,8 @@
 """The servers, the workers and the hosts that benchmarks measure: real ones, of the benchmark's own."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,10 @@ from execution_logger import ExecutionLogger, Settings
 from rows import count_rows, upgrade_database
 from servers import PostgresServer, RedisServer
 from waiting import wait_until
-from workers import WorkerProcess
+from workers import CELERY, WorkerProcess
+
+NAIVE = (sys.executable, "-m", "celery", "-A", "naive", "worker", "-Q", "naive_logs", "--loglevel", "INFO")
+"""The worker of naive.py, with as many children as there are cores."""
 
 
 @dataclass
@@ -40,12 +44,18 @@ class System:
         """A logger of such a host; who made it shuts it down."""
         return ExecutionLogger(self.settings(**more))
 
-    def start_worker(self, **environment: str) -> WorkerProcess:
+    def start_worker(self, command: Sequence[str] = CELERY, **environment: str) -> WorkerProcess:
         """Start a worker with default settings, but for this environment; it ends with the system."""
         places = {"CELERY_BROKER_URL": self.redis.url(), "DATABASE_URL": self.postgres.url()}
-        worker = self._stack.enter_context(WorkerProcess(environment={**places, **environment}))
-        self.workers.append(worker)
+        worker = WorkerProcess(command, environment={**places, **environment})
+        self.workers.append(self._stack.enter_context(worker))
         return worker
+
+    def start_naive_worker(self) -> WorkerProcess:
+        """Start the worker of naive.py; it ends with the system."""
+        here = str(Path(__file__).resolve().parent)
+        path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+        return self.start_worker(NAIVE, PYTHONPATH=path)
 
     def count_rows(self) -> int:
         """How many entries are stored."""
