@@ -1,17 +1,14 @@
 """Workers that empty a full queue: the same messages for all of them."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from figures import progress
 from hosts import running_hosts
 from ledger import stored_batches
 from processors import ProcessorTime
 from system import System
 
 from waiting import wait_until
-from workers import WorkerProcess
 
 _STORE = 1
 """The Redis database that keeps the messages; workers take theirs from database 0."""
@@ -38,6 +35,10 @@ class Drained:
     """What a drain took."""
 
     seconds: float
+    row_bytes: float
+    """What a row takes in PostgreSQL, with its indexes and its share of the ledger."""
+    log_bytes: float
+    """What a row takes in the write-ahead log."""
     taken: ProcessorTime
 
 
@@ -68,6 +69,7 @@ def make_backlog(system: System, batch: int, entries: int) -> Backlog:
 def drain(system: System, backlog: Backlog) -> Drained:
     """Put the messages into the queue at once, and wait until the workers have stored all of them."""
     system.postgres.execute("TRUNCATE execution_logs, execution_log_batches")
+    ((began_log_at,),) = system.postgres.execute("SELECT pg_current_wal_lsn()::text")
     with (
         ProcessorTime(system) as taken,
         system.redis.client(_STORE) as store,
@@ -78,42 +80,16 @@ def drain(system: System, backlog: Backlog) -> Drained:
         wait_until(lambda: client.llen("logs") + client.hlen("unacked") == 0, _DRAIN_SECONDS)
     system.wait_for_rows(backlog.entries)
     last = stored_batches(system)[-1]
+    ((table_bytes, log_bytes),) = system.postgres.execute(
+        "SELECT pg_total_relation_size('execution_logs') + pg_total_relation_size('execution_log_batches'),"
+        " pg_wal_lsn_diff(pg_current_wal_lsn(), $1::text::pg_lsn)::float8",
+        began_log_at,
+    )
     with system.redis.client() as client:
         client.flushdb()  # the workers' word of the batches: the next drain is of the same ones
-    return Drained(last.stored_at - began_at, taken)
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Workers of one kind."""
-
-    name: str
-    workers: int
-    concurrency: int
-    pool: str = "threads"
-
-    def drain_all(self, system: System, backlogs: list[Backlog], warm_up: Backlog) -> list[Drained]:
-        """Start them, let them empty each of the backlogs, and stop them."""
-        progress(f"  {self.name}")
-        with ThreadPoolExecutor(self.workers) as pool:  # it takes seconds to start one
-            started = list(pool.map(lambda _: self._start(system), range(self.workers)))
-            drain(system, warm_up)
-            found = [drain(system, backlog) for backlog in backlogs]
-            list(pool.map(WorkerProcess.stop, started))
-        return found
-
-    def _start(self, system: System) -> WorkerProcess:
-        return system.start_worker(
-            EXECUTION_LOGGER_WORKER_POOL=self.pool,
-            EXECUTION_LOGGER_WORKER_CONCURRENCY=str(self.concurrency),
-        )
-
-
-def bytes_a_row(system: System) -> float:
-    """What a row of the last drain takes on the disk, with its indexes and its share of the ledger."""
-    tables = "pg_total_relation_size('execution_logs') + pg_total_relation_size('execution_log_batches')"
-    ((size, rows),) = system.postgres.execute(f"SELECT {tables}, count(*) FROM execution_logs")  # noqa: S608
-    return float(size) / float(rows)
+    return Drained(
+        last.stored_at - began_at, table_bytes / backlog.entries, log_bytes / backlog.entries, taken
+    )
 
 
 def make_warm_up(system: System) -> Backlog:

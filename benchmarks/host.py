@@ -3,6 +3,7 @@
 It reads commands from standard input, one a line, and answers each with one JSON object:
 
     log ENTRIES                 as fast as it can, from one event loop
+    burst ENTRIES               the same, and what is left of a batch is sent at once
     load RATE SECONDS           so many entries a second
     flush SECONDS               until all is stored, for that long at most
     stats                       what the logger says of itself
@@ -21,6 +22,7 @@ from execution_logger import ExecutionLogger
 _CALLS_AT_ONCE = 50
 _CALLS_OF_A_RUN = 100
 _TICK_SECONDS = 0.01
+_FLUSH_SECONDS = 60.0
 
 
 class Host:
@@ -53,6 +55,11 @@ class Host:
             await self.call(count := min(left, _CALLS_AT_ONCE))
             left -= count
             await asyncio.sleep(0)
+
+    async def burst(self, entries: float) -> None:
+        """As fast as it can, and then until the broker has all."""
+        await self.log(entries)
+        await self.logger.flush(_FLUSH_SECONDS)
 
     async def load(self, rate: float, seconds: float) -> None:
         """So many entries a second, in a handful every few milliseconds."""

@@ -193,9 +193,10 @@ class Host:
         self._count = 0
         self._is_sending = False
         self._is_computing = False
+        self._is_flushing = False
 
     def log(self, entries: int) -> None:
-        """One handful of calls after the other."""
+        """One handful of calls after the other, and a flush."""
         handful = min(entries, self._HANDFUL)
 
         def called() -> None:
@@ -205,6 +206,9 @@ class Host:
         self._is_computing = handful > 0
         if handful:
             self._process.run(self._model.services.host.entry * handful, called)
+        else:
+            self._is_flushing = True
+            self._send()
 
     def load(self, rate: float, seconds: float, called: int = 0) -> None:
         """What is due, every few milliseconds."""
@@ -226,8 +230,9 @@ class Host:
         events, batching = self._model.events, self._model.batching
         if self._is_sending or not self._waiting:
             return
-        oldest_at = self._waiting[0][0]
-        if self._count < batching.batch_size and events.now - oldest_at < batching.flush_interval_seconds:
+        age = events.now - self._waiting[0][0]
+        is_due = self._count >= batching.batch_size or age >= batching.flush_interval_seconds
+        if not is_due and not self._is_flushing:
             return
         self._is_sending = True
         events.after(self._SWITCH_SECONDS if self._is_computing else 0.0, self._send_now)

@@ -1,6 +1,6 @@
 """What more hosts, more workers and a longer backlog change.
 
-    python benchmarks/scale.py [--parts hosts,workers,outage] [--rounds 3] [--entries 40000]
+    python benchmarks/scale.py [--parts hosts,workers,outage] [--rounds 3] [--entries 80000]
 
 Hosts: 1 to 8 processes log as fast as they can, and at a steady rate, to one worker. Workers: 1 to 4
 processes, and 1 to 8 threads, empty a queue of the same messages, of 50 and of 500 entries. Outage:
@@ -12,14 +12,13 @@ The processor time of every role is noted down as well: `simulate.py` calculates
 """
 
 import argparse
-from collections import defaultdict
+import os
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-import drain
+import crews
 import fleet
 import outage
-from drain import Backlog, Crew, Drained
 from figures import Figures, Plot, Table, Target, main, number, progress, spread
 from hosts import running_hosts
 from services import ROLES
@@ -29,18 +28,6 @@ HOSTS = (1, 2, 4, 8)
 STEADY_RATES = ((1, 200), (1, 1000), (4, 1000), (8, 1000))
 """Hosts, and entries a second of each."""
 STEADY_SECONDS = 8.0
-CREWS = (
-    Crew("1 worker, 1 thread", 1, 1),
-    Crew("1 worker, 2 threads", 1, 2),
-    Crew("1 worker, 4 threads (default)", 1, 4),
-    Crew("1 worker, 8 threads", 1, 8),
-    Crew("2 workers, 4 threads each", 2, 4),
-    Crew("4 workers, 4 threads each", 4, 4),
-    Crew("1 worker, 4 processes", 1, 4, "prefork"),
-)
-DEFAULT_CREW = CREWS[2]
-BACKLOGS = ((50, 50_000), (500, 100_000))
-"""Entries of a message, and of all messages."""
 OUTAGES = (10_000, 100_000, 1_000_000)
 LEAST_RATIO, MOST_MEMORY_MB = 0.8, 16.0
 
@@ -49,13 +36,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Which parts, and how much."""
     parser.add_argument("--parts", default="hosts,workers,outage", help="which of these")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--entries", type=int, default=40_000, help="of all hosts together, in each round")
+    parser.add_argument("--entries", type=int, default=80_000, help="of all hosts together, in each round")
 
 
 def measure(options: argparse.Namespace) -> Figures:
     """All parts that are asked for, over the same servers."""
-    figures = Figures()
-    parts = {"hosts": measure_hosts, "workers": measure_workers, "outage": measure_outages}
+    figures = Figures(values={"cores": float(os.cpu_count() or 1)})
+    parts = {"hosts": measure_hosts, "workers": crews.measure_workers, "outage": measure_outages}
     with running_system() as system:
         for part in options.parts.split(","):
             progress(part)
@@ -78,7 +65,7 @@ def measure_hosts(system: System, options: argparse.Namespace, figures: Figures)
             for count in counts:
                 progress(f"  {count} hosts")
                 entries = (5_000 if options.quick else options.entries) // count
-                runs[count].append(fleet.run(system, hosts[:count], "log", entries))
+                runs[count].append(fleet.run(system, hosts[:count], "burst", entries))
         steady = []
         for count, rate in ((1, 1000),) if options.quick else STEADY_RATES:
             progress(f"  {count} hosts with {rate} entries a second each")
@@ -106,9 +93,6 @@ def report_hosts(runs: Mapping[int, Sequence[fleet.Run]], figures: Figures) -> N
             "From the first call to the last row; hosts, worker and servers share the cores.",
         )
     )
-    figures.targets.append(
-        Target(f"{count} hosts against {first}: entries/s", ratio, LEAST_RATIO, is_least=True)
-    )
     points: list[tuple[str | float, float]] = [
         (float(count), median(each.rate for each in some)) for count, some in runs.items()
     ]
@@ -135,86 +119,6 @@ def report_steady(steady: Sequence[tuple[int, fleet.Run]], figures: Figures) -> 
             ("hosts", "p50, ms", "p99, ms", *(f"{role}, of a core" for role in ROLES)),
             rows,
             "From the oldest call of a full batch to its row: the wait for 50 entries is part of it.",
-        )
-    )
-
-
-# Workers -------------------------------------------------------------------------------------
-
-
-def measure_workers(system: System, options: argparse.Namespace, figures: Figures) -> None:
-    """Every crew empties the same queues."""
-    crews = (DEFAULT_CREW, CREWS[4]) if options.quick else CREWS
-    sizes = ((50, 5_000), (500, 10_000)) if options.quick else BACKLOGS
-    warm_up = drain.make_warm_up(system)
-    backlogs = [drain.make_backlog(system, batch, entries) for batch, entries in sizes]
-    found: defaultdict[str, list[list[Drained]]] = defaultdict(list)
-    for _ in range(1 if options.quick else options.rounds):
-        for crew in crews:
-            found[crew.name].append(crew.drain_all(system, backlogs, warm_up))
-    figures.values["row_bytes"] = drain.bytes_a_row(system)
-    figures.values["message_bytes"] = backlogs[0].message_bytes
-    report_workers(crews, backlogs, found, figures)
-    report_service(backlogs, found[DEFAULT_CREW.name], figures)
-
-
-def report_workers(
-    crews: Sequence[Crew],
-    backlogs: Sequence[Backlog],
-    found: Mapping[str, list[list[Drained]]],
-    figures: Figures,
-) -> None:
-    """A row for each crew, two columns for each size of messages."""
-    rows = []
-    for crew in crews:
-        cells = []
-        for at, backlog in enumerate(backlogs):
-            rates = [backlog.entries / drained[at].seconds for drained in found[crew.name]]
-            usual = [backlog.entries / drained[at].seconds for drained in found[DEFAULT_CREW.name]]
-            ratio = median(one / other for one, other in zip(rates, usual, strict=True))
-            cells += [spread(rates), f"{ratio:.2f}"]
-            if crew.pool == "threads":
-                name = f"drain {crew.workers} {crew.concurrency} {backlog.batch}"
-                figures.values[name] = median(rates)
-                figures.values[f"others {name}"] = median(each[at].taken.others for each in found[crew.name])
-        rows.append((crew.name, *cells))
-    figures.tables.append(
-        Table(
-            "Workers that empty a full queue: rows/s",
-            ("", *(text for each in backlogs for text in (f"messages of {each.batch}", "ratio"))),
-            rows,
-            f"Queues: {', '.join(f'{each.messages:,} of {each.batch}' for each in backlogs)} entries. "
-            "Ratios to the default.",
-        )
-    )
-    many = max(crews, key=lambda crew: crew.workers)
-    most, usual_rate = (figures.values[f"drain {crew.workers} 4 50"] for crew in (many, DEFAULT_CREW))
-    name = f"{many.workers} workers against 1: rows/s, messages of 50"
-    figures.targets.append(Target(name, most / usual_rate, LEAST_RATIO, is_least=True))
-
-
-def report_service(backlogs: Sequence[Backlog], drained: list[list[Drained]], figures: Figures) -> None:
-    """What a message and an entry cost each role, from messages of two sizes."""
-    rows = []
-    for role in ROLES:
-        costs = [
-            1e6
-            / backlog.messages
-            * (backlog.processor_seconds[role] + median(each[at].taken.seconds[role] for each in drained))
-            for at, backlog in enumerate(backlogs)
-        ]
-        small, large = (backlog.batch for backlog in backlogs)
-        entry_us = max(0.0, (costs[1] - costs[0]) / (large - small))
-        message_us = max(0.0, costs[0] - small * entry_us)
-        rows.append((role, number(message_us), number(entry_us)))
-        figures.values[f"{role} message_us"] = message_us
-        figures.values[f"{role} entry_us"] = entry_us
-    figures.tables.append(
-        Table(
-            "Processor time, in µs",
-            ("", "of a message", "of an entry"),
-            rows,
-            "Of a message of n entries: the first figure and n times the second. Hosts: calls included.",
         )
     )
 

@@ -20,6 +20,7 @@ from model import Model, Site
 from services import Services
 
 MEASURED = {
+    "cores": 2.0,
     "hosts message_us": 260.0,
     "hosts entry_us": 9.0,
     "Redis message_us": 280.0,
@@ -28,8 +29,9 @@ MEASURED = {
     "workers entry_us": 4.7,
     "PostgreSQL message_us": 170.0,
     "PostgreSQL entry_us": 8.7,
-    "row_bytes": 500.0,
-    "message_bytes": 18_000.0,
+    "message_bytes 50": 20_000.0,
+    "row_bytes 50": 320.0,
+    "log_bytes 50": 400.0,
 }
 """What an earlier run of scale.py has found, for a look without one."""
 BATCH, LARGEST_BATCH = 50, 500
@@ -37,8 +39,9 @@ MOST_DEVIATION = 0.25
 WORKERS, POSTGRES_CORES = (1, 2, 4, 8, 16), (4, 16)
 RATES = (100, 1_000, 10_000, 50_000)
 FLEETS = ((10, 1), (50, 4), (100, 8))
-"""Hosts with 1,000 entries/s... a tenth of that each, and workers."""
+"""Hosts, and workers."""
 FLEET_RATE = 100
+"""Entries/s of each host."""
 BUSY = 0.7
 """Which part of its time a core should be busy at most: queues grow long beyond."""
 _GB = 1e9
@@ -49,7 +52,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=Path, metavar="FILE", help="what scale.py has saved")
     parser.add_argument("--commit-ms", type=float, default=1.0, help="until a disk has a commit")
     parser.add_argument("--network-ms", type=float, default=0.2, help="one way between two machines")
-    parser.add_argument("--cores", type=int, default=2, help="of the machine that scale.py ran on")
     parser.add_argument("--seed", type=int, default=1)
 
 
@@ -86,7 +88,7 @@ def check(
             "The model against the measurement",
             ("", "model", "measured", "deviation"),
             rows,
-            f"One machine with {options.cores} cores, which others may have used as well.",
+            f"One machine with {values['cores']:.0f} cores, which others may have used as well.",
         )
     )
     name = "deviation of the model from the measurement, median"
@@ -97,6 +99,7 @@ def predictions(
     values: Mapping[str, float], services: Services, options: argparse.Namespace
 ) -> Iterator[tuple[str, str, float, float]]:
     """What it is, its unit, what the model says of it, and what was measured."""
+    cores = (int(values["cores"]),)
     for key, found in values.items():
         kind, *rest = key.split()
         if f"others {key}" not in values:
@@ -104,14 +107,14 @@ def predictions(
         numbers, others = [int(each) for each in rest], values[f"others {key}"]
         if kind == "drain":
             workers, concurrency, batch = numbers
-            site = Site(1, workers, concurrency, (options.cores,), others)
+            site = Site(1, workers, concurrency, cores, others)
             name = f"{workers} x {concurrency} threads empty a queue of messages of {batch}"
             rate = Model(site, services, seed=options.seed).drain(batch, 50_000 // batch)
             yield name, "rows/s", rate, found
             continue
-        model = Model(Site(numbers[0], 1, 4, (options.cores,), others), services, seed=options.seed)
+        model = Model(Site(numbers[0], 1, 4, cores, others), services, seed=options.seed)
         if kind == "hosts":
-            yield f"{numbers[0]} hosts as fast as they can", "rows/s", model.log(40_000 // numbers[0]), found
+            yield f"{numbers[0]} hosts as fast as they can", "rows/s", model.log(80_000 // numbers[0]), found
         else:
             name = f"{numbers[0]} hosts with {numbers[1]} entries/s each, median latency"
             yield name, "ms", percentile(model.load(numbers[1], 8), 50) * 1e3, found
@@ -181,12 +184,13 @@ def calculate(values: Mapping[str, float], services: Services, figures: Figures)
             (
                 f"{rate:,}",
                 number(messages),
-                number(messages * values["message_bytes"] / 1e6),
+                number(messages * values[f"message_bytes {BATCH}"] / 1e6),
                 str(workers),
                 str(4 * workers),
                 *map(number, cores[1:]),
                 number(per_day / 1e6),
-                number(per_day * values["row_bytes"] / _GB),
+                number(per_day * values[f"row_bytes {BATCH}"] / _GB),
+                number(per_day * values[f"log_bytes {BATCH}"] / _GB),
             )
         )
     figures.tables.append(
@@ -194,11 +198,12 @@ def calculate(values: Mapping[str, float], services: Services, figures: Figures)
             "What a rate takes",
             (
                 "entries/s", "messages/s", "MB/s into the queue", "workers", "connections",
-                "PostgreSQL, cores", "Redis, cores", "hosts, cores", "million rows a day", "GB a day",
+                "PostgreSQL, cores", "Redis, cores", "hosts, cores",
+                "million rows a day", "GB of rows a day", "GB of write-ahead log a day",
             ),
             rows,
             f"Messages of {BATCH} entries; workers of 4 threads that are busy for {BUSY:.0%} of the time; "
-            f"rows of {values['row_bytes']:,.0f} bytes with their indexes.",
+            f"rows of {values[f'row_bytes {BATCH}']:,.0f} bytes with their indexes.",
         )
     )  # fmt: skip
 
