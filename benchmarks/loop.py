@@ -11,7 +11,8 @@ and one with naive.py. The broker fails once the host has been logging for a sec
 - hung: Redis is stopped (SIGSTOP), its connections stay open;
 - black-holed: a proxy before it swallows everything.
 
-And once the first calls of a process are watched, which import what logging needs.
+And the first calls of a process are watched: of a host that enters `logger.lifespan` at its start, where
+what a delivery needs is imported, and of one that does not.
 """
 
 import argparse
@@ -81,6 +82,7 @@ class Case:
 
     fault: Callable[[Broker], AbstractContextManager[None]]
     is_new: bool = False
+    has_lifespan: bool = True
     is_by_proxy: bool = False
 
 
@@ -90,13 +92,16 @@ CASES = {
     "hung": Case(Broker.hung),
     "black-holed": Case(Broker.black_holed, is_by_proxy=True),
     "up, the first calls of a process": Case(Broker.up, is_new=True),
+    "up, the first calls without `lifespan`": Case(Broker.up, is_new=True, has_lifespan=False),
 }
 
 
 def run(broker: Broker, case: Case, options: Options, patience_seconds: float) -> Seen:
     """Let a host run, and the broker fail; a host that does not come back has a gap of all that time."""
     port = broker.proxy.port if case.is_by_proxy else broker.redis.port
-    options = replace(options, broker_url=f"redis://127.0.0.1:{port}/0", is_new=case.is_new)
+    options = replace(
+        options, broker_url=f"redis://127.0.0.1:{port}/0", is_new=case.is_new, has_lifespan=case.has_lifespan
+    )
     command = [sys.executable, str(FOLDER / "watched_host.py"), msgspec.json.encode(options).decode()]
     with Popen(  # noqa: S603 - a program of this folder
         command, stdin=PIPE, stdout=PIPE, env=environment(options.folder), text=True
@@ -181,7 +186,8 @@ def measure(options: argparse.Namespace) -> Figures:
             MOST_ABOVE_MS,
             "ms",
         )
-        for name in CASES
+        for name, case in CASES.items()
+        if case.has_lifespan
     ]
     series = {
         NAMES[logger]: [(name, worst(name, logger)) for name in CASES] for logger in ("none", "ours", "naive")

@@ -31,6 +31,8 @@ class Options(msgspec.Struct):
     entries_per_second: float
     is_new: bool = False
     """Watch the first calls of the process."""
+    has_lifespan: bool = False
+    """The logger is told when the host starts."""
 
 
 class Seen(msgspec.Struct):
@@ -103,6 +105,8 @@ def make_logger(options: Options) -> Any:
 async def main(options: Options) -> None:
     """Warm up, wait for the word, watch, and say what was seen."""
     logger = make_logger(options)
+    if options.logger == "ours" and options.has_lifespan:
+        await logger.lifespan().__aenter__()
     if not options.is_new:
         entries = await log_at_rate(logger, options.warm_up_seconds, options.entries_per_second)
         if logger is not None:

@@ -89,6 +89,7 @@ class Dispatcher:
         self._poll_backoff = Backoff(settings.retry_pause_max_seconds)
         self._poll_retry_at = 0.0
         self._attempt_now = False
+        self._is_preparing = False
         self._turn = 0
         self._journal_checked_at = 0.0
         self._journal_error: str | None = None
@@ -99,6 +100,10 @@ class Dispatcher:
         return self.outstanding.entries_of(self._buffer)
 
     # When ------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the delivery with the next step, though there is nothing to deliver yet."""
+        self._is_preparing = True
 
     def hurry(self) -> None:
         """Make the next attempt now, whatever pause is under way."""
@@ -111,6 +116,7 @@ class Dispatcher:
             is_hurried: somebody waits in flush().
         """
         dues = [
+            0.0 if self._is_preparing else None,
             self._seconds_until_send(is_hurried=is_hurried),
             self._seconds_until_poll(is_hurried=is_hurried),
             self._seconds_until_journal_check(),
@@ -152,6 +158,9 @@ class Dispatcher:
         try:
             self._look_after_journal()
             self._adopt()
+            if self._is_preparing:
+                self._is_preparing = False
+                self._make_ready()
             if self._seconds_until_poll(is_hurried=is_hurried) == 0:
                 self._poll()
             if self._seconds_until_send(is_hurried=is_hurried) == 0:
@@ -161,6 +170,13 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
             self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
             self.errors.record("shipper", error)
+
+    def _make_ready(self) -> None:
+        try:
+            with self.delivering:
+                self._delivery = self._delivery or self._make_delivery()
+        except DeliveryError as error:
+            self.failed(str(error), is_hurried=False)
 
     def _send_next(self, *, is_hurried: bool) -> None:
         """A batch of those that wait: lost, own and adopted ones in turn, so that none starves."""

@@ -210,13 +210,17 @@ class ExecutionLogger(LoggingCalls):
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:  # noqa: ARG002 - frameworks pass it
-        """The hook for an application's lifespan: checks the settings at the start, shuts down at the end.
+        """The hook for an application's lifespan: gets ready at the start, shuts down at the end.
+
+        At the start the settings are checked, and what the delivery needs is imported, in the background
+        thread. Otherwise that is done during the first calls.
 
         Alone, `FastAPI(lifespan=execution_logger.lifespan)`, or inside the host's own,
         `async with execution_logger.lifespan(): yield`.
         """
-        self._host.start().begin()
+        pipeline = self._host.start()
         try:
+            await pipeline.begin_in_loop()
             yield
         finally:
             await self.shutdown()

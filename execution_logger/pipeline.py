@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 OWN_TASK_ID = "execution_logger"
 """The `task_id` of entries that the library itself writes."""
 
+_BEGIN_TIMEOUT_SECONDS = 5.0
+"""How long the start of a host waits for what the first delivery needs."""
+
 _FORK_TIMEOUT_SECONDS = 2.0
 """Twice what an attempt to send takes at most."""
 
@@ -115,10 +118,13 @@ class Pipeline:
         if not self._accept(encoded):
             self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
 
-    def begin(self) -> None:
-        """Start the thread before the first call: it ships what dead processes have left."""
-        if self.shipper.dispatcher.adoption is not None:
-            self.shipper.wake()
+    def begin(self) -> "concurrent.futures.Future[None]":
+        """Start the thread before the first call: it makes the delivery, and ships what others have left."""
+        return self.shipper.prepare(_BEGIN_TIMEOUT_SECONDS)
+
+    async def begin_in_loop(self) -> None:
+        """The same, and wait until the delivery is made or cannot be made."""
+        await _wait_in_loop(self.begin(), _BEGIN_TIMEOUT_SECONDS)
 
     def flush(
         self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
@@ -230,11 +236,7 @@ class Flushing:
         """The same for asyncio: the loop goes on meanwhile. The shipper's thread completes the future."""
         if not self._done.done():
             self._shipper.drive(self._deadline)
-            done = asyncio.wrap_future(self._done)
-            try:
-                await asyncio.wait([done], timeout=self._seconds_left())
-            finally:
-                done.cancel()  # or a thread that finishes later would call into a loop that is closed
+            await _wait_in_loop(self._done, self._seconds_left())
         return self.report()
 
     def report(self) -> Report:
@@ -252,6 +254,14 @@ class Flushing:
 
     def _seconds_left(self) -> float:
         return min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
+
+async def _wait_in_loop(future: "concurrent.futures.Future[None]", timeout_seconds: float) -> None:
+    done = asyncio.wrap_future(future)
+    try:
+        await asyncio.wait([done], timeout=timeout_seconds)
+    finally:
+        done.cancel()  # or a thread that finishes later would call into a loop that is closed
 
 
 def _survive_forks(pipeline: Pipeline) -> None:

@@ -436,6 +436,35 @@ class TestLifespan:
             await fail()
         assert messages(delivery) == ["last words"]
 
+    async def test_the_delivery_is_made_at_the_start(self, make_logger: MakeLogger) -> None:
+        """What it imports is no work for the time of the first request."""
+        made: list[MemoryDelivery] = []
+
+        def make() -> MemoryDelivery:
+            made.append(MemoryDelivery())
+            return made[-1]
+
+        async with ExecutionLogger(Settings(), make_delivery=make).lifespan():
+            assert len(made) == 1
+            assert len(threads()) == 1
+        assert not threads()
+
+    async def test_a_delivery_that_cannot_be_made_stops_nothing(self) -> None:
+        """It is said at the start, and tried again with the first batch."""
+        failures = [DeliveryError("not yet")]
+        delivery = MemoryDelivery()
+
+        def make() -> MemoryDelivery:
+            if failures:
+                raise failures.pop()
+            return delivery
+
+        logger = ExecutionLogger(Settings(), make_delivery=make)
+        async with logger.lifespan():
+            assert logger.stats()["last_error"] == "not yet"
+            await logger.info("t", "agent", "hello")
+        assert messages(delivery) == ["hello"]
+
     async def test_a_wrong_setting_stops_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Before the first request, not with it."""
         monkeypatch.setenv("CELERY_ENABLED", "perhaps")
