@@ -1,20 +1,21 @@
 """What an entry costs in memory while it waits: each answer comes from a fresh process."""
 
 import gc
+import json
 import logging
 import logging.handlers
-import multiprocessing
 import queue
+import subprocess
+import sys
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -22,7 +23,9 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.errors import DeliveryError
-from execution_logger.results import Outcome
+
+if TYPE_CHECKING:
+    from execution_logger.results import Outcome
 
 WARM_UP_ENTRIES = 2_000
 
@@ -68,7 +71,7 @@ class Unconfirming:
         batch.to_json()
         return Receipt(Guarantee.AWAITED)
 
-    def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:  # noqa: ARG002
+    def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":  # noqa: ARG002
         """No word."""
         return {}
 
@@ -180,9 +183,10 @@ KINDS: dict[str, Kind] = {
 
 def measure(kind: str, entries: int, details_bytes: int, method: Method, **settings: Any) -> Footprint:
     """Let so many entries wait in a fresh process, and ask for its memory."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_measure, kind, entries, details_bytes, method, settings).result()
+    order = json.dumps([kind, entries, details_bytes, method, settings])
+    command = [sys.executable, __file__, order]
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603 - this very program
+    return Footprint(**json.loads(run.stdout))
 
 
 def _measure(kind: str, entries: int, details_bytes: int, method: Method, settings: Any) -> Footprint:
@@ -214,3 +218,7 @@ def _settle(logger: ExecutionLogger | None) -> None:
 def _memory_bytes(method: Method) -> int:
     gc.collect()
     return tracemalloc.get_traced_memory()[0] if method == "traced" else psutil.Process().memory_info().rss
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_measure(*json.loads(sys.argv[1])))))

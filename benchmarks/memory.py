@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> Figures:
     """All parts that are asked for."""
     if options.quick:
-        options.minutes, options.interval, options.rounds = min(options.minutes, 0.1), 0.25, 1
+        options.minutes, options.interval, options.rounds = min(options.minutes, 0.05), 0.2, 1
     figures = Figures()
     parts = {"waiting": measure_waiting, "load": measure_load, "imports": measure_imports}
     for part in options.parts.split(","):
@@ -64,17 +64,19 @@ def measure(options: argparse.Namespace) -> Figures:
 def measure_waiting(options: argparse.Namespace, figures: Figures) -> None:
     """In memory, on disk, and on their way."""
     entries = {"small": 90_000, "2 KB": 25_000}
-    if options.quick:
-        entries = dict.fromkeys(entries, 10_000)
-    compare_waiting(entries, options.rounds, figures)
+    methods: tuple[Method, ...] = ("resident", "traced")
+    if options.quick:  # too few to be seen in the resident memory
+        entries, methods = dict.fromkeys(entries, 2_000), ("traced",)
+    compare_waiting(entries, methods, options.rounds, figures)
     measure_journalled((20_000,) if options.quick else (10_000, 100_000, 300_000), figures)
     measure_unconfirmed(5_000 if options.quick else 50_000, figures)
 
 
-def compare_waiting(entries: dict[str, int], rounds: int, figures: Figures) -> None:
-    """A row for each logger, two columns for each size of entries."""
+def compare_waiting(
+    entries: dict[str, int], methods: tuple[Method, ...], rounds: int, figures: Figures
+) -> None:
+    """A row for each logger, a column for each size of entries and each method."""
     rows: dict[str, list[str]] = {"encoded, for comparison": [], **{name: [] for name in footprint.LOGGERS}}
-    methods: tuple[Method, ...] = ("resident", "traced")
     for size, method in product(SIZES, methods):
         for name in footprint.LOGGERS:
             measured = [footprint.measure(name, entries[size], SIZES[size], method) for _ in range(rounds)]
@@ -255,7 +257,8 @@ def measure_imports(options: argparse.Namespace, figures: Figures) -> None:
     """Ours beside others."""
     with RedisServer() as redis, TemporaryDirectory() as folder:
         places = {"CELERY_BROKER_URL": redis.url(), "EXECUTION_LOGGER_JOURNAL_DIRECTORY": folder}
-        table, milliseconds = imports.compare(options.rounds * 3, {**os.environ, **places})
+        rounds = 1 if options.quick else options.rounds * 3
+        table, milliseconds = imports.compare(rounds, {**os.environ, **places})
     figures.tables.append(table)
     shown = {name: value for name, value in milliseconds.items() if name != imports.NOTHING}
     figures.plots.append(Plot("Import", "", "ms", {"import": [*shown.items()]}))

@@ -16,7 +16,7 @@ TRANSLATED = {
 }
 """Each English page and its Chinese twin."""
 
-NAMES = [*TRANSLATED.keys(), *TRANSLATED.values()]
+NAMES = [*TRANSLATED.keys(), *TRANSLATED.values(), "docs/SCALING.md"]
 
 _BLOCK = re.compile(
     r"^(?:<!-- example: (?P<example>[\w-]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
