@@ -87,6 +87,30 @@ class TestTimer:
         assert numbers(ship.delivery) == list(range(1049))
 
 
+class TestPreparation:
+    """The delivery, made before there is anything to deliver."""
+
+    def test_it_is_made_at_once_and_used(self) -> None:
+        """By the thread, and once; whoever waits for that is told."""
+        made: list[MemoryDelivery] = []
+
+        def make() -> MemoryDelivery:
+            made.append(MemoryDelivery())
+            return made[-1]
+
+        shipper = assemble(HandDrivenShipper, make)
+        prepared = shipper.prepare(10.0)
+        assert not made
+        assert not prepared.done()
+        shipper.run_due()
+        assert prepared.done()
+        assert shipper.seconds_until_due() is None
+        shipper.accept(b"1")
+        shipper.flush(10.0)
+        shipper.run_due()
+        assert [numbers(delivery) for delivery in made] == [[1]]
+
+
 class TestFailures:
     """A batch stays at the head, with its id, until it is delivered."""
 
