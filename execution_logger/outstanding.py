@@ -31,7 +31,9 @@ _HURRIED_POLL_MAX_SECONDS = 0.25
 _REVIEW_SECONDS = 3.0
 _GONE_SECONDS = 2.0
 """A queue that is empty for so long has lost what is not confirmed: a worker notes down what it takes."""
-_TRUSTED_ATTEMPTS = 4
+_TRUSTED_ATTEMPTS = 8
+"""After so many, nine minutes, a worker that has never given word has none to give. Not after few: a
+network that swallows what Redis hands out, for a minute, looks the same."""
 
 
 @dataclass(slots=True, eq=False)

@@ -73,8 +73,8 @@ class TestWorker:
 
     @pytest.mark.parametrize("pool", POOLS)
     def test_asked_to_end(self, cell: Cell, site: Site, pool: str) -> None:
-        """SIGTERM: it ends in order."""
-        harm_again_and_again(cell, site, pool, WorkerProcess.stop)
+        """SIGTERM: it ends in order; where Celery hangs, as a prefork worker may, its supervisor ends it."""
+        harm_again_and_again(cell, site, pool, WorkerProcess.stop, supervised=True)
 
     @pytest.mark.long
     def test_asked_to_end_twice(self, cell: Cell, site: Site) -> None:
@@ -149,10 +149,12 @@ def busy_host(site: Site) -> LocalProcess:
     return host
 
 
-def harm_again_and_again(cell: Cell, site: Site, pool: str, harm: Callable[[WorkerProcess], None]) -> None:
+def harm_again_and_again(
+    cell: Cell, site: Site, pool: str, harm: Callable[[WorkerProcess], None], *, supervised: bool = False
+) -> None:
     """Harm a busy worker at a random moment and start it again, and so on; then count."""
     options = ("-c", "2") if pool == "prefork" else ()
-    with site.worker(pool, *options) as worker:
+    with site.worker(pool, *options, supervised=supervised) as worker:
         busy_host(site)
         for _ in cell.repetitions():
             cell.let_pass_up_to(1)
