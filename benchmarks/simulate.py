@@ -44,12 +44,16 @@ FLEET_RATE = 100
 """Entries/s of each host."""
 BUSY = 0.7
 """Which part of its time a core should be busy at most: queues grow long beyond."""
+SCALE = Path(__file__).resolve().parent / "results" / "scale.json"
 _GB = 1e9
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What to feed the model with."""
-    parser.add_argument("--scale", type=Path, metavar="FILE", help="what scale.py has saved")
+    parser.add_argument(
+        "--scale", type=Path, metavar="FILE", default=SCALE if SCALE.exists() else None,
+        help="what scale.py has saved; by default, what the report has kept of it",
+    )  # fmt: skip
     parser.add_argument("--commit-ms", type=float, default=1.0, help="until a disk has a commit")
     parser.add_argument("--network-ms", type=float, default=0.2, help="one way between two machines")
     parser.add_argument("--seed", type=int, default=1)
