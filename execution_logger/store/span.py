@@ -43,7 +43,9 @@ class Span:
     newest_at: datetime | None
 
     @classmethod
-    def of(cls, batch_id: str, process: object, first: object, entries: Sequence[str]) -> Self | None:
+    def of(
+        cls, batch_id: str, process: object, first: object, entries: Sequence[msgspec.Raw | str]
+    ) -> Self | None:
         """The span of a batch, None when it has none: it comes from elsewhere, or is forged.
 
         The entries are in the order of their calls, so that the first and the last one tell the time.
@@ -63,7 +65,7 @@ class Span:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def _created_at(entry: str) -> datetime | None:
+def _created_at(entry: msgspec.Raw | str) -> datetime | None:
     try:
         moment = _decode(entry).created_at.astimezone(UTC)
     except (msgspec.DecodeError, ValueError, OverflowError):

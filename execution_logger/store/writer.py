@@ -1,25 +1,21 @@
 """The writer: stores batches, and sorts out the entries that the database refuses."""
 
-import json
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import msgspec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
+from execution_logger.store.array import EntryArray, join
 from execution_logger.store.dead_letters import DeadLetters, dead_letter_id
 from execution_logger.store.faults import attempt, is_data_error, reason_of
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.span import Span
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
-from execution_logger.store.text import storable
-
-_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ class Writer:
         first: object,
     ) -> WriteResult:
         try:
-            letters = _split(batch)
+            letters = EntryArray.read(batch).texts()
         except (TypeError, ValueError, RecursionError):
             letters = [batch]
         for letter in letters:
@@ -142,38 +138,38 @@ class Writer:
         one_by_one: bool,
     ) -> WriteResult:
         try:
-            entries = _split(batch)
+            array = EntryArray.read(batch)
         except (TypeError, ValueError, RecursionError) as error:
             text = batch if isinstance(batch, str) else repr(batch)
             return await self._bury(connection, batch_id, text, f"Not a batch: {error}")
-        if not entries:
+        if not array.entries:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
-        span = Span.of(batch_id, process, first, entries)
+        span = Span.of(batch_id, process, first, array.entries)
         if span is not None and not await self._ledger.is_usable(connection):
             span = None
         if not one_by_one:
             try:
-                stored = await self._store(connection, table, entries, span)
+                stored = await self._store(connection, table, array.text, span)
             except DBAPIError as error:
                 if not is_data_error(error):
                     raise
                 await connection.rollback()
             else:
-                return WriteResult(stored=stored, duplicates=len(entries) - stored)
-        result = await self._sort_out(connection, batch_id, entries, one_by_one=one_by_one)
+                return WriteResult(stored=stored, duplicates=len(array.entries) - stored)
+        result = await self._sort_out(connection, batch_id, array.texts(), one_by_one=one_by_one)
         if span is not None:
             await self._note(connection, span, result)
         return result
 
     async def _store(
-        self, connection: AsyncConnection, table: LogTable, entries: list[str], span: Span | None = None
+        self, connection: AsyncConnection, table: LogTable, entries: str, span: Span | None = None
     ) -> int:
         """Store all of these or none, and the batch's row in the ledger with them."""
         if span is None:
-            stored = await insert_entries(connection, table, _join(entries))
+            stored = await insert_entries(connection, table, entries)
         else:
-            stored = await self._ledger.store(connection, table, _join(entries), span)
+            stored = await self._ledger.store(connection, table, entries, span)
         await connection.commit()
         return stored
 
@@ -206,7 +202,7 @@ class Writer:
         while pieces:
             piece = pieces.pop()
             try:
-                stored += await self._store(connection, table, piece)
+                stored += await self._store(connection, table, join(piece))
             except DBAPIError as error:
                 if not is_data_error(error):
                     raise
@@ -227,22 +223,3 @@ class Writer:
     def _forget(self) -> None:
         forget_tables(self._engine.pool)
         self._ledger.forget()
-
-
-def _split(batch: object) -> list[str]:
-    """The entries of a batch, byte for byte."""
-    if not isinstance(batch, str):
-        raise TypeError(f"{type(batch).__name__} instead of a text")
-    text = storable(batch)
-    try:
-        return [bytes(entry).decode() for entry in _decode(text)]
-    except msgspec.DecodeError:
-        # Python's decoder takes NaN and lone surrogates too: such an entry goes alone then.
-        items = json.loads(text, strict=False)
-        if not isinstance(items, list):
-            raise TypeError(f"{type(items).__name__} instead of an array") from None
-        return [json.dumps(item) for item in items]
-
-
-def _join(entries: Sequence[str]) -> str:
-    return f"[{','.join(entries)}]"
