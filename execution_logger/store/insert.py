@@ -57,11 +57,17 @@ def entries_statement(table: LogTable, dialect: Dialect) -> str:
     values = [_not_null(column, value(column, table)) for column in table.columns.values()]
     template = read_sql(f"insert_entries.{dialect.name}.sql")
     return template.format(
+        json=_json(table),
         table=dialect.identifier_preparer.format_table(table.table),
         columns=", ".join(table.columns),
         values=",\n    ".join(values),
         key=", ".join(table.key),
     )
+
+
+def _json(table: LogTable) -> str:
+    """PostgreSQL's type to read the array as: with `jsonb` details are not parsed once more."""
+    return "jsonb" if isinstance(table.columns["details"].type, postgresql.JSONB) else "json"
 
 
 def _not_null(column: Column[object], value: str) -> str:

@@ -1,7 +1,7 @@
 -- Store a batch, which is passed on as the JSON array that it is; rows that are there already stay as they are.
 INSERT INTO {table} ({columns})
 SELECT {values}
-FROM json_to_recordset(CAST(:entries AS json)) AS entry (
+FROM {json}_to_recordset(CAST(:entries AS {json})) AS entry (
     id uuid,
     task_id text,
     roadmap_id text,
@@ -11,7 +11,7 @@ FROM json_to_recordset(CAST(:entries AS json)) AS entry (
     step text,
     agent_name text,
     message text,
-    details json,
+    details {json},
     duration_ms integer,
     created_at timestamp with time zone
 )
