@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+from execution_logger.store.ping import ping_idle_connections
 
 _POSTGRESQL = (
     "postgres",
@@ -178,14 +179,15 @@ def _use_write_ahead_log(connection: Any, _: object) -> None:
 def _engine(
     url: URL, settings: Settings, pool_size: int, arguments: dict[str, Any], isolation_level: str
 ) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         connect_args=arguments,
         isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         pool_timeout=settings.database_timeout_seconds,
         hide_parameters=True,  # or every error would show the entries
     )
+    ping_idle_connections(engine)
+    return engine
