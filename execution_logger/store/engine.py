@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.ping import ping_idle_connections
 
 _POSTGRESQL = (
@@ -85,7 +86,7 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
 def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
     """A connection on which several statements are one transaction; leaving the block commits it."""
     level = _ISOLATION_LEVELS[engine.dialect.name]
-    return engine.execution_options(isolation_level=level).begin()
+    return engine.execution_options(isolation_level=level, **{AUTOCOMMIT: False}).begin()
 
 
 def _parse(text: str | None) -> URL:
@@ -183,6 +184,7 @@ def _engine(
         url,
         connect_args=arguments,
         isolation_level=isolation_level,
+        execution_options={AUTOCOMMIT: isolation_level == "AUTOCOMMIT"},
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,

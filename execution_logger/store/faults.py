@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.errors import StoreUnavailableError
@@ -20,7 +19,7 @@ _SQLITE_DATA_CODES = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite
 _UNDEFINED_TABLE = "42P01"
 
 
-def is_data_error(error: DBAPIError) -> bool:
+def is_data_error(error: Exception) -> bool:
     """Whether a statement failed because of the data that it was given, and would fail again."""
     origin = _origin(error)
     if isinstance(origin, sqlite3.Error):

@@ -1,7 +1,7 @@
 """The ledger: one small row for each stored batch, by which an audit finds what is missing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,6 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
-    TextClause,
     bindparam,
     cast,
     delete,
@@ -33,6 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
+from execution_logger.store import driver
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
 from execution_logger.store.moment import Moment
@@ -127,12 +127,12 @@ class Ledger:
             How many rows are new; the others had been stored before.
 
         Raises:
-            sqlalchemy.exc.DBAPIError: and nothing is stored.
+            asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: and nothing is stored.
         """
         if connection.dialect.name == "postgresql":
-            statement = _batch_statement(table, self.table, connection.dialect)
+            statement, names = _batch_statement(table, self.table, connection.dialect)
             values = {"entries": entries, "dead_lettered": 0, **span.values()}
-            return (await connection.execute(statement, values)).rowcount
+            return await driver.execute(connection, statement, [values[name] for name in names])
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
         stored = await insert_entries(connection, table, entries)
         await self.add(connection, span)
@@ -191,11 +191,16 @@ def _python_type(kind: TypeEngine[Any]) -> type | None:
 
 
 @lru_cache(maxsize=16)
-def _batch_statement(table: LogTable, ledger: Table, dialect: Dialect) -> TextClause:
+def _batch_statement(table: LogTable, ledger: Table, dialect: Dialect) -> tuple[str, Sequence[str]]:
+    """The statement as the driver takes it, and its parameters in their order.
+
+    Compiled here, once: SQLAlchemy would look at a `text()` and its parameters with every batch.
+    """
     statement = read_sql("insert_batch.postgresql.sql").format(
         note=_note_statement(ledger, dialect), insert=entries_statement(table, dialect)
     )
-    return text(statement).bindparams(*_MOMENTS)
+    compiled: Any = text(statement).bindparams(*_MOMENTS).compile(dialect=dialect)
+    return str(compiled), compiled.positiontup
 
 
 def _note_statement(ledger: Table, dialect: Dialect) -> str:

@@ -95,7 +95,9 @@ class Writer:
     @asynccontextmanager
     async def _attempt(self) -> AsyncIterator[AsyncConnection]:
         timeout_seconds = self._settings.database_timeout_seconds
-        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+        async with attempt(self._engine, timeout_seconds):
+            # Not by `async with`, which makes a task for each closing.
+            connection = await self._engine.connect()
             try:
                 yield connection
             except (Exception, CancelledError) as error:
@@ -104,6 +106,8 @@ class Writer:
                 self._forget()
                 await connection.invalidate(error)
                 raise
+            finally:
+                await connection.close()
 
     async def _refuse(
         self,
@@ -151,7 +155,7 @@ class Writer:
         if not one_by_one:
             try:
                 stored = await self._store(connection, table, array.text, span)
-            except DBAPIError as error:
+            except Exception as error:
                 if not is_data_error(error):
                     raise
                 await connection.rollback()

@@ -168,13 +168,15 @@ NOTED = (
 )
 
 
-async def test_a_batch_is_noted_with_its_entries(site: PostgresqlSite) -> None:
+@pytest.mark.parametrize("query", ["", "?statement_cache_size=0"], ids=["directly", "as for PgBouncer"])
+async def test_a_batch_is_noted_with_its_entries(database_url: str, query: str) -> None:
     """Once, and counted when it comes again, be it at the same time."""
     times = ["2026-11-22T02:13:53Z", "2026-11-22T02:13:55.123456Z"]
     entries = [encoded(created_at=time) for time in times]
-    results = await asyncio.gather(*(write(site, *entries, first=51) for _ in range(4)))
-    assert sorted(result.stored for result in results) == [0, 0, 0, 2]
-    assert await write(site, *entries, first=51) == WriteResult(duplicates=2)
+    async with PostgresqlSite(database_url, query) as site:
+        results = await asyncio.gather(*(write(site, *entries, first=51) for _ in range(4)))
+        assert sorted(result.stored for result in results) == [0, 0, 0, 2]
+        assert await write(site, *entries, first=51) == WriteResult(duplicates=2)
     oldest_at, newest_at = map(datetime.fromisoformat, times)
     assert await site.rows(NOTED) == [
         {
