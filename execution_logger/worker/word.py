@@ -9,10 +9,11 @@ from typing import TypeVar
 
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, STORED, Result, Results, result_backend_url
+from execution_logger.results import HELD, STORED, Result, result_backend_url
 from execution_logger.settings import Settings
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.results import WorkerResults
 
 _T = TypeVar("_T")
 
@@ -36,11 +37,11 @@ class Word:
         self._settings = settings
         self._has_backend = result_backend_url(settings) is not None
         self._lock = threading.Lock()
-        self._made: tuple[int, Results] | None = None
+        self._made: tuple[int, WorkerResults] | None = None
         self._is_down = False
         self._ask_again_at = 0.0
         if self._has_backend:  # a wrong URL is an error of the start, not of the first batch
-            Results(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
+            WorkerResults(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
 
     def stored(self, batch: ReceivedBatch, result: WriteResult) -> None:
         """The batch is in the database; said only when the producer asks for it."""
@@ -56,7 +57,7 @@ class Word:
     def add_deaths(self, batch: ReceivedBatch, number: int) -> int:
         """Add to how many workers have died over this batch; the new number, 0 when it is not known."""
 
-        def add(results: Results) -> int:
+        def add(results: WorkerResults) -> int:
             key = f"{batch.id}.deaths"
             deaths = number + _deaths(results.result(key))
             results.store(key, _DEATHS, {"deaths": deaths})
@@ -75,7 +76,7 @@ class Word:
         if made is not None and made[0] == os.getpid():
             made[1].close()
 
-    def _try(self, request: Callable[[Results], _T]) -> _T | None:
+    def _try(self, request: Callable[[WorkerResults], _T]) -> _T | None:
         if not self._has_backend or time.monotonic() < self._ask_again_at:
             return None
         try:
@@ -89,10 +90,10 @@ class Word:
         self._is_down = False
         return answer
 
-    def _results(self) -> Results:
+    def _results(self) -> WorkerResults:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
-                self._made = os.getpid(), Results(self._settings, timeout_seconds=_TIMEOUT_SECONDS)
+                self._made = os.getpid(), WorkerResults(self._settings, timeout_seconds=_TIMEOUT_SECONDS)
             return self._made[1]
 
 

@@ -110,7 +110,7 @@ def test_an_outage_is_said_once_and_not_waited_for(
     """It would cost a second for each batch; the database takes them all the same."""
     clock, failing = ManualClock(), FailingResults()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(module, "Results", lambda *_, **__: failing)
+    monkeypatch.setattr(module, "WorkerResults", lambda *_, **__: failing)
     word = Word(Settings())
     for _ in range(3):
         word.stored(AWAITED, WriteResult())
