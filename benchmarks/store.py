@@ -1,153 +1,129 @@
-"""How many rows a second the writer stores, and what ledger and indexes cost, on a PostgreSQL of its own.
+"""How many rows a second the store takes, against other ways to store the same batches.
 
-    python benchmarks/store.py [--rows 50000] [--rounds 5]
+    python benchmarks/store.py [--rows 20000] [--rounds 5]
 
-One writer on one connection, batch after batch, into empty tables. Rounds alternate between the
-kinds of tables, so that a machine that becomes slower meanwhile slows all of them; the output shows
-medians of rounds, and medians of the ratios to the library's own tables in the same round. The
-server does not wait for the disk.
+1. Batches of 1, 50, 500 and 5,000 entries, on PostgreSQL and on SQLite. `Writer.write` is what a worker
+   calls. It and all others are given the JSON array that a message carries, and commit its rows to the
+   same table with the same indexes.
+2. Whose time that is: this process's or PostgreSQL's.
+3. What the ledger and the indexes cost.
+
+One connection, batch after batch, into empty tables. Rounds alternate between the ways, so that a
+machine that becomes slower meanwhile slows all of them; the tables show medians of rounds, and medians
+of the ratios within a round. PostgreSQL does not wait for the disk, SQLite does what it does by default.
+Every row is counted. In batches of 1 a round stores a tenth of `--rows`.
 """
 
 import argparse
 import asyncio
-import statistics
-import sys
-import time
-from collections import defaultdict
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import msgspec
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-from uuid_utils import uuid7
 
-from execution_logger import LogEntry, Settings
-from execution_logger.store import Writer, create_engine, upgrade
+from entries import PROCESS
+from execution_logger import Settings
+from execution_logger.store import Writer
+from figures import Figures, Target, main, progress
+from store_peers import COPY, COPY_AT_HAND, ORM, OURS, STATEMENT, Way, Ways, postgresql_ways, sqlite_ways
+from store_site import Site, open_site
+from system import running_postgres
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-
-from servers import PostgresServer
-
-TABLE = "execution_logs"
-LEDGER = "execution_log_batches"
-BATCH_SIZES = (50, 500)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """The indexes of the entries' table, and whether batches are noted in the ledger."""
-
-    indexes: tuple[str, ...]
-    has_ledger: bool = True
-
+SHARES = {1: 0.1, 50: 1.0, 500: 1.0, 5000: 1.0}
+"""The sizes of batches, and the share of `--rows` that is stored in such."""
 
 OWN = "the library's own"
 OWN_INDEXES = ("task_id, created_at, id", "created_at")
-KINDS = {
-    OWN: Kind(OWN_INDEXES),
-    "without the ledger": Kind(OWN_INDEXES, has_ledger=False),
-    "primary key only": Kind(()),
-    "eleven indexes, as hosts have": Kind(
-        (
-            "task_id",
-            "roadmap_id",
-            "concept_id",
-            "level",
-            "category",
-            "step",
-            "agent_name",
-            "created_at",
-            "task_id, created_at",
-            "task_id, level",
-            "task_id, category",
-        )
-    ),
+HOSTS_INDEXES = (
+    *("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "created_at"),
+    *("task_id, created_at", "task_id, level", "task_id, category"),
+)
+INDEXES = {
+    OWN: OWN_INDEXES,
+    "without the ledger": OWN_INDEXES,
+    "primary key only": (),
+    "eleven indexes, as hosts have": HOSTS_INDEXES,
 }
 
+PEERS_NOTE = """\
+In brackets: against `Writer.write` in the same round. All parse the JSON that a message carries, except
+"rows at hand". COPY has no ON CONFLICT: a batch that comes again is an error to it, and it notes nothing
+in a ledger."""
 
-def make_batches(rows: int, size: int) -> list[str]:
-    """Encoded entries of runs of 100 calls each, as a workflow makes them."""
-    start = datetime.now(UTC)
-    entries = [
-        LogEntry(
-            id=str(uuid7()),
-            created_at=start + timedelta(microseconds=number),
-            task_id=f"task-{number // 100}",
-            level="info",
-            category="agent",
-            message=f"agent has finished step {number}",
-            step="analysis",
-            agent_name=f"agent-{number % 7}",
-            roadmap_id=f"roadmap-{number // 1000}",
-            details={"model": "m", "tokens": number, "prompt": "x" * 60},
-            duration_ms=number % 5000,
+
+async def measure_ways(
+    url: str,
+    open_ways: Callable[[AsyncEngine, Settings], AbstractAsyncContextManager[Ways]],
+    options: argparse.Namespace,
+) -> Site:
+    """All ways to store batches in this database, in turn."""
+    async with open_site(url) as site, open_ways(site.engine, site.settings) as ways:
+        for turn in range(options.rounds + 1):
+            progress(f"{site.engine.dialect.name}: round {turn}/{options.rounds}")
+            for size, share in SHARES.items():
+                for name, way in ways.items():
+                    await site.measure(name, way, max(size, int(options.rows * share)), size)
+            if turn == 0:  # it warms up
+                site.rounds.clear()
+        return site
+
+
+async def measure_indexes(url: str, options: argparse.Namespace) -> Site:
+    """The writer with other indexes than those of the library, and without the ledger."""
+    async with open_site(url) as site:
+        writer = Writer(site.engine, site.settings)
+        noted = Way(lambda batch: writer.write(batch.id, batch.entries, process=PROCESS, first=batch.first))
+        bare = Way(lambda batch: writer.write(batch.id, batch.entries))
+        for turn in range(options.rounds):
+            progress(f"indexes: round {turn + 1}/{options.rounds}")
+            for name, indexes in INDEXES.items():
+                await site.set_indexes(indexes)
+                for size in (50, 500):
+                    way = bare if name == "without the ledger" else noted
+                    await site.measure(name, way, int(options.rows * SHARES[size]), size)
+        return site
+
+
+def targets(site: Site) -> list[Target]:
+    """What was aimed at, on PostgreSQL."""
+    return [
+        Target(
+            f"rows/s of {peer}, batches of {size}", site.ratio(OURS, peer, size), least, "x", is_least=True
         )
-        for number in range(rows)
+        for peer, least in ((COPY, 0.9), (COPY_AT_HAND, 0.9), (ORM, 4.0))
+        for size in (50, 500)
     ]
-    encode = msgspec.json.Encoder().encode
-    return [encode(entries[at : at + size]).decode() for at in range(0, rows, size)]
 
 
-async def measure(
-    engine: AsyncEngine, settings: Settings, kind: Kind, batches: list[str], size: int
-) -> float:
-    """Seconds to write the batches into empty tables of this kind."""
-    async with engine.begin() as connection:
-        await connection.execute(text(f"TRUNCATE {TABLE}, {LEDGER}"))
-        found = await connection.execute(
-            text("SELECT indexname FROM pg_indexes WHERE tablename = :table AND indexname NOT LIKE '%pkey'"),
-            {"table": TABLE},
-        )
-        for name in found.scalars().all():
-            await connection.execute(text(f"DROP INDEX {name}"))
-        for columns in kind.indexes:
-            await connection.execute(text(f"CREATE INDEX ON {TABLE} ({columns})"))
-    writer = Writer(engine, settings)
-    process = "host-1234-0193" if kind.has_ledger else None
-    began = time.perf_counter()
-    for number, batch in enumerate(batches):
-        await writer.write(f"batch-{number}", batch, process=process, first=1 + number * size)
-    return time.perf_counter() - began
-
-
-async def run(url: str, rows: int, rounds: int) -> None:
-    """Measure all kinds in turn, and print the table."""
-    settings = Settings(database_url=url)
-    engine = create_engine(settings, pool_size=1)
-    await upgrade(engine, settings)
-    rates: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
-    for _ in range(rounds):
-        for size in BATCH_SIZES:
-            batches = make_batches(rows, size)
-            for name, kind in KINDS.items():
-                seconds = await measure(engine, settings, kind, batches, size)
-                rates[name, size].append(rows / seconds)
-    await engine.dispose()
-    print(f"{'tables':30}" + "".join(f"{f'batches of {size}':>28}" for size in BATCH_SIZES))
-    for name in KINDS:
-        cells = []
-        for size in BATCH_SIZES:
-            rate = statistics.median(rates[name, size])
-            ratio = statistics.median(
-                one / other for one, other in zip(rates[name, size], rates[OWN, size], strict=True)
-            )
-            cells.append(f"{rate:>16,.0f} rows/s {ratio:4.2f}")
-        print(f"{name:30}" + "".join(f"{cell:>28}" for cell in cells))
-
-
-def main() -> None:
-    """Read the options, start the server, measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def measure(options: argparse.Namespace) -> Figures:
+    """Measure PostgreSQL, SQLite, and the indexes."""
+    if options.quick:
+        options.rows, options.rounds = 5_000, 1
+    with running_postgres() as postgres, TemporaryDirectory() as folder:
+        postgresql = asyncio.run(measure_ways(postgres.url(), postgresql_ways, options))
+        indexes = asyncio.run(measure_indexes(postgres.url(), options))
+        sqlite = asyncio.run(measure_ways(f"sqlite:///{Path(folder) / 'logs.db'}", sqlite_ways, options))
+    compared = (OURS, STATEMENT, COPY, ORM)
+    return Figures(
+        tables=[
+            postgresql.rates("Rows a second, PostgreSQL", OURS, PEERS_NOTE),
+            postgresql.costs("Whose time, batches of 50, PostgreSQL", compared, 50),
+            postgresql.costs("Whose time, batches of 500, PostgreSQL", compared, 500),
+            sqlite.rates("Rows a second, SQLite", OURS),
+            indexes.rates("What ledger and indexes cost, rows a second of `Writer.write`, PostgreSQL", OWN),
+        ],
+        plots=[postgresql.plot("Rows a second, PostgreSQL"), sqlite.plot("Rows a second, SQLite")],
+        targets=targets(postgresql),
     )
-    parser.add_argument("--rows", type=int, default=50_000)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much to measure."""
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with PostgresServer() as server:
-        asyncio.run(run(server.url(), options.rows, options.rounds))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, measure, add_options)

@@ -75,14 +75,21 @@ class System:
 
 
 @contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL with the library's tables, of the benchmark's own; it does not wait for the disk."""
+    with PostgresServer() as postgres:
+        upgrade_database(postgres.url())
+        yield postgres
+
+
+@contextmanager
 def running_system(*, workers: int = 0, **redis_options: str | int) -> Iterator[System]:
     """A system of the benchmark's own; PostgreSQL does not wait for the disk, Redis has its AOF."""
     # Workers print their output when they end: it does not belong to the results.
     with redirect_stdout(sys.stderr), ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="execution-logger-benchmark-")))
-        postgres = stack.enter_context(PostgresServer())
+        postgres = stack.enter_context(running_postgres())
         redis = stack.enter_context(RedisServer(**redis_options))
-        upgrade_database(postgres.url())
         system = System(redis, postgres, folder, stack)
         for _ in range(workers):
             system.start_worker()
