@@ -23,12 +23,11 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Any
 
+from execution_logger import ExecutionLogger
 from figures import Figures, Plot, Table, Target, main, number, percentile, progress, spread
 from naive import NaiveLogger, connect
 from peers import OPENTELEMETRY, OURS, OURS_IN_MEMORY, PEERS, QUEUE_HANDLER, Peer, ours
 from system import System, running_system
-
-from execution_logger import ExecutionLogger
 
 NAIVE = "a list of dicts with `apply_async`"
 SHIPPING_ENTRIES_PER_SECOND = 5_000

@@ -26,13 +26,13 @@ from datetime import UTC, datetime
 from statistics import median
 
 import asyncpg
-from figures import Figures, Table, Target, main, number, percentile, progress
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from system import System, running_system
 from uuid_utils import uuid7
 
 from execution_logger import Settings
+from figures import Figures, Table, Target, main, number, percentile, progress
+from system import System, running_system
 
 NOTHING = "a host that logs nothing"
 INSERTS = "an INSERT for each record"

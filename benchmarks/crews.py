@@ -11,7 +11,6 @@ from drain import Backlog, Drained, drain, make_backlog, make_warm_up
 from figures import Figures, Table, number, progress, spread
 from services import ROLES
 from system import System
-
 from workers import WorkerProcess
 
 

@@ -7,7 +7,6 @@ from hosts import running_hosts
 from ledger import stored_batches
 from processors import ProcessorTime
 from system import System
-
 from waiting import wait_until
 
 _STORE = 1

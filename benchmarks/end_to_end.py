@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import asyncpg
+
 import naive
 from cpu import HOST, PARTS, CpuTimes
 from figures import Figures, Table, Target, main, number, progress, spread

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from system import System
 
 _PROGRAM = Path(__file__).with_name("host.py")

@@ -16,11 +16,11 @@ import random
 import time
 
 import asyncpg
+
+from execution_logger import ExecutionLogger, Settings
 from figures import Figures, Table, Target, main, number, percentile, progress
 from load import log
 from system import System, running_system
-
-from execution_logger import ExecutionLogger, Settings
 
 ALONE = "an entry alone, until a query sees its row"
 STORED = '`flush(until="stored")`'

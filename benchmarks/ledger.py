@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from system import System
-
 from waiting import wait_until
 
 _TIMEOUT_SECONDS = 900.0

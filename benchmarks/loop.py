@@ -28,8 +28,9 @@ from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 
 import msgspec
-from figures import Figures, Plot, Table, Target, main, number, progress, spread
 from msgspec.structs import replace
+
+from figures import Figures, Plot, Table, Target, main, number, progress, spread
 from watched_host import Options, Seen
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))

@@ -27,9 +27,8 @@ from figures import Figures, Plot, Table, Target, main, number, progress
 from footprint import OURS, Footprint, Method
 from hosts import running_hosts
 from resources import folder_megabytes, open_files, resident_megabytes
-from system import System, running_system
-
 from servers import RedisServer
+from system import System, running_system
 
 MB = 1e6
 SIZES = {"small": 0, "2 KB": 2_000}

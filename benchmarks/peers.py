@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from naive import NaiveLogger
-
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.batch import Batch
+from naive import NaiveLogger
 
 Details = dict[str, Any]
 

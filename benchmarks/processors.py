@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+
 from hosts import HostProcess
 from services import ROLES
 from system import System

@@ -24,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
+
 import naive
 from figures import Figures, Table, main, number, progress, spread
 from load import Logger, log, log_at_rate, log_flat_out

@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-from figures import Figures, Plot, load, number, progress, target_table
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from figures import Figures, Plot, load, number, progress, target_table
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
+
 from figures import percentile
 from load import Logger, log_at_rate
 

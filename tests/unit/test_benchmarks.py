@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from figures import Figures, Plot, Table, Target, load, main, number, percentile, spread
 from report import DOCUMENTS, FOLDER, PROGRAMS, draw, fill
 
