@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Literal
 
 import msgspec
@@ -105,9 +105,9 @@ def make_logger(options: Options) -> Any:
 
 async def main(options: Options) -> None:
     """Warm up, wait for the word, watch, and say what was seen."""
-    logger = make_logger(options)
+    logger, stack = make_logger(options), AsyncExitStack()
     if options.logger == "ours" and options.has_lifespan:
-        await logger.lifespan().__aenter__()
+        await stack.enter_async_context(logger.lifespan())
     if not options.is_new:
         entries = await log_at_rate(logger, options.warm_up_seconds, options.entries_per_second)
         if logger is not None:
@@ -121,7 +121,8 @@ async def main(options: Options) -> None:
         if stats["accepted"] != expected or any(stats["dropped"].values()):
             raise RuntimeError(f"{expected} entries were logged: {stats}")
     print(msgspec.json.encode(seen).decode(), flush=True)
-    os._exit(0)  # the journal keeps what could not be sent; to wait for a broker that is away is no use here
+    # Out of the lifespan, too: what could not be sent is in the journal, and the broker may be away.
+    os._exit(0)
 
 
 if __name__ == "__main__":
