@@ -52,7 +52,9 @@ class TestNetwork:
         site = bare_site
         with Proxy(site.redis.port) as proxy:
             worker = site.worker(supervised=True)
-            worker.environment["CELERY_BROKER_URL"] = f"redis://127.0.0.1:{proxy.port}/0"
+            worker.environment["CELERY_BROKER_URL"] = site.broker_url.replace(
+                f":{site.redis.port}/", f":{proxy.port}/"
+            )
             with worker:
                 site.host("plain", "--count", 2_000, "--rate", 300)
                 for _ in cell.repetitions(1):

@@ -153,8 +153,9 @@ def harm_again_and_again(
     cell: Cell, site: Site, pool: str, harm: Callable[[WorkerProcess], None], *, supervised: bool = False
 ) -> None:
     """Harm a busy worker at a random moment and start it again, and so on; then count."""
-    options = ("-c", "2") if pool == "prefork" else ()
-    with site.worker(pool, *options, supervised=supervised) as worker:
+    options = ("--concurrency", "2") if pool == "prefork" else ()
+    celerys = ("--", *options) if supervised else options
+    with site.worker(pool, *celerys, supervised=supervised) as worker:
         busy_host(site)
         for _ in cell.repetitions():
             cell.let_pass_up_to(1)
