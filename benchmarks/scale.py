@@ -29,7 +29,7 @@ STEADY_RATES = ((1, 200), (1, 1000), (4, 1000), (8, 1000))
 """Hosts, and entries a second of each."""
 STEADY_SECONDS = 8.0
 OUTAGES = (10_000, 100_000, 1_000_000)
-LEAST_RATIO, MOST_MEMORY_MB = 0.7, 16.0
+LEAST_RATIO, MOST_MEMORY_MB = 0.8, 16.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
