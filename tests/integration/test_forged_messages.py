@@ -136,9 +136,10 @@ def test_a_message_that_keeps_the_worker_busy_is_moved_aside(site: Site) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_ten_thousand_forgeries(site: Site) -> None:
+@pytest.mark.parametrize("seed", [2, 3])
+def test_ten_thousand_forgeries(site: Site, seed: int) -> None:
     """In rounds, so that the worker is hit while it works."""
-    forged = list(Forger(site.model, seed=2).messages(10_000))
+    forged = list(Forger(site.model, seed=seed).messages(10_000))
     with site.worker() as worker:
         for start in range(0, len(forged), 1000):
             site.push(forged[start : start + 1000], batches=50)
