@@ -64,12 +64,11 @@ class TestNetwork:
                     proxy.heal()
                     # Now it notices at once, instead of when its health check fails.
                     proxy.cut()
-                # What vanished n times comes again after a pause that has doubled n times.
-                finish(site, 600 if cell.is_long else 90)
+                finish(site)
 
 
-def finish(site: Site, timeout_seconds: float = 90) -> None:
+def finish(site: Site) -> None:
     """Have the host end, let another one take over what it left, and count."""
     site.stop_hosts()
     site.host("idle")
-    site.check(timeout_seconds)
+    site.check(90)

@@ -73,8 +73,13 @@ class TestWorker:
 
     @pytest.mark.parametrize("pool", POOLS)
     def test_asked_to_end(self, cell: Cell, site: Site, pool: str) -> None:
-        """SIGTERM: it ends in order; where Celery hangs, as a prefork worker may, its supervisor ends it."""
-        harm_again_and_again(cell, site, pool, WorkerProcess.stop, supervised=True)
+        """SIGTERM: it ends in order."""
+        harm_again_and_again(cell, site, pool, WorkerProcess.stop)
+
+    @pytest.mark.long
+    def test_supervised_worker_asked_to_end(self, cell: Cell, site: Site) -> None:
+        """SIGTERM of `execution-logger worker`, which ends a prefork worker that hangs in its own end."""
+        harm_again_and_again(cell, site, "prefork", WorkerProcess.stop, supervised=True)
 
     @pytest.mark.long
     def test_asked_to_end_twice(self, cell: Cell, site: Site) -> None:
