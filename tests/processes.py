@@ -95,18 +95,20 @@ class LocalProcess:
         """The exit code, minus the signal's number when a signal ended it."""
         return self._process.wait(timeout_seconds)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stop(
+        self, number: signal.Signals = signal.SIGTERM, timeout_seconds: float = STOP_TIMEOUT_SECONDS
+    ) -> None:
         """Send the signal `number` and wait; what does not end is killed, and that is an error."""
         if not self.is_running():
             return
         self.resume()
         self.send_signal(number)
         try:
-            self.wait(STOP_TIMEOUT_SECONDS)
+            self.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             raise TimeoutError(
-                f"process {self.pid} did not end within {STOP_TIMEOUT_SECONDS:g} s of {number.name} "
+                f"process {self.pid} did not end within {timeout_seconds:g} s of {number.name} "
                 f"and was killed. Its output:\n{self.output}"
             ) from None
 

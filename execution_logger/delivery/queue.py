@@ -1,11 +1,13 @@
 """The broker's queue: Redis, written directly, or whatever else kombu knows."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
 from kombu import Connection, Producer
 from uuid_utils import uuid7
 
+from execution_logger.delivery.headroom import Headroom
 from execution_logger.delivery.interface import QueueView
 from execution_logger.delivery.message import CONTENT_ENCODING, CONTENT_TYPE, Message, sent_at
 
@@ -22,6 +24,9 @@ class BrokerQueue(Protocol):
 
         Returns:
             How many messages the queue has now, where the broker says so unasked.
+
+        Raises:
+            DeliveryError: the broker has no room for it.
         """
 
     def length(self) -> int:
@@ -81,10 +86,13 @@ class RedisQueue:
         self._channel = channel
         self._name = name
         self._client = self._make_client()
+        self._headroom = Headroom(self._memory)
 
     def send(self, message: Message) -> int:
-        """LPUSH, whose answer is the length of the list."""
-        return int(self._client.lpush(self._name, _encode(_envelope(message, self._name))))
+        """LPUSH, whose answer is the length of the list; not beyond what workers need to take it."""
+        item = _encode(_envelope(message, self._name))
+        self._headroom.take(len(item))
+        return int(self._client.lpush(self._name, item))
 
     def length(self) -> int:
         """LLEN; a list that is not there is empty."""
@@ -99,6 +107,14 @@ class RedisQueue:
             pipeline.llen(self._name).hlen(self._channel.unacked_key)
             waiting, in_flight, oldest = pipeline.lindex(self._name, -1).execute()
         return QueueView(waiting, in_flight, sent_at(oldest))
+
+    def _memory(self) -> Mapping[str, Any]:
+        """What INFO says of it; nothing where this user may not ask, or the server does not know."""
+        try:
+            memory: Mapping[str, Any] = self._client.info("memory")
+        except self._channel.ResponseError:
+            return {}
+        return memory
 
     def _make_client(self) -> Any:
         """One that holds on to its connection."""

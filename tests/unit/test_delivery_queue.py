@@ -37,6 +37,14 @@ def redis() -> Iterator["Redis"]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def memory(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What INFO tells of this Redis' memory: fakeredis has none, and hangs up when it is asked."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(RedisQueue, "_memory", lambda _: told)
+    return told
+
+
 @pytest.fixture
 def url(redis: "Redis") -> str:
     """The URL of that Redis."""
@@ -145,4 +153,18 @@ def test_the_limit_of_a_redis_queue_needs_no_questions(
         redis.delete("logs")
         delivery.deliver(Batch((b"{}",)))
     assert lengths == [0, 10, 0]
+    assert redis.llen("logs") == 1
+
+
+def test_nothing_is_sent_to_a_redis_that_is_nearly_full(
+    redis: "Redis", url: str, memory: dict[str, Any]
+) -> None:
+    """Its last tenth is for the workers; when they have made room, sending goes on."""
+    memory |= {"maxmemory": 10_000_000, "maxmemory_policy": "noeviction", "used_memory": 8_999_999}
+    with closing(CeleryDelivery(Settings(broker_url=url))) as delivery:
+        with pytest.raises(DeliveryError, match=r"8,999,999 bytes of its maxmemory of 10,000,000"):
+            delivery.deliver(Batch((b"{}",)))
+        assert redis.llen("logs") == 0
+        memory["used_memory"] = 1_000_000
+        delivery.deliver(Batch((b"{}",)))
     assert redis.llen("logs") == 1

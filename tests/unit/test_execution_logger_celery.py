@@ -21,6 +21,7 @@ from children import run_script
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings
 from execution_logger.delivery.celery import CeleryDelivery
+from execution_logger.delivery.queue import RedisQueue
 from memory_broker import PASSWORD, URL, MemoryBroker
 from waiting import wait_until
 
@@ -388,8 +389,11 @@ class TestRedis:
             server.shutdown()
             thread.join()
 
-    def test_operators_count_the_batches_with_llen(self, redis: "Redis") -> None:
+    def test_operators_count_the_batches_with_llen(
+        self, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """`redis-cli LLEN logs`; the key holds what the transport in memory holds."""
+        monkeypatch.setattr(RedisQueue, "_memory", lambda _: {})  # fakeredis hangs up when it is asked
         port = redis.connection_pool.connection_kwargs["port"]
         logger = ExecutionLogger(
             Settings(broker_url=f"redis://127.0.0.1:{port}/0", flush_interval_seconds=1000.0, batch_size=10)
