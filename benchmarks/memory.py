@@ -13,12 +13,10 @@ Peers: pip install loguru opentelemetry-sdk sentry-sdk structlog
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
-from statistics import fmean, linear_regression, median
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import footprint
@@ -26,14 +24,14 @@ import imports
 from figures import Figures, Plot, Table, Target, main, number, progress
 from footprint import OURS, Footprint, Method
 from hosts import running_hosts
-from resources import folder_megabytes, open_files, resident_megabytes
+from resources import folder_megabytes
 from servers import RedisServer
 from system import System, running_system
+from watched import Watched, growth_targets, look_at, memory_plot, table_of, watch_processes
 
 MB = 1e6
 SIZES = {"small": 0, "2 KB": 2_000}
 LIMIT_FACTOR, LIMIT_BYTES = 1.5, 200
-LEAST_GROWTH, EARLY, LATE = 1.05, (0.1, 0.3), (0.8, 1.0)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -147,41 +145,6 @@ def measure_unconfirmed(entries: int, figures: Figures) -> None:
 # Under load ----------------------------------------------------------------------------------
 
 
-@dataclass
-class Watched:
-    """Something that must not grow, and what was seen of it: (seconds, value)."""
-
-    name: str
-    unit: str
-    read: Callable[[], float]
-    seen: list[tuple[float, float]] = field(default_factory=list)
-
-    def mean(self, window: tuple[float, float]) -> float:
-        """The mean in a part of the time, given by two fractions."""
-        end = self.seen[-1][0]
-        return fmean(value for at, value in self.seen if window[0] <= at / end <= window[1])
-
-    @property
-    def growth(self) -> float:
-        """The mean of the late part of the time against that of the early one."""
-        early = self.mean(EARLY)
-        return self.mean(LATE) / early if early else 1.0
-
-    @property
-    def slope_an_hour(self) -> float:
-        """After the warm-up."""
-        begins = EARLY[0] * self.seen[-1][0]
-        times, values = zip(*((at, value) for at, value in self.seen if at >= begins), strict=True)
-        return float(linear_regression(times, values).slope) * 3600
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        """For the table."""
-        most = max(value for _, value in self.seen)
-        figures = (self.mean(EARLY), self.mean(LATE), most, self.growth, self.slope_an_hour)
-        return f"{self.name}, {self.unit}", *map(number, figures)
-
-
 def measure_load(options: argparse.Namespace, figures: Figures) -> None:
     """A steady load for minutes."""
     seconds = options.minutes * 60
@@ -199,37 +162,12 @@ def measure_load(options: argparse.Namespace, figures: Figures) -> None:
             look_at(watched, seconds, options.interval)
             answer = host.answer()
             system.wait_for_rows(answer["entries"])
-    figures.tables.append(
-        Table(
-            f"Under {number(options.rate)} entries a second, for {number(options.minutes)} minutes",
-            ("", "early", "late", "most", "late / early", "slope an hour"),
-            [each.row for each in watched],
-            f"Means: early, from {EARLY[0]:.0%} to {EARLY[1]:.0%} of the time; late, the last "
-            f"{1 - LATE[0]:.0%}. {answer['entries']:,} entries, as many rows. Workers: sums of processes.",
-        )
-    )
-    memory = [each for each in watched if each.unit == "MB" and each.name in pids]
-    figures.plots.append(
-        Plot(
-            "Memory under load",
-            "minutes",
-            "MB",
-            {each.name: [(at / 60, value) for at, value in each.seen] for each in memory},
-            kind="lines",
-        )
-    )
-    figures.targets += [
-        Target(f"{each.name}, {each.unit}: late against early", each.growth, LEAST_GROWTH)
-        for each in watched
-        if each.name in pids
-    ]
-
-
-def watch_processes(pids: dict[str, int]) -> Iterator[Watched]:
-    """Memory and open files of each."""
-    for name, pid in pids.items():
-        yield Watched(name, "MB", partial(resident_megabytes, pid))
-        yield Watched(name, "open files", partial(open_files, pid))
+    title = f"Under {number(options.rate)} entries a second, for {number(options.minutes)} minutes"
+    note = f"{answer['entries']:,} entries, as many rows. Workers: sums of processes."
+    figures.tables.append(table_of(watched, title, note))
+    processes = [each for each in watched if each.name in pids]
+    figures.plots.append(memory_plot(processes))
+    figures.targets += growth_targets(processes)
 
 
 def watch_stores(system: System) -> Iterator[Watched]:
@@ -238,15 +176,6 @@ def watch_stores(system: System) -> Iterator[Watched]:
     with system.redis.client() as client:
         yield Watched("Redis", "MB", lambda: client.info("memory")["used_memory"] / MB)
         yield Watched("Redis", "keys", lambda: float(client.dbsize()))
-
-
-def look_at(watched: list[Watched], seconds: float, interval_seconds: float) -> None:
-    """Note all of them down, every few seconds."""
-    began = time.monotonic()
-    while (now := time.monotonic() - began) < seconds:
-        for each in watched:
-            each.seen.append((now, each.read()))
-        time.sleep(interval_seconds)
 
 
 # Imports -------------------------------------------------------------------------------------
