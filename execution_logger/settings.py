@@ -22,6 +22,7 @@ PREFIX = "EXECUTION_LOGGER_"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TABLE = re.compile(r"\w+(\.\w+)?")
+_HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
@@ -162,6 +163,19 @@ class Settings:
         minimum=1,
     )
 
+    # The schedules
+    retention_days: int = _setting(
+        90, "Days after which entries are deleted, once a day; 0 keeps them for ever.", minimum=0
+    )
+    schedule_health: str = _setting("*/5 * * * *", "When the health is checked, as in a crontab, or off.")
+    schedule_statistics: str = _setting("7 * * * *", "When the hours that are over are counted, or off.")
+    schedule_retention: str = _setting("17 3 * * *", "When old entries are deleted, or off.")
+    schedule_report: str = _setting("30 6 * * mon", "When the report of the week is made, or off.")
+    schedule_time_zone: str = _setting("UTC", "The time zone of the four schedules, e.g. Asia/Shanghai.")
+    report_hook: str | None = _setting(
+        None, "What the report is handed to, as module:function of the worker's. Default: the worker's log."
+    )
+
     def __post_init__(self) -> None:
         problems = [problem for setting in fields(self) for problem in self._problems_of(setting)]
         problems = problems or self._problems_between()
@@ -245,13 +259,21 @@ class Settings:
                 f"{PREFIX}DATABASE_TIMEOUT_SECONDS={self.database_timeout_seconds:g}: must be at most half "
                 f"of {PREFIX}VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds}"
             )
-        try:
-            ZoneInfo(self.time_zone)
-        except (KeyError, ValueError, OSError):
+        problems += [self._zone_problem(name) for name in ("time_zone", "schedule_time_zone")]
+        if self.report_hook is not None and not _HOOK.fullmatch(self.report_hook):
             problems.append(
-                f"{PREFIX}TIME_ZONE={self.time_zone!r}: must be a time zone's name such as Asia/Shanghai"
+                f"{PREFIX}REPORT_HOOK={self.report_hook!r}: must be written as module:function, "
+                "e.g. myapp.reports:send"
             )
-        return problems
+        return list(filter(None, problems))
+
+    def _zone_problem(self, name: str) -> str:
+        zone = getattr(self, name)
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            return f"{PREFIX}{name.upper()}={zone!r}: must be a time zone's name such as Asia/Shanghai"
+        return ""
 
 
 def describe() -> list[tuple[str, str, str]]:

@@ -89,6 +89,16 @@ def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnect
     return engine.execution_options(isolation_level=level, **{AUTOCOMMIT: False}).begin()
 
 
+async def be_patient(connection: AsyncConnection, seconds: float) -> None:
+    """Let each statement of the open transaction take so long, instead of what the settings say of a batch.
+
+    PostgreSQL is given more memory as well: what takes so long sorts.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+        await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+
+
 def _parse(text: str | None) -> URL:
     if not text:
         raise SettingsError(f"DATABASE_URL is not set: must be {_EXAMPLES}")

@@ -7,7 +7,9 @@ from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
+from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import ledger_table
+from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import schema_and_name
 
 # Two upgrades at the same time would both find that there is no table.
@@ -39,8 +41,8 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
-    own = (dead_letter_table(settings), ledger_table(settings))
-    names = (settings.table, *(table.fullname for table in own))
+    own = (dead_letter_table, ledger_table, job_run_table, statistics_table)
+    names = (settings.table, *(table(settings).fullname for table in own))
     missing = [name for name in names if not _exists(connection, name)]
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")

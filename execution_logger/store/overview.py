@@ -52,6 +52,14 @@ async def overview(engine: AsyncEngine, settings: Settings) -> Overview:
         )
 
 
+async def oldest_entry_at(connection: AsyncConnection, settings: Settings) -> datetime | None:
+    """`created_at` of the first entry in UTC, None without entries."""
+    table = await look_up_table(connection, settings)
+    query = select(func.min(table.columns["created_at"]))
+    found: datetime | None = (await connection.execute(query)).scalar_one()  # type: ignore[assignment]
+    return to_utc(table, found)
+
+
 async def _rows(connection: AsyncConnection, table: Table) -> int:
     if connection.dialect.name == "postgresql":
         name = connection.dialect.identifier_preparer.format_table(table)
@@ -64,3 +72,14 @@ async def _rows(connection: AsyncConnection, table: Table) -> int:
 
 async def _count(connection: AsyncConnection, table: Table) -> int:
     return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+
+
+async def table_size(connection: AsyncConnection, settings: Settings) -> int:
+    """Bytes of the table of the entries with its indexes; of all that is in a SQLite file."""
+    if connection.dialect.name == "sqlite":
+        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        return int(pages * (await connection.exec_driver_sql("PRAGMA page_size")).scalar_one())
+    table = await look_up_table(connection, settings)
+    name = connection.dialect.identifier_preparer.format_table(table.table)
+    result = await connection.execute(text(read_sql("table_size.postgresql.sql")), {"name": name})
+    return int(result.scalar_one())

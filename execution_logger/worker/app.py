@@ -8,6 +8,8 @@ from celery import Celery
 from execution_logger.broker import TASK_NAME, worker_options
 from execution_logger.results import result_backend_url
 from execution_logger.settings import Settings
+from execution_logger.worker.jobs.job import JOBS
+from execution_logger.worker.jobs.schedule import beat_schedule
 from execution_logger.worker.queue import check_broker_url
 from execution_logger.worker.tasks import register_tasks
 
@@ -42,7 +44,13 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "task_default_queue": settings.queue,
-        "task_routes": {TASK_NAME: {"queue": settings.queue}},
+        "task_routes": {
+            name: {"queue": settings.queue} for name in (TASK_NAME, *(job.task for job in JOBS.values()))
+        },
+        "beat_schedule": beat_schedule(settings),
+        # Without a file of its own: when each job ran last is in the database, which all Beats share and
+        # no restart forgets. The health check sends what was missed.
+        "beat_scheduler": "celery.beat:Scheduler",
         "result_expires": settings.confirmation_expires_seconds,
         "task_ignore_result": True,
         "task_track_started": settings.task_track_started,

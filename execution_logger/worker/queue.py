@@ -5,12 +5,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
 from execution_logger.broker import producer_options, public_url
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
+
+
+class _Headers(msgspec.Struct):
+    sent_at: float | None = None
+
+
+class _Envelope(msgspec.Struct):
+    headers: _Headers
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class BrokerUnavailableError(ExecutionLoggerError):
@@ -39,6 +51,24 @@ def queue_length(settings: Settings) -> QueueLength:
             return QueueLength(waiting, None, None)
         in_flight = channel.client.hlen(channel.unacked_key)
         return QueueLength(waiting, in_flight, channel.client.llen(quarantine_key(settings)))
+
+
+def waiting_since(settings: Settings) -> float | None:
+    """When the oldest batch that waits in the queue was sent, in seconds since 1970.
+
+    None when nothing waits, when its sender did not say, and for brokers other than Redis.
+
+    Raises:
+        BrokerUnavailableError: it does not answer within a second or so.
+    """
+    with open_channel(settings) as channel:
+        if not is_redis(channel):
+            return None
+        message = channel.client.lindex(settings.queue, -1)
+    try:
+        return _decode_envelope(message).headers.sent_at if message else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def delete_queue(settings: Settings) -> None:

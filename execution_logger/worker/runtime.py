@@ -13,6 +13,8 @@ from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.deaths import Deaths, Watch
+from execution_logger.worker.jobs.job import Job
+from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.word import Word
 
 _T = TypeVar("_T")
@@ -29,8 +31,8 @@ class _Process:
     def __init__(self, settings: Settings, connections: int) -> None:
         self.pid = os.getpid()
         # First, because it may raise, and the thread would be left over.
-        self._engine = create_engine(settings, pool_size=connections)
-        self.writer = Writer(self._engine, settings)
+        self.engine = create_engine(settings, pool_size=connections)
+        self.writer = Writer(self.engine, settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="execution-logger-store", daemon=True
@@ -47,7 +49,7 @@ class _Process:
 
     def close(self) -> None:
         try:
-            self.run(self._engine.dispose(), _GRACE_SECONDS)
+            self.run(self.engine.dispose(), _GRACE_SECONDS)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_GRACE_SECONDS)
@@ -112,6 +114,21 @@ class Runtime:
                     self._note_up()
                     self._word.stored(batch, result)
                     return result
+
+    def run_slice(self, job: Job, owner: str, next_owner: str) -> Result:
+        """Do a slice of a job, as `Runner.run` does, over the connections for the batches.
+
+        Raises:
+            StoreUnavailableError: the database cannot be used now, so nothing was noted.
+        """
+        process = self._current()
+        runner = Runner(process.engine, self._settings, lambda: self.stopping)
+        # To claim the run and to note its end take a statement's time each.
+        timeout_seconds = runner.limit_seconds + 2 * self._settings.database_timeout_seconds + _GRACE_SECONDS
+        try:
+            return process.run(runner.run(job, owner, next_owner), timeout_seconds)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"no answer within {timeout_seconds:g} s") from error
 
     def pause(self) -> None:
         """Wait a second, or until the worker shuts down."""

@@ -19,14 +19,16 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.job_tasks import register_jobs
 from execution_logger.worker.runtime import Runtime
 
 
 def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     """Add the task `execution_logger.write_batch` to an application, a host's own for instance.
 
-    The task brings what it needs (late acknowledgement, a result backend of its own); what belongs to
-    the broker's connection, such as the visibility timeout, stays the application's.
+    With it come the tasks of the jobs, which run when somebody sends them: `beat_schedule` is for Beat.
+    Each task brings what it needs (late acknowledgement, a result backend of its own); what belongs to the
+    broker's connection, such as the visibility timeout, stays the application's.
 
     Raises:
         SettingsError: a setting cannot be used: said at the start, and not with each batch.
@@ -35,7 +37,9 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     settings.require_database("the worker")
     create_engine(settings, pool_size=1)  # connects to nothing
     runtime = Runtime(settings)
+    backend = DisabledBackend(_without_results())
     _follow_the_worker(runtime)
+    register_jobs(app, settings, runtime, backend)
 
     @app.task(  # type: ignore[untyped-decorator] # Celery has no types
         name=TASK_NAME,
@@ -45,7 +49,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         acks_on_failure_or_timeout=False,  # a time limit that is too short must not lose batches
         Request="execution_logger.worker.request:BatchRequest",
         # The runtime gives word of a batch itself: Celery would fail the task when its backend fails.
-        backend=DisabledBackend(_without_results()),
+        backend=backend,
         ignore_result=True,
         serializer="json",
         typing=False,  # a forged message with other arguments is a dead letter, not a crash

@@ -1,0 +1,141 @@
+"""`execution-logger jobs`: the scheduled jobs, what they did, and why one did not."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from execution_logger.settings import Settings
+from execution_logger.store import create_engine
+from execution_logger.worker.jobs.job import JOBS, Job
+from execution_logger.worker.jobs.runner import Result, Runner
+from execution_logger.worker.jobs.status import JobStatus, read_jobs
+
+_PAGE_WIDTH = 140
+_STATE_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan"}
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Show the scheduled jobs: their last run, what it did, and when they are due next.
+
+    Celery Beat sends them and the worker runs them. Times are in UTC.
+
+    The exit code is 0 when all is well, and 1 when a job has failed, is late, or has lost its worker.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    jobs = asyncio.run(_read(Settings.from_environment()))
+    if as_json:
+        click.echo(json.dumps([asdict(job) for job in jobs], indent=2, default=_iso))
+    else:
+        _print(jobs)
+    sys.exit(any(job.problem for job in jobs))
+
+
+@command.command("run")
+@click.argument("name", type=click.Choice(list(JOBS)))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Run a job now, in this process, without Beat, broker or worker.
+
+    A job runs once at a time: while a worker has it, this says so and does nothing. After a Ctrl-C the
+    job is free again within a minute or so; what it has done stays done.
+
+    The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
+    """
+    if not as_json:
+        # A report without a hook goes to the log.
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
+    result = asyncio.run(_run(Settings.from_environment(), JOBS[name], is_quiet=as_json))
+    run = result.run
+    if as_json:
+        facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}
+        click.echo(json.dumps(facts, indent=2, default=_iso))
+    elif result.outcome == "skipped":
+        click.echo(f"{name}: it runs already, since {_time(run.started_at)} UTC", err=True)
+    elif result.outcome == "failed":
+        click.echo(f"{name} failed: {run.error}", err=True)
+    else:
+        click.echo(f"{name} succeeded in {run.duration_seconds or 0:.1f} s: {_shown(run.summary)}")
+    sys.exit(result.outcome != "succeeded")
+
+
+async def _read(settings: Settings) -> list[JobStatus]:
+    settings.require_database("jobs")
+    engine = create_engine(settings, pool_size=1)
+    try:
+        return await read_jobs(engine, settings)
+    finally:
+        await engine.dispose()
+
+
+async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
+    """Slice by slice, as a worker would message by message."""
+    settings.require_database("jobs run")
+    engine = create_engine(settings, pool_size=2)
+    runner = Runner(engine, settings)
+    owner, next_owner = f"command-{uuid4()}", f"command-{uuid4()}"
+    try:
+        while True:
+            result = await runner.run(job, owner, next_owner, is_by_hand=True)
+            if result.outcome != "handed over":
+                return result
+            owner, next_owner = next_owner, f"command-{uuid4()}"
+            if not is_quiet:
+                click.echo(f"{job.name} goes on: {_shown(result.run.summary)}")
+    finally:
+        await engine.dispose()
+
+
+def _print(jobs: Sequence[JobStatus]) -> None:
+    console = Console()
+    console = console if console.is_terminal else Console(width=_PAGE_WIDTH)
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("job", "last run", "took", "outcome", "what it did", "next", "schedule"):
+        table.add_column(column, overflow="fold")
+    for job in jobs:
+        took = "-" if job.duration_seconds is None else f"{job.duration_seconds:.1f} s"
+        state = Text(job.state, _STATE_STYLES.get(job.state, "yellow"))
+        next_at = _time(job.next_at) if job.schedule else "-"
+        did = _shown(job.summary)
+        table.add_row(job.name, _time(job.started_at), took, state, did, next_at, job.schedule or "off")
+    console.print(table)
+    for job in jobs:
+        if job.problem:
+            console.print(Text(f"{job.name}: {job.problem}", "red"), soft_wrap=True)
+        for reason in job.summary.get("reasons", ()):
+            console.print(Text(f"health: {reason}", "yellow"), soft_wrap=True)
+
+
+def _shown(summary: Mapping[str, Any]) -> str:
+    """What a job did, as `name value, name value`; the health's reasons have lines of their own."""
+    told = {name.replace("_", " "): _value(value) for name, value in summary.items() if name != "reasons"}
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value) or "-"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _time(moment: datetime | None) -> str:
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat()

@@ -1,0 +1,67 @@
+"""`execution-logger purge`: delete entries for good, in small pieces."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+import click
+
+from execution_logger.cli.audit import to_moment
+from execution_logger.settings import Settings
+from execution_logger.store import create_engine
+from execution_logger.store.deletion import Deletion
+from execution_logger.store.expiry import Expiry
+
+_PROGRESS_SECONDS = 1.0
+
+
+@click.command()
+@click.option("--older-than", "before", callback=to_moment, metavar="AGE|TIME", help="As 90d, 12h or ISO.")
+@click.option("--task-id", metavar="ID", help="All entries of this run.")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(before: datetime | None, task_id: str | None, dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click passes them by name
+    """Delete old entries, or those of one run, without getting in the way of others.
+
+    Rows go in small transactions with pauses, the oldest first. A Ctrl-C leaves the rest as it is; the
+    same command goes on. What the ledger, the statistics and the dead letters hold stays: the job
+    `retention` looks after them.
+
+    The exit code is 0 when all of these entries are deleted, and 1 when some could not be.
+    """
+    if (before is None) == (task_id is None):
+        raise click.UsageError("give either --older-than or --task-id")
+    settings = Settings.from_environment()
+    settings.require_database("purge")
+    engine = create_engine(settings, pool_size=1)
+    expiry = Expiry(engine, settings, before or datetime.now(UTC))
+    what = f"of run {task_id}" if before is None else f"older than {before:%Y-%m-%d %H:%M:%S} UTC"
+    with asyncio.Runner() as runner:
+        try:
+            deletion = runner.run(expiry.entries() if task_id is None else expiry.of_run(task_id))
+            number = runner.run(deletion.count())
+            click.echo(f"{number:,} entries {what} in {settings.table}")
+            if number and not dry_run:
+                if not yes:
+                    click.confirm("Delete them for good?", abort=True)
+                runner.run(_delete(deletion, number))
+        finally:
+            runner.run(engine.dispose())
+
+
+async def _delete(deletion: Deletion, number: int) -> None:
+    began = shown_at = time.monotonic()
+    try:
+        async for _ in deletion.chunks():
+            if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
+                shown_at = time.monotonic()
+                click.echo(_progress(deletion, number, shown_at - began), err=True)
+    except asyncio.CancelledError:
+        click.echo(f"Stopped: {deletion.deleted:,} entries are deleted.", err=True)
+        raise
+    click.echo(f"{deletion.deleted:,} entries were deleted in {time.monotonic() - began:.1f} s.")
+
+
+def _progress(deletion: Deletion, number: int, seconds: float) -> str:
+    share = min(1.0, deletion.deleted / number)
+    return f"{deletion.deleted:,} of {number:,} deleted ({share:.0%}), {deletion.deleted / seconds:,.0f}/s"

@@ -1,0 +1,109 @@
+"""The expiry: which rows of the library's tables are too old to be kept."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, func, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.settings import Settings
+from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.deletion import Deletion
+from execution_logger.store.faults import attempt
+from execution_logger.store.ledger import Ledger
+from execution_logger.store.moment import Moment
+from execution_logger.store.rows import from_utc
+from execution_logger.store.statistics import statistics_table
+from execution_logger.store.table import LogTable, look_up_table
+
+
+class Expiry:
+    """Deletes what is older than a moment, of one kind of rows after the other.
+
+    Args:
+        engine: of `create_engine`.
+        settings: name the tables, and bound each statement in time.
+        before: (aware) rows of before then are deleted.
+    """
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, before: datetime) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._before = before
+
+    async def entries(self) -> Deletion:
+        """That of the entries."""
+        table = await self._log_table()
+        created_at = table.columns["created_at"]
+        key = [table.columns[name] for name in table.key]
+        return self._deletion(key, created_at, created_at < from_utc(table, self._before))
+
+    async def of_run(self, task_id: str) -> Deletion:
+        """That of all entries of a run, whatever their age."""
+        table = await self._log_table()
+        key = [table.columns[name] for name in table.key]
+        return self._deletion(key, table.columns["created_at"], table.equals("task_id", task_id))
+
+    def dead_letters(self) -> Deletion:
+        """That of the dead letters: who has not looked at one until now will not."""
+        columns = dead_letter_table(self._settings).c
+        return self._deletion([columns.id], columns.created_at, columns.created_at < self._before)
+
+    def statistics(self) -> Deletion:
+        """That of the statistics."""
+        columns = statistics_table(self._settings).c
+        key = [columns.hour, columns.dimension, columns.name]
+        return self._deletion(key, columns.hour, columns.hour < self._before)
+
+    async def ledger(self) -> AsyncIterator[Deletion]:
+        """Those of the batches of each process that has stored nothing since.
+
+        Of a process the last batches go first. A sequence whose end is missing looks like one that has
+        ended earlier; one whose beginning is missing has a gap.
+        """
+        batches = Ledger(self._settings).table.c
+        for process in await self._ended_processes():
+            yield self._deletion(
+                [batches.batch_id], batches.first, batches.process == process, is_descending=True
+            )
+
+    async def _ended_processes(self) -> Sequence[str]:
+        batches = Ledger(self._settings).table.c
+        last_at = func.max(batches.stored_at)
+        query = select(batches.process).group_by(batches.process)
+        query = query.having(last_at < literal(self._before, Moment))
+        async with self._connection() as connection:
+            return (await connection.execute(query)).scalars().all()
+
+    async def _log_table(self) -> LogTable:
+        async with self._connection() as connection:
+            return await look_up_table(connection, self._settings)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        timeout_seconds = self._settings.database_timeout_seconds
+        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+            yield connection
+
+    def _deletion(
+        self,
+        key: Sequence[Column[Any]],
+        order: Column[Any],
+        condition: ColumnElement[bool],
+        *,
+        is_descending: bool = False,
+    ) -> Deletion:
+        timeout_seconds = self._settings.database_timeout_seconds
+        return Deletion(
+            self._engine, key, order, condition, timeout_seconds=timeout_seconds, is_descending=is_descending
+        )
+
+
+def has_time_index(table: LogTable) -> bool:
+    """Whether the database finds the oldest entries without reading the whole table."""
+    created_at = table.columns["created_at"].name
+    indexed = [[column.name for column in index.columns] for index in table.table.indexes]
+    indexed.append([column.name for column in table.table.primary_key.columns])
+    return any(names and names[0] == created_at for names in indexed)

@@ -1,0 +1,109 @@
+"""The health check: whether all parts do what they are for, with a reason for each that does not."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+
+from execution_logger.diagnostics import logger
+from execution_logger.settings import Settings
+from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.faults import attempt
+from execution_logger.store.overview import Overview, overview
+from execution_logger.worker.jobs.job import Slice
+from execution_logger.worker.jobs.status import job_statuses
+from execution_logger.worker.queue import BrokerUnavailableError, QueueLength, queue_length, waiting_since
+
+OK = "ok"
+DEGRADED = "degraded"
+
+MOST_WAITING_SECONDS = 300.0
+"""An entry that waits longer in the queue is a reason: the workers do not keep up."""
+
+MOST_QUEUE_SHARE = 0.5
+"""Of the queue's limit: when it is reached, hosts hold their entries back."""
+
+RETENTION_GRACE_DAYS = 2
+"""The oldest entry may be so much older than the limit: the job comes once a day."""
+
+_DEAD_LETTER_HOURS = 24
+
+
+async def check_health(piece: Slice) -> bool:
+    """Look at each part once, and note what was found; what is wrong is the finding, and no failure.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now: there is no place to note it.
+    """
+    settings, now = piece.settings, piece.now
+    reasons = await _check_broker(piece)
+    found = await overview(piece.engine, settings)
+    piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
+    piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
+    reasons += _age_reasons(found, settings, now)
+    async with attempt(piece.engine, settings.database_timeout_seconds), piece.engine.connect() as connection:
+        letters = dead_letter_table(settings).c
+        is_new = letters.created_at > now - timedelta(hours=_DEAD_LETTER_HOURS)
+        new = (await connection.execute(select(func.count()).where(is_new))).scalar_one()
+        statuses = await job_statuses(connection, settings)
+    if new:
+        reasons.append(f"{new:,} new dead letters in {_DEAD_LETTER_HOURS} hours: execution-logger dead list")
+    others = [each for each in statuses if each.name != piece.run.name]
+    reasons += [f"job {each.name}: {each.problem}" for each in others if each.problem]
+    piece.summary["missed"] = [each.name for each in others if each.is_missed]
+    _conclude(piece, reasons)
+    return True
+
+
+async def _check_broker(piece: Slice) -> list[str]:
+    """The broker is asked in a thread: its client blocks."""
+    settings = piece.settings
+    if not settings.celery_enabled:
+        return []
+    try:
+        length = await asyncio.to_thread(queue_length, settings)
+        sent_at = await asyncio.to_thread(waiting_since, settings)
+    except BrokerUnavailableError as error:
+        piece.summary["broker"] = "unavailable"
+        return [f"the broker does not answer: {error}"]
+    waits_seconds = 0.0 if sent_at is None else max(0.0, piece.now.timestamp() - sent_at)
+    piece.summary |= {"broker": OK, **asdict(length), "oldest_waiting_seconds": round(waits_seconds, 1)}
+    return _queue_reasons(settings, length, waits_seconds)
+
+
+def _queue_reasons(settings: Settings, length: QueueLength, waits_seconds: float) -> list[str]:
+    reasons = []
+    if length.waiting > settings.queue_max_messages * MOST_QUEUE_SHARE:
+        reasons.append(
+            f"{length.waiting:,} messages wait, and at {settings.queue_max_messages:,} hosts hold entries "
+            "back: start more workers, or see what slows them down"
+        )
+    if waits_seconds > MOST_WAITING_SECONDS:
+        reasons.append(f"the oldest message waits for {waits_seconds:,.0f} s: the workers do not keep up")
+    if length.quarantined:
+        reasons.append(f"{length.quarantined:,} messages were moved aside: execution-logger dead list")
+    return reasons
+
+
+def _age_reasons(found: Overview, settings: Settings, now: datetime) -> list[str]:
+    """Entries that are too old, whatever the jobs say of themselves."""
+    if not settings.retention_days or found.oldest is None:
+        return []
+    too_old = now - timedelta(days=settings.retention_days + RETENTION_GRACE_DAYS)
+    if found.oldest >= too_old:
+        return []
+    days = f"although entries are kept for {settings.retention_days} days"
+    return [f"the oldest entry is of {found.oldest:%Y-%m-%d}, {days}: execution-logger jobs run retention"]
+
+
+def _conclude(piece: Slice, reasons: Sequence[str]) -> None:
+    """Say it in the log as well, when it is not what the last check has found."""
+    before: dict[str, Any] = dict(piece.run.past_runs[0]["summary"]) if piece.run.past_runs else {}
+    piece.summary |= {"status": DEGRADED if reasons else OK, "reasons": list(reasons)}
+    if reasons and before.get("status") != DEGRADED:
+        logger.warning("health: %s", "; ".join(reasons))
+    elif not reasons and before.get("status") == DEGRADED:
+        logger.warning("health: all is well again")

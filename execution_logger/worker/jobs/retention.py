@@ -1,0 +1,61 @@
+"""The retention: deletes what is older than `retention_days`, entries first."""
+
+from datetime import timedelta
+
+from execution_logger.store.deletion import Deletion
+from execution_logger.store.expiry import Expiry, has_time_index
+from execution_logger.store.faults import attempt
+from execution_logger.store.table import look_up_table
+from execution_logger.worker.jobs.job import Slice
+
+STATISTICS_DAYS = 400
+"""Statistics outlive their entries: a year and a month, to compare with."""
+
+
+async def delete_expired(piece: Slice) -> bool:
+    """Delete as much as there is time for; a run is finished when nothing is left that is too old.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now, or refuses to delete.
+        StubbornRowsError: it does not delete what it should, and says nothing.
+    """
+    days = piece.settings.retention_days
+    if not days:
+        piece.summary["off"] = "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
+        return True
+    if "before" not in piece.summary:
+        await _begin(piece, days)
+    # The same moment in all slices, or the run would chase what becomes too old meanwhile.
+    before = piece.started_at
+    expiry = Expiry(piece.engine, piece.settings, before - timedelta(days=days))
+    old_statistics = Expiry(piece.engine, piece.settings, before - timedelta(days=max(days, STATISTICS_DAYS)))
+    if not await _delete(piece, "entries", await expiry.entries()):
+        return False
+    async for deletion in expiry.ledger():
+        if not await _delete(piece, "batches", deletion):
+            return False
+    return await _delete(piece, "dead_letters", expiry.dead_letters()) and await _delete(
+        piece, "statistics", old_statistics.statistics()
+    )
+
+
+async def _begin(piece: Slice, days: int) -> None:
+    before = piece.started_at - timedelta(days=days)
+    piece.summary |= {"before": before.isoformat(timespec="seconds"), "entries": 0}
+    timeout_seconds = piece.settings.database_timeout_seconds
+    async with attempt(piece.engine, timeout_seconds), piece.engine.connect() as connection:
+        table = await look_up_table(connection, piece.settings)
+    if not has_time_index(table):
+        piece.summary["advice"] = (
+            f'"{piece.settings.table}" has no index that begins with created_at, so every chunk reads '
+            f"the table: CREATE INDEX CONCURRENTLY ON {piece.settings.table} (created_at)"
+        )
+
+
+async def _delete(piece: Slice, kind: str, deletion: Deletion) -> bool:
+    """Whether all of it is deleted."""
+    async for deleted in deletion.chunks():
+        piece.summary[kind] = piece.summary.get(kind, 0) + deleted
+        if not piece.has_time():
+            return False
+    return True

@@ -1,0 +1,122 @@
+"""The schedule: when Celery Beat sends which job, in a time zone that does not depend on the application."""
+
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from celery.schedules import ParseException, crontab
+
+from execution_logger.errors import SettingsError
+from execution_logger.settings import PREFIX, Settings
+from execution_logger.worker.jobs.job import JOBS, Job
+
+OFF = ("off", "")
+
+# Of the clocks of Beat, of the workers and of the database.
+_TOLERANCE = timedelta(seconds=30)
+_FIELDS = 5
+
+_RETRY_POLICY = {"max_retries": 20, "interval_start": 1, "interval_step": 5, "interval_max": 30}
+
+
+class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
+    """A crontab entry in a time zone of its own; Celery's are in that of their application.
+
+    Raises:
+        ValueError: it is no crontab entry.
+    """
+
+    def __init__(self, text: str, zone: str) -> None:
+        words = text.split()
+        if len(words) != _FIELDS:
+            raise ValueError(f"{len(words)} fields instead of {_FIELDS}")
+        minute, hour, day_of_month, month_of_year, day_of_week = words
+        try:
+            super().__init__(minute, hour, day_of_week, day_of_month, month_of_year)
+        except (ParseException, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        self.text = text
+        self.zone = zone
+
+    @cached_property
+    def tz(self) -> ZoneInfo:
+        """The time zone."""
+        return ZoneInfo(self.zone)
+
+    def now(self) -> datetime:
+        """The time in it."""
+        return datetime.now(self.tz)
+
+    def next_after(self, moment: datetime) -> datetime:
+        """When it is due next after this moment (aware), in UTC."""
+        start, delta, _ = self.remaining_delta(moment.astimezone(self.tz))
+        due_at: datetime = start + delta
+        return due_at.astimezone(UTC)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZonedCrontab) and (other.text, other.zone) == (self.text, self.zone)
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.zone))
+
+    def __reduce__(self) -> Any:
+        # Beat keeps its entries in a file.
+        return type(self), (self.text, self.zone)
+
+
+def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The entries for Celery's `beat_schedule`, to be merged into that of any application.
+
+    The application whose worker runs the jobs has them from `register_tasks`; the one that Beat runs
+    with needs to know nothing but these entries.
+
+    Raises:
+        SettingsError: a schedule is no crontab entry.
+    """
+    schedules = {job: schedule_of(settings, job) for job in JOBS.values()}
+    return {
+        f"execution_logger.{job.name}": {
+            "task": job.task,
+            "schedule": schedule,
+            "options": {
+                "queue": settings.queue,
+                # While no worker is there one message of each kind is enough.
+                "expires": job.expires_seconds,
+                "ignore_result": True,
+                # A broker that is away for ten minutes must not cost the job of a day.
+                "retry": True,
+                "retry_policy": {
+                    "max_retries": 20,
+                    "interval_start": 1,
+                    "interval_step": 5,
+                    "interval_max": 30,
+                },
+            },
+        }
+        for job, schedule in schedules.items()
+        if schedule is not None
+    }
+
+
+def schedule_of(settings: Settings, job: Job) -> ZonedCrontab | None:
+    """When a job is due; None when its schedule is off.
+
+    Raises:
+        SettingsError: the setting is no crontab entry.
+    """
+    text = getattr(settings, job.setting).strip().lower()
+    if text in OFF:
+        return None
+    try:
+        return ZonedCrontab(text, settings.schedule_time_zone)
+    except ValueError as error:
+        raise SettingsError(
+            f"{PREFIX}{job.setting.upper()}={text!r}: must be off, or a crontab entry: minute, hour, day of "
+            f"the month, month and day of the week, e.g. 17 3 * * * ({error})"
+        ) from None
+
+
+def is_due(schedule: ZonedCrontab, last_at: datetime, now: datetime) -> bool:
+    """Whether it was due since `last_at`, give or take half a minute: clocks differ."""
+    return schedule.next_after(last_at + _TOLERANCE) <= now + _TOLERANCE
