@@ -4,14 +4,30 @@ The figures were measured with Celery 5.7, kombu 5.7 and redis-py 8.1; docs/CELE
 """
 
 import re
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
 
 TASK_NAME = "execution_logger.write_batch"
 
 _REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+_CERTIFICATE_CHECKS = ("required", "optional", "none")
+
+
+def connection_arguments(settings: Settings) -> dict[str, Any]:
+    """What a `kombu.Connection` for sending takes.
+
+    Raises:
+        SettingsError: the name of Sentinel's master is missing, or a TLS option cannot be used.
+    """
+    return {
+        "hostname": url_without_tls(settings.broker_url),
+        "ssl": tls_options(settings.broker_url) or False,
+        "transport_options": {**producer_options(settings), **sentinel_options(settings, settings.broker_url)},
+    }
 
 
 def producer_options(settings: Settings) -> dict[str, Any]:
@@ -22,7 +38,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
     """
     if _is_embedded(settings):
         return _embedded_options(settings)
-    if _scheme(settings) in _REDIS_SCHEMES:
+    if _scheme(settings.broker_url) in _REDIS_SCHEMES:
         return {"socket_timeout": 1, "max_retries": 0}
     return {"max_retries": 0}
 
@@ -34,15 +50,82 @@ def worker_options(settings: Settings) -> dict[str, Any]:
     """
     if _is_embedded(settings):
         return _embedded_options(settings)
-    if _scheme(settings) in _REDIS_SCHEMES:
+    if _scheme(settings.broker_url) in _REDIS_SCHEMES:
         return {
             "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
             "socket_timeout": 10,
             "health_check_interval": 5,
+            **sentinel_options(settings, settings.broker_url),
         }
     return {}
+
+
+def sentinel_options(settings: Settings, url: str, timeout_seconds: float = 1.0) -> dict[str, Any]:
+    """Transport options, of a broker or of a result backend, that lead by way of Sentinel; else none.
+
+    Args:
+        settings: what Sentinel calls the master, and the Sentinels' password.
+        url: where to; TLS options in it hold for the Sentinels as well.
+        timeout_seconds: longest wait for each Sentinel. Without it, one that hangs would be waited for.
+
+    Raises:
+        SettingsError: the name of the master is missing.
+    """
+    if not is_sentinel(url):
+        return {}
+    if not settings.sentinel_master_name:
+        raise SettingsError(
+            "EXECUTION_LOGGER_SENTINEL_MASTER_NAME is not set: sentinel:// needs it, e.g. mymaster"
+        )
+    # Only who needs it pays for the import.
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    # redis-py itself would ask a Sentinel that is away four times before it asks the next one.
+    timeouts = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
+    sentinels: dict[str, Any] = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+    if settings.sentinel_password:
+        sentinels["password"] = settings.sentinel_password
+    if tls := tls_options(url):
+        sentinels |= {"ssl": True, **tls}
+    return {"master_name": settings.sentinel_master_name, "sentinel_kwargs": sentinels}
+
+
+def is_sentinel(url: str) -> bool:
+    """Whether the URL names Sentinels, which name the Redis."""
+    return _scheme(url) == "sentinel"
+
+
+def tls_options(url: str) -> dict[str, Any] | None:
+    """The TLS options of a URL as redis-py and Celery's `broker_use_ssl` take them; None without TLS.
+
+    Certificates are checked unless the URL says otherwise: kombu takes any for a plain `rediss://`.
+
+    Raises:
+        SettingsError: an option cannot be used.
+    """
+    given = [option for each in url.split(";") for option in parse_qsl(_query(each))]
+    options: dict[str, Any] = {name: value for name, value in given if name.startswith("ssl_")}
+    if _scheme(url) not in _REDIS_SCHEMES or not (options or _scheme(url) == "rediss"):
+        return None
+    checks = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")
+    if checks not in _CERTIFICATE_CHECKS:
+        raise SettingsError(
+            f"the URL {public_url(url)} says ssl_cert_reqs={options['ssl_cert_reqs']}: "
+            f"must be one of {', '.join(_CERTIFICATE_CHECKS)}"
+        )
+    # A name cannot be checked without a certificate that is.
+    checks_name = str(options.get("ssl_check_hostname", "true")).lower() != "false" and checks == "required"
+    return {**options, "ssl_cert_reqs": checks, "ssl_check_hostname": checks_name}
+
+
+def url_without_tls(url: str) -> str:
+    """The URL, or several with `;` between them, for who takes the TLS options apart from it."""
+    if _scheme(url) not in _REDIS_SCHEMES or "ssl_" not in url:
+        return url
+    return ";".join(_without_tls(each) for each in url.split(";"))
 
 
 def broker_url_of(app: Any) -> str:
@@ -51,17 +134,45 @@ def broker_url_of(app: Any) -> str:
     return str(url if isinstance(url, str) else url[0])
 
 
+def settings_of_host(app: Any, settings: Settings) -> Settings:
+    """The settings with the broker of a Celery application, as far as it names its Sentinels' master.
+
+    Raises:
+        SettingsError: its broker has no URL.
+    """
+    options = app.conf.broker_transport_options or {}
+    sentinels = options.get("sentinel_kwargs") or {}
+    return replace(
+        settings,
+        broker_url=broker_url_of(app),
+        sentinel_master_name=options.get("master_name") or settings.sentinel_master_name,
+        sentinel_password=sentinels.get("password") or settings.sentinel_password,
+    )
+
+
 def public_url(url: str) -> str:
     """The URL, or several with `;` between them, without users and passwords, for people to read."""
     return ";".join(re.sub("//.*@", "//", each).partition("?")[0] for each in url.split(";"))
 
 
-def _scheme(settings: Settings) -> str:
-    return urlsplit(settings.broker_url).scheme.partition("+")[0]
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme.partition("+")[0]
+
+
+def _query(url: str) -> str:
+    return url.rpartition("@")[2].partition("?")[2]
+
+
+def _without_tls(url: str) -> str:
+    query = _query(url)
+    if not query:
+        return url
+    others = "&".join(option for option in query.split("&") if not option.startswith("ssl_"))
+    return url.removesuffix(f"?{query}") + (f"?{others}" if others else "")
 
 
 def _is_embedded(settings: Settings) -> bool:
-    return _scheme(settings) == "embedded"
+    return _scheme(settings.broker_url) == "embedded"
 
 
 def _embedded_options(settings: Settings) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 A result is Celery's in key and format (`celery-task-meta-<batch id>`), so that whatever reads the
 results of tasks reads these too. Of Celery's backends those are used that hold bytes, and whose
-every failure ends within seconds: Redis, and a folder for the embedded broker.
+every failure ends within seconds: Redis, with or without Sentinel, and a folder for the embedded broker.
 """
 
 import re
@@ -20,7 +20,7 @@ from celery.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from execution_logger.broker import public_url
+from execution_logger.broker import is_sentinel, public_url, sentinel_options, tls_options, url_without_tls
 from execution_logger.errors import ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings
 
@@ -28,7 +28,7 @@ STORED = "SUCCESS"
 HELD = "HELD"
 """The worker has the batch, and waits for the database."""
 
-_REDIS = ("redis", "rediss")
+_REDIS = ("redis", "rediss", "sentinel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,36 @@ def result_backend_url(settings: Settings) -> str | None:
     """Where the worker's word about batches is kept; None when there is no such place.
 
     That is `settings.result_backend`, if it is a Redis or a folder; else the broker, if that is a
-    Redis (of several, with `;` between them, the first); else a folder beside the messages of an
-    embedded broker. Other result backends are no such place: rpc:// and amqp:// results are gone with
-    who asked for them, and Celery's databases unpickle. None for `confirmation="off"`.
+    Redis (of several, with `;` between them, the first; Sentinels stay together); else a folder beside
+    the messages of an embedded broker. Other result backends are no such place: rpc:// and amqp:// results
+    are gone with who asked for them, and Celery's databases unpickle. None for `confirmation="off"`.
     """
     if settings.confirmation == "off":
         return None
-    if settings.result_backend and (usable := _usable(settings.result_backend)):
-        return usable
-    broker = settings.broker_url.split(";")[0]
+    if settings.result_backend and _is_usable(settings.result_backend, settings):
+        return settings.result_backend
+    broker = settings.broker_url
     if _scheme(broker) == "embedded":
         return f"file://{unquote(urlsplit(broker).path)}/results"
-    return _usable(broker) if _scheme(broker) in _REDIS else None
+    if is_sentinel(broker):
+        return broker
+    return broker.split(";")[0] if _scheme(broker) in _REDIS else None
+
+
+def result_backend_configuration(settings: Settings, url: str, timeout_seconds: float = 1.0) -> dict[str, Any]:
+    """Celery's settings for this result backend, of which not all can be said in its URL.
+
+    Raises:
+        SettingsError: the name of Sentinel's master is missing, or a TLS option cannot be used.
+    """
+    # Celery's own policy tries once more every second, 20 times.
+    options = {"retry_policy": {"max_retries": 0}, **sentinel_options(settings, url, timeout_seconds)}
+    return {
+        "result_backend": url_without_tls(url),
+        "result_backend_transport_options": options,
+        # Celery insists on what a broker's URL may leave out, and takes it from the URL for rediss:// only.
+        "redis_backend_use_ssl": tls_options(url),
+    }
 
 
 class Results:
@@ -85,18 +103,19 @@ class Results:
     def __init__(self, settings: Settings, *, timeout_seconds: float) -> None:
         url = result_backend_url(settings)
         if url is None:
-            raise SettingsError("CELERY_RESULT_BACKEND: confirmations need redis://, rediss:// or file://")
+            raise SettingsError("CELERY_RESULT_BACKEND: confirmations need redis://, rediss://, sentinel:// or file://")
         self._name = public_url(url)
         self._is_redis = _scheme(url) in _REDIS
+        configuration = _configuration(settings, url, timeout_seconds)
         # Without a configuration of its own it would read that of the host's environment.
         self._app = Celery(
             "execution_logger.results",
             set_as_current=False,
             fixups=(),
-            config_source=_configuration(settings, timeout_seconds),
+            config_source=configuration,
         )
         variable = "CELERY_RESULT_BACKEND" if settings.result_backend else "CELERY_BROKER_URL"
-        self.backend = self._make_backend(url, timeout_seconds, variable)
+        self.backend = self._make_backend(configuration["result_backend"], timeout_seconds, variable)
 
     def outcomes(self, batch_ids: Sequence[str]) -> dict[str, Outcome]:
         """What is known of these batches, in one request; a batch without a word is absent.
@@ -149,7 +168,11 @@ class Results:
     def close(self) -> None:
         """Close the connections; the next request would open others."""
         if self._is_redis:
-            self.backend.client.connection_pool.disconnect()
+            pool = self.backend.client.connection_pool
+            pool.disconnect()
+            # A pool behind Sentinel does not close what it has asked the Sentinels through.
+            for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
+                sentinel.close()
         self._app.close()
 
     def _read(self, batch_ids: Sequence[str]) -> Sequence[bytes | None]:
@@ -192,8 +215,9 @@ class Results:
             raise ResultsUnavailableError(f"{self._name}: {type(error).__name__}: {error}") from error
 
 
-def _configuration(settings: Settings, timeout_seconds: float) -> dict[str, Any]:
+def _configuration(settings: Settings, url: str, timeout_seconds: float) -> dict[str, Any]:
     return {
+        **result_backend_configuration(settings, url, timeout_seconds),
         "enable_utc": True,
         "result_serializer": "json",
         "accept_content": ["json"],
@@ -201,19 +225,14 @@ def _configuration(settings: Settings, timeout_seconds: float) -> dict[str, Any]
         "result_cache_max": -1,
         "redis_socket_timeout": timeout_seconds,
         "redis_socket_connect_timeout": timeout_seconds,
-        # Celery's own tries once more every second, 20 times.
-        "result_backend_transport_options": {"retry_policy": {"max_retries": 0}},
     }
 
 
-def _usable(url: str) -> str | None:
-    scheme = _scheme(url)
-    if scheme not in (*_REDIS, "file"):
-        return None
-    if scheme == "rediss" and "ssl_cert_reqs=" not in url:
-        # What a broker's URL may leave out, Celery's result backend insists on.
-        return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
-    return url
+def _is_usable(url: str, settings: Settings) -> bool:
+    """Whether the worker's word can be kept there; a host's own Sentinels may be another matter than ours."""
+    if is_sentinel(url):
+        return settings.sentinel_master_name is not None
+    return _scheme(url) in (*_REDIS, "file")
 
 
 def _scheme(url: str) -> str:

@@ -101,9 +101,16 @@ class Settings:
     )
     broker_url: str = _setting(
         "redis://localhost:6379/0",
-        "The Celery broker: redis://, rediss://, or embedded:///folder (no server, for trying out).",
+        "The Celery broker: redis://, rediss://, sentinel://, or embedded:///folder (no server, for trying "
+        "out).",
         alias="CELERY_BROKER_URL",
         secret=True,
+    )
+    sentinel_master_name: str | None = _setting(
+        None, "What the Sentinels of a sentinel:// broker or result backend call the Redis, e.g. mymaster."
+    )
+    sentinel_password: str | None = _setting(
+        None, "The Sentinels' own password; that of the Redis is in the URL.", secret=True
     )
     queue: str = _setting("logs", "The queue that batches go to.")
     queue_max_messages: int = _setting(

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from celery import Celery
 from kombu import Connection
 
 from execution_logger.batch import Batch
-from execution_logger.broker import broker_url_of, producer_options, public_url
+from execution_logger.broker import connection_arguments, producer_options, public_url, settings_of_host
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.delivery.message import Message
 from execution_logger.delivery.queue import BrokerQueue, open_queue
@@ -34,13 +33,13 @@ class CeleryDelivery:
     """
 
     def __init__(self, settings: Settings, host_app: Celery | None = None) -> None:
-        self._settings = settings
+        self._settings = settings = _with_broker_of(host_app, settings)
         self._host_app = host_app
         # It only composes messages. Without a configuration of its own it would read the host's module.
         self._app = Celery(
             "execution_logger.producer", set_as_current=False, config_source={"enable_utc": True}
         )
-        self._results = _open_results(settings, host_app)
+        self._results = _open_results(settings)
         self._connection: Connection | None = None
         self._queue: BrokerQueue | None = None
         self._queue_checked_at = -_QUEUE_CHECK_SECONDS
@@ -108,11 +107,11 @@ class CeleryDelivery:
             poller.close()
 
     def _connect(self) -> BrokerQueue:
-        options = producer_options(self._settings)
         if self._host_app is not None:
+            options = producer_options(self._settings)
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
-            self._connection = Connection(self._settings.broker_url, transport_options=options)
+            self._connection = Connection(**connection_arguments(self._settings))
         self._queue = open_queue(self._connection, self._settings.queue)
         return self._queue
 
@@ -140,11 +139,16 @@ class CeleryDelivery:
         self._queue_room = self._settings.queue_max_messages - length
 
 
-def _open_results(settings: Settings, host_app: Celery | None) -> Results | None:
+def _with_broker_of(host_app: Celery | None, settings: Settings) -> Settings:
+    try:
+        return settings if host_app is None else settings_of_host(host_app, settings)
+    except SettingsError as error:
+        raise DeliveryError(str(error)) from error
+
+
+def _open_results(settings: Settings) -> Results | None:
     """The result backend of the settings, or else the broker's own Redis; None without either."""
     try:
-        if host_app is not None and not settings.result_backend:
-            settings = replace(settings, broker_url=broker_url_of(host_app))
         if result_backend_url(settings) is None:
             return None
         return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)

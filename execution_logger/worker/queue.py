@@ -9,7 +9,7 @@ import msgspec
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
-from execution_logger.broker import producer_options, public_url
+from execution_logger.broker import connection_arguments, public_url
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
 
@@ -124,12 +124,12 @@ def open_channel(settings: Settings) -> Iterator[Any]:
 
 def _connection(settings: Settings) -> Connection:
     try:
-        connection = Connection(settings.broker_url, transport_options=producer_options(settings))
+        connection = Connection(**connection_arguments(settings))
         _ = connection.transport
-    except (KeyError, ValueError, ImportError):  # whose texts can hold parts of the password
+    except (KeyError, TypeError, ValueError, ImportError):  # whose texts can hold parts of the password
         raise SettingsError(
             "CELERY_BROKER_URL=(hidden): must be a URL such as redis://:password@host:6379/0, "
-            "with special characters of the password percent-encoded"
+            "with special characters of the password percent-encoded, and without options that kombu does not know"
         ) from None
     return connection
 

@@ -6,8 +6,20 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from execution_logger import Settings
-from execution_logger.broker import broker_url_of, producer_options, public_url, worker_options
+from execution_logger import Settings, SettingsError
+from execution_logger.broker import (
+    broker_url_of,
+    connection_arguments,
+    producer_options,
+    public_url,
+    sentinel_options,
+    settings_of_host,
+    tls_options,
+    url_without_tls,
+    worker_options,
+)
+
+SENTINELS = "sentinel://:secret@a:26379/1;sentinel://b:26379"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +52,7 @@ def test_an_outage_costs_a_host_one_second_per_attempt(url: str) -> None:
     assert producer_options(Settings(broker_url=url)) == {"socket_timeout": 1, "max_retries": 0}
 
 
-@pytest.mark.parametrize("url", ["redis://host", "rediss://host", "sentinel://host"])
+@pytest.mark.parametrize("url", ["redis://host", "rediss://host"])
 def test_batches_of_a_killed_worker_come_back_soon(url: str) -> None:
     """After the visibility timeout and the next sweep; and a peer that went silent is noticed."""
     assert worker_options(Settings(broker_url=url, visibility_timeout_seconds=90)) == {
@@ -79,3 +91,93 @@ def test_the_broker_of_a_hosts_application(broker: Any, url: str) -> None:
     """However it names it, and also when it leaves that to Celery."""
     with Celery("host", set_as_current=False, broker=broker) as app:
         assert broker_url_of(app) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("rediss://host", {"ssl_cert_reqs": "required", "ssl_check_hostname": True}),
+        ("rediss://host?ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": "none", "ssl_check_hostname": False}),
+        (
+            "rediss://:a?b@host/0?ssl_ca_certs=%2Fca.pem&ssl_check_hostname=False",
+            {"ssl_ca_certs": "/ca.pem", "ssl_cert_reqs": "required", "ssl_check_hostname": False},
+        ),
+        (
+            "sentinel://a/1;sentinel://b?ssl_ca_certs=/ca.pem",
+            {"ssl_ca_certs": "/ca.pem", "ssl_cert_reqs": "required", "ssl_check_hostname": True},
+        ),
+        ("redis://host/0", None),
+        ("sentinel://host", None),
+        ("amqps://host?ssl_ca_certs=/ca.pem", None),
+    ],
+)
+def test_certificates_are_checked_unless_the_url_says_otherwise(
+    url: str, options: dict[str, Any] | None
+) -> None:
+    """kombu takes any certificate for a plain rediss:// URL; whoever wrote it wanted to be safe."""
+    assert tls_options(url) == options
+    if url.startswith("redis"):
+        assert connection_arguments(Settings(broker_url=url))["ssl"] == (options or False)
+
+
+def test_a_wrong_tls_option_is_named_without_the_password() -> None:
+    """With what is allowed."""
+    with pytest.raises(SettingsError, match="ssl_cert_reqs=maybe: must be one of required") as caught:
+        tls_options("rediss://:secret@host?ssl_cert_reqs=maybe")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "rest"),
+    [
+        ("rediss://:a?b@host/0?ssl_cert_reqs=none&ssl_ca_certs=x", "rediss://:a?b@host/0"),
+        ("redis+socket:///run/x.sock?virtual_host=1", "redis+socket:///run/x.sock?virtual_host=1"),
+        ("rediss://host?x=1&ssl_keyfile=k", "rediss://host?x=1"),
+        ("sentinel://a/1;sentinel://b?ssl_ca_certs=/ca.pem", "sentinel://a/1;sentinel://b"),
+        ("amqps://host?ssl_ca_certs=x", "amqps://host?ssl_ca_certs=x"),
+    ],
+)
+def test_tls_options_are_taken_out_of_a_url(url: str, rest: str) -> None:
+    """The rest is as it was."""
+    assert url_without_tls(url) == rest
+
+
+def test_the_way_by_sentinel_has_its_name_its_password_and_a_limit() -> None:
+    """kombu and Celery hand them to redis-py, which would wait for a Sentinel that hangs."""
+    settings = Settings(broker_url=SENTINELS, sentinel_master_name="logs", sentinel_password="own")
+    options = connection_arguments(settings)["transport_options"]
+    assert options["master_name"] == worker_options(settings)["master_name"] == "logs"
+    sentinels = options["sentinel_kwargs"]
+    assert (sentinels["password"], sentinels["socket_timeout"], sentinels["socket_connect_timeout"]) == (
+        "own",
+        1,
+        1,
+    )
+    assert "ssl" not in sentinels
+
+
+def test_sentinels_speak_tls_as_the_redis_does() -> None:
+    """One certificate authority has signed for both."""
+    settings = Settings(sentinel_master_name="logs")
+    options = sentinel_options(settings, "sentinel://host?ssl_ca_certs=/ca.pem")["sentinel_kwargs"]
+    assert options["ssl"] is True
+    assert options["ssl_ca_certs"] == "/ca.pem"
+
+
+@pytest.mark.parametrize("use", [connection_arguments, worker_options])
+def test_sentinel_needs_the_name_of_its_master(use: Any) -> None:
+    """Otherwise nobody knows which Redis to ask for."""
+    with pytest.raises(SettingsError, match="EXECUTION_LOGGER_SENTINEL_MASTER_NAME is not set"):
+        use(Settings(broker_url="sentinel://host"))
+
+
+def test_a_hosts_application_knows_its_sentinels() -> None:
+    """Its transport options name the master, also for the confirmations."""
+    with Celery("host", set_as_current=False, broker=SENTINELS) as app:
+        app.conf.broker_transport_options = {"master_name": "its", "sentinel_kwargs": {"password": "p"}}
+        settings = settings_of_host(app, Settings(sentinel_master_name="ours"))
+    assert (settings.broker_url, settings.sentinel_master_name, settings.sentinel_password) == (
+        SENTINELS,
+        "its",
+        "p",
+    )

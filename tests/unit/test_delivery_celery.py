@@ -228,7 +228,6 @@ class TestConnection:
         assert len(broker.queue()) == 1
         assert connections[0].transport_options == {
             "global_keyprefix": "host:",
-            "socket_timeout": 1,
             "max_retries": 0,
         }
         assert app.conf.broker_transport_options == {"global_keyprefix": "host:"}

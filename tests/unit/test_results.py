@@ -48,16 +48,21 @@ class TestUrl:
             ({"broker_url": "amqp://host", "result_backend": "redis://other/3"}, "redis://other/3"),
             ({"result_backend": "file:///folder"}, "file:///folder"),
             ({"broker_url": "embedded:///a%20folder"}, "file:///a folder/results"),
-            ({"broker_url": "rediss://host"}, "rediss://host?ssl_cert_reqs=required"),
-            ({"broker_url": "rediss://host?x=1"}, "rediss://host?x=1&ssl_cert_reqs=required"),
-            ({"broker_url": "rediss://host?ssl_cert_reqs=none"}, "rediss://host?ssl_cert_reqs=none"),
+            ({"broker_url": "rediss://host"}, "rediss://host"),
+            (
+                {"broker_url": "sentinel://a;sentinel://b", "sentinel_master_name": "logs"},
+                "sentinel://a;sentinel://b",
+            ),
+            ({"result_backend": "sentinel://a", "sentinel_master_name": "logs"}, "sentinel://a"),
         ],
     )
     def test_it_is_the_result_backend_or_else_the_broker(self, settings: dict[str, Any], url: str) -> None:
         """Without any setting, a Redis broker confirms; and Celery's own needs are met."""
         assert result_backend_url(Settings(**settings)) == url
 
-    @pytest.mark.parametrize("url", ["rpc://", "rpc", "disabled", "db+postgresql://host/results"])
+    @pytest.mark.parametrize(
+        "url", ["rpc://", "rpc", "disabled", "db+postgresql://host/results", "sentinel://nameless"]
+    )
     def test_one_that_will_not_do_leaves_it_to_the_broker(self, url: str) -> None:
         """A host has it for its own tasks, and need not give it up."""
         assert result_backend_url(Settings(result_backend=url)) == "redis://localhost:6379/0"
@@ -67,7 +72,6 @@ class TestUrl:
         [
             {"confirmation": "off"},
             {"broker_url": "amqp://host"},
-            {"broker_url": "sentinel://host:26379"},
             {"broker_url": "amqp://host", "result_backend": "rpc://"},
         ],
     )
@@ -78,7 +82,7 @@ class TestUrl:
             Results(Settings(**settings), timeout_seconds=1)
 
     @pytest.mark.parametrize(
-        "url", ["redis://:se#cret@host/0", "redis://host/secret", "rediss://:secret@host?ssl_cert_reqs=maybe"]
+        "url", ["redis://:se#cret@host/0", "redis://host/secret", "rediss://:secret@host:port/0"]
     )
     def test_a_url_that_cannot_be_used_is_not_shown(self, url: str) -> None:
         """It holds a password."""
