@@ -26,7 +26,10 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
     return {
         "hostname": url_without_tls(settings.broker_url),
         "ssl": tls_options(settings.broker_url) or False,
-        "transport_options": {**producer_options(settings), **sentinel_options(settings, settings.broker_url)},
+        "transport_options": {
+            **producer_options(settings),
+            **sentinel_options(settings, settings.broker_url),
+        },
     }
 
 

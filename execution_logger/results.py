@@ -71,7 +71,9 @@ def result_backend_url(settings: Settings) -> str | None:
     return broker.split(";")[0] if _scheme(broker) in _REDIS else None
 
 
-def result_backend_configuration(settings: Settings, url: str, timeout_seconds: float = 1.0) -> dict[str, Any]:
+def result_backend_configuration(
+    settings: Settings, url: str, timeout_seconds: float = 1.0
+) -> dict[str, Any]:
     """Celery's settings for this result backend, of which not all can be said in its URL.
 
     Raises:
@@ -103,7 +105,9 @@ class Results:
     def __init__(self, settings: Settings, *, timeout_seconds: float) -> None:
         url = result_backend_url(settings)
         if url is None:
-            raise SettingsError("CELERY_RESULT_BACKEND: confirmations need redis://, rediss://, sentinel:// or file://")
+            raise SettingsError(
+                "CELERY_RESULT_BACKEND: confirmations need redis://, rediss://, sentinel:// or file://"
+            )
         self._name = public_url(url)
         self._is_redis = _scheme(url) in _REDIS
         configuration = _configuration(settings, url, timeout_seconds)

@@ -33,19 +33,36 @@ class Certificates:
         """A certificate and its key."""
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
+    def query(self, **others: str) -> str:
+        """The options of a URL: the authority and the client's certificate; an empty one is left out."""
+        certificate, key = self.of("client")
+        options = {
+            "ssl_ca_certs": str(self.authority),
+            "ssl_certfile": str(certificate),
+            "ssl_keyfile": str(key),
+            **others,
+        }
+        return "&".join(f"{name}={value}" for name, value in options.items() if value)
+
     @classmethod
     def make(cls, folder: Path) -> "Certificates":
         """Make an authority, a certificate for servers, and one for clients; takes openssl."""
         certificates = cls(folder)
         key, authority = folder / "ca.key", certificates.authority
-        _openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=tests", key, authority)
+        _openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=tests", key, authority
+        )
         extension = folder / "extensions.txt"
         extension.write_text("subjectAltName=IP:127.0.0.1\n")
         for name in ("server", "client"):
             certificate, own_key = certificates.of(name)
             request = folder / f"{name}.csr"
-            _openssl(f"req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name}", own_key, request)
-            signing = f"x509 -req -in {request} -CA {authority} -CAkey {key} -days {_DAYS} -extfile {extension}"
+            _openssl(
+                f"req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name}", own_key, request
+            )
+            signing = (
+                f"x509 -req -in {request} -CA {authority} -CAkey {key} -days {_DAYS} -extfile {extension}"
+            )
             _run_openssl(*signing.split(), "-out", str(certificate))
         return certificates
 
@@ -66,15 +83,7 @@ class TlsRedisServer(RedisServer):
 
     def url(self, database: int = 0, **query: str) -> str:
         """`rediss://` with the authority and the client's certificate, unless the query names others."""
-        certificate, key = self._certificates.of("client")
-        options = {
-            "ssl_ca_certs": str(self._certificates.authority),
-            "ssl_certfile": str(certificate),
-            "ssl_keyfile": str(key),
-            **query,
-        }
-        words = "&".join(f"{name}={value}" for name, value in options.items() if value)
-        return f"rediss://127.0.0.1:{self.port}/{database}?{words}"
+        return f"rediss://127.0.0.1:{self.port}/{database}?{self._certificates.query(**query)}"
 
     def _launch_container(self) -> Running:
         raise MissingServerError("the certificates are on this machine: redis-server must be, too")
@@ -88,27 +97,43 @@ class SentinelServer(Server):
     package = RedisServer.package
     image = RedisServer.image
 
-    def __init__(self, master: RedisServer, *, password: str = "") -> None:
+    def __init__(
+        self, master: RedisServer, *, password: str = "", certificates: Certificates | None = None
+    ) -> None:
         super().__init__()
         self._password = password
+        self._certificates = certificates
         self._configuration = self.folder / "sentinel.conf"
         # Sentinel writes into this file what it has found out.
         self._configuration.write_text(
-            f"bind 127.0.0.1\nport {self.port}\ndir {self.folder}\n"
+            f"bind 127.0.0.1\ndir {self.folder}\n"
+            + (f"port {self.port}\n" if certificates is None else self._tls_lines(certificates))
             + (f"requirepass {password}\n" if password else "")
             + f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master.port} 1\n"
             f"sentinel down-after-milliseconds {MASTER_NAME} 500\n"
             f"sentinel failover-timeout {MASTER_NAME} 3000\n"
         )
 
+    def _tls_lines(self, certificates: Certificates) -> str:
+        certificate, key = certificates.of("server")
+        return (
+            f"port 0\ntls-port {self.port}\ntls-replication yes\ntls-ca-cert-file {certificates.authority}\n"
+            f"tls-cert-file {certificate}\ntls-key-file {key}\n"
+        )
+
     def url(self, database: int = 0) -> str:
-        """`sentinel://127.0.0.1:port/database`."""
-        return f"sentinel://127.0.0.1:{self.port}/{database}"
+        """`sentinel://127.0.0.1:port/database`, with the certificates where there are any."""
+        query = "" if self._certificates is None else f"?{self._certificates.query()}"
+        return f"sentinel://127.0.0.1:{self.port}/{database}{query}"
 
     def client(self) -> "redis.Redis":
         """A client of the Sentinel itself."""
-        return redis.Redis(
-            port=self.port, password=self._password or None, decode_responses=True, socket_timeout=5
+        query = "" if self._certificates is None else f"?{self._certificates.query()}"
+        scheme = "redis" if self._certificates is None else "rediss"
+        return redis.Redis.from_url(
+            f"{scheme}://:{self._password}@127.0.0.1:{self.port}{query}",
+            decode_responses=True,
+            socket_timeout=5,
         )
 
     def wait_for_replica(self) -> None:
