@@ -19,6 +19,7 @@ from execution_logger import hints
 from execution_logger.errors import SettingsError
 
 PREFIX = "EXECUTION_LOGGER_"
+DEFAULT_BROKER_URL = "redis://localhost:6379/0"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _TABLE = re.compile(r"\w+(\.\w+)?")
@@ -100,7 +101,7 @@ class Settings:
         alias="CELERY_ENABLED",
     )
     broker_url: str = _setting(
-        "redis://localhost:6379/0",
+        DEFAULT_BROKER_URL,
         "The Celery broker: redis://, rediss://, sentinel://, or embedded:///folder (no server, for trying "
         "out).",
         alias="CELERY_BROKER_URL",

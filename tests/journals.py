@@ -43,9 +43,17 @@ def replace_write(patched: pytest.MonkeyPatch, write: Callable[[int, bytes], int
 class DyingProcess:
     """What one process has on the disk until it dies: `die()` lets go of everything, as its end would."""
 
-    def __init__(self, folder: Path, name: str = "dead", settings: Settings | None = None) -> None:
-        self.folder = destination_in(folder).folder / name
-        self.journal = Journal(destination_in(folder), name, settings or Settings(), threading.RLock())
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "dead",
+        settings: Settings | None = None,
+        *,
+        to: Destination | None = None,
+    ) -> None:
+        to = to or destination_in(folder)
+        self.folder = to.folder / name
+        self.journal = Journal(to, name, settings or Settings(), threading.RLock())
         self._number = 0
 
     def log(self, count: int) -> "DyingProcess":

@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.journal import find_destination
+from execution_logger.journal import Destination, find_destination
 from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, survey, survey_destination
 from execution_logger.pipeline import Pipeline
@@ -33,7 +32,9 @@ def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT0
 
     A process of the same destination does so by itself every few seconds; this is for a machine
     on which none runs any more. It reads the same settings as the application, and needs only what
-    that needs: with Celery, the broker and a worker. Journals of living processes are left alone.
+    that needs: with Celery, the broker and a worker; with CELERY_ENABLED=false, the database. If the
+    settings name both, what was left for the one goes to the other. Journals of living processes are
+    left alone.
 
     The exit code is 0 when nothing is left, and 1 otherwise.
     """
@@ -46,13 +47,13 @@ def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT0
 
 
 def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
-    folder = find_destination(settings).folder
-    found = survey_destination(folder)
-    others = [each for each in survey(state_directory(settings)) if each.folder != folder]
+    destination = find_destination(settings)
+    found = _survey(destination)
+    others = [each for each in survey(state_directory(settings)) if each.folder not in destination.folders]
     error = None
     if _left(found) and timeout_seconds:
         error = _send(settings, _dead(found), timeout_seconds)
-        after = survey_destination(folder)
+        after = _survey(destination)
     else:
         after = found
     if as_json:
@@ -60,6 +61,15 @@ def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     else:
         _print(found, after, others, error)
     return _left(after)
+
+
+def _survey(destination: Destination) -> DestinationSummary:
+    """The destination, with the journals of all its folders."""
+    found = [survey_destination(folder) for folder in destination.folders]
+    journals = tuple(journal for each in found for journal in each.journals)
+    damaged_lines = sum(each.damaged_lines for each in found)
+    description = found[0].description or (destination.description if journals else "")
+    return replace(found[0], description=description, journals=journals, damaged_lines=damaged_lines)
 
 
 def _dead(destination: DestinationSummary) -> set[str]:
@@ -79,15 +89,15 @@ def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> st
     pipeline = Pipeline(settings, select_delivery(settings), destination)
     pipeline.begin()
     until = time.monotonic() + timeout_seconds
-    while time.monotonic() < until and _are_there(destination.folder, processes):
+    while time.monotonic() < until and _are_there(destination, processes):
         time.sleep(_LOOK_SECONDS)
     report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
     return report.last_error
 
 
-def _are_there(folder: Path, processes: set[str]) -> bool:
+def _are_there(destination: Destination, processes: set[str]) -> bool:
     """Whether one of these still has entries; while we send them it is as if they lived."""
-    journals = survey_destination(folder).journals
+    journals = _survey(destination).journals
     return any(journal.entries for journal in journals if journal.process in processes)
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from execution_logger.diagnostics import report
@@ -18,7 +19,7 @@ class Adoption:
     """The journals that this process ships for dead ones.
 
     Args:
-        destination: in whose folder to look.
+        destination: in whose folders to look.
         own_process: whose journal is nobody's to adopt.
         settings: how often to look.
         monotonic: seconds; tests inject their own.
@@ -32,7 +33,7 @@ class Adoption:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journals: list[AdoptedJournal] = []
-        self._folder = destination.folder
+        self._folders = destination.folders
         self._own_process = own_process
         self._settings = settings
         self._monotonic = monotonic
@@ -86,12 +87,11 @@ class Adoption:
         """The folders of other processes, locked or not, the oldest first."""
         ours = {self._own_process, *(journal.process for journal in self.journals)}
         ages: dict[Path, float] = {}
-        try:
-            for path in self._folder.iterdir():
-                if path.is_dir() and path.name not in ours:
-                    ages[path] = path.stat().st_mtime
-        except OSError:  # there is none, or another process is tidying up
-            pass
+        for folder in self._folders:
+            with suppress(OSError):  # there is none, or another process is tidying up
+                for path in folder.iterdir():
+                    if path.is_dir() and path.name not in ours:
+                        ages[path] = path.stat().st_mtime
         now = time.time()
         for path in sorted(ages, key=ages.__getitem__):
             # A process makes its folder first, and locks it then.

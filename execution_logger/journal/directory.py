@@ -1,6 +1,7 @@
 """Where journals are: a folder for each destination, in it one for each process that has entries there.
 
-Processes that share a destination ship for each other::
+Processes that share a destination ship for each other. So do those whose settings name both ways, by
+Celery and to the database: when a host is switched from one to the other, it ships what it had left::
 
     execution-logger/                     the user's state directory, or EXECUTION_LOGGER_JOURNAL_DIRECTORY
         logs-3f2a9c1b/                    a destination: queue and broker, or table and database
@@ -22,7 +23,7 @@ from filelock import lock_descriptor
 
 from execution_logger.broker import public_url
 from execution_logger.process import file_name
-from execution_logger.settings import Settings
+from execution_logger.settings import DEFAULT_BROKER_URL, Settings
 
 LOCK_NAME = "lock"
 DAMAGED_NAME = "damaged.ndjson"
@@ -41,6 +42,14 @@ class Destination:
     folder: Path
     description: str
     """For people to read: no passwords."""
+    other_folders: tuple[Path, ...] = ()
+    """Those of the other way that the settings name, by Celery or to the database: what dead processes
+    have left there goes here."""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All of whose journals may be adopted."""
+        return self.folder, *self.other_folders
 
     def note_down(self) -> None:
         """Leave the description in the folder; does nothing when the disk takes none."""
@@ -59,12 +68,18 @@ def find_destination(settings: Settings, broker: str | None = None) -> Destinati
         settings: name the directory, and what entries are sent to.
         broker: another broker, that of the host's Celery application.
     """
+    queue = f"{public_url(broker or settings.broker_url)} {settings.queue}"
+    table = f"{public_url(settings.database_url or '')} {settings.table}"
+    by_celery, to_database = (
+        _folder(settings, settings.queue, queue),
+        _folder(settings, settings.table, table),
+    )
     if settings.celery_enabled:
-        name, description = settings.queue, f"{public_url(broker or settings.broker_url)} {settings.queue}"
-    else:
-        name, description = settings.table, f"{public_url(settings.database_url or '')} {settings.table}"
-    digest = hashlib.sha256(description.encode()).hexdigest()[:8]
-    return Destination(state_directory(settings) / f"{file_name(name)}-{digest}", description)
+        return Destination(by_celery, queue, (to_database,) if settings.database_url else ())
+    # Of the default broker nobody knows whether this host has ever used it: another one may, with
+    # another database.
+    is_named = broker is not None or settings.broker_url != DEFAULT_BROKER_URL
+    return Destination(to_database, table, (by_celery,) if is_named else ())
 
 
 def state_directory(settings: Settings) -> Path:
@@ -75,6 +90,11 @@ def state_directory(settings: Settings) -> Path:
     from platformdirs import user_state_path  # noqa: PLC0415
 
     return user_state_path("execution-logger", appauthor=False)
+
+
+def _folder(settings: Settings, name: str, description: str) -> Path:
+    digest = hashlib.sha256(description.encode()).hexdigest()[:8]
+    return state_directory(settings) / f"{file_name(name)}-{digest}"
 
 
 def make_private_folder(folder: Path) -> None:

@@ -129,7 +129,7 @@ def _connection(settings: Settings) -> Connection:
     except (KeyError, TypeError, ValueError, ImportError):  # whose texts can hold parts of the password
         raise SettingsError(
             "CELERY_BROKER_URL=(hidden): must be a URL such as redis://:password@host:6379/0, "
-            "with special characters of the password percent-encoded, and without options that kombu does not know"
+            "with special characters of the password percent-encoded, and no options that kombu does not know"
         ) from None
     return connection
 

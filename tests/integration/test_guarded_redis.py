@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import pytest
@@ -109,7 +109,7 @@ class TestTls:
         self, tls_redis: TlsRedisServer, query: dict[str, str], complaint: str
     ) -> None:
         """A server whose authority is unknown by us, and we by a server that has no certificate of ours."""
-        settings = Settings(broker_url=tls_redis.url(**query))
+        settings = Settings(broker_url=tls_redis.url(0, **query))
         with pytest.raises(BrokerUnavailableError, match=f"(?i){complaint}"):
             queue_length(settings)
         with closing(CeleryDelivery(settings)) as delivery, pytest.raises(DeliveryError):
@@ -205,7 +205,7 @@ class TestUsers:
 
     def test_without_a_user_nothing_goes(self, server: "GuardedRedisServer") -> None:
         """The user `default` is off."""
-        with pytest.raises(BrokerUnavailableError, match="(?i)auth"):
+        with pytest.raises(BrokerUnavailableError, match=r"(?i)auth"):
             queue_length(Settings(broker_url=server.url()))
 
 
@@ -308,7 +308,7 @@ class SentinelSite:
         self.master.kill()
         self.sentinel.wait_for_master(self.replica.port)
 
-    def __enter__(self) -> "SentinelSite":
+    def __enter__(self) -> Self:
         try:
             self.master.start()
             self.replica.start()

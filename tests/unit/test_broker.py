@@ -114,7 +114,7 @@ def test_the_broker_of_a_hosts_application(broker: Any, url: str) -> None:
 def test_certificates_are_checked_unless_the_url_says_otherwise(
     url: str, options: dict[str, Any] | None
 ) -> None:
-    """kombu takes any certificate for a plain rediss:// URL; whoever wrote it wanted to be safe."""
+    """Kombu takes any certificate for a plain rediss:// URL; whoever wrote it wanted to be safe."""
     assert tls_options(url) == options
     if url.startswith("redis"):
         assert connection_arguments(Settings(broker_url=url))["ssl"] == (options or False)
@@ -143,7 +143,7 @@ def test_tls_options_are_taken_out_of_a_url(url: str, rest: str) -> None:
 
 
 def test_the_way_by_sentinel_has_its_name_its_password_and_a_limit() -> None:
-    """kombu and Celery hand them to redis-py, which would wait for a Sentinel that hangs."""
+    """Kombu and Celery hand them to redis-py, which would wait for a Sentinel that hangs."""
     settings = Settings(broker_url=SENTINELS, sentinel_master_name="logs", sentinel_password="own")
     options = connection_arguments(settings)["transport_options"]
     assert options["master_name"] == worker_options(settings)["master_name"] == "logs"
