@@ -184,6 +184,13 @@ class Settings:
         None, "What the report is handed to, as module:function of the worker's. Default: the worker's log."
     )
 
+    # The machine
+    service_directory: str | None = _setting(
+        None,
+        "Where Beat and `execution-logger manage` keep schedule, records and logs. "
+        "Default: in the user's state directory.",
+    )
+
     def __post_init__(self) -> None:
         problems = [problem for setting in fields(self) for problem in self._problems_of(setting)]
         problems = problems or self._problems_between()

@@ -11,7 +11,20 @@ import click
 import execution_logger
 from execution_logger.errors import ExecutionLoggerError
 
-COMMANDS = ("worker", "db", "status", "jobs", "purge", "audit", "dead", "recover", "demo")
+COMMANDS = (
+    "worker",
+    "beat",
+    "flower",
+    "manage",
+    "db",
+    "status",
+    "jobs",
+    "purge",
+    "audit",
+    "dead",
+    "recover",
+    "demo",
+)
 """Each is the module of that name, which is imported when it is asked for."""
 
 EXTRA = ("aiosqlite", "alembic", "asyncpg", "rich", "sqlalchemy")

@@ -1,5 +1,8 @@
 """Which workers are there."""
 
+import socket
+from typing import Any
+
 from kombu.pidbox import Mailbox
 
 from execution_logger.settings import Settings
@@ -17,11 +20,26 @@ def workers_online(settings: Settings) -> list[str]:
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
+    answers = _ask(settings, "active_queues")
+    return sorted({name for name, queues in answers if _has(queues, settings)})
+
+
+def worker_processes(settings: Settings) -> list[int]:
+    """The process ids of the workers that answer within a second and say to be on this machine.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    host = socket.gethostname()
+    return [answer["pid"] for name, answer in _ask(settings, "stats") if name.endswith(f"@{host}")]
+
+
+def _ask(settings: Settings, command: str) -> list[tuple[str, Any]]:
+    """What Celery's own `inspect` does, over a connection of its own instead of a pool's."""
     with open_channel(settings) as channel:
-        # What Celery's own `inspect` does, over this connection instead of a pool's.
         mailbox = Mailbox(_CELERY_MAILBOX, type="fanout", accept=["json"])(channel.connection.client)
-        answers = mailbox.multi_call("active_queues", timeout=_ANSWER_SECONDS, channel=channel)
-    return sorted({name for answer in answers for name, queues in answer.items() if _has(queues, settings)})
+        answers = mailbox.multi_call(command, timeout=_ANSWER_SECONDS, channel=channel)
+    return [item for answer in answers for item in answer.items()]
 
 
 def _has(queues: list[dict[str, object]], settings: Settings) -> bool:

@@ -41,6 +41,7 @@ class Supervisor:
 
     Args:
         command: of the process; its standard input ends when this process does, however that is.
+        name: of the process, in the log.
         after_crash: called in a thread after each abnormal end; what it returns is true when it has
             removed a cause, and then the pauses start again, too.
         look_after: called in a thread again and again while the process runs, `look_after_seconds` apart.
@@ -53,6 +54,7 @@ class Supervisor:
         command: Sequence[str],
         after_crash: Callable[[], object],
         *,
+        name: str = "the worker",
         look_after: Callable[[], object] = lambda: None,
         look_after_seconds: float = 10.0,
         stop_seconds: float = STOP_SECONDS,
@@ -60,6 +62,7 @@ class Supervisor:
     ) -> None:
         self._command = command
         self._after_crash = after_crash
+        self._name = name
         self._look_after = look_after
         self._look_after_seconds = look_after_seconds
         self._stop_seconds = stop_seconds
@@ -92,7 +95,7 @@ class Supervisor:
             if await self._unless_stopped(_in_thread(self._after_crash)):
                 self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
-            logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
+            logger.error("%s %s; it starts again in %.1f s", self._name, _describe(code), pause_seconds)
             if await self._is_stopped_within(pause_seconds):
                 return 0
 
@@ -141,7 +144,7 @@ class Supervisor:
     def _kill(self) -> None:
         """End a process that does not stop, as Celery while a broker hangs; its batches come again."""
         if self._process is not None and self._process.returncode is None:
-            logger.warning("the worker has not stopped after %g s, and is killed", self._stop_seconds)
+            logger.warning("%s has not stopped after %g s, and is killed", self._name, self._stop_seconds)
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 

@@ -1,0 +1,82 @@
+"""The process of Celery Beat, which a supervisor keeps running: `python -m execution_logger.services.beat`.
+
+Options are those of `celery beat`. It ends with its standard input.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from filelock import FileLock, Timeout
+
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.services.directory import service_folder
+from execution_logger.settings import Settings
+from execution_logger.worker.app import create_app
+from execution_logger.worker.parent import stop_at_end_of_input
+from execution_logger.worker.supervisor import WRONG_USAGE
+
+SCHEDULER = "execution_logger.services.scheduler:PatientScheduler"
+
+_LOCK_SECONDS = 3.0
+"""The last Beat may just be ending."""
+
+
+def main() -> int:
+    """Run Beat to its end and return its exit code."""
+    try:
+        settings = Settings.from_environment()
+        app = create_app(settings)
+        folder = service_folder(settings, "beat")
+        lock = _lock(folder)
+    except ExecutionLoggerError as error:
+        # As for an unknown option: the supervisor does not try again.
+        click.echo(f"execution-logger: {error}", err=True)
+        return WRONG_USAGE
+    app.conf.beat_sync_every = 1  # after each job: a kill -9 makes Beat repeat one at most
+    stop_at_end_of_input()
+    try:
+        app.start(["beat", "--schedule", str(folder / "schedule"), "--scheduler", SCHEDULER, *sys.argv[1:]])
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    finally:
+        lock.release()
+    return 0
+
+
+def beat_process(folder: Path) -> int | None:
+    """The process that is the Beat of this folder; None when there is none."""
+    lock = FileLock(folder / "beat.lock")
+    try:
+        with lock.acquire(blocking=False):
+            return None
+    except Timeout:
+        text = _pid_file(folder).read_text() if _pid_file(folder).exists() else ""
+        return int(text) if text.isdecimal() else 0
+
+
+class BeatRunsError(ExecutionLoggerError):
+    """Beat runs already, and two would send each job twice."""
+
+
+def _lock(folder: Path) -> FileLock:
+    """The lock of the folder's one Beat, which ends with this process."""
+    lock = FileLock(folder / "beat.lock")
+    try:
+        lock.acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        raise BeatRunsError(
+            f"Beat runs already (process {beat_process(folder)}, {folder}), and two would send each job twice"
+        ) from None
+    _pid_file(folder).write_text(str(os.getpid()))
+    return lock
+
+
+def _pid_file(folder: Path) -> Path:
+    return folder / "beat.pid"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
