@@ -206,7 +206,9 @@ def _said(status: Status) -> str:
         said = f"process {record.pid} since {_moment(record.started_at)}, {record.about}"
         return f"{said}\n{status.problem}" if status.problem else said
     ended = f", at {_moment(record.ended_at)}" if record.ended_at else ""
-    return f"{status.problem or ('it was told to' if record.was_stopped else 'by itself')}{ended}"
+    return (
+        f"{status.problem or ('it was told to end' if record.was_stopped else 'it ended by itself')}{ended}"
+    )
 
 
 def _moment(moment: datetime) -> str:

@@ -4,10 +4,13 @@ Options are those of `celery beat`. It ends with its standard input.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import click
+from celery.signals import beat_init
 from filelock import FileLock, Timeout
 
 from execution_logger.errors import ExecutionLoggerError
@@ -34,7 +37,9 @@ def main() -> int:
         # As for an unknown option: the supervisor does not try again.
         click.echo(f"execution-logger: {error}", err=True)
         return WRONG_USAGE
-    app.conf.beat_sync_every = 1  # after each job: a kill -9 makes Beat repeat one at most
+    app.conf.beat_sync_every = 1  # after each job: however Beat ends, it repeats one at most
+    app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
+    beat_init.connect(_end_at_once)
     stop_at_end_of_input()
     try:
         app.start(["beat", "--schedule", str(folder / "schedule"), "--scheduler", SCHEDULER, *sys.argv[1:]])
@@ -72,6 +77,20 @@ def _lock(folder: Path) -> FileLock:
         ) from None
     _pid_file(folder).write_text(str(os.getpid()))
     return lock
+
+
+def _end_at_once(**_: object) -> None:
+    """Let a signal end this process, instead of raising an exception wherever it is.
+
+    Celery's SystemExit is lost in a send to a broker that hangs, and its closed schedule then crashes
+    Beat. On disk is all there is to keep.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def _pid_file(folder: Path) -> Path:
