@@ -10,6 +10,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ PREFIX = "EXECUTION_LOGGER_"
 DEFAULT_BROKER_URL = "redis://localhost:6379/0"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
@@ -192,7 +194,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        problems = [problem for setting in fields(self) for problem in self._problems_of(setting)]
+        problems = [
+            problem for setting in fields(self) if (problem := _problem(setting, getattr(self, setting.name)))
+        ]
         problems = problems or self._problems_between()
         if problems:
             raise SettingsError("; ".join(problems))
@@ -225,21 +229,6 @@ class Settings:
                 f"DATABASE_URL is not set: {who} needs it, e.g. postgresql://user:password@host/database"
             )
         return self.database_url
-
-    def _problems_of(self, setting: "Field[Any]") -> list[str]:
-        value = getattr(self, setting.name)
-        minimum = setting.metadata["minimum"]
-        name = f"{_variable(setting)}={_shown(setting, value)}"
-        if not hints.accepts(hint := _hint(setting.name), value):
-            return [f"{name}: must be {hints.allowed(hint)}"]
-        if value is None:
-            return []
-        if minimum is not None and value < minimum:
-            return [f"{name}: must be at least {minimum:g}"]
-        if setting.name.endswith("_url") and not _is_url(value):
-            hint = "characters such as [ and # in a password are percent-encoded"
-            return [f"{name}: must be a URL such as {_example(setting)}; {hint}"]
-        return []
 
     def _problems_between(self) -> list[str]:
         problems = []
@@ -298,6 +287,82 @@ def describe() -> list[tuple[str, str, str]]:
         names = " / ".join(n for n in (_variable(setting), setting.metadata["alias"]) if n)
         rows.append((names, hints.written(setting.default), setting.metadata["meaning"]))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveSetting:
+    """A setting as an environment has it.
+
+    Attributes:
+        name: of the attribute of `Settings`.
+        variable: where it was read; None for a default.
+        value: as text, "" for None; of a URL without user, password and parameters.
+        problem: why the value cannot be used, None when it can.
+    """
+
+    name: str
+    variable: str | None
+    value: str
+    problem: str | None
+
+
+def effective(environ: Mapping[str, str] = os.environ) -> list[EffectiveSetting]:
+    """Every setting as `environ` has it, in order; wrong values are told and not raised.
+
+    What is wrong between several settings is not told here: `Settings.from_environment` raises it.
+    """
+    return [_effective(setting, environ) for setting in fields(Settings)]
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """The variables that begin like ours and are none, each with the one that may be meant."""
+    known = [_variable(setting) for setting in fields(Settings)]
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, n=1, cutoff=0.75)), None) for name in unknown}
+
+
+def _effective(setting: "Field[Any]", environ: Mapping[str, str]) -> EffectiveSetting:
+    variable, text = _lookup(setting, environ)
+    value: Any = setting.default
+    problem = None
+    if text is not None:
+        try:
+            value = hints.parsed(_hint(setting.name), text)
+            problem = _problem(setting, value)
+        except ValueError as error:
+            value, problem = text, f"{variable}={_shown(setting, text)}: {error}"
+    shown = _without_secrets(value, problem) if setting.metadata["secret"] else hints.written(value)
+    return EffectiveSetting(setting.name, variable if text is not None else None, shown, problem)
+
+
+def _without_secrets(url: str | None, problem: str | None) -> str:
+    """The URL for people to read; nothing of one whose parts cannot be told apart."""
+    if url is None:
+        return ""
+    if problem is not None or not all(_has_port(each) for each in url.split(";")):
+        return "(hidden)"
+    return ";".join(_SECRETS.sub(r"\1***@", each).partition("?")[0] for each in url.split(";"))
+
+
+def _has_port(url: str) -> bool:
+    """Whether what stands where the port is may be one, and is not a part of the password."""
+    try:
+        return urlsplit(url).port != -1 and "#" not in url
+    except ValueError:
+        return False
+
+
+def _problem(setting: "Field[Any]", value: object) -> str | None:
+    name = f"{_variable(setting)}={_shown(setting, value)}"
+    if not hints.accepts(hint := _hint(setting.name), value):
+        return f"{name}: must be {hints.allowed(hint)}"
+    minimum = setting.metadata["minimum"]
+    if minimum is not None and isinstance(value, int | float) and value < minimum:
+        return f"{name}: must be at least {minimum:g}"
+    if setting.name.endswith("_url") and isinstance(value, str) and not _is_url(value):
+        hint = "characters such as [ and # in a password are percent-encoded"
+        return f"{name}: must be a URL such as {_example(setting)}; {hint}"
+    return None
 
 
 def _variable(setting: "Field[Any]") -> str:

@@ -1,119 +1,122 @@
 """`execution-logger status`: where the entries are, and whether all parts answer."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from execution_logger.broker import public_url
-from execution_logger.errors import ExecutionLoggerError
+from execution_logger.cli.terminal import ago, day_and_time, open_console, printable
 from execution_logger.settings import Settings
-from execution_logger.store import create_engine, overview
-from execution_logger.worker.online import workers_online
-from execution_logger.worker.queue import queue_length
+from execution_logger.status import Part, StatusReader
 
-_DATABASE_SECONDS = 3.0
-_NOT_USED = "not used: CELERY_ENABLED=false"
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one part says, or why it says nothing."""
-
-    facts: dict[str, Any]
-    error: str | None = None
+_WATCH_SECONDS = 2.0
+_OLD_SECONDS = 60.0
+"""An entry that is not written after that needs a look; usually it takes two seconds."""
+_WAITING_PARTS = ("unwritten", "journal", "broker")
+_LEFT_OUT = ("age_seconds",)
+_LEFT_OUT_IF_ZERO = ("damaged_lines", "other_destinations", "size_bytes")
+_ALARMING = ("dead_letters", "quarantined", "damaged_lines")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def command(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
-    """Show the queue, the workers and the tables.
+@click.option(
+    "--watch",
+    "watch_seconds",
+    type=click.FloatRange(min=0.5),
+    is_flag=False,
+    flag_value=_WATCH_SECONDS,
+    metavar="[SECONDS]",
+    help=f"Look again and again, every {_WATCH_SECONDS:g} s if not said otherwise, until Ctrl-C.",
+)
+def command(as_json: bool, watch_seconds: float | None) -> None:  # noqa: FBT001 - click passes it by name
+    """Show what is not written yet, the journal, the queue, the workers and the tables.
 
-    The exit code is 0 when all parts answer, and 1 otherwise.
+    The journal is that of this machine and user; other hosts have their own. All parts are asked at
+    the same time, and none for longer than a few seconds; of one that says only half there is that half.
+    With --json and --watch each look is one line.
+
+    The exit code is 0 when all parts answer, and 1 otherwise; 130 after Ctrl-C.
     """
-    parts = read_status(Settings.from_environment())
+    reader = StatusReader(Settings.from_environment())
+    if watch_seconds is None:
+        parts = reader.read()
+        if as_json:
+            click.echo(json.dumps(_facts(parts), indent=2, default=str))
+        else:
+            open_console().print(_table(parts))
+        sys.exit(any(part.error for part in parts.values()))
     if as_json:
-        click.echo(json.dumps({name: asdict(part) for name, part in parts.items()}, indent=2, default=str))
+        _watch_as_json(reader, watch_seconds)
     else:
-        Console().print(_table(parts))
-    sys.exit(any(part.error for part in parts.values()))
+        _watch(reader, watch_seconds)
 
 
-def read_status(settings: Settings) -> dict[str, Part]:
-    """Ask every part: `broker`, `workers` and `database`. Takes a few seconds at most."""
-    database = _ask(lambda: asyncio.run(_read_database(settings)))
-    if not settings.celery_enabled:
-        return {"broker": Part({"state": _NOT_USED}), "database": database}
-    return {
-        "broker": _ask(lambda: _read_broker(settings)),
-        "workers": _ask(lambda: {"online": workers_online(settings)}),
-        "database": database,
-    }
+def _watch_as_json(reader: StatusReader, every_seconds: float) -> None:
+    while True:
+        look = {"at": datetime.now(UTC), "parts": _facts(reader.read())}
+        click.echo(json.dumps(look, default=str))
+        time.sleep(every_seconds)
 
 
-def _ask(read: Callable[[], dict[str, Any]]) -> Part:
-    try:
-        return Part(read())
-    except ExecutionLoggerError as error:
-        return Part({}, str(error))
+def _watch(reader: StatusReader, every_seconds: float) -> None:
+    console = open_console()
+    if not console.is_terminal:
+        while True:
+            console.print(_screen(reader.read(), every_seconds))
+            time.sleep(every_seconds)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_screen(reader.read(), every_seconds), refresh=True)
+            time.sleep(every_seconds)
 
 
-def _read_broker(settings: Settings) -> dict[str, Any]:
-    length = asdict(queue_length(settings))
-    return {"url": public_url(settings.broker_url), "queue": settings.queue, **length}
+def _facts(parts: Mapping[str, Part]) -> dict[str, Any]:
+    return {name: asdict(part) for name, part in parts.items()}
 
 
-async def _read_database(settings: Settings) -> dict[str, Any]:
-    settings.require_database("status")
-    settings = replace(
-        settings, database_timeout_seconds=min(_DATABASE_SECONDS, settings.database_timeout_seconds)
-    )
-    engine = create_engine(settings, pool_size=1)
-    try:
-        found = asdict(await overview(engine, settings))
-    finally:
-        await engine.dispose()
-    url = engine.url.set(query={}).render_as_string(hide_password=True)
-    return {"url": url, "table": settings.table, **found}
+def _screen(parts: Mapping[str, Part], every_seconds: float) -> Group:
+    head = f"execution-logger status, {day_and_time(datetime.now(UTC))} UTC, every {every_seconds:g} s"
+    return Group(Text(f"{head}; Ctrl-C ends it", "dim"), _table(parts))
 
 
-def _table(parts: dict[str, Part]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_header=False)
+def _table(parts: Mapping[str, Part]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("part", style="bold")
     table.add_column("fact", style="dim")
     table.add_column("value", overflow="fold")
     for name, part in parts.items():
-        if part.error is not None:
-            table.add_row(name, "error", Text(part.error, "red"))
-        for number, (fact, value) in enumerate(part.facts.items()):
-            table.add_row("" if number else name, fact.replace("_", " "), _shown(fact, value))
-        table.add_section()
+        for number, (fact, value) in enumerate(_lines(name, part)):
+            table.add_row("" if number else name, fact, value)
     return table
 
 
-def _shown(fact: str, value: Any) -> Text:
+def _lines(name: str, part: Part) -> Iterator[tuple[str, Text]]:
+    """Each fact and its value; what matters only sometimes is left out at other times."""
+    if part.error is not None:
+        yield "error", Text(printable(part.error), "red")
+    for fact, value in part.facts.items():
+        if fact in _LEFT_OUT or (fact in _LEFT_OUT_IF_ZERO and not value):
+            continue
+        yield fact.replace("_", " "), _shown(fact, value, is_waiting=name in _WAITING_PARTS)
+
+
+def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
     if isinstance(value, datetime):
         age_seconds = (datetime.now(UTC) - value).total_seconds()
-        return Text(f"{value:%Y-%m-%d %H:%M:%S} UTC, {_ago(age_seconds)}")
+        is_late = is_waiting and age_seconds >= _OLD_SECONDS
+        return Text(f"{day_and_time(value)} UTC, {ago(age_seconds)}", "yellow" if is_late else "")
     if isinstance(value, list):
-        return Text(", ".join(value)) if value else Text("none", "yellow")
+        return Text(", ".join(map(printable, value))) if value else Text("none", "yellow")
     if isinstance(value, int):
-        alarming = value > 0 and fact in ("dead_letters", "quarantined")
-        return Text(f"{value:,}", "red" if alarming else "")
-    return Text("-" if value is None else str(value))
-
-
-def _ago(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(0, seconds):.0f} s ago"
+        return Text(f"{value:,}", "red" if value > 0 and fact in _ALARMING else "")
+    return Text("-" if value is None else printable(str(value)))

@@ -1,19 +1,25 @@
 """The overview: what there is in the tables, for those who operate them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Table, func, select, text
+from sqlalchemy import Table, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
+from execution_logger.store.ledger import Ledger, ledger_table
+from execution_logger.store.moment import Moment
 from execution_logger.store.rows import to_utc
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import look_up_table
 
 _EXACT_BELOW = 100_000
+_RATE_SPAN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,61 @@ async def oldest_entry_at(connection: AsyncConnection, settings: Settings) -> da
     query = select(func.min(table.columns["created_at"]))
     found: datetime | None = (await connection.execute(query)).scalar_one()  # type: ignore[assignment]
     return to_utc(table, found)
+
+
+async def read_overview(engine: AsyncEngine, settings: Settings, facts: dict[str, Any]) -> None:
+    """Put the overview into `facts`, one by one: what cannot be told hides nothing else.
+
+    Args:
+        engine: to the database.
+        settings: name the tables, and bound each attempt.
+        facts: gets the attributes of `Overview`, None for what is not known, and `rows_per_minute`:
+            how many rows were stored in the last minute, by the ledger; None without one.
+
+    Raises:
+        StoreUnavailableError: the first thing that failed, when all others were tried.
+    """
+    facts |= dict.fromkeys(("oldest", "newest", "rows", "rows_per_minute", "dead_letters"))
+    errors = []
+    for read in (_read_rows, _read_ends, _read_dead_letters, _read_rate):
+        try:
+            async with attempt(engine, settings.database_timeout_seconds), engine.connect() as connection:
+                facts |= await read(connection, settings)
+        except StoreUnavailableError as error:
+            errors.append(error)
+            if not isinstance(error.__cause__, DBAPIError):
+                break  # it has said nothing, and will not say more
+    if errors:
+        raise errors[0]
+
+
+async def _read_rows(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
+    table = await look_up_table(connection, settings)
+    return {"rows": await _rows(connection, table.table)}
+
+
+async def _read_ends(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
+    table = await look_up_table(connection, settings)
+    created_at = table.columns["created_at"]
+    row = (await connection.execute(select(func.min(created_at), func.max(created_at)))).one()
+    return dict(zip(("oldest", "newest"), (to_utc(table, moment) for moment in row), strict=True))
+
+
+async def _read_dead_letters(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
+    return {"dead_letters": await _count(connection, dead_letter_table(settings))}
+
+
+async def _read_rate(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
+    if await Ledger(settings).problem(connection, "SELECT") is not None:
+        return {}
+    batches = ledger_table(settings).c
+    stored = func.coalesce(func.sum(batches.entries - batches.dead_lettered), 0)
+    if connection.dialect.name == "postgresql":
+        since = func.now() - _RATE_SPAN  # by the clock that has written `stored_at`
+    else:
+        since = literal(datetime.now(UTC) - _RATE_SPAN, Moment)
+    query = select(stored).where(batches.stored_at >= since)
+    return {"rows_per_minute": int((await connection.execute(query)).scalar_one())}
 
 
 async def _rows(connection: AsyncConnection, table: Table) -> int:

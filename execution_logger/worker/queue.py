@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from kombu.exceptions import KombuError
 from execution_logger.broker import connection_arguments, public_url
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
+from execution_logger.worker.oldest import oldest_entry_at
 
 
 class _Headers(msgspec.Struct):
@@ -37,6 +39,8 @@ class QueueLength:
     in_flight: int | None
     """Taken by workers and not acknowledged yet, of all queues of this Redis database."""
     quarantined: int | None
+    oldest: datetime | None = None
+    """When the oldest entry in these messages was recorded, in UTC."""
 
 
 def queue_length(settings: Settings) -> QueueLength:
@@ -49,8 +53,12 @@ def queue_length(settings: Settings) -> QueueLength:
         waiting = channel.queue_declare(settings.queue, durable=True, auto_delete=False).message_count
         if not is_redis(channel):
             return QueueLength(waiting, None, None)
-        in_flight = channel.client.hlen(channel.unacked_key)
-        return QueueLength(waiting, in_flight, channel.client.llen(quarantine_key(settings)))
+        return QueueLength(
+            waiting=waiting,
+            in_flight=channel.client.hlen(channel.unacked_key),
+            quarantined=channel.client.llen(quarantine_key(settings)),
+            oldest=oldest_entry_at(channel, settings),
+        )
 
 
 def waiting_since(settings: Settings) -> float | None:

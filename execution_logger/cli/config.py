@@ -1,0 +1,82 @@
+"""`execution-logger config`: every setting, and where it comes from."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from execution_logger.cli.terminal import open_console, printable
+from execution_logger.errors import SettingsError
+from execution_logger.settings import EffectiveSetting, Settings, effective, unknown_variables
+
+_WRONG = 2
+_DEFAULT = "default"
+
+
+@click.command()
+@click.option("--changed", is_flag=True, help="Only settings that are not the default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
+    """Show every setting that a process with this environment would have.
+
+    With each there is where it comes from: a variable, or the default. Users, passwords and parameters
+    of URLs are hidden. Variables that begin with EXECUTION_LOGGER_ and are none are named: they have no
+    effect.
+
+    The exit code is 2 when a setting cannot be used, and 0 otherwise.
+    """
+    found = effective()
+    problems = _problems(found)
+    unknown = unknown_variables()
+    shown = [setting for setting in found if setting.variable is not None or not changed]
+    if as_json:
+        settings = [asdict(setting) for setting in shown]
+        click.echo(json.dumps({"settings": settings, "problems": problems, "unknown": unknown}, indent=2))
+    else:
+        _print(shown, problems, unknown)
+    sys.exit(_WRONG if problems else 0)
+
+
+def _problems(found: Sequence[EffectiveSetting]) -> list[str]:
+    """What is wrong with single settings, or else between them."""
+    if problems := [setting.problem for setting in found if setting.problem is not None]:
+        return problems
+    try:
+        Settings.from_environment(os.environ)
+    except SettingsError as error:
+        return [str(error)]
+    return []
+
+
+def _print(
+    found: Sequence[EffectiveSetting], problems: Sequence[str], unknown: Mapping[str, str | None]
+) -> None:
+    console = open_console()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("from", overflow="fold")
+    for setting in found:
+        table.add_row(setting.name, _value(setting), Text(setting.variable or _DEFAULT, _style(setting)))
+    if found:
+        console.print(table)
+    for problem in problems:
+        console.print(Text(f"wrong: {printable(problem)}", "red"), soft_wrap=True)
+    for name, meant in unknown.items():
+        hint = f" Did you mean {meant}?" if meant else ""
+        console.print(Text(f"no effect: {printable(name)} is no setting.{hint}", "yellow"), soft_wrap=True)
+
+
+def _value(setting: EffectiveSetting) -> Text:
+    style = "red" if setting.problem else ""
+    return Text(printable(setting.value) or "-", style)
+
+
+def _style(setting: EffectiveSetting) -> str:
+    return "dim" if setting.variable is None else ""

@@ -1,0 +1,162 @@
+"""`execution-logger tail`: the entries of a run, as they come."""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from contextlib import aclosing
+from itertools import count
+
+import click
+from rich.text import Text
+
+from execution_logger.cli.database import open_database
+from execution_logger.cli.entry_line import EntryLines
+from execution_logger.cli.terminal import open_console, output_errors, printable
+from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store.follow import Follower
+from execution_logger.store.formats import Ndjson
+from execution_logger.store.timeline import Only, Timeline
+
+_POLL_SECONDS = 1.0
+_POLLS_FOR_LATE = 5
+_LINES = 100
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("task_id")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option("--lines", "-n", type=click.IntRange(min=0), default=_LINES, help="The newest so many.")
+@click.option("--all", "is_all", is_flag=True, help="The whole run, instead of --lines.")
+@click.option(
+    "--level", type=click.Choice([level.value for level in LogLevel]), help="Only this level and graver ones."
+)
+@click.option("--category", "categories", multiple=True, help="Only this category; may be given again.")
+@click.option("--details", "whole_details", is_flag=True, help="Show the details whole, indented.")
+@click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON on a line of its own.")
+def command(
+    task_id: str,
+    follow: bool,  # noqa: FBT001 - click passes them by name
+    lines: int,
+    is_all: bool,  # noqa: FBT001
+    level: str | None,
+    categories: tuple[str, ...],
+    whole_details: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Print the entries of a run, oldest first; times are in UTC.
+
+    With --follow it goes on with new ones. Those of several processes do not arrive in the order of
+    their times: one that comes later than its neighbours is printed when it is there, and marked. An
+    outage of the database is said once, and waited for.
+
+    The exit code is 0; 1 when no entry of the run is stored (with --follow, it is waited for) or the
+    database cannot be read; 130 after Ctrl-C.
+    """
+    show = _JsonOutput() if as_json else _TextOutput(whole_details=whole_details)
+    only = Only.at_least(level, categories)
+    tail = _Tail(task_id, show, only, count=None if is_all else lines)
+    with output_errors():
+        code = asyncio.run(tail.run(follow=follow))
+    sys.exit(code)
+
+
+class _TextOutput:
+    """Lines for people."""
+
+    def __init__(self, *, whole_details: bool) -> None:
+        self._console = open_console()
+        self._lines = EntryLines(whole_details=whole_details)
+
+    def show(self, entries: Iterable[LogEntry], *, are_late: bool = False) -> None:
+        """Print them."""
+        for entry in entries:
+            for line in self._lines.of(entry, is_late=are_late):
+                self._console.print(line, soft_wrap=True)
+
+
+class _JsonOutput:
+    """Lines for programs."""
+
+    def show(self, entries: Iterable[LogEntry], *, are_late: bool = False) -> None:  # noqa: ARG002
+        """Print them."""
+        if text := Ndjson().body(entries):
+            click.echo(text, nl=False)
+
+
+class _Tail:
+    """Shows one run; remarks go to the standard error.
+
+    Args:
+        task_id: the run's.
+        output: shows entries.
+        only: which ones.
+        count: how many of the newest in the beginning; None for all.
+    """
+
+    def __init__(
+        self, task_id: str, output: _TextOutput | _JsonOutput, only: Only, count: int | None
+    ) -> None:
+        self._task_id = task_id
+        self._output = output
+        self._only = only
+        self._count = count
+        self._remarks = open_console(stderr=True)
+        self._is_away = False
+
+    async def run(self, *, follow: bool) -> int:
+        """Show it to its end, or for ever; return the exit code."""
+        async with open_database("tail") as (engine, settings):
+            timeline = Timeline(engine, settings, self._task_id)
+            if follow:
+                follower = Follower(engine, settings, self._task_id)
+                await follower.begin()
+                await self._show_stored(timeline, follower)
+                await self._follow(follower)
+            if await self._show_stored(timeline) or await timeline.exists():
+                return 0
+        self._remark(
+            f"no entry of the run {self._task_id!r} is stored. It may be on its way: execution-logger status"
+        )
+        return 1
+
+    async def _show_stored(self, timeline: Timeline, follower: Follower | None = None) -> bool:
+        """Show what is there; with a follower only what it will not tell."""
+        shown = False
+        if self._count is not None:
+            entries = await timeline.last(self._count, self._only) if self._count else []
+            return self._show(entries, follower)
+        async with aclosing(timeline.pages(self._only)) as pages:
+            async for page in pages:
+                shown = self._show(page, follower) or shown
+        return shown
+
+    def _show(self, entries: list[LogEntry], follower: Follower | None) -> bool:
+        self._output.show(entry for entry in entries if follower is None or follower.knows(entry))
+        return bool(entries)
+
+    async def _follow(self, follower: Follower) -> None:
+        if follower.is_waiting:
+            self._remark(f"no entry of the run {self._task_id!r} is stored yet; waiting for one.")
+        for poll in count(1):
+            try:
+                await self._poll(follower, look_for_late=self._is_away or poll % _POLLS_FOR_LATE == 0)
+            except StoreUnavailableError as error:
+                if not self._is_away:
+                    self._is_away = True
+                    self._remark(f"{error}. It goes on when the database answers.")
+            else:
+                if self._is_away:
+                    self._is_away = False
+                    self._remark("the database answers again.")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _poll(self, follower: Follower, *, look_for_late: bool) -> None:
+        if look_for_late:
+            late = await follower.late()
+            self._output.show(filter(self._only.takes, late), are_late=True)
+        while news := await follower.news():
+            self._output.show(filter(self._only.takes, news))
+
+    def _remark(self, text: str) -> None:
+        self._remarks.print(Text(f"execution-logger: {printable(text)}"), soft_wrap=True)
