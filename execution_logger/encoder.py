@@ -21,14 +21,21 @@ from execution_logger.sanitizer import Sanitizer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
 from execution_logger.settings import Settings
 
-_SCALARS = frozenset({int, bool, type(None)})
-_NUMBERS = frozenset({int, bool})
 _BACKSLASH = ord("\\")
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
 
 
 class _NotPlainError(Exception):
     """The data needs the thorough way."""
+
+
+def _masked(value: Any, verdict: Verdict) -> Any:
+    """What is kept of a value under a sensitive key."""
+    if verdict is _MASKED:
+        return MASK
+    if type(value) is int or type(value) is bool:
+        return value
+    raise _NotPlainError
 
 
 class EntryEncoder:
@@ -107,22 +114,18 @@ class EntryEncoder:
             raise _NotPlainError
         keys = self._keys
         rest = room
-        copy: dict[str, Any] = {}
-        for key, value in details.items():
+        # All at once, which lets no other thread run meanwhile; then one by one what cannot stay as it is.
+        copy = details.copy()
+        for key, value in copy.items():
             if type(key) is not str:
                 raise _NotPlainError
             rest -= len(key)
             kind = type(value)
-            if (verdict := keys[key]) and value is not None:
-                if verdict is not _MASKED and kind not in _NUMBERS:
-                    raise _NotPlainError
-                copy[key] = MASK if verdict is _MASKED else value
+            if keys[key] and value is not None:
+                copy[key] = _masked(value, keys[key])
             elif kind is str:
                 rest -= len(value)
-                copy[key] = value
-            elif kind in _SCALARS:
-                copy[key] = value
-            else:
+            elif kind is not int and kind is not bool and value is not None:
                 copy[key] = self._copy_nested(value, kind, room // (size + 1))
         if rest < 0:
             raise _NotPlainError
@@ -141,16 +144,13 @@ class EntryEncoder:
         if (size := len(values)) > room:
             raise _NotPlainError
         rest = room
-        copy: list[Any] = []
-        for value in values:
+        copy = values.copy()
+        for index, value in enumerate(copy):
             kind = type(value)
             if kind is str:
                 rest -= len(value)
-                copy.append(value)
-            elif kind in _SCALARS:
-                copy.append(value)
-            else:
-                copy.append(self._copy_nested(value, kind, room // (size + 1)))
+            elif kind is not int and kind is not bool and value is not None:
+                copy[index] = self._copy_nested(value, kind, room // (size + 1))
         if rest < 0:
             raise _NotPlainError
         return copy
