@@ -38,6 +38,11 @@ def _masked(value: Any, verdict: Verdict) -> Any:
     raise _NotPlainError
 
 
+def _fitted(encoded: bytes) -> bytes:
+    """The same without the room behind it, up to half of its size, in which msgspec has let it grow."""
+    return bytes(memoryview(encoded))
+
+
 class EntryEncoder:
     """Makes entries of whatever callers pass, and encodes each one on its own.
 
@@ -93,16 +98,17 @@ class EntryEncoder:
                 copied = None
             else:
                 # Nearly all are short and have no backslash: that costs the least to find out.
-                is_simple = len(encoded) <= MAX_IDENTIFIER_CHARS and _BACKSLASH not in encoded
-                if is_simple or self._is_storable(entry, encoded):
+                if len(encoded) <= MAX_IDENTIFIER_CHARS and _BACKSLASH not in encoded:
                     return entry, encoded
+                if self._is_storable(entry, encoded):
+                    return entry, _fitted(encoded)
         # A struct checks no types: here it only carries what the caller passed.
         passed = LogEntry(
             identity, created_at, task_id, level, category, message,
             step, agent_name, roadmap_id, concept_id, details, duration_ms,
         )  # fmt: skip
         entry = Sanitizer(self._keys, self._max_bytes).made_safe(passed)
-        return entry, self._encode(entry)
+        return entry, _fitted(self._encode(entry))
 
     def _copy(self, details: dict[str, Any], room: int) -> dict[str, Any]:
         """Copy plain details and mask their secrets; raise when they are not plain, or too large.

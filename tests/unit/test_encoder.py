@@ -5,6 +5,7 @@ import os
 import sqlite3
 import sys
 import threading
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -97,6 +98,19 @@ def test_the_fields_are_those_of_the_call() -> None:
         entry.task_id, entry.level, entry.category, entry.message, entry.step, entry.agent_name,
         entry.roadmap_id, entry.concept_id, entry.details, entry.duration_ms,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["a long text " * 1000, "\0" * 2000])
+def test_a_large_entry_takes_no_more_memory_than_its_json(text: str) -> None:
+    """The room in which it was made is given back, on both ways: thousands wait in an outage."""
+    make("t", "info", "agent", text)
+    tracemalloc.start()
+    try:
+        kept = [make("t", "info", "agent", text)[1] for _ in range(20)]
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.1 * sum(map(len, kept))
 
 
 def test_ids_are_uuids_in_the_order_of_the_calls() -> None:
