@@ -1,7 +1,9 @@
 """The batch: what one message carries."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+import msgspec
 from uuid_utils import uuid7
 
 
@@ -34,3 +36,18 @@ class Batch:
     def to_json(self) -> str:
         """One JSON array of the entries, which are joined and not encoded again."""
         return f"[{b','.join(self.entries).decode()}]"
+
+
+class _Recorded(msgspec.Struct):
+    created_at: datetime
+
+
+_decode = msgspec.json.Decoder(_Recorded).decode
+
+
+def recorded_at(entry: bytes) -> float | None:
+    """When an encoded entry was recorded, in seconds since 1970; None when it does not tell."""
+    try:
+        return _decode(entry).created_at.timestamp()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -233,6 +233,18 @@ class Buffer:
         return self._sent
 
     @property
+    def oldest(self) -> bytes | None:
+        """The first entry that has not been sent; None when memory has none.
+
+        Without the lock: who only looks on must never be what a call waits for.
+        """
+        taken = self._taken
+        try:
+            return self._entries[0] if taken is None else taken.entries[0]
+        except IndexError:
+            return None
+
+    @property
     def settled(self) -> int:
         """The number up to which all entries are safe elsewhere."""
         return self._settled.value

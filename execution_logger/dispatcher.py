@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from execution_logger.backoff import Backoff
-from execution_logger.batch import Batch
+from execution_logger.batch import Batch, recorded_at
 from execution_logger.buffer import Buffer
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
 from execution_logger.diagnostics import InternalErrors, report
-from execution_logger.errors import DeliveryError
+from execution_logger.distributions import Distributions
+from execution_logger.errors import DeliveryError, QueueFullError
 from execution_logger.outstanding import Outstanding, Sent
 from execution_logger.settings import Settings
 from execution_logger.source import Source
@@ -64,12 +65,15 @@ class Dispatcher:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = Counts()
+        self.distributions = Distributions()
         self.errors = InternalErrors()
         self.batches_delivered = 0
         self.failed_attempts = 0
         self.last_error: str | None = None
         self.confirmation_error: str | None = None
         """Why nobody could be asked what became of batches; None when that worked last time."""
+        self.is_held_back = False
+        """Whether the last attempt found the queue at its limit."""
         self.guarantee: Literal["stored", "accepted"] | None = None
         """Up to where batches are followed, by the last receipt; None before the first one."""
         self.adoption = adoption
@@ -98,6 +102,13 @@ class Dispatcher:
     def unconfirmed(self) -> int:
         """Entries of this process that were sent and are not confirmed."""
         return self.outstanding.entries_of(self._buffer)
+
+    @property
+    def oldest_unwritten_at(self) -> float | None:
+        """When the oldest entry not safe elsewhere was recorded, in seconds since 1970; None without one."""
+        waiting = self._buffer.oldest
+        times = (self.outstanding.oldest_of(self._buffer), recorded_at(waiting) if waiting else None)
+        return min((moment for moment in times if moment is not None), default=None)
 
     # When ------------------------------------------------------------------------------------
 
@@ -204,11 +215,16 @@ class Dispatcher:
         return None
 
     def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
+        began_at = self._monotonic()
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
+            self.is_held_back = isinstance(error, QueueFullError)
             self.failed(str(error), is_hurried=is_hurried)
             return
+        if source is self._buffer:
+            self.distributions.delivery_seconds.observe(self._monotonic() - began_at)
+            self.distributions.batch_entries.observe(batch.count)
         # After the attempt: not earlier than what the message itself tells, or the first one in the queue
         # would not be found there.
         sent_at = time.time()
@@ -250,6 +266,7 @@ class Dispatcher:
         if self.last_error is not None:
             report(logging.INFO, "delivery works again; %d entries were kept", self._buffer.held)
         self.last_error = None
+        self.is_held_back = False
         self._retry_at = 0.0
         self._backoff.reset()
 
@@ -290,6 +307,8 @@ class Dispatcher:
 
     def _on_settled(self, sent: Sent, dead_lettered: int | None) -> None:
         self._count(sent.source, sent.count, dead_lettered)
+        if sent.source is self._buffer and sent.first_sent_at is not None and dead_lettered is not None:
+            self.distributions.store_seconds.observe(self._monotonic() - sent.first_sent_at)
 
     def _count(self, source: Source, count: int, dead_lettered: int | None) -> None:
         if source is not self._buffer:

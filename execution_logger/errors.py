@@ -16,6 +16,10 @@ class DeliveryError(ExecutionLoggerError):
     """A batch could not be handed over now; the same batch is sent again later."""
 
 
+class QueueFullError(DeliveryError):
+    """The queue is at its limit; the batch is sent when there is room again."""
+
+
 class StoreUnavailableError(ExecutionLoggerError):
     """The database cannot take any rows now; the batch is kept and written later."""
 

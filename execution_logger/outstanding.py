@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from execution_logger.batch import Batch
+from execution_logger.batch import Batch, recorded_at
 from execution_logger.delivery.interface import Confirming, QueueView
 from execution_logger.diagnostics import report
 from execution_logger.errors import DeliveryError
@@ -50,6 +50,10 @@ class Sent:
     attempts: int = 1
     missing_since: float | None = None
     """Since when (monotonic) it cannot be waiting in the queue."""
+    recorded_at: float | None = None
+    """When its first entry was recorded, in seconds since 1970, if that is known."""
+    first_sent_at: float | None = None
+    """When (monotonic) it was sent for the first time; None when another process did that."""
 
     @property
     def retained_bytes(self) -> int:
@@ -108,6 +112,11 @@ class Outstanding:
         """How many entries of a source are on their way."""
         return sum(sent.count for sent in tuple(self._sent.values()) if sent.source is source)
 
+    def oldest_of(self, source: Source) -> float | None:
+        """When the oldest entry of a source on its way was recorded; None when there is none."""
+        own = (sent.recorded_at for sent in tuple(self._sent.values()) if sent.source is source)
+        return next(own, None)
+
     @property
     def has_lost(self) -> bool:
         """Whether a batch must be sent again."""
@@ -116,7 +125,10 @@ class Outstanding:
     def add(self, source: Source, batch: Batch, sent_at: float) -> None:
         """Follow a batch that was sent; its entries are kept here when its source does not keep them."""
         entries = None if source.keeps(batch.first, batch.count) else batch.entries
-        self._add(Sent(source, batch.id, batch.first, batch.count, sent_at, entries))
+        sent = Sent(source, batch.id, batch.first, batch.count, sent_at, entries)
+        sent.recorded_at = recorded_at(batch.entries[0])
+        sent.first_sent_at = self._monotonic()
+        self._add(sent)
 
     def adopt(self, source: Source, marks: "Iterable[SentMark]") -> None:
         """Follow what a dead process had sent."""

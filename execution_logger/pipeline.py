@@ -142,6 +142,7 @@ class Pipeline:
         # In this order, because entries are delivered meanwhile.
         stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
         delivered, queued = buffer.delivered, buffer.queued
+        oldest_at, distributions = dispatcher.oldest_unwritten_at, dispatcher.distributions
         return {
             "pid": os.getpid(),
             "process": buffer.process,
@@ -156,11 +157,16 @@ class Pipeline:
             "waiting_bytes": buffer.held_bytes,
             "memory_bytes": buffer.memory_bytes + dispatcher.outstanding.retained_bytes,
             "journal_bytes": 0 if journal is None else journal.size_bytes,
+            "oldest_unwritten_seconds": 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
             "adopted": counts.adopted,
             "dropped": dropped,
             "batches": dispatcher.batches_delivered,
             "batches_sent_again": dispatcher.outstanding.resent,
+            "batch_entries": distributions.batch_entries.as_dict(),
+            "delivery_seconds": distributions.delivery_seconds.as_dict(),
+            "store_seconds": distributions.store_seconds.as_dict(),
             "failed_attempts": dispatcher.failed_attempts,
+            "held_back": dispatcher.is_held_back,
             "internal_errors": dispatcher.errors.count,
             "last_error": dispatcher.last_error,
             "confirmation_error": dispatcher.confirmation_error,

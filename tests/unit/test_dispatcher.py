@@ -1,8 +1,10 @@
 """What the thread does per step: each source in its turn, each failure by itself, nothing for nothing."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -359,6 +361,85 @@ class TestGuarantee:
         assert batches_of(broker) == [("dead", 3), ("dead", 5)]
         assert not folder.exists()
         assert host.after_delivery == 0, "there is no more room than before"
+
+
+class TestDistributions:
+    """What metrics are made of, counted once for each batch."""
+
+    def test_storing_takes_from_the_first_attempt_to_the_word(self, make_host: MakeHost) -> None:
+        """Also for a batch that was lost on the way; what was only handed over is not stored."""
+        broker = Broker()
+        host = make_host(broker, has_journal=False)
+        host.log(1, 4)
+        host.run()
+        host.clock.advance(4)
+        broker.outcomes[broker.batches[0].id] = STORED
+        host.run(is_hurried=True)
+        found = host.dispatcher.distributions.store_seconds.as_dict()
+        assert (found["count"], found["sum"]) == (1, 4)
+        host.dispatcher.outstanding.release_oldest(lambda sent: True)
+        assert host.dispatcher.counts.handed_over == 2
+        assert host.dispatcher.distributions.store_seconds.as_dict()["count"] == 1
+
+    def test_a_failed_attempt_is_no_delivery(self, make_host: MakeHost) -> None:
+        """Its batch counts when it is sent, and only the attempt that sent it is timed."""
+        broker = Broker()
+        broker.failures = [DOWN]
+        host = make_host(broker, has_journal=False)
+        host.log(1, 2)
+        host.run()
+        assert host.dispatcher.distributions.batch_entries.as_dict()["count"] == 0
+        host.run(60)
+        found = host.dispatcher.distributions.delivery_seconds.as_dict()
+        assert (found["count"], found["sum"]) == (1, 0), "the clock stands still meanwhile"
+        assert host.dispatcher.distributions.batch_entries.as_dict()["sum"] == 2
+
+    def test_what_dead_processes_have_left_is_left_out(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """It would take days, and its batches are not of this process's making."""
+        DyingProcess(tmp_path).log(2).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.run()
+        broker.confirm_all()
+        host.run(1)
+        assert host.dispatcher.counts.adopted == 2
+        for name in ("batch_entries", "delivery_seconds", "store_seconds"):
+            assert getattr(host.dispatcher.distributions, name).as_dict()["count"] == 0, name
+
+
+class TestOldest:
+    """When the oldest entry was recorded that is not safe elsewhere."""
+
+    def test_first_it_waits_then_it_is_on_its_way(self, make_host: MakeHost) -> None:
+        """Until the worker's word has come for it, and then it is the next one's turn."""
+        broker = Broker()
+        host = make_host(broker)
+        assert host.dispatcher.oldest_unwritten_at is None
+        for minute in (1, 2, 3):
+            moment = f"2026-11-22T02:0{minute}:00Z"
+            assert host.buffer.put(json.dumps({"created_at": moment}).encode())
+        first, third = (datetime(2026, 11, 22, 2, minute, tzinfo=UTC).timestamp() for minute in (1, 3))
+        assert host.dispatcher.oldest_unwritten_at == first
+        host.run()
+        assert host.buffer.delivered == 2
+        assert host.dispatcher.oldest_unwritten_at == first
+        broker.confirm_all()
+        host.run(1)
+        assert host.dispatcher.oldest_unwritten_at == third
+
+    def test_in_an_outage_it_is_that_of_the_batch_that_fails(self, make_host: MakeHost) -> None:
+        """The batch is out of the queue in memory by then."""
+        broker = Broker()
+        broker.failures = [DOWN]
+        host = make_host(broker)
+        for minute in (1, 2):
+            assert host.buffer.put(json.dumps({"created_at": f"2026-11-22T02:0{minute}:00Z"}).encode())
+        before = host.dispatcher.oldest_unwritten_at
+        assert before is not None
+        host.run()
+        host.log(3, 3)
+        assert host.dispatcher.last_error == str(DOWN)
+        assert host.dispatcher.oldest_unwritten_at == before
 
 
 class TestMany:
