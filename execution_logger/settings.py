@@ -27,6 +27,8 @@ _SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
+_LAST_PORT = 65_535
+
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
     "authorization", "cookie", "credential",
@@ -160,6 +162,12 @@ class Settings:
         alias="CELERY_RESULT_BACKEND",
         secret=True,
     )
+    metrics_port: int = _setting(
+        0, "The port at which the worker shows its metrics to Prometheus; 0: none.", minimum=0
+    )
+    metrics_address: str = _setting(
+        "127.0.0.1", "The address of that port; in a container 0.0.0.0. There is no password."
+    )
     task_track_started: bool = _setting(
         False, "Celery's task_track_started.", alias="CELERY_TASK_TRACK_STARTED"
     )
@@ -238,6 +246,8 @@ class Settings:
             )
         if not self.queue.strip():
             problems.append(f"{PREFIX}QUEUE={self.queue!r}: must not be empty")
+        if self.metrics_port > _LAST_PORT:
+            problems.append(f"{PREFIX}METRICS_PORT={self.metrics_port}: must be at most {_LAST_PORT}")
         if self.max_entry_bytes > self.max_batch_bytes:
             problems.append(
                 f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "

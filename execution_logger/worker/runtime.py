@@ -12,6 +12,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.counters import WorkerCounters
 from execution_logger.worker.deaths import Deaths, Watch
 from execution_logger.worker.jobs.job import Job
 from execution_logger.worker.jobs.runner import Result, Runner
@@ -67,6 +68,7 @@ class Runtime:
         self.connections = settings.worker_concurrency
         # A plain flag: it is set inside a signal handler, which may interrupt any lock of its thread.
         self.stopping = False
+        self.counters = WorkerCounters()
         self._settings = settings
         # Celery gives a batch to another worker after the visibility timeout. Half of it is for waiting,
         # the other half for the attempt that is under way when the waiting ends.
@@ -97,12 +99,14 @@ class Runtime:
             return not self.stopping and time.monotonic() < give_up_at
 
         held_at = None
-        with self._deaths.watch(batch, may_wait) as watch:
+        with self.counters.in_hand(), self._deaths.watch(batch, may_wait) as watch:
             while True:
+                began_at = time.monotonic()
                 try:
                     result = self._attempt(batch, watch)
                 except StoreUnavailableError as error:
                     watch.end()
+                    self.counters.failed()
                     self._note_down(error)
                     held_at = self._hold(batch, error) if held_at is None else held_at
                     self.pause()
@@ -111,6 +115,7 @@ class Runtime:
                             self._hold(batch, error)
                         raise
                 else:
+                    self.counters.written(result, time.monotonic() - began_at)
                     self._note_up()
                     self._word.stored(batch, result)
                     return result

@@ -3,11 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
+from billiard import current_process
 from celery import Celery, Task
 from celery.backends.base import DisabledBackend
 from celery.exceptions import Reject
 from celery.signals import (
     celeryd_after_setup,
+    worker_process_init,
     worker_process_shutdown,
     worker_shutdown,
     worker_shutting_down,
@@ -40,6 +42,11 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     backend = DisabledBackend(_without_results())
     _follow_the_worker(runtime)
     register_jobs(app, settings, runtime, backend)
+    if settings.metrics_port:
+        # Only who wants metrics needs the package.
+        from execution_logger.worker.metrics import show_metrics  # noqa: PLC0415
+
+        show_metrics(app, settings, runtime.counters)
 
     @app.task(  # type: ignore[untyped-decorator] # Celery has no types
         name=TASK_NAME,
@@ -82,6 +89,9 @@ def _follow_the_worker(runtime: Runtime) -> None:
         in_children = "prefork" in getattr(instance.pool_cls, "__module__", "")
         runtime.connections = 1 if in_children else instance.concurrency
 
+    def on_child(**_: Any) -> None:
+        runtime.counters.enter(1 + getattr(current_process(), "index", 0))
+
     def on_shutting_down(**_: Any) -> None:
         runtime.stopping = True
 
@@ -90,6 +100,7 @@ def _follow_the_worker(runtime: Runtime) -> None:
 
     # weak=False: Celery would forget these closures at once.
     celeryd_after_setup.connect(on_setup, weak=False)
+    worker_process_init.connect(on_child, weak=False)
     worker_shutting_down.connect(on_shutting_down, weak=False)
     worker_process_shutdown.connect(on_end, weak=False)
     worker_shutdown.connect(on_end, weak=False)

@@ -54,7 +54,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     texts = {int: "51000000", float: "4.5", bool: "false", str: "redis://other", type(None): ""}
     special = {
         "time_zone": "Asia/Shanghai", "table": "other", "language": "en", "fallback": "direct",
-        "confirmation": "off",
+        "confirmation": "off", "metrics_port": "9540",
         "worker_pool": "solo", "sensitive_keys": "x,y", "batch_size": "51", "max_entry_bytes": "2048",
     }  # fmt: skip
     types = {
