@@ -15,7 +15,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
 from execution_logger.diagnostics import InternalErrors, report
 from execution_logger.distributions import Distributions
-from execution_logger.errors import DeliveryError, QueueFullError
+from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.outstanding import Outstanding, Sent
 from execution_logger.settings import Settings
 from execution_logger.source import Source
@@ -73,7 +73,7 @@ class Dispatcher:
         self.confirmation_error: str | None = None
         """Why nobody could be asked what became of batches; None when that worked last time."""
         self.is_held_back = False
-        """Whether the last attempt found the queue at its limit."""
+        """Whether the last attempt found the broker full: the queue at its limit, or its memory."""
         self.guarantee: Literal["stored", "accepted"] | None = None
         """Up to where batches are followed, by the last receipt; None before the first one."""
         self.adoption = adoption
@@ -219,7 +219,7 @@ class Dispatcher:
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
-            self.is_held_back = isinstance(error, QueueFullError)
+            self.is_held_back = isinstance(error, BrokerFullError)
             self.failed(str(error), is_hurried=is_hurried)
             return
         if source is self._buffer:

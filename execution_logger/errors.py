@@ -16,8 +16,8 @@ class DeliveryError(ExecutionLoggerError):
     """A batch could not be handed over now; the same batch is sent again later."""
 
 
-class QueueFullError(DeliveryError):
-    """The queue is at its limit; the batch is sent when there is room again."""
+class BrokerFullError(DeliveryError):
+    """The broker has no room for more batches; they are sent when it has."""
 
 
 class StoreUnavailableError(ExecutionLoggerError):

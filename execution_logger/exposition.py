@@ -11,7 +11,7 @@ from typing import Any
 from execution_logger.errors import SettingsError
 
 try:
-    from prometheus_client import PROCESS_COLLECTOR, start_http_server
+    from prometheus_client import PROCESS_COLLECTOR, generate_latest, start_http_server
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 except ModuleNotFoundError as error:
@@ -27,6 +27,7 @@ __all__ = [
     "Metric",
     "MetricsServer",
     "counter",
+    "exposition",
     "gauge",
     "histogram",
     "labelled_counter",
@@ -71,6 +72,11 @@ def histogram(name: str, text: str, found: Mapping[str, Any]) -> Metric:
     return HistogramMetricFamily(f"{NAMESPACE}_{name}", text, buckets=buckets, sum_value=found["sum"])
 
 
+def exposition(collectors: Iterable[Collector]) -> str:
+    """What they say, as the text that Prometheus reads."""
+    return generate_latest(_registry(collectors)).decode()
+
+
 class MetricsServer:
     """Answers `GET /metrics`, and any other path, in threads of its own, until it is closed.
 
@@ -84,10 +90,7 @@ class MetricsServer:
     """
 
     def __init__(self, collectors: Iterable[Collector], address: str, port: int) -> None:
-        registry = CollectorRegistry()
-        for collector in collectors:
-            registry.register(collector)
-        self._server, self._thread = start_http_server(port, address, registry)
+        self._server, self._thread = start_http_server(port, address, _registry(collectors))
         self._thread.name = "execution-logger-metrics"
         self._pid = os.getpid()
 
@@ -102,3 +105,10 @@ class MetricsServer:
             self._server.shutdown()
             self._thread.join(_STOP_SECONDS)
         self._server.server_close()
+
+
+def _registry(collectors: Iterable[Collector]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return registry

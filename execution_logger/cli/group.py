@@ -15,6 +15,7 @@ COMMANDS = (
     "worker",
     "beat",
     "flower",
+    "metrics",
     "manage",
     "db",
     "status",

@@ -12,7 +12,7 @@ from execution_logger.broker import connection_arguments, producer_options, publ
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.delivery.message import Message
 from execution_logger.delivery.queue import BrokerQueue, open_queue
-from execution_logger.errors import DeliveryError, QueueFullError, ResultsUnavailableError, SettingsError
+from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
 
@@ -127,7 +127,7 @@ class CeleryDelivery:
             return
         length, limit = queue.length(), self._settings.queue_max_messages
         if length >= limit:
-            raise QueueFullError(
+            raise BrokerFullError(
                 f"queue {self._settings.queue!r} holds {length} messages, and its limit is {limit}: "
                 "are workers running?"
             )

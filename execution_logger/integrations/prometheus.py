@@ -53,7 +53,7 @@ _GAUGES = {
         "oldest_unwritten_age_seconds",
         "Age of the oldest entry that is not safe elsewhere; 0 without one.",
     ),
-    "held_back": ("held_back", "Whether sending is held back because the queue is at its limit."),
+    "held_back": ("held_back", "Whether sending is held back because the broker is full."),
 }
 
 _UP = {

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from children import in_fork, run_script
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger
-from execution_logger.errors import DeliveryError, ExecutionLoggerError, QueueFullError
+from execution_logger.errors import BrokerFullError, DeliveryError, ExecutionLoggerError
 from execution_logger.exposition import MetricsServer
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector, instrument, serve
 from execution_logger.testing import MemoryDelivery
@@ -73,7 +73,7 @@ class TestCollector:
     def test_an_outage_shows(self, make_logger: MakeLogger) -> None:
         """While it lasts, and how often it was tried; that the queue is at its limit is told apart."""
         delivery = MemoryDelivery()
-        delivery.failures = [QueueFullError("queue 'logs' holds 5 messages")] * 1000
+        delivery.failures = [BrokerFullError("queue 'logs' holds 5 messages")] * 1000
         logger = make_logger(delivery, batch_size=1, retry_pause_max_seconds=0.01)
         assert metrics(logger)["delivery_up"] == 1
         logger.sync.info("t", "c", "m")

@@ -1,0 +1,58 @@
+"""`execution-logger metrics`: the exporter, which tells Prometheus what no single process knows."""
+
+import logging
+import signal
+import threading
+from contextlib import closing
+
+import click
+
+from execution_logger.diagnostics import logger
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.exporter import SystemCollector
+from execution_logger.exposition import PROCESS_COLLECTOR, MetricsServer, exposition
+from execution_logger.settings import Settings
+from execution_logger.worker.queue import check_broker_url
+
+_LOG_FORMAT = "[%(asctime)s: %(levelname)s/Metrics] %(message)s"  # as Celery's lines look
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_WAKE_SECONDS = 1.0
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--port", type=click.IntRange(1, 65_535), default=9541, help="The port to listen on.")
+@click.option("--address", help="The address of that port. [default: EXECUTION_LOGGER_METRICS_ADDRESS]")
+@click.option("--once", is_flag=True, help="Print the metrics and end: for people, and for text files.")
+def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Show Prometheus the queue, the workers, the tables and the journals of this machine.
+
+    One such process is enough for all hosts and workers; where hosts keep journals, another one on
+    their machine, as the same user, shows these. Workers and hosts have metrics of their own. It answers
+    within two seconds whatever is away, and then says that it is. It runs until SIGTERM or Ctrl-C.
+
+    The exit code is 0, and 1 when a setting or the port cannot be used.
+    """
+    logging.basicConfig(format=_LOG_FORMAT, level="INFO")
+    settings = Settings.from_environment()
+    if settings.celery_enabled:
+        check_broker_url(settings)
+    with closing(SystemCollector.of(settings)) as collector:
+        if once:
+            click.echo(exposition([collector]), nl=False)
+        else:
+            _serve(collector, address or settings.metrics_address, port)
+
+
+def _serve(collector: SystemCollector, address: str, port: int) -> None:
+    stopped = threading.Event()
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        server = MetricsServer([collector, PROCESS_COLLECTOR], address, port)
+    except OSError as error:
+        raise ExecutionLoggerError(f"{address}:{port} cannot be used: {error}") from error
+    logger.info("metrics are at http://%s:%d/metrics", address, port)
+    with closing(server):
+        # In slices, because on Windows no signal ends a wait.
+        while not stopped.wait(_WAKE_SECONDS):
+            pass
