@@ -23,6 +23,7 @@ PREFIX = "EXECUTION_LOGGER_"
 DEFAULT_BROKER_URL = "redis://localhost:6379/0"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SIMILAR = 0.7
 _SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
@@ -326,9 +327,14 @@ def effective(environ: Mapping[str, str] = os.environ) -> list[EffectiveSetting]
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """The variables that begin like ours and are none, each with the one that may be meant."""
-    known = [_variable(setting) for setting in fields(Settings)]
-    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
-    return {name: next(iter(get_close_matches(name, known, n=1, cutoff=0.75)), None) for name in unknown}
+    known = [setting.name.upper() for setting in fields(Settings)]
+    names = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    found: dict[str, str | None] = {}
+    for name in names:
+        if name not in known:
+            similar = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+            found[PREFIX + name] = PREFIX + similar[0] if similar else None
+    return found
 
 
 def _effective(setting: "Field[Any]", environ: Mapping[str, str]) -> EffectiveSetting:
@@ -349,15 +355,15 @@ def _without_secrets(url: str | None, problem: str | None) -> str:
     """The URL for people to read; nothing of one whose parts cannot be told apart."""
     if url is None:
         return ""
-    if problem is not None or not all(_has_port(each) for each in url.split(";")):
+    if problem is not None or not all(map(_is_whole, url.split(";"))):
         return "(hidden)"
     return ";".join(_SECRETS.sub(r"\1***@", each).partition("?")[0] for each in url.split(";"))
 
 
-def _has_port(url: str) -> bool:
+def _is_whole(url: str) -> bool:
     """Whether what stands where the port is may be one, and is not a part of the password."""
     try:
-        return urlsplit(url).port != -1 and "#" not in url
+        return _is_url(url) and urlsplit(url).port != -1 and "#" not in url
     except ValueError:
         return False
 

@@ -70,11 +70,10 @@ def _incomplete(found: RecentRuns) -> str:
     looked = (
         f", which reached back to {day_and_time(found.looked_back_to)} UTC" if found.looked_back_to else ""
     )
-    advice = (
-        "--since or a smaller --limit needs less time."
-        if found.has_index
-        else 'The table has no index that begins with "created_at"; with one it takes milliseconds.'
-    )
+    advice = "--since or a smaller --limit needs less time."
+    if found.missing_indexes:
+        indexes = " and ".join(f"({columns})" for columns in found.missing_indexes)
+        advice = f"The table has no index on {indexes}: make it, and it takes milliseconds."
     return f"There may be more: the search was ended after {_WITHIN_SECONDS:g} s{looked}. {advice}"
 
 

@@ -19,6 +19,7 @@ from execution_logger.settings import Settings
 from execution_logger.status import Part, StatusReader
 
 _WATCH_SECONDS = 2.0
+_sleep = time.sleep
 _OLD_SECONDS = 60.0
 """An entry that is not written after that needs a look; usually it takes two seconds."""
 _WAITING_PARTS = ("unwritten", "journal", "broker")
@@ -65,7 +66,7 @@ def _watch_as_json(reader: StatusReader, every_seconds: float) -> None:
     while True:
         look = {"at": datetime.now(UTC), "parts": _facts(reader.read())}
         click.echo(json.dumps(look, default=str))
-        time.sleep(every_seconds)
+        _sleep(every_seconds)
 
 
 def _watch(reader: StatusReader, every_seconds: float) -> None:
@@ -73,11 +74,11 @@ def _watch(reader: StatusReader, every_seconds: float) -> None:
     if not console.is_terminal:
         while True:
             console.print(_screen(reader.read(), every_seconds))
-            time.sleep(every_seconds)
+            _sleep(every_seconds)
     with Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(_screen(reader.read(), every_seconds), refresh=True)
-            time.sleep(every_seconds)
+            _sleep(every_seconds)
 
 
 def _facts(parts: Mapping[str, Part]) -> dict[str, Any]:

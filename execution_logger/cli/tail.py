@@ -21,6 +21,7 @@ from execution_logger.store.timeline import Only, Timeline
 _POLL_SECONDS = 1.0
 _POLLS_FOR_LATE = 5
 _LINES = 100
+_sleep = asyncio.sleep
 
 
 @click.command(context_settings={"show_default": True})
@@ -29,7 +30,9 @@ _LINES = 100
 @click.option("--lines", "-n", type=click.IntRange(min=0), default=_LINES, help="The newest so many.")
 @click.option("--all", "is_all", is_flag=True, help="The whole run, instead of --lines.")
 @click.option(
-    "--level", type=click.Choice([level.value for level in LogLevel]), help="Only this level and graver ones."
+    "--level",
+    type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
+    help="Only this level and graver ones.",
 )
 @click.option("--category", "categories", multiple=True, help="Only this category; may be given again.")
 @click.option("--details", "whole_details", is_flag=True, help="Show the details whole, indented.")
@@ -132,7 +135,7 @@ class _Tail:
         return shown
 
     def _show(self, entries: list[LogEntry], follower: Follower | None) -> bool:
-        self._output.show(entry for entry in entries if follower is None or follower.knows(entry))
+        self._output.show(entry for entry in entries if follower is None or not follower.will_tell(entry))
         return bool(entries)
 
     async def _follow(self, follower: Follower) -> None:
@@ -149,7 +152,7 @@ class _Tail:
                 if self._is_away:
                     self._is_away = False
                     self._remark("the database answers again.")
-            await asyncio.sleep(_POLL_SECONDS)
+            await _sleep(_POLL_SECONDS)
 
     async def _poll(self, follower: Follower, *, look_for_late: bool) -> None:
         if look_for_late:

@@ -1,7 +1,7 @@
 """The follower: what has come to a run since one has looked."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Row, func, literal, select, tuple_
@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry import LogEntry
 from execution_logger.settings import Settings
-from execution_logger.store.rows import select_entries, to_entry
+from execution_logger.store.rows import select_entries, to_entry, to_utc
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 from execution_logger.store.timeline import Timeline, oldest_first
 
 _PAGE = 200
 _MOST_KNOWN = 50_000
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 _T = TypeVar("_T")
 _Place = tuple[Any, Any]
@@ -29,8 +30,8 @@ class Follower:
     last entry that is known, which costs next to nothing, and `late` counts those before it, and
     looks for what is new among them where there are more than are known.
 
-    The newest 50,000 entries are known by their ids; one that is older than these and comes now is
-    not told.
+    At least the newest 25,000 entries are known by their ids; one that is older than these and comes
+    now is not told.
 
     Raises:
         StoreUnavailableError: from every method; it can be called again.
@@ -43,22 +44,21 @@ class Follower:
         self._known: dict[str, _Place] = {}
         self._oldest: _Place | None = None
         """Nothing before this place is looked at; None: all of the run is known."""
+        self._begins_at = _EVER
         self._newest: _Place | None = None
 
     async def begin(self) -> None:
         """Know what is stored already: it is told no more."""
-        places = await self._run(partial(self._list, limit=_MOST_KNOWN + 1))
-        self._newest = places[0] if places else None
-        self._know(places)
+        await self._run(self._begin)
 
     @property
     def is_waiting(self) -> bool:
         """Whether no entry of the run is known yet."""
         return self._newest is None
 
-    def knows(self, entry: LogEntry) -> bool:
-        """Whether it was told, or was there in the beginning."""
-        return _key(entry.id) in self._known
+    def will_tell(self, entry: LogEntry) -> bool:
+        """Whether it was not there in the beginning, and will be told as new."""
+        return entry.created_at >= self._begins_at and _key(entry.id) not in self._known
 
     async def news(self) -> list[LogEntry]:
         """Some of those behind the last one that is known, oldest first; none when there are no more."""
@@ -76,6 +76,14 @@ class Follower:
         except BaseException:
             forget_tables(self._engine.pool)  # it may have been changed
             raise
+
+    async def _begin(self, connection: AsyncConnection, table: LogTable) -> None:
+        places = await self._list(connection, table, limit=_MOST_KNOWN // 2)
+        self._know(places)
+        self._newest = places[0] if places else None
+        if len(places) == _MOST_KNOWN // 2:
+            self._oldest = places[-1]
+            self._begins_at = to_utc(table, self._oldest[0]) or _EVER
 
     async def _read_news(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
         query = oldest_first(table, select_entries(table)).where(self._is_of_run(table)).limit(_PAGE)

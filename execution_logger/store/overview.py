@@ -1,6 +1,6 @@
 """The overview: what there is in the tables, for those who operate them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,17 +45,9 @@ async def overview(engine: AsyncEngine, settings: Settings) -> Overview:
     Raises:
         StoreUnavailableError: the database cannot be used now, or one of the tables is missing.
     """
-    async with attempt(engine, settings.database_timeout_seconds), engine.connect() as connection:
-        table = await look_up_table(connection, settings)
-        created_at = table.columns["created_at"]
-        row = (await connection.execute(select(func.min(created_at), func.max(created_at)))).one()
-        oldest, newest = (to_utc(table, moment) for moment in row)
-        return Overview(
-            oldest=oldest,
-            newest=newest,
-            rows=await _rows(connection, table.table),
-            dead_letters=await _count(connection, dead_letter_table(settings)),
-        )
+    facts: dict[str, Any] = {}
+    await read_overview(engine, settings, facts)
+    return Overview(**{field.name: facts[field.name] for field in fields(Overview)})
 
 
 async def oldest_entry_at(connection: AsyncConnection, settings: Settings) -> datetime | None:

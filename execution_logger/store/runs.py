@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry import LogLevel
@@ -24,6 +24,8 @@ MOST_COUNTED = 100_000
 _FIRST_PAGE = 20_000
 _LARGEST_PAGE = 320_000
 _PAGE_GROWS = 4
+_INDEXES = ("created_at", "task_id, created_at, id")
+"""By which entries are found by their time, and those of a run."""
 _SHARE_TO_FIND = 0.6
 
 _T = TypeVar("_T")
@@ -68,13 +70,13 @@ class RecentRuns:
         runs: the newest first.
         is_complete: there was enough time to find all that was asked for.
         looked_back_to: where the search has ended, if it was not complete.
-        has_index: whether the table has an index by which entries are found by their time.
+        missing_indexes: what the search would need to be quick, as columns.
     """
 
     runs: Sequence[Run]
     is_complete: bool
     looked_back_to: datetime | None
-    has_index: bool
+    missing_indexes: Sequence[str]
 
 
 async def recent_runs(
@@ -155,9 +157,9 @@ class _Search:
 
     def outcome(self) -> RecentRuns:
         """What was found."""
-        indexes = self._table.table.indexes
-        has_index = any(index.columns[0].name == "created_at" for index in indexes if index.columns)
-        return RecentRuns(self._runs, self._is_complete, self._looked_back_to, has_index)
+        return RecentRuns(
+            self._runs, self._is_complete, self._looked_back_to, _missing_indexes(self._table.table)
+        )
 
     async def _in_time(self, read: Callable[[AsyncConnection], Awaitable[_T]], until: float) -> _T:
         left_seconds = until - self._now()
@@ -170,6 +172,12 @@ class _Search:
             if self._now() < until:
                 raise
             raise TimeoutError from None
+
+
+def _missing_indexes(table: Table) -> list[str]:
+    found = [table.primary_key.columns, *(index.columns for index in table.indexes)]
+    begins = {columns[0].name for columns in found if columns}
+    return [names for names in _INDEXES if names.partition(",")[0] not in begins]
 
 
 class _Page:

@@ -1,6 +1,8 @@
 """`execution-logger status`."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.cli import main
+from execution_logger.cli import status as cli_status
 from execution_logger.cli.status import _shown
 
 NOBODY = "redis://:secret@127.0.0.1:1/0"
@@ -97,6 +100,87 @@ def test_a_wrong_setting_is_one_line(environment: dict[str, str]) -> None:
     result = status({**environment, "EXECUTION_LOGGER_BATCH_SIZE": "many"})
     assert result.exit_code == 1
     assert result.stderr == "execution-logger: EXECUTION_LOGGER_BATCH_SIZE='many': must be a whole number\n"
+
+
+def test_what_is_not_written_yet_is_told_by_its_age(environment: dict[str, str]) -> None:
+    """It is in the journal of this machine until it is stored; programs read the seconds."""
+    logger = ExecutionLogger(Settings(broker_url=environment["CELERY_BROKER_URL"], confirmation="off"))
+    assert parts(environment, exit_code=0)["unwritten"]["facts"] == {"oldest": None, "age_seconds": None}
+    entry = logger.sync.info("t", "c", "m")
+    found = parts(environment, exit_code=0)
+    assert found["journal"]["facts"]["entries"] == found["journal"]["facts"]["processes"] == 1
+    assert found["unwritten"]["facts"]["oldest"] == str(entry.created_at)
+    assert 0 <= found["unwritten"]["facts"]["age_seconds"] < 60
+    logger.sync.shutdown()
+
+
+def test_what_is_kept_for_another_destination_is_told(environment: dict[str, str]) -> None:
+    """It will not be sent to this one."""
+    logger = ExecutionLogger(Settings(broker_url=environment["CELERY_BROKER_URL"], queue="other"))
+    logger.sync.info("t", "c", "m")
+    journal = parts(environment, exit_code=0)["journal"]["facts"]
+    assert (journal["entries"], journal["other_destinations"]) == (0, 1)
+    assert ["other", "destinations", "1"] in [
+        line.split()[-3:] for line in status(environment).stdout.splitlines()
+    ]
+    logger.sync.shutdown()
+
+
+def test_a_journal_that_cannot_be_read_hides_nothing_else(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It may be another user's."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "logs-1").mkdir()
+    (tmp_path / "state" / "logs-1" / "process").mkdir()
+    (tmp_path / "state" / "logs-1" / "process" / "lock").mkdir()
+    found = parts({**environment, "EXECUTION_LOGGER_JOURNAL_DIRECTORY": str(tmp_path / "state")}, exit_code=1)
+    assert "cannot be read: Is a directory" in found["journal"]["error"]
+    assert found["unwritten"]["error"] == "not all is known: see journal"
+    assert found["broker"]["error"] is found["database"]["error"] is None
+
+
+def test_a_table_that_is_missing_hides_no_other(environment: dict[str, str], tmp_path: Path) -> None:
+    """What is known of a database that is half set up is shown."""
+    with closing(sqlite3.connect(tmp_path / "logs.db")) as connection:
+        connection.execute("DROP TABLE execution_log_dead_letters")
+    database = parts(environment, exit_code=1)["database"]
+    assert database["facts"]["rows"] == 0
+    assert database["facts"]["dead_letters"] is None
+    assert "execution-logger db upgrade" in database["error"]
+
+
+def test_watching_goes_on_until_it_is_ended(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is a line for programs, and a table for people; Ctrl-C ends it in order."""
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) % 2 == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_status, "_sleep", sleep)
+    result = status(environment, "--watch", "3", "--json")
+    assert (result.exit_code, result.stderr) == (130, "execution-logger: interrupted\n")
+    looks = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(looks) == 2
+    assert looks[0]["at"] < looks[1]["at"]
+    assert looks[1]["parts"]["broker"]["facts"]["waiting"] == 0
+    result = status(environment, "--watch")
+    assert result.exit_code == 130
+    assert result.stdout.count("execution-logger status, ") == 2
+    assert "every 2 s; Ctrl-C ends it" in result.stdout
+    assert pauses == [3.0, 3.0, 2.0, 2.0]
+
+
+def test_what_waits_for_long_is_yellow() -> None:
+    """The age of the oldest row is none of these."""
+    moment = datetime.now(UTC) - timedelta(minutes=2)
+    assert _shown("oldest", moment, is_waiting=True).style == "yellow"
+    assert _shown("oldest", moment).style == ""
+    assert _shown("oldest", datetime.now(UTC), is_waiting=True).style == ""
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from batches import encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import Overview, overview, upgrade
 from execution_logger.store.faults import attempt
+from execution_logger.store.overview import read_overview
 from sqlite_site import SqliteSite
 
 
@@ -48,6 +50,34 @@ async def test_missing_tables_are_named(site: SqliteSite) -> None:
     site.execute("DROP TABLE execution_log_dead_letters")
     with pytest.raises(StoreUnavailableError, match=r"dead_letters\. Run: execution-logger db upgrade"):
         await overview(site.engine, site.settings)
+
+
+async def test_what_cannot_be_told_hides_nothing_else(site: SqliteSite) -> None:
+    """It is the error when all the rest was told."""
+    await upgrade(site.engine, site.settings)
+    await site.write(encoded())
+    site.execute("DROP TABLE execution_log_dead_letters; DROP TABLE execution_log_batches")
+    facts: dict[str, Any] = {}
+    with pytest.raises(StoreUnavailableError, match="dead_letters"):
+        await read_overview(site.engine, site.settings, facts)
+    assert facts["rows"] == 1
+    assert facts["oldest"] == facts["newest"] is not None
+    assert facts["dead_letters"] is facts["rows_per_minute"] is None
+
+
+async def test_the_rate_is_that_of_the_last_minute(site: SqliteSite) -> None:
+    """By when rows were stored, however old their entries are; refused ones are none."""
+    await upgrade(site.engine, site.settings)
+    columns = "batch_id, process, first, entries, dead_lettered, stored_at"
+    site.execute(
+        f"INSERT INTO execution_log_batches ({columns}) VALUES "
+        "('a', 'p', 1, 50, 2, datetime('now')), ('b', 'p', 51, 5, 0, datetime('now', '-50 seconds')),"
+        " 
+        "('c', 'p', 56, 1000, 0, datetime('now', '-70 seconds'))"
+    )
+    facts: dict[str, Any] = {}
+    await read_overview(site.engine, site.settings, facts)
+    assert facts["rows_per_minute"] == 53
 
 
 async def test_an_attempt_ends_with_its_timeout(site: SqliteSite) -> None:

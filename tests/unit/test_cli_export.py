@@ -1,0 +1,114 @@
+"""`execution-logger export`."""
+
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from execution_logger.store.timeline import Timeline
+from stored_runs import StoredRuns
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredRuns:
+    """A run of three entries, and another one."""
+    stored = StoredRuns(tmp_path / "logs.db")
+    stored.store_run("t", "info", "warning", "error", details={"k": ["é", None]})
+    stored.store_run("other", "info")
+    return stored
+
+
+def files(folder: Path) -> set[str]:
+    """What is in a folder, besides the database."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith("logs.db")}
+
+
+def test_ndjson_is_the_run_in_its_order(stored: StoredRuns) -> None:
+    """And nothing else is on the standard output."""
+    result = stored.run("export", "t")
+    assert (result.exit_code, result.stderr) == (0, "")
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [entry["message"] for entry in entries] == ["0", "1", "2"]
+    assert entries[0]["details"] == {"k": ["é", None]}
+
+
+def test_csv_is_the_run_in_its_order(stored: StoredRuns) -> None:
+    """With a line of names, once."""
+    text = stored.run("export", "t", "--format", "csv").stdout_bytes.decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["level"] for row in rows] == ["info", "warning", "error"]
+    assert json.loads(rows[0]["details"]) == {"k": ["é", None]}
+
+
+def test_a_file_takes_the_place_of_another_one(stored: StoredRuns, tmp_path: Path) -> None:
+    """When it is whole; what was written is said where it does not get into the way."""
+    path = tmp_path / "run.ndjson"
+    path.write_text("before")
+    result = stored.run("export", "t", "--output", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"3 entries of the run 't', {path.stat().st_size:,} bytes: ")
+    assert len(path.read_text().splitlines()) == 3
+    assert files(tmp_path) == {"run.ndjson"}
+    assert stat.S_IMODE(path.stat().st_mode) & 0o400
+
+
+@pytest.mark.parametrize("output", ["run.csv", None])
+def test_a_run_that_is_not_there_is_said(stored: StoredRuns, tmp_path: Path, output: str | None) -> None:
+    """No file is made of it, and no line of names."""
+    options = ["--output", str(tmp_path / output)] if output else []
+    result = stored.run("export", "nope", "--format", "csv", *options)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no entry of the run 'nope' is stored" in result.stderr
+    assert files(tmp_path) == set()
+
+
+def test_what_fails_on_the_way_changes_nothing(
+    stored: StoredRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of before stays, and no half of a new one."""
+    pages = Timeline.pages
+
+    async def half_of(self: Timeline) -> Any:
+        async for page in pages(self):
+            yield page
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Timeline, "pages", half_of)
+    path = tmp_path / "run.ndjson"
+    path.write_text("before")
+    result = stored.run("export", "t", "--output", str(path))
+    assert result.exit_code == 1
+    assert result.stderr == f"execution-logger: {path} cannot be written: No space left on device\n"
+    assert path.read_text() == "before"
+    assert files(tmp_path) == {"run.ndjson"}
+
+
+def test_a_place_that_takes_no_file_is_one_line(stored: StoredRuns, tmp_path: Path) -> None:
+    """It names the place."""
+    result = stored.run("export", "t", "-o", str(tmp_path / "nowhere" / "x"))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"execution-logger: {tmp_path / 'nowhere' / 'x'} cannot be written: No such file or directory\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_device_is_written_to(stored: StoredRuns) -> None:
+    """And not replaced by a file; a full one is an error line."""
+    assert stored.run("export", "t", "-o", "/dev/null").exit_code == 0
+    assert Path("/dev/null").is_char_device()
+    result = stored.run("export", "t", "-o", "/dev/full")
+    assert result.exit_code == 1
+    assert result.stderr == "execution-logger: /dev/full cannot be written: No space left on device\n"
+
+
+def test_a_link_stays_a_link(stored: StoredRuns, tmp_path: Path) -> None:
+    """What it points to is replaced."""
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    assert stored.run("export", "t", "-o", str(tmp_path / "link")).exit_code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert len((tmp_path / "target").read_text().splitlines()) == 3

@@ -1,0 +1,155 @@
+"""The runs: found from the newest entry backwards, and summed up."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batches import encoded
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import runs, upgrade
+from execution_logger.store.runs import RecentRuns, recent_runs
+from sqlite_site import SqliteSite
+
+START = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
+HOSTS_TABLE = """
+    CREATE TABLE execution_logs (
+        id CHAR(32) NOT NULL PRIMARY KEY, task_id VARCHAR(36), level VARCHAR(20), category VARCHAR(50),
+        step VARCHAR(50), message TEXT, details TEXT, created_at DATETIME
+    )
+"""
+
+
+@pytest.fixture(params=["own", "host's"])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqliteSite]:
+    """The library's own table, and a host's without indexes, with local times and without some columns."""
+    zone = "UTC" if request.param == "own" else "Asia/Shanghai"
+    async with SqliteSite(tmp_path / "logs.db", time_zone=zone) as site:
+        if request.param != "own":
+            site.execute(HOSTS_TABLE)
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a search goes over many."""
+    monkeypatch.setattr(runs, "_FIRST_PAGE", 3)
+    monkeypatch.setattr(runs, "_LARGEST_PAGE", 12)
+
+
+def entry(second: float, **changed: Any) -> str:
+    """One of that second after the start."""
+    return encoded(created_at=(START + timedelta(seconds=second)).isoformat(), **changed)
+
+
+async def found(site: SqliteSite, limit: int = 20, **options: Any) -> list[str]:
+    """The names of the newest runs."""
+    recent = await recent_runs(site.engine, site.settings, limit=limit, **options)
+    assert recent.is_complete
+    assert recent.looked_back_to is None
+    return [run.task_id for run in recent.runs]
+
+
+async def test_a_run_is_summed_up(site: SqliteSite) -> None:
+    """From its first entry to its last one, which says how it ended."""
+    await site.write(
+        entry(3.5, level="error", step="write", agent_name="author"),
+        entry(0, step="plan"),
+        entry(1, level="warning"),
+        entry(2, level="error"),
+    )
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert (run.first_at, run.last_at) == (START, START + timedelta(seconds=3.5))
+    assert (run.duration_seconds, run.entries, run.errors, run.warnings) == (3.5, 4, 2, 1)
+    assert (run.last_step, run.last_agent) == ("write", "author")
+    assert run.ended_in_error
+    assert not run.is_cut
+
+
+async def test_the_newest_come_first(site: SqliteSite) -> None:
+    """By their last entries, whatever else runs at the time; as many as are wanted."""
+    names = [f"run-{number}" for number in range(10)]
+    await site.write(
+        *(entry(60 * n + second, task_id=name) for n, name in enumerate(names) for second in range(5))
+    )
+    await site.write(*(entry(second, task_id="long") for second in range(0, 600, 7)))
+    assert await found(site) == ["long", *reversed(names)]
+    assert await found(site, 3) == ["long", "run-9", "run-8"]
+
+
+async def test_entries_of_one_moment_are_all_seen(site: SqliteSite) -> None:
+    """More than a page of them."""
+    await site.write(
+        *(entry(0, task_id=f"run-{number:02}") for number in range(30)), entry(-5, task_id="old")
+    )
+    assert await found(site, 50) == [*(f"run-{number:02}" for number in range(30)), "old"]
+
+
+async def test_a_table_without_entries_has_no_runs(site: SqliteSite) -> None:
+    """And that is all of them."""
+    assert await found(site) == []
+
+
+async def test_only_those_of_late(site: SqliteSite) -> None:
+    """With at least one entry since then; the entry of that moment counts."""
+    await site.write(
+        *(entry(second, task_id=f"run-{second}") for second in range(10)), entry(9, task_id="run-0")
+    )
+    assert await found(site, since=START + timedelta(seconds=8)) == ["run-0", "run-9", "run-8"]
+    assert await found(site, since=START + timedelta(days=1)) == []
+
+
+async def test_only_those_with_errors(site: SqliteSite) -> None:
+    """That with the latest error first; how they went on does not matter."""
+    await site.write(*(entry(second, task_id=f"run-{second}") for second in range(20)))
+    await site.write(*(entry(second, task_id=f"run-{second % 5}", level="error") for second in (7, 3, 16)))
+    assert await found(site, with_errors=True) == ["run-1", "run-2", "run-3"]
+    assert await found(site, 1, with_errors=True) == ["run-1"]
+
+
+async def test_the_numbers_of_a_long_run_are_those_of_its_newest_entries(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so."""
+    monkeypatch.setattr(runs, "MOST_COUNTED", 10)
+    await site.write(entry(0, level="error"), *(entry(second) for second in range(1, 20)))
+    (run,) = (await recent_runs(site.engine, site.settings, limit=1)).runs
+    assert (run.entries, run.errors, run.is_cut, run.duration_seconds) == (10, 0, True, 19)
+
+
+async def search_until(site: SqliteSite, seconds: float) -> RecentRuns:
+    """Search with a clock on which each look at it takes a second."""
+    clock: Iterator[float] = map(float, count())
+    return await recent_runs(
+        site.engine, site.settings, limit=20, within_seconds=seconds, now=lambda: next(clock)
+    )
+
+
+async def test_a_search_that_takes_too_long_says_how_far_it_came(site: SqliteSite) -> None:
+    """What it has found is right, and no more is claimed."""
+    await site.write(*(entry(second, task_id=f"run-{second:02}") for second in range(30)))
+    recent = await search_until(site, 14)
+    assert not recent.is_complete
+    names = [run.task_id for run in recent.runs]
+    assert 0 < len(names) < 30
+    assert names == [f"run-{second:02}" for second in range(29, 29 - len(names), -1)]
+    assert recent.looked_back_to is not None
+    assert recent.looked_back_to <= recent.runs[-1].last_at
+
+
+async def test_missing_indexes_are_named(site: SqliteSite) -> None:
+    """Those that the library's own table has."""
+    recent = await recent_runs(site.engine, site.settings, limit=1)
+    is_own = site.settings.time_zone == "UTC"
+    assert recent.missing_indexes == ([] if is_own else ["created_at", "task_id, created_at, id"])
+
+
+async def test_a_table_that_is_missing_is_an_error(site: SqliteSite) -> None:
+    """It says what to do."""
+    site.execute("DROP TABLE execution_logs")
+    with pytest.raises(StoreUnavailableError, match="db upgrade"):
+        await recent_runs(site.engine, site.settings, limit=1)
