@@ -381,6 +381,12 @@ def _problem(setting: "Field[Any]", value: object) -> str | None:
     return None
 
 
+def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a variable of this setting has a value, as opposed to the default."""
+    setting = next(setting for setting in fields(Settings) if setting.name == name)
+    return _lookup(setting, environ)[1] is not None
+
+
 def _variable(setting: "Field[Any]") -> str:
     return PREFIX + setting.name.upper()
 

@@ -19,6 +19,7 @@ COMMANDS = (
     "manage",
     "db",
     "status",
+    "doctor",
     "config",
     "runs",
     "tail",

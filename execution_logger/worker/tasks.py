@@ -21,6 +21,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.description import answer_when_asked, describe
 from execution_logger.worker.job_tasks import register_jobs
 from execution_logger.worker.runtime import Runtime
 
@@ -61,6 +62,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         serializer="json",
         typing=False,  # a forged message with other arguments is a dead letter, not a crash
         shared=False,  # or every other application of the process would have it, with this database
+        description=describe(settings),  # what the worker says by remote control
     )
     def write_batch(self: Any, /, *args: Any, **kwargs: Any) -> dict[str, int]:
         # An exception that escaped would acknowledge the message, and the batch would be gone.
@@ -88,6 +90,7 @@ def _follow_the_worker(runtime: Runtime) -> None:
         # The command line's -c and -P win over the settings. A prefork child writes one batch at a time.
         in_children = "prefork" in getattr(instance.pool_cls, "__module__", "")
         runtime.connections = 1 if in_children else instance.concurrency
+        answer_when_asked()
 
     def on_child(**_: Any) -> None:
         runtime.counters.enter(1 + getattr(current_process(), "index", 0))

@@ -71,8 +71,7 @@ async def test_the_rate_is_that_of_the_last_minute(site: SqliteSite) -> None:
     columns = "batch_id, process, first, entries, dead_lettered, stored_at"
     site.execute(
         f"INSERT INTO execution_log_batches ({columns}) VALUES "
-        "('a', 'p', 1, 50, 2, datetime('now')), ('b', 'p', 51, 5, 0, datetime('now', '-50 seconds')),"
-        " 
+        "('a', 'p', 1, 50, 2, datetime('now')), ('b', 'p', 51, 5, 0, datetime('now', '-50 seconds')), "
         "('c', 'p', 56, 1000, 0, datetime('now', '-70 seconds'))"
     )
     facts: dict[str, Any] = {}

@@ -1,0 +1,118 @@
+"""`execution-logger doctor`: what is wrong with a deployment, and what to do about it."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from execution_logger.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
+from execution_logger.doctor.settings import misspelt_variables, unusable
+from execution_logger.errors import SettingsError
+from execution_logger.settings import Settings
+
+WRONG_USAGE = 2
+
+_PAGE_WIDTH = 140
+_STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--end-to-end", is_flag=True, help="Send an entry all the way, time it, and delete its row.")
+@click.option(
+    "--timeout",
+    "timeout_seconds",
+    type=click.FloatRange(min=0.1),
+    default=20.0,
+    metavar="SECONDS",
+    help="How long --end-to-end waits for the row.",
+)
+@click.option("--skip", multiple=True, type=click.Choice(AREAS), help="Leave this out; may be repeated.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(
+    end_to_end: bool,  # noqa: FBT001 - click passes them by name
+    timeout_seconds: float,
+    skip: tuple[str, ...],
+    strict: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Find out what is wrong, and say what to do.
+
+    Looks at settings, journal, broker, workers, result backend, database and clocks, as they are at
+    this moment, with the settings of this environment. Changes nothing, and takes ten seconds at most;
+    --end-to-end takes as long as an entry does.
+
+    The exit code is 0 when there is no error, 1 when there is one (with --strict, or a warning), and 2
+    when the settings or the options cannot be used.
+    """
+    began_at = time.monotonic()
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as problem:
+        _print([*misspelt_variables(os.environ), unusable(problem)], None, began_at, as_json=as_json)
+        sys.exit(WRONG_USAGE)
+    found = examine(Subject(settings, os.environ, time.time), skip)
+    probe = _send_probe(settings, timeout_seconds) if end_to_end else None
+    found += probe.findings if probe else []
+    _print(found, probe, began_at, as_json=as_json)
+    sys.exit(worst(found) is Level.ERROR or (strict and worst(found) is not Level.OK))
+
+
+def _send_probe(settings: Settings, timeout_seconds: float) -> Probe:
+    # What the library would warn of is in the findings.
+    logger = logging.getLogger("execution_logger")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        return send_probe(settings, timeout_seconds)
+    finally:
+        logger.setLevel(level)
+
+
+def _print(found: Sequence[Finding], probe: Probe | None, began_at: float, *, as_json: bool) -> None:
+    seconds = time.monotonic() - began_at
+    if as_json:
+        facts = {
+            "level": worst(found),
+            "findings": [asdict(each) for each in found],
+            "seconds": round(seconds, 3),
+        }
+        if probe is not None:
+            facts["legs"] = {name: round(leg, 4) for name, leg in probe.seconds.items()}
+        click.echo(json.dumps(facts, indent=2))
+        return
+    console = Console()
+    console = console if console.is_terminal else Console(width=_PAGE_WIDTH)
+    console.print(_table(found))
+    console.print(_summary(found, seconds))
+
+
+def _table(found: Sequence[Finding]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_header=False)
+    table.add_column("level", no_wrap=True)
+    table.add_column("area", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for each in found:
+        text = Text(each.what)
+        if each.advice:
+            text.append(f"\n-> {each.advice}", "bold")
+        table.add_row(Text(each.level, _STYLES[each.level]), each.area, text)
+    return table
+
+
+def _summary(found: Sequence[Finding], seconds: float) -> Text:
+    counts = {level: sum(each.level is level for each in found) for level in (Level.ERROR, Level.WARNING)}
+    parts = [
+        f"{number} {level if number == 1 else f'{level}s'}" for level, number in counts.items() if number
+    ]
+    text = f"{' and '.join(parts) or 'Nothing is wrong'}, after {seconds:.1f} s."
+    return Text(text, _STYLES[worst(found)])

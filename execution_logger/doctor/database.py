@@ -1,0 +1,153 @@
+"""The database: whether it answers, takes rows, and has what the library expects of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import column, func, inspect, select, table, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.doctor.clocks import compare_clocks
+from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.doctor.tables import examine_dead_letters, examine_entries, examine_ledger, may
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import create_engine
+from execution_logger.store.faults import UPGRADE, attempt
+from execution_logger.store.table import schema_and_name
+
+TIMEOUT_SECONDS = 3.0
+
+_VERSION_TABLE = "execution_logger_alembic_version"
+_NEARLY_ALL = 0.9
+_CAUSES = (
+    (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
+    (("refused", "Connect call failed"), "start the database, or correct host and port in DATABASE_URL"),
+    (("no answer within",), "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity"),
+    (("database", "does not exist"), "correct its name in DATABASE_URL, or create it: createdb NAME"),
+    (("role", "does not exist"), "correct the user in DATABASE_URL, or create it: CREATE ROLE NAME LOGIN"),
+    (("pg_hba.conf",), "allow this machine and user in pg_hba.conf, or use ?sslmode=require"),
+    (("too many clients",), "raise max_connections, or lower EXECUTION_LOGGER_WORKER_CONCURRENCY"),
+    (("permission denied",), "grant it: docs/CELERY_SETUP.md lists the rights that a worker needs"),
+    (("resolution", "not known", "nodename"), "correct the host's name in DATABASE_URL"),
+    (("unable to open",), "make the folder of the file, or correct DATABASE_URL"),
+    (("readonly", "read-only"), "let this user write the file and its folder"),
+    (("database is locked",), "another process writes for long: SQLite takes one writer at a time"),
+    (("SSL", "certificate"), "see sslmode and sslrootcert in DATABASE_URL"),
+)
+
+
+def examine_database(subject: Subject) -> Iterator[Finding]:
+    """Connect as a worker does, and look at the server and at the tables."""
+    if not subject.settings.database_url:
+        yield ok(
+            "database.connection", "not examined: DATABASE_URL is not set; workers need it, hosts need not"
+        )
+        return
+    yield from asyncio.run(_examine(subject))
+
+
+def unreachable(problem: str) -> Finding:
+    """A database that cannot be used, and what helps against this kind of failure."""
+    lower = problem.lower()
+    for signs, cause in _CAUSES:
+        if (all if "does not exist" in signs else any)(sign.lower() in lower for sign in signs):
+            return error("database.connection", problem, cause)
+    return error("database.connection", problem, "check DATABASE_URL, and the database's log")
+
+
+async def _examine(subject: Subject) -> list[Finding]:
+    timeout_seconds = min(TIMEOUT_SECONDS, subject.settings.database_timeout_seconds)
+    settings = replace(subject.settings, database_timeout_seconds=timeout_seconds)
+    subject = replace(subject, settings=settings)
+    engine = create_engine(settings, pool_size=1)
+    found: list[Finding] = []
+    try:
+        async with attempt(engine, timeout_seconds), engine.connect() as connection:
+            async for finding in _examine_all(connection, engine, subject):
+                found.append(finding)  # noqa: PERF401 - what was found before a failure is told, too
+    except StoreUnavailableError as problem:
+        found.append(unreachable(str(problem)))
+    finally:
+        await engine.dispose()
+    return found
+
+
+async def _examine_all(
+    connection: AsyncConnection, engine: AsyncEngine, subject: Subject
+) -> AsyncIterator[Finding]:
+    url = engine.url.set(query={}).render_as_string(hide_password=True)
+    examine_server = _postgresql if connection.dialect.name == "postgresql" else _sqlite
+    async for finding in examine_server(connection, subject):
+        yield finding
+    yield ok("database.connection", f"{url} answers")
+    found = [
+        *await examine_entries(connection, subject),
+        *await examine_dead_letters(connection, subject.settings),
+        *await examine_ledger(connection, subject.settings),
+    ]
+    if all(each.advice != UPGRADE for each in found):
+        found += await _migrations(connection, subject)
+    for each in found:
+        yield each
+
+
+async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+    asked_at = subject.now()
+    now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    for finding in compare_clocks("database", "the database's", now.timestamp(), asked_at, subject.now()):
+        yield finding
+    row = (
+        await connection.execute(
+            text(
+                "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
+                "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+                "current_setting('max_connections')::int"
+            )
+        )
+    ).one()
+    if row[0] or row[1] == "on":
+        why = "it is a replica" if row[0] else "default_transaction_read_only is on"
+        yield error(
+            "database.writes", f"the database takes no rows: {why}", "name the primary in DATABASE_URL"
+        )
+    if row[2] >= _NEARLY_ALL * row[3]:
+        yield warning(
+            "database.connections",
+            f"{row[2]} of max_connections={row[3]} are in use; each worker needs its concurrency of them",
+            "raise max_connections, or see in pg_stat_activity who holds them",
+        )
+
+
+async def _sqlite(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+    await connection.exec_driver_sql("BEGIN IMMEDIATE")  # fails when it cannot be written
+    await connection.exec_driver_sql("ROLLBACK")
+    settings = subject.settings
+    if settings.celery_enabled and settings.worker_pool == "prefork":
+        yield warning(
+            "database.writers",
+            "SQLite takes one writer at a time, and the pool prefork has several processes",
+            "set EXECUTION_LOGGER_WORKER_POOL=threads, or use PostgreSQL",
+        )
+
+
+async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Finding]:
+    """Whether `db upgrade` of this version was run; a role without the right to look is no finding."""
+    schema, _ = schema_and_name(subject.settings.table)
+    config = Config()
+    config.set_main_option("script_location", "execution_logger.store:migrations")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(_VERSION_TABLE, schema))
+    if not exists:
+        what = f"the library's migrations were never run (there is no table {_VERSION_TABLE})"
+        return [warning("database.migrations", what, UPGRADE)]
+    versions = table(_VERSION_TABLE, column("version_num"), schema=schema)
+    if not await may(connection, versions, "SELECT"):
+        return []
+    found: Any = (await connection.execute(select(versions.c.version_num))).scalar()
+    if found == head:
+        return [ok("database.migrations", f"the tables are those of this version ({head})")]
+    what = f"the tables are those of migration {found}, this version's are those of {head}"
+    return [error("database.migrations", what, UPGRADE)]

@@ -1,0 +1,75 @@
+"""What the doctor finds: one fact of a running system, and what to do about it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from execution_logger.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad it is, from good to bad."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Works today, and will cost entries, time or safety when something else goes wrong."""
+    ERROR = "error"
+    """Entries do not arrive now, or anybody could have code executed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact.
+
+    Attributes:
+        name: what was examined, e.g. `broker.eviction`; the part before the dot is its area.
+        level: how bad it is.
+        what: what was found, with names and values.
+        advice: the command or the setting that changes it; empty when all is well.
+    """
+
+    name: str
+    level: Level
+    what: str
+    advice: str = ""
+
+    @property
+    def area(self) -> str:
+        """What it belongs to: settings, journal, broker, workers, results, database or probe."""
+        return self.name.partition(".")[0]
+
+
+def ok(name: str, what: str) -> Finding:
+    """Nothing to do."""
+    return Finding(name, Level.OK, what)
+
+
+def warning(name: str, what: str, advice: str) -> Finding:
+    """Something that will hurt."""
+    return Finding(name, Level.WARNING, what, advice)
+
+
+def error(name: str, what: str, advice: str) -> Finding:
+    """Something that hurts."""
+    return Finding(name, Level.ERROR, what, advice)
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The level of the worst of them; ok when there is none."""
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=Level.OK)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is examined.
+
+    Attributes:
+        settings: what this process would use.
+        environ: where they come from, because a default and a decision may look the same.
+        now: this machine's clock, in seconds since 1970.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+    now: Callable[[], float]

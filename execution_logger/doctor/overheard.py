@@ -1,0 +1,60 @@
+"""A delivery that remembers what workers say of a batch while they cannot write it."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from execution_logger.batch import Batch
+from execution_logger.delivery.celery import CeleryDelivery
+from execution_logger.delivery.interface import QueueView, Receipt
+from execution_logger.errors import ResultsUnavailableError
+from execution_logger.results import HELD, Outcome, Results, result_backend_url
+from execution_logger.settings import Settings
+
+_TIMEOUT_SECONDS = 1.0
+
+
+class OverheardDelivery:
+    """Delivers by Celery; hosts do with knowing *that* a worker holds a batch, a doctor asks why.
+
+    Attributes:
+        held: the reason that a worker gave last; None while there was none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.held: str | None = None
+        self._delivery = CeleryDelivery(settings)
+        has_results = result_backend_url(settings) is not None
+        self._results = Results(settings, timeout_seconds=_TIMEOUT_SECONDS) if has_results else None
+
+    def deliver(self, batch: Batch) -> Receipt:
+        """As by Celery."""
+        return self._delivery.deliver(batch)
+
+    @property
+    def is_confirming(self) -> bool:
+        """As by Celery."""
+        return self._delivery.is_confirming
+
+    def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
+        """As by Celery, which forgets what it has told, so that we look first."""
+        with suppress(ResultsUnavailableError):  # it will say so itself
+            for batch_id in batch_ids:
+                self._note(batch_id)
+        return self._delivery.collect(batch_ids)
+
+    def look_at_queue(self) -> QueueView:
+        """As by Celery."""
+        return self._delivery.look_at_queue()
+
+    def close(self) -> None:
+        """Close the connections of both."""
+        try:
+            self._delivery.close()
+        finally:
+            if self._results is not None:
+                self._results.close()
+
+    def _note(self, batch_id: str) -> None:
+        found = None if self._results is None else self._results.result(batch_id)
+        if found is not None and found.status == HELD and isinstance(found.result, dict):
+            self.held = str(found.result.get("reason"))

@@ -1,0 +1,308 @@
+"""The probe: one entry by the way that all take, timed, and looked for where it got stuck."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from execution_logger.delivery import Delivery
+from execution_logger.delivery.select import select_delivery
+from execution_logger.doctor.database import unreachable as unreachable_database
+from execution_logger.doctor.finding import Finding, error, ok
+from execution_logger.doctor.overheard import OverheardDelivery
+from execution_logger.doctor.tables import may
+from execution_logger.doctor.whereabouts import Whereabouts, find_message, take_back
+from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.errors import ExecutionLoggerError, StoreUnavailableError
+from execution_logger.pipeline import Pipeline
+from execution_logger.settings import Settings
+from execution_logger.store import create_engine
+from execution_logger.store.dead_letters import DeadLetters
+from execution_logger.store.faults import attempt
+from execution_logger.store.ledger import ledger_table
+from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.worker.queue import BrokerUnavailableError
+
+MESSAGE = "execution-logger doctor --end-to-end"
+
+_LOOK_SECONDS = 0.02
+_DATABASE_SECONDS = 3.0
+_BEGIN_SECONDS = 10.0
+_STOP_SECONDS = 0.5
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Probe:
+    """What became of it.
+
+    Attributes:
+        seconds: how long each leg took: `queue` from the call to the broker, `row` from there to the
+            database, `confirmation` from there back to the host; without Celery `row` only.
+        findings: where it got stuck, or that it did not.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
+    """Send an entry, wait for its row, read it back by its id, and delete it.
+
+    Args:
+        settings: those of a host that has the database's URL, too; without that only the worker's word
+            is waited for.
+        timeout_seconds: how long to wait for the row.
+    """
+    # The journal is not examined here, and an entry of nobody's run must not outlive this process.
+    settings = replace(
+        settings, journal=False, batch_size=1, fallback="keep", shutdown_timeout_seconds=_STOP_SECONDS
+    )
+    probe = Probe()
+    ears = _Ears(settings)
+    pipeline = Pipeline(settings, ears.make_delivery)
+    try:
+        with _Rows(settings) as rows:
+            _Journey(settings, pipeline, rows, ears, probe, timeout_seconds).go()
+    except StoreUnavailableError as problem:
+        probe.findings.append(replace(unreachable_database(str(problem)), name="probe.database"))
+    except ExecutionLoggerError as problem:
+        probe.findings.append(error("probe.broker", str(problem), "see what is said of the broker"))
+    finally:
+        pipeline.at_exit()
+    return probe
+
+
+class _Ears:
+    """Makes the delivery that the settings ask for, and hears what workers say to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._overheard: OverheardDelivery | None = None
+
+    def make_delivery(self) -> Delivery:
+        """Called in the pipeline's thread."""
+        if not self._settings.celery_enabled:
+            return select_delivery(self._settings)()
+        self._overheard = OverheardDelivery(self._settings)
+        return self._overheard
+
+    @property
+    def held(self) -> str | None:
+        """Why a worker holds the batch, if it has said so."""
+        return None if self._overheard is None else self._overheard.held
+
+
+class _Rows:
+    """The database as a reader sees it; finds nothing where no database is named."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.is_there = settings.database_url is not None
+        self._settings = replace(
+            settings, database_timeout_seconds=min(_DATABASE_SECONDS, settings.database_timeout_seconds)
+        )
+        self._runner = asyncio.Runner()
+        self._engine = create_engine(self._settings, pool_size=1) if self.is_there else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._runner:
+            if self._engine is not None:
+                self._runner.run(self._engine.dispose())
+
+    def has(self, entry: LogEntry) -> bool:
+        """Whether the entry is a row."""
+
+        async def look(connection: AsyncConnection) -> bool:
+            table = await look_up_table(connection, self._settings)
+            found = await connection.execute(select(table.columns["id"]).where(_is(table, entry)))
+            return found.first() is not None
+
+        return self._ask(look)
+
+    def refusal(self, entry: LogEntry) -> str | None:
+        """Why the database has refused the entry; None when it has not."""
+
+        async def look(connection: AsyncConnection) -> str | None:
+            letters = await DeadLetters(self._settings).list(connection, limit=50)
+            return next((letter.reason for letter in letters if entry.id in letter.entry), None)
+
+        return self._ask(look)
+
+    def delete(self, entry: LogEntry, process: str) -> bool:
+        """Delete the row and what the ledger knows of it; False when this user may not."""
+
+        async def remove(connection: AsyncConnection) -> bool:
+            table, ledger = await look_up_table(connection, self._settings), ledger_table(self._settings)
+            if not await may(connection, table.table, "DELETE"):
+                return False
+            await connection.execute(delete(table.table).where(_is(table, entry)))
+            if await may(connection, ledger, "DELETE"):
+                await connection.execute(delete(ledger).where(ledger.c.process == process))
+            await connection.commit()
+            return True
+
+        return self._ask(remove)
+
+    def _ask(self, question: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+        async def ask() -> _T:
+            assert self._engine is not None  # noqa: S101 - who asks has looked at is_there
+            async with attempt(self._engine, _DATABASE_SECONDS), self._engine.connect() as connection:
+                return await question(connection)
+
+        return self._runner.run(ask())
+
+
+def _is(table: LogTable, entry: LogEntry) -> Any:
+    return table.equals("id", entry.id.replace("-", "") if table.has_hex_ids else entry.id)
+
+
+class _Journey:
+    """The way of the entry, leg by leg."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        rows: _Rows,
+        ears: "_Ears",
+        probe: Probe,
+        timeout_seconds: float,
+    ) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._rows = rows
+        self._ears = ears
+        self._probe = probe
+        # What a host does while it starts is no part of the way.
+        pipeline.begin().result(_BEGIN_SECONDS)
+        # By its form a task's id of the host's, which its column may insist on.
+        self._task_id = str(uuid4())
+        self._entry, encoded = pipeline.make_entry(
+            self._task_id, LogLevel.INFO, LogCategory.WORKFLOW, MESSAGE
+        )
+        self._leg_began_at = time.monotonic()
+        self._deadline = self._leg_began_at + timeout_seconds
+        pipeline.record(self._entry, encoded)
+
+    def go(self) -> None:
+        """Follow it; what is said of it is in the probe."""
+        problem = self._deliver() or (self._wait_for_row() if self._rows.is_there else None)
+        problem = problem or self._wait_for_confirmation()
+        if problem is not None:
+            self._probe.findings.append(problem)
+            self._take_back()
+        if self._rows.is_there and self._rows.has(self._entry):
+            process = self._pipeline.stats()["process"]
+            kept = (
+                ""
+                if self._rows.delete(self._entry, process)
+                else f", and stays: no right to delete {self._entry.id}"
+            )
+            legs = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self._probe.seconds.items())
+            self._probe.findings.append(ok("probe.row", f"an entry was stored and read back ({legs}){kept}"))
+
+    def _take_back(self) -> None:
+        """Leave nothing behind: what was not delivered may be in the queue, too, if the answer was lost."""
+        with suppress(BrokerUnavailableError):
+            if self._settings.celery_enabled:
+                take_back(self._settings, self._task_id)
+
+    def _deliver(self) -> Finding | None:
+        """To the broker, or without Celery to the database."""
+        report = self._pipeline.flush(self._seconds_left()).wait()
+        if report.complete:
+            self._end_leg("queue" if self._settings.celery_enabled else "row")
+            return None
+        return error(
+            "probe.delivery",
+            f"the entry did not leave this process: {report.last_error or 'no answer in time'}",
+            "see what is said of the broker and the database; hosts keep their entries meanwhile",
+        )
+
+    def _wait_for_row(self) -> Finding | None:
+        self._pipeline.flush(self._seconds_left(), until_stored=True)  # so that it asks for the worker's word
+        while not self._rows.has(self._entry):
+            said = self._pipeline.stats()
+            is_told = bool(said["stored"] or said["dead_lettered"])
+            if (is_told or not self._seconds_left()) and not self._rows.has(self._entry):
+                return self._why_no_row(said)
+            time.sleep(_LOOK_SECONDS)
+        if self._settings.celery_enabled:
+            self._end_leg("row")
+        return None
+
+    def _wait_for_confirmation(self) -> Finding | None:
+        if not self._settings.celery_enabled or self._pipeline.stats()["guarantee"] != "stored":
+            return None
+        if self._pipeline.flush(self._seconds_left(), until_stored=True).wait().complete:
+            self._end_leg("confirmation")
+            return None
+        if not self._rows.is_there:
+            return self._why_no_row(self._pipeline.stats())
+        return error(
+            "probe.confirmation",
+            "the row is there, and the worker's word about it did not arrive: hosts send all again and again",
+            "set the same CELERY_RESULT_BACKEND (or the same broker) for hosts and workers",
+        )
+
+    def _why_no_row(self, said: dict[str, Any]) -> Finding:
+        refusal = self._rows.refusal(self._entry) if self._rows.is_there else None
+        if refusal or said["dead_lettered"]:
+            return error(
+                "probe.database",
+                f"the database has refused the entry: {refusal or 'see the dead letters'}",
+                "execution-logger dead list; a constraint or trigger of the table may not suit log entries",
+            )
+        if said["stored"]:
+            return error(
+                "probe.database",
+                f"a worker has stored the entry, and here table {self._settings.table!r} does not have it",
+                "set the same DATABASE_URL and EXECUTION_LOGGER_TABLE for workers and readers",
+            )
+        return _stuck(find_message(self._settings, self._task_id), self._settings, self._ears.held)
+
+    def _end_leg(self, name: str) -> None:
+        now = time.monotonic()
+        self._probe.seconds[name] = now - self._leg_began_at
+        self._leg_began_at = now
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+
+def _stuck(where: Whereabouts, settings: Settings, held: str | None) -> Finding:
+    """What the broker's view of a message says about the way that it did not take."""
+    if where.ahead is not None:
+        return error(
+            "probe.queue",
+            f"the entry waits in queue {settings.queue!r} behind {where.ahead:,} others, no worker took it",
+            "start workers (execution-logger worker), or see why those that run do not keep up",
+        )
+    if held:
+        return error(
+            "probe.database",
+            f"a worker has the entry and cannot write it: {held}",
+            "see what is said of the database; the worker tries again by itself",
+        )
+    if where.is_in_hand:
+        return error(
+            "probe.worker",
+            "a worker has the entry in hand and does not finish",
+            "see the worker's log, and pg_stat_activity for locks",
+        )
+    return error(
+        "probe.worker",
+        "the entry is neither in the queue nor in the database"
+        + ("" if where.is_known else ", as far as is known"),
+        "a worker without the task may have thrown it away, or one with another database has stored it: "
+        "celery inspect registered",
+    )

@@ -1,0 +1,147 @@
+"""The tables: columns, rights, indexes, the time zone, and what lies there that should not."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import PrimaryKeyConstraint, func, inspect, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.expression import FromClause
+
+from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.settings import Settings, is_set
+from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.faults import UPGRADE
+from execution_logger.store.ledger import Ledger
+from execution_logger.store.rows import to_utc
+from execution_logger.store.table import LogTable, look_up_table
+
+_AHEAD = timedelta(minutes=10)
+"""Clocks differ by less, time zones by more."""
+
+
+async def examine_entries(connection: AsyncConnection, subject: Subject) -> list[Finding]:
+    """The table of the entries, the library's own or a host's."""
+    settings = subject.settings
+    try:
+        found = await look_up_table(connection, settings)
+    except StoreUnavailableError as problem:
+        advice = UPGRADE if "does not exist" in str(problem) else "change the table, or name another one"
+        return [error("database.table", str(problem).removesuffix(f" {UPGRADE}"), advice)]
+    missing = ", ".join(found.missing)
+    findings = [
+        ok("database.table", f'table "{settings.table}"' + (f"; in details: {missing}" if missing else ""))
+    ]
+    findings += await _rights(connection, found.table, settings.table, ("SELECT", "INSERT"))
+    findings += _indexes(found, settings.table)
+    if connection.dialect.name == "postgresql":
+        findings += _zone(found, subject)
+    if not any(finding.level != "ok" for finding in findings):
+        findings += await _newest(connection, found, subject)
+    return findings
+
+
+async def examine_dead_letters(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """What the database has refused, if there is a place for it."""
+    table = dead_letter_table(settings)
+    name = table.fullname
+    if not await connection.run_sync(lambda sync: inspect(sync).has_table(table.name, table.schema)):
+        what = f'table "{name}" does not exist: an entry that the database refuses has nowhere to go'
+        return [error("database.dead_letters", what, UPGRADE)]
+    findings = await _rights(connection, table, name, ("SELECT", "INSERT"))
+    if findings:
+        return findings
+    number = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+    if not number:
+        return []
+    return [
+        warning(
+            "database.dead_letters",
+            f"the database has refused {number:,} entries; they are in {name}",
+            "see why: execution-logger dead list; then dead retry --all, or dead purge",
+        )
+    ]
+
+
+async def examine_ledger(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """The ledger, without which rows are stored, and nobody can tell what is missing."""
+    problem = await Ledger(settings).problem(connection)
+    if problem is None:
+        return []
+    advice = _grant(Ledger(settings).table.fullname, "SELECT, INSERT, UPDATE")
+    return [
+        warning(
+            "database.ledger",
+            f"entries are stored, and no audit can account for them: {problem.removesuffix(f' {UPGRADE}')}",
+            UPGRADE if UPGRADE in problem else advice,
+        )
+    ]
+
+
+async def may(connection: AsyncConnection, table: FromClause, right: str) -> bool:
+    """Whether the connection's user has a right on a table; SQLite has none."""
+    if connection.dialect.name != "postgresql":
+        return True
+    name = connection.dialect.identifier_preparer.format_table(table)
+    question = text("SELECT has_table_privilege(CAST(:name AS regclass), :right)")
+    return bool((await connection.execute(question, {"name": name, "right": right})).scalar_one())
+
+
+async def _rights(
+    connection: AsyncConnection, table: FromClause, name: str, rights: Sequence[str]
+) -> list[Finding]:
+    missing = [right for right in rights if not await may(connection, table, right)]
+    if not missing:
+        return []
+    what = f'the user of DATABASE_URL has no {" and no ".join(missing)} on table "{name}"'
+    return [error("database.rights", what, _grant(name, ", ".join(missing)))]
+
+
+def _grant(table: str, rights: str) -> str:
+    return f"GRANT {rights} ON {table} TO the user of DATABASE_URL"
+
+
+def _indexes(found: LogTable, name: str) -> Iterator[Finding]:
+    """Without these two every look at a run, and every clean-up, reads the whole table."""
+    first = {next(iter(index.columns)).name for index in found.table.indexes if len(index.columns)}
+    first |= {
+        next(iter(constraint.columns)).name
+        for constraint in found.table.constraints
+        if isinstance(constraint, PrimaryKeyConstraint) and len(constraint.columns)
+    }
+    wanted = {"task_id": "task_id, created_at, id", "created_at": "created_at"}
+    for column, columns in wanted.items():
+        if found.columns[column].name not in first:
+            use = "a run" if column == "task_id" else "the oldest and newest entries"
+            yield warning(
+                "database.indexes",
+                f'table "{name}" has no index that begins with {column}: reading {use} reads all of it',
+                f"CREATE INDEX CONCURRENTLY ON {name} ({columns})",
+            )
+
+
+def _zone(found: LogTable, subject: Subject) -> Iterator[Finding]:
+    naive = not getattr(found.columns["created_at"].type, "timezone", False)
+    if naive and not is_set("time_zone", subject.environ):
+        yield warning(
+            "database.time_zone",
+            "column created_at has no time zone, and EXECUTION_LOGGER_TIME_ZONE is not set: UTC is written",
+            "set it for workers and readers to what the host's other code writes there, e.g. "
+            "EXECUTION_LOGGER_TIME_ZONE=Asia/Shanghai (or UTC, if that is right)",
+        )
+
+
+async def _newest(connection: AsyncConnection, found: LogTable, subject: Subject) -> list[Finding]:
+    newest: Any = (await connection.execute(select(func.max(found.columns["created_at"])))).scalar()
+    moment = to_utc(found, newest)
+    ahead = timedelta(0) if moment is None else moment - datetime.fromtimestamp(subject.now(), UTC)
+    if ahead <= _AHEAD:
+        return []
+    return [
+        warning(
+            "database.time_zone",
+            f"the newest entry is {ahead.total_seconds() / 3600:.1f} h ahead: {moment:%Y-%m-%d %H:%M} UTC",
+            "correct EXECUTION_LOGGER_TIME_ZONE, or the clock of the host that wrote it",
+        )
+    ]

@@ -1,0 +1,113 @@
+"""What the workers of a broker say of themselves, by Celery's remote control."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kombu.pidbox import Mailbox
+
+from execution_logger.broker import TASK_NAME
+from execution_logger.settings import Settings
+from execution_logger.worker.description import COMMAND
+from execution_logger.worker.queue import open_channel
+
+_ANSWER_SECONDS = 1.5
+_CELERY_MAILBOX = "celery"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One worker, of ours or of anybody else; what it has not answered is empty, or None."""
+
+    name: str
+    queues: tuple[str, ...]
+    tasks: frozenset[str] | None = None
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """What differs from Celery's defaults, without passwords."""
+    stats: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+    """See `worker.description`; empty for workers without the task."""
+    described_between: tuple[float, float] = (0.0, 0.0)
+    """When it was asked for its description, and when the answer was there, by our clock."""
+
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """Those of its connection to the broker."""
+        return (self.stats.get("broker") or {}).get("transport_options") or {}
+
+    @property
+    def has_task(self) -> bool:
+        """Whether it can write batches."""
+        return TASK_NAME in (self.tasks or ())
+
+
+def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) -> list[Inspected]:
+    """Ask all workers of the broker's database, whatever queue they take from; about two seconds.
+
+    A worker that hangs, is busy in the pool `solo`, or runs without remote control does not answer.
+
+    Args:
+        settings: name the broker.
+        now: this machine's clock, in seconds since 1970.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    with open_channel(settings) as channel:
+        mailbox = Mailbox(_CELERY_MAILBOX, type="fanout", accept=["json"])(channel.connection.client)
+        first = mailbox.multi_call("active_queues", timeout=_ANSWER_SECONDS, channel=channel) or []
+        names = [name for answer in first for name in answer]
+
+        def ask(command: str, names: Sequence[str], **arguments: Any) -> dict[str, list[Any]]:
+            # By name, so that it need not be waited for others.
+            answers = mailbox.call(list(names), command, arguments, timeout=_ANSWER_SECONDS, channel=channel)
+            return _by_name(answers or [])
+
+        if not names:
+            return []
+        queues, tasks = _by_name(first), ask("registered", names)
+        stats, configurations = ask("stats", names), ask("conf", names)
+        # To others it would be an unknown command, and a traceback in their logs.
+        ours = [name for name in names if any(TASK_NAME in (_tasks(found) or ()) for found in tasks[name])]
+        asked_at = now()
+        descriptions = ask(COMMAND, ours) if ours else defaultdict(list)
+        answered_at = now()
+    return [
+        Inspected(
+            name=name,
+            queues=tuple(sorted(str(queue["name"]) for queue in _next(queues, name) or [])),
+            tasks=_tasks(_next(tasks, name)),
+            configuration=_next(configurations, name) or {},
+            stats=_next(stats, name) or {},
+            description=_usable(_next(descriptions, name)),
+            described_between=(asked_at, answered_at),
+        )
+        for name in sorted(names)
+    ]
+
+
+def _by_name(answers: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Several workers may have one name."""
+    found: dict[str, list[Any]] = defaultdict(list)
+    for answer in answers:
+        for name, value in answer.items():
+            found[name].append(value)
+    return found
+
+
+def _next(found: dict[str, list[Any]], name: str) -> Any:
+    return found[name].pop(0) if found[name] else None
+
+
+def _tasks(registered: Any) -> frozenset[str] | None:
+    """The names, without what Celery says of each in brackets."""
+    if registered is None:
+        return None
+    return frozenset(str(task).partition(" ")[0] for task in registered)
+
+
+def _usable(description: Any) -> dict[str, Any]:
+    """Empty for a worker of a version that does not know the command."""
+    return description if isinstance(description, dict) and "error" not in description else {}
