@@ -15,7 +15,7 @@ from execution_logger.exporter.workers import read_workers
 from execution_logger.exposition import Collector, Metric, gauge
 from execution_logger.settings import Settings
 
-ANSWER_SECONDS = 1.8
+ANSWER_SECONDS = 1.7
 """How long a part is waited for: workers take a second to answer."""
 
 _FRESH_SECONDS = 1.0
