@@ -48,7 +48,8 @@ class PatientScheduler(PersistentScheduler):  # type: ignore[misc] # Celery has 
             super().setup_schedule()
         except Exception as error:  # noqa: BLE001 - a damaged pickle raises anything
             if self._store is not None:
-                self._store.dict.close()  # not the shelf's own, which would write to it again
+                self._store.dict.close()
+                self._store.dict = {}  # a shelf that is dropped writes once more
             self._store = self._destroy_open_corrupted_schedule(error)
             super().setup_schedule()
 

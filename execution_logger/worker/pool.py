@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -10,7 +11,7 @@ from execution_logger.settings import Settings
 def named_pool(options: Sequence[str]) -> str | None:
     """The pool that options of `celery worker` name, as Celery reads them: the last one counts."""
     pool = None
-    for option, following in zip(options, [*options[1:], ""], strict=True):
+    for option, following in pairwise([*options, ""]):
         if option in ("-P", "--pool"):
             pool = following
         elif option.startswith("--pool="):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from click.testing import CliRunner, Result
 
-from execution_logger.cli import main, worker
+from execution_logger.cli import foreground, main
 
 ENVIRONMENT = {"DATABASE_URL": "sqlite:///x", "EXECUTION_LOGGER_QUEUE": "other"}
 
@@ -17,15 +17,23 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
 
     class FakeSupervisor:
-        def __init__(self, command: Sequence[str], **looks: Callable[[], object]) -> None:
+        def __init__(
+            self,
+            command: Sequence[str],
+            after_crash: Callable[[], object],
+            *,
+            name: str,
+            look_after: Callable[[], object],
+        ) -> None:
             commands.append(list(command))
-            assert looks.keys() == {"after_crash", "look_after"}
-            assert all(callable(look) for look in looks.values())
+            assert name == "the worker"
+            assert callable(after_crash)
+            assert callable(look_after)
 
         async def run(self) -> int:
             return 7
 
-    monkeypatch.setattr(worker, "Supervisor", FakeSupervisor)
+    monkeypatch.setattr(foreground, "Supervisor", FakeSupervisor)
     return commands
 
 

@@ -1,0 +1,76 @@
+"""`execution-logger flower`: what it starts. The page itself is in the integration tests."""
+
+import os
+
+import pytest
+from click.testing import CliRunner, Result
+
+from execution_logger.cli import flower, main
+from execution_logger.services.directory import ServiceError
+
+
+class Site:
+    """Flower in the place of Flower."""
+
+    def __init__(self) -> None:
+        self.checked: list[tuple[str, int]] = []
+        self.started: list[list[str]] = []
+        self.error: ServiceError | None = None
+
+    def check(self, address: str, port: int) -> None:
+        """Note what is checked."""
+        self.checked.append((address, port))
+        if self.error:
+            raise self.error
+
+    def start(self, arguments: list[str]) -> None:
+        """Note what is started."""
+        self.started.append(arguments)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site without variables of Flower's."""
+    for name in [name for name in os.environ if name.startswith("FLOWER_")]:
+        monkeypatch.delenv(name)
+    site = Site()
+    monkeypatch.setattr(flower, "check_flower", site.check)
+    monkeypatch.setattr(flower, "create_app", lambda: site)
+    return site
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    """The outcome of `execution-logger flower`."""
+    return CliRunner().invoke(main, ["flower", *arguments], env=environment)
+
+
+def test_it_listens_on_this_machine_only_and_leaves_events_off(site: Site) -> None:
+    """Without a word about it."""
+    result = run()
+    assert (result.exit_code, result.output) == (0, "")
+    assert site.checked == [("127.0.0.1", 5555)]
+    assert site.started == [["flower", "--address=127.0.0.1", "--port=5555", "--enable_events=False"]]
+
+
+def test_options_win_over_variables_and_the_rest_is_flowers(site: Site) -> None:
+    """Those behind the two dashes come last."""
+    run("--port", "80", "--", "--url_prefix=x", FLOWER_PORT="81", FLOWER_ADDRESS="::1")
+    assert site.checked == [("::1", 80)]
+    assert site.started[0][1:] == ["--address=::1", "--port=80", "--enable_events=False", "--url_prefix=x"]
+
+
+def test_an_open_page_is_warned_of_and_started(site: Site) -> None:
+    """In a container it listens on all addresses, and the container decides who reaches it."""
+    result = run("--address", "0.0.0.0")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("execution-logger: everybody who reaches 0.0.0.0")
+    assert len(site.started) == 1
+    assert run("--address", "0.0.0.0", FLOWER_BASIC_AUTH="a:b").stderr == ""
+
+
+def test_what_cannot_start_is_one_line(site: Site) -> None:
+    """Exit code 1."""
+    site.error = ServiceError("Flower is not installed here")
+    result = run()
+    assert (result.exit_code, result.stderr) == (1, "execution-logger: Flower is not installed here\n")
+    assert not site.started
