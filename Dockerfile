@@ -1,4 +1,4 @@
-# Targets: worker (the default), api (the example host), flower.
+# Targets: worker (the default; beat and the migration, too), api (the example host), flower.
 FROM python:3.13-slim AS build
 WORKDIR /source
 RUN python -m venv /venv
@@ -7,7 +7,7 @@ COPY constraints.txt ./
 RUN pip install --constraint constraints.txt pip
 COPY pyproject.toml README.md LICENSE ./
 COPY execution_logger execution_logger
-RUN pip install --constraint constraints.txt --build-constraint constraints.txt '.[worker]'
+RUN pip install --constraint constraints.txt --build-constraint constraints.txt '.[worker,prometheus]'
 
 FROM build AS build-api
 RUN pip install --constraint constraints.txt fastapi uvicorn
@@ -15,37 +15,41 @@ RUN pip install --constraint constraints.txt fastapi uvicorn
 FROM build AS build-flower
 RUN pip install --constraint constraints.txt flower
 
+# What runs has neither the sources nor a compiler, and can write to two folders only: a host's journal, and
+# the lock of Beat. A volume that is mounted there belongs to the user, as the folder does.
 FROM python:3.13-slim AS base
-# The folder is for the journal of a host: a volume that is mounted there belongs to the user, as the folder does.
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin worker \
-    && install --directory --owner=10001 --mode=0700 /var/lib/execution-logger
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+    && install --directory --owner=10001 --mode=0700 \
+        /var/lib/execution-logger /var/lib/execution-logger-services
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    EXECUTION_LOGGER_JOURNAL_DIRECTORY=/var/lib/execution-logger \
+    EXECUTION_LOGGER_SERVICE_DIRECTORY=/var/lib/execution-logger-services
 WORKDIR /app
 COPY tasks tasks
+COPY deploy/check_page.py deploy/
 USER 10001
 
 FROM base AS api
 COPY --from=build-api /venv /venv
 COPY examples examples
-ENV EXECUTION_LOGGER_JOURNAL_DIRECTORY=/var/lib/execution-logger
 EXPOSE 8000
+# A process that answers, and has its journal on the disk.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health')"]
+    CMD ["python", "deploy/check_page.py", "http://127.0.0.1:8000/health", "\"journal_error\":null"]
 CMD ["uvicorn", "examples.fastapi_app:app", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS flower
 COPY --from=build-flower /venv /venv
-COPY scripts/start_flower.sh scripts/
 ENV FLOWER_ADDRESS=0.0.0.0
 EXPOSE 5555
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5555/healthcheck')"]
-CMD ["scripts/start_flower.sh"]
+# The page that it takes the broker for.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
+    CMD ["python", "deploy/check_page.py", "http://127.0.0.1:5555/broker", "logs"]
+CMD ["execution-logger", "flower"]
 
 FROM base AS worker
 COPY --from=build /venv /venv
-# The worker answers only while it is connected to the broker.
-HEALTHCHECK --interval=60s --timeout=20s --start-period=20s \
-    CMD ["sh", "-c", "celery -A tasks inspect ping --destination \"celery@$HOSTNAME\" --timeout 10"]
+# This very worker takes from the queue, and has its table.
+HEALTHCHECK --interval=60s --timeout=20s --start-period=20s CMD ["execution-logger", "health"]
 # It starts Celery's worker again when that dies, without the message that killed it.
 CMD ["execution-logger", "worker"]

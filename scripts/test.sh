@@ -27,7 +27,12 @@ lint() {
     lint-imports
     shellcheck --external-sources scripts/*.sh .ci/run
     hadolint Dockerfile
-    check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+    check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.dev.yml
+    if command -v systemd-analyze >/dev/null || apt_install systemd; then
+        scripts/lint_units.sh
+    else
+        echo "$0: there is no systemd-analyze here: the units are not checked" >&2
+    fi
 }
 
 # Without the servers the tests use Docker, or say what is missing.

@@ -19,6 +19,7 @@ COMMANDS = (
     "manage",
     "db",
     "status",
+    "health",
     "doctor",
     "config",
     "runs",

@@ -1,0 +1,21 @@
+"""`execution-logger health`: whether a worker works, for the health checks of containers."""
+
+import click
+
+from execution_logger.settings import Settings
+from execution_logger.worker.health import check_worker, worker_name
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="The worker's. Default: celery@ and the name of this machine.")
+def command(name: str | None) -> None:
+    """Ask the worker of this machine whether it works.
+
+    It does if it answers, takes from the queue, and the database has the table. For the health checks
+    of containers: one line and an exit code. What is wrong otherwise, `execution-logger doctor` finds.
+
+    The exit code is 0 when it works, and 1 otherwise.
+    """
+    name = name or worker_name()
+    check_worker(Settings.from_environment(), name)
+    click.echo(f"{name} works")
