@@ -1,7 +1,7 @@
 """Fail unless a page answers and holds a text: `python check_page.py URL TEXT`, for health checks.
 
 FLOWER_BASIC_AUTH=user:password is used, if it is set.
-"""
+"""  # noqa: INP001 - run by file
 
 import base64
 import os

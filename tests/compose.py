@@ -22,7 +22,7 @@ _PASSED_ON = ("PYTHONPATH", "XDG_STATE_HOME")
 
 
 class Compose:
-    """The file, with its variables filled in, and each address, port and folder replaced by one of this machine.
+    """The file with its variables filled in, and with addresses, ports and folders of this machine.
 
     Args:
         folder: where the services run, and what they write.

@@ -1,4 +1,4 @@
-"""docker-compose.yml, without Docker: each service's command runs, and its health check tells when it does not."""
+"""docker-compose.yml without Docker: each service's command runs, and its health check tells when not."""
 
 import json
 import urllib.request

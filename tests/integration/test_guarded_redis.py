@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
+import httpx
 import pytest
 import redis
 
@@ -25,6 +26,7 @@ from execution_logger.worker.quarantine import quarantine_malformed
 from execution_logger.worker.queue import BrokerUnavailableError, delete_queue, queue_length
 from guarded_redis import MASTER_NAME, Certificates, SentinelServer, TlsRedisServer
 from rows import count_rows
+from server import free_port
 from servers import RedisServer
 from waiting import wait_until
 from workers import WorkerProcess
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
 
 USERS = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
 COMMAND = (sys.executable, "-m", "execution_logger.cli")
+FLOWER_OPTIONS = ("--address=127.0.0.1", "--enable_events=False", "--logging=info")
 SENTINEL_PASSWORD = "sentinels-own"
 
 
@@ -154,6 +157,18 @@ class TestUsers:
         delete_queue(settings)
         assert server.refusals() == []
 
+    def test_flower_may_look(self, server: "GuardedRedisServer", database_url: str) -> None:
+        """As the worker: at the queue, and at what workers say of themselves."""
+        variables = {"CELERY_BROKER_URL": server.url_of("log_worker"), "DATABASE_URL": database_url}
+        port = free_port()
+        command = (sys.executable, "-m", "celery", "-A", "tasks", "flower", f"--port={port}", *FLOWER_OPTIONS)
+        flower = WorkerProcess(command, environment=variables)
+        with closing(flower), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            flower.start(ready="Visit me at")
+            wait_until(lambda: ">logs<" in "".join(client.get("/broker").text.split()))
+            assert "psubscribe" in server.commands()
+        assert server.refusals() == []
+
     def check_redelivery(
         self, server: "GuardedRedisServer", worker: WorkerProcess, logger: ExecutionLogger, database_url: str
     ) -> None:
@@ -220,6 +235,11 @@ class GuardedRedisServer(RedisServer):
     def client(self, database: int = 0) -> "redis.Redis":
         """The administrator's."""
         return redis.Redis.from_url(self.url_of("admin"), decode_responses=True, socket_timeout=5)
+
+    def commands(self) -> set[str]:
+        """Those that were used."""
+        with self.client() as admin:
+            return {name.removeprefix("cmdstat_") for name in admin.info("commandstats")}
 
     def refusals(self) -> list[Any]:
         """What anybody has tried in vain."""

@@ -95,7 +95,7 @@ def test_a_broker_that_is_gone_for_good_keeps_nothing(site: Site) -> None:
 
 
 def test_entries_of_the_time_before_go_by_celery(site: Site) -> None:
-    """Rolling out while the database is away: a direct host was killed, and its successor sends its entries."""
+    """A direct host was killed while the database was away, and its successor sends its entries."""
     site.execute("ALTER TABLE execution_logs RENAME TO away")
     host = site.host("plain", "--count", 200, "--then", "wait", **OFF)
     wait_until(lambda: site.returned() == 200)
