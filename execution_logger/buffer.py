@@ -12,17 +12,11 @@ from execution_logger.settings import Settings
 from execution_logger.watermark import Watermark
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from execution_logger.journal.journal import Journal
-
-_WINDOW_ENTRIES = 10_000
-_WINDOW_BYTES = 8_388_608
-"""What an outage keeps in memory of entries that are on the disk as well."""
 
 
 class Buffer:
-    """Holds entries until they are sent: the oldest in memory, those without room there in the journal.
+    """Holds entries in memory until they are sent.
 
     Entries are numbered from 1 as they come. Bounded by entries and by bytes. The first entry arms
     the deadline; an empty buffer has none (the habit of celery-batches: idle costs nothing). Any
@@ -31,15 +25,16 @@ class Buffer:
     Args:
         settings: the bounds.
         process: the name that the batches bear.
-        make_journal: makes a journal that is written under the given guard; without it there is none.
         monotonic: seconds; tests inject their own.
     """
+
+    journal: "Journal | None" = None
+    """Where the entries are on disk as well; see JournalledBuffer."""
 
     def __init__(
         self,
         settings: Settings,
         process: str = "",
-        make_journal: "Callable[[AbstractContextManager[object]], Journal] | None" = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.process = process
@@ -48,14 +43,8 @@ class Buffer:
         self._batch_size = settings.batch_size
         self._max_entries = settings.buffer_max_entries
         self._max_bytes = settings.buffer_max_bytes
-        self._window_entries = min(settings.buffer_max_entries, _WINDOW_ENTRIES)
-        self._window_bytes = min(settings.buffer_max_bytes, _WINDOW_BYTES)
         self._entries: deque[bytes] = deque()
-        self._interrupting: deque[bytes] = deque()
-        self._is_busy = False
         self._taken: Batch | None = None
-        self._spilled = 0
-        self._spilled_bytes = 0
         self._memory_entries = 0
         self._memory_bytes = 0
         self._first_at = 0.0
@@ -67,76 +56,23 @@ class Buffer:
         # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
         # list operations and one write to the journal, never across other I/O, encoding or user code.
         self.guard = threading.RLock()
-        self.journal = make_journal(self.guard) if make_journal else None
 
     def put(self, encoded: bytes) -> int:
-        """Append an entry and return how many wait now; 0 when there is no room and it was not taken.
-
-        Once it has returned, the entry is on the disk, if there is a journal and the disk takes it.
-        """
-        with self.guard:
-            if self._is_busy:
-                # A signal handler that logs has interrupted this very method. The numbers in the
-                # journal must be those in memory: its entry follows the one that is under way.
-                self._interrupting.append(encoded)
-                return 1
-            self._is_busy = True
-            is_taken = True
-            try:
-                waiting = self._put(encoded)
-            finally:
-                self._is_busy = False
-                if self._interrupting:  # also when that handler has raised: its own call has returned
-                    is_taken = self._put_interrupting()
-            return waiting if is_taken else 0
-
-    def _put_interrupting(self) -> bool:
-        """Append what came meanwhile; False when it was not taken."""
-        is_taken = True
-        while self._interrupting:
-            self._is_busy = True
-            try:
-                if self._interrupting:  # another interruption may have done it
-                    is_taken = self._put(self._interrupting[0]) > 0
-                    self._interrupting.popleft()
-            finally:
-                self._is_busy = False
-        return is_taken
-
-    def _put(self, encoded: bytes) -> int:
-        size, journal = len(encoded), self.journal
-        if self._queued == self._begun:
-            self._first_at = self._monotonic()
-        is_kept = journal is not None and journal.append(self._queued + 1, encoded)
-        is_within = self._memory_entries < self._window_entries
-        if self._spilled or not is_within or self._memory_bytes + size > self._window_bytes:
-            return self._put_beyond(encoded, is_kept=is_kept)
-        # No call before the last line: a signal handler that raises comes before the counting or after it.
-        self._memory_entries += 1
-        self._memory_bytes += size
-        self._queued += 1
-        waiting = self._queued - self._begun
-        self._entries.append(encoded)
-        return waiting
-
-    def _put_beyond(self, encoded: bytes, *, is_kept: bool) -> int:
-        """Leave an entry in the journal; without one there is more room in memory."""
+        """Append an entry and return how many wait now; 0 when there is no room and it was not taken."""
         size = len(encoded)
-        if not is_kept and (self._spilled or not self._has_room(size)):
-            return 0
-        self._queued += 1
-        waiting = self._queued - self._begun
-        if is_kept:
-            self._spilled += 1
-            self._spilled_bytes += size
-        else:
+        with self.guard:
+            # A signal handler that logs may interrupt this between any two lines, and put its own entry
+            # in between: what one line leaves is right for that entry, and read anew by the next line.
+            if self._queued == self._begun:
+                self._first_at = self._monotonic()
+            if self._memory_entries >= self._max_entries or self._memory_bytes + size > self._max_bytes:
+                return 0
+            # No call until the entry is appended: a handler that raises comes before all this, or after it.
             self._memory_entries += 1
             self._memory_bytes += size
+            self._queued = number = self._queued + 1
             self._entries.append(encoded)
-        return waiting
-
-    def _has_room(self, size: int) -> bool:
-        return self._memory_entries < self._max_entries and self._memory_bytes + size <= self._max_bytes
+            return number - self._begun
 
     def take(self) -> Batch | None:
         """The next batch, and the same one until it is sent.
@@ -144,10 +80,10 @@ class Buffer:
         It has up to `batch_size` entries, up to `max_batch_entries` when more of them wait.
         """
         if self._taken is None and self._queued > self._begun:
-            self._taken = self._take_from_memory() or self._take_from_journal()
+            self._taken = self._next_batch()
         return self._taken
 
-    def _take_from_memory(self) -> Batch | None:
+    def _next_batch(self) -> Batch | None:
         with self.guard:
             if not self._entries:
                 return None
@@ -158,27 +94,8 @@ class Buffer:
             self._begun += batch.count
         return batch
 
-    def _take_from_journal(self) -> Batch | None:
-        """Entries that had no room in memory, read outside the lock: they stay where they are."""
-        if self.journal is None or not self._spilled:
-            return None
-        limit = min(self._settings.max_batch_entries, self._spilled)
-        batch = self.journal.read_batch(self._sent + 1, limit, self._settings.max_batch_bytes)
-        if not batch.count:
-            raise RuntimeError(f"entries from number {batch.first} on are not in the journal")
-        with self.guard:
-            self._begun += batch.count
-            self._spilled -= batch.count
-            # Of damaged entries nobody knows the size any more.
-            self._spilled_bytes = self._spilled_bytes - batch.size_bytes if self._spilled else 0
-            self._memory_entries += len(batch)
-            self._memory_bytes += batch.size_bytes
-        return batch
-
-    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
+    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:  # noqa: ARG002
         """Go on to the next batch; this one is awaited, or settled next."""
-        if self.journal is not None and awaited_since is not None:
-            self.journal.mark_sent(batch, awaited_since)
         with self.guard:
             if batch is not self._taken:  # an answer that comes twice makes no room that is not there
                 return
@@ -189,16 +106,15 @@ class Buffer:
 
     def settle(self, first: int, count: int) -> None:
         """Forget entries that are safe elsewhere."""
-        if self._settled.add(first, count) and self.journal is not None:
-            self.journal.settle(self._settled.value)
+        self._settled.add(first, count)
 
-    def keeps(self, first: int, count: int) -> bool:
+    def keeps(self, first: int, count: int) -> bool:  # noqa: ARG002
         """Whether the journal has these entries, which memory need not keep then."""
-        return self.journal is not None and self.journal.has(first, count)
+        return False
 
-    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:  # noqa: ARG002
         """The entries that the journal has."""
-        return () if self.journal is None else self.journal.read_again(first, count)
+        return ()
 
     @property
     def keeps_all(self) -> bool:
@@ -257,7 +173,7 @@ class Buffer:
     @property
     def held_bytes(self) -> int:
         """The size of the entries that have not been sent."""
-        return self._memory_bytes + self._spilled_bytes
+        return self._memory_bytes
 
     @property
     def memory_entries(self) -> int:

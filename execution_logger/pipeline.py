@@ -75,7 +75,10 @@ class Pipeline:
         self._last_shutdown: Flushing | None = None
         self._lost = 0
         self.shipper = self._make_shipper()
-        self._accept = self.shipper.accept
+        self.accept = self.shipper.accept
+        """Takes the JSON of an entry that `make_entry` has made, and waits for nothing but one write to the
+        journal; False when there is no room, and then `drop` is to be called. An attribute, because a method
+        in between would be one more call in each call."""
 
     def _make_shipper(self) -> Shipper:
         settings, destination, process = self.settings, self._destination, process_name()
@@ -84,8 +87,9 @@ class Pipeline:
         else:
             # Only who keeps a journal pays for the import.
             from execution_logger.journal import Adoption, Journal  # noqa: PLC0415
+            from execution_logger.journalled_buffer import JournalledBuffer  # noqa: PLC0415
 
-            buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
+            buffer = JournalledBuffer(settings, process, partial(Journal, destination, process, settings))
             adoption = Adoption(destination, process, settings)
         dispatcher = Dispatcher(
             settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
@@ -113,10 +117,9 @@ class Pipeline:
         self._inherited.append(self.shipper)
         self._begin()
 
-    def record(self, entry: LogEntry, encoded: bytes) -> None:
-        """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
-        if not self._accept(encoded):
-            self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
+    def drop(self, entry: LogEntry) -> None:
+        """Count an entry that was not accepted."""
+        self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
 
     def begin(self) -> "concurrent.futures.Future[None]":
         """Start the thread before the first call: it makes the delivery, and ships what others have left."""
@@ -211,7 +214,7 @@ class Pipeline:
             details,
         )
         _, encoded = self.make_entry(*fields)
-        if self._accept(encoded):
+        if self.accept(encoded):
             self.drops.reported(summary)
             self.shipper.include_newest()
 

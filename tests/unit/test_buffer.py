@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,10 @@ from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of, signal
 from execution_logger import Settings
 from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
+from execution_logger.journalled_buffer import JournalledBuffer
+
+if TYPE_CHECKING:
+    from execution_logger.journal import Journal
 
 ENTRY = b'"0123456789"'
 
@@ -22,6 +26,23 @@ ENTRY = b'"0123456789"'
 def make_buffer(clock: Callable[[], float] | None = None, **settings: Any) -> Buffer:
     """A buffer with these settings."""
     return Buffer(Settings(max_entry_bytes=1024, **settings), "p", monotonic=clock or ManualClock())
+
+
+class FullDisk:
+    """A journal that takes nothing."""
+
+    def append(self, number: int, encoded: bytes) -> bool:
+        """Say so."""
+        return False
+
+    def settle(self, number: int) -> None:
+        """It has nothing to forget."""
+
+
+def make_journalled_buffer() -> JournalledBuffer:
+    """A buffer that has to keep everything in memory all the same."""
+    settings = Settings(max_entry_bytes=1024)
+    return JournalledBuffer(settings, "p", lambda _: cast("Journal", FullDisk()), ManualClock())
 
 
 def numbered(count: int, size: int = 0) -> list[bytes]:
@@ -255,14 +276,23 @@ class TestInterruptions:
         assert sum(map(len, drain(buffer))) == buffer.queued == len(numbers)
 
     @pytest.mark.parametrize(
-        "function", [Buffer.put, Buffer._put, Buffer._put_beyond], ids=lambda each: each.__name__
+        ("make", "function"),
+        [
+            (make_buffer, Buffer.put),
+            (make_journalled_buffer, JournalledBuffer.put),
+            (make_journalled_buffer, JournalledBuffer._put),
+            (make_journalled_buffer, JournalledBuffer._put_beyond),
+        ],
+        ids=lambda each: each.__qualname__,
     )
-    def test_an_interruption_at_any_line_loses_no_entry(self, function: Callable[..., int]) -> None:
+    def test_an_interruption_at_any_line_loses_no_entry(
+        self, make: Callable[[], Buffer], function: Callable[..., int]
+    ) -> None:
         """Another entry is put before each line in turn, as by a signal handler or a destructor."""
         interruptions = 0
         for line in lines_of(function):
-            buffer, numbers = make_buffer(), list[int]()
-            if function is Buffer._put_beyond:
+            buffer, numbers = make(), list[int]()
+            if isinstance(buffer, JournalledBuffer) and function is JournalledBuffer._put_beyond:
                 buffer._window_entries = 0
             with interrupted(function, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
                 numbers.append(buffer.put(ENTRY))
@@ -273,19 +303,25 @@ class TestInterruptions:
             assert sum(map(len, drain(buffer))) == len(numbers)
         assert interruptions > 5, "it has more lines than that, and all but one of them run"
 
-    @pytest.mark.parametrize("moment", ["before the first line", "while the clock is read"])
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (make_buffer, "_monotonic"),
+            (make_journalled_buffer, "_monotonic"),
+            (make_journalled_buffer, "_put"),
+        ],
+    )
     def test_the_entry_of_a_handler_that_logs_and_raises_is_kept(
-        self, monkeypatch: pytest.MonkeyPatch, moment: str
+        self, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Buffer], name: str
     ) -> None:
         """Handlers of SIGTERM do that: the call they have interrupted is no reason to lose theirs."""
-        buffer = make_buffer()
+        buffer = make()
 
         def handle(*_: object, **__: object) -> bool:
             monkeypatch.undo()
             assert buffer.put(b'"handler"')
             raise KeyboardInterrupt
 
-        name = "_put" if moment == "before the first line" else "_monotonic"
         monkeypatch.setattr(buffer, name, handle)
         with pytest.raises(KeyboardInterrupt):
             buffer.put(b'"interrupted"')

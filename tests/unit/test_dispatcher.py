@@ -20,6 +20,7 @@ from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.dispatcher import Dispatcher
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal
+from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.results import Outcome
 from execution_logger.testing import MemoryDelivery
 from journals import DyingProcess, destination_in, entry, numbers_of
@@ -73,12 +74,12 @@ class Host:
         self.clock = ManualClock()
         usual = {"batch_size": 2, "max_batch_entries": 2}
         self.settings = Settings(**{**usual, **settings})
-        make_journal = adoption = None
+        self.buffer, adoption = Buffer(self.settings, "living", self.clock), None
         if folder is not None:
             destination = destination_in(folder)
             make_journal = partial(Journal, destination, "living", self.settings)
+            self.buffer = JournalledBuffer(self.settings, "living", make_journal, self.clock)
             adoption = Adoption(destination, "living", self.settings, self.clock)
-        self.buffer = Buffer(self.settings, "living", make_journal, self.clock)
         self.after_delivery = 0
         self.dispatcher = Dispatcher(
             self.settings,

@@ -15,10 +15,10 @@ import pytest
 from children import in_fork, run_script
 from doubles import signals
 from execution_logger import Settings
-from execution_logger.buffer import Buffer
 from execution_logger.journal import Journal
 from execution_logger.journal.directory import LOCK_NAME
 from execution_logger.journal.segment import Segment
+from execution_logger.journalled_buffer import JournalledBuffer
 from journals import destination_in, entries, entry, numbers_of, replace_write
 
 SMALL = 1_048_576
@@ -386,10 +386,10 @@ class TestDeleted:
 class TestInterruptions:
     """Signal handlers within a call."""
 
-    def make_buffer(self, tmp_path: Path) -> Buffer:
+    def make_buffer(self, tmp_path: Path) -> JournalledBuffer:
         """A buffer with a journal, that has little room in memory."""
         settings = Settings(buffer_max_entries=10)
-        return Buffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
+        return JournalledBuffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
 
     def test_numbers_on_the_disk_are_those_in_memory(self, tmp_path: Path, folder: Path) -> None:
         """Handlers that log, at any moment of many calls: the order is one, and each is there once."""
@@ -402,7 +402,6 @@ class TestInterruptions:
         with signals(300, put) as over:
             while not over.is_set():
                 put()
-        assert buffer.journal is not None
         in_memory = numbers_of(buffer._entries)
         assert sorted(on_disk(folder)) == list(range(1, buffer.queued + 1))
         assert on_disk(folder)[: len(in_memory)] == in_memory
@@ -418,7 +417,6 @@ class TestInterruptions:
         buffer = self.make_buffer(tmp_path)
         for number in range(1, 6):
             buffer.put(entry(number))
-        assert buffer.journal is not None
         write, append = os.write, Segment.append
         with monkeypatch.context() as patched:
 
@@ -449,7 +447,6 @@ class TestInterruptions:
     def test_a_handler_that_logs_and_raises(self, tmp_path: Path, folder: Path) -> None:
         """As of SIGTERM: its entry is on the disk, whatever becomes of the call that it interrupts."""
         buffer = self.make_buffer(tmp_path)
-        assert buffer.journal is not None
         buffer.put(entry(1))
         append = buffer.journal.append
 
@@ -458,7 +455,7 @@ class TestInterruptions:
             raise SystemExit
 
         def interrupted(number: int, encoded: bytes) -> bool:
-            buffer.journal.append = append  # type: ignore[union-attr,method-assign]
+            buffer.journal.append = append  # type: ignore[method-assign]
             signal.raise_signal(signal.SIGUSR1)
             return append(number, encoded)
 
@@ -474,7 +471,7 @@ class TestInterruptions:
         buffer.journal.close()
 
 
-def drain(buffer: Buffer) -> list[int]:
+def drain(buffer: JournalledBuffer) -> list[int]:
     """Take, send and settle everything; the numbers that the entries tell."""
     found: list[int] = []
     expected = 1
@@ -494,7 +491,7 @@ class TestSpill:
     def test_an_outage_costs_disk_and_not_memory(self, tmp_path: Path) -> None:
         """Thousands of entries in a window of ten."""
         settings = Settings(buffer_max_entries=10)
-        buffer = Buffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
+        buffer = JournalledBuffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
         for number in range(1, 3001):
             assert buffer.put(entry(number)) == number
         assert buffer.memory_entries == 10
@@ -503,7 +500,6 @@ class TestSpill:
         assert buffer.put(entry(3001)) == 1
         assert buffer.memory_entries == 1, "there is room again"
         assert drain_from(buffer, 3001) == [3001]
-        assert buffer.journal is not None
         buffer.journal.close()
 
     def test_when_the_disk_fails_too_the_newest_are_refused(
@@ -511,10 +507,9 @@ class TestSpill:
     ) -> None:
         """They have no number, and those before them stay."""
         settings = Settings(buffer_max_entries=10)
-        buffer = Buffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
+        buffer = JournalledBuffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
         for number in range(1, 21):
             buffer.put(entry(number))
-        assert buffer.journal is not None
         with monkeypatch.context() as patched:
             patched.setattr(Segment, "append", fail_with(errno.EIO))
             assert [buffer.put(entry(-1)) for _ in range(3)] == [0, 0, 0]
@@ -524,7 +519,7 @@ class TestSpill:
         buffer.journal.close()
 
 
-def drain_from(buffer: Buffer, number: int) -> list[int]:
+def drain_from(buffer: JournalledBuffer, number: int) -> list[int]:
     """The rest, whose first entry has this number."""
     batch = buffer.take()
     assert batch is not None

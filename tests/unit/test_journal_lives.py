@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
-from execution_logger.buffer import Buffer
 from execution_logger.journal import Adoption, Journal
+from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.source import Source
 from journals import destination_in, entry, replace_write
 
@@ -58,7 +58,7 @@ class Lives(RuleBasedStateMachine):
         self.births += 1
         self.process = f"process-{self.births}"
         destination = destination_in(self.folder)
-        self.buffer = Buffer(
+        self.buffer = JournalledBuffer(
             self.settings, self.process, partial(Journal, destination, self.process, self.settings)
         )
         self.adoption = Adoption(destination, self.process, self.settings, ManualClock())
@@ -67,7 +67,6 @@ class Lives(RuleBasedStateMachine):
     @property
     def journal(self) -> Journal:
         """That of the process that lives."""
-        assert self.buffer.journal is not None
         return self.buffer.journal
 
     @rule(times=st.integers(1, 6), size_bytes=st.sampled_from([0, 0, 60_000]))
