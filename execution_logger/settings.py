@@ -26,6 +26,7 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SIMILAR = 0.7
 _SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
+_MOST_DAYS = 36_500
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 
 _LAST_PORT = 65_535
@@ -273,6 +274,10 @@ class Settings:
             problems.append(
                 f"{PREFIX}DATABASE_TIMEOUT_SECONDS={self.database_timeout_seconds:g}: must be at most half "
                 f"of {PREFIX}VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds}"
+            )
+        if self.retention_days > _MOST_DAYS:
+            problems.append(
+                f"{PREFIX}RETENTION_DAYS={self.retention_days}: must be at most {_MOST_DAYS}, a century, or 0"
             )
         problems += [self._zone_problem(name) for name in ("time_zone", "schedule_time_zone")]
         if self.report_hook is not None and not _HOOK.fullmatch(self.report_hook):

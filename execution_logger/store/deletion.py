@@ -38,10 +38,12 @@ class Deletion:
     Args:
         engine: of `create_engine`.
         key: what makes a row of the table unique.
-        order: the column by which rows are taken; it should have an index.
         condition: on the rows.
-        timeout_seconds: longest wait for a chunk.
+        order: the column by which rows are taken; None for any order.
         is_descending: take the highest first.
+        is_indexed: whether the database finds the first rows of that order without reading the table.
+            Otherwise a chunk has 5,000 rows however long that takes: fewer would read as much.
+        timeout_seconds: longest wait for a chunk.
         sleep: waits so many seconds.
     """
 
@@ -49,23 +51,25 @@ class Deletion:
         self,
         engine: AsyncEngine,
         key: Sequence[Column[Any]],
-        order: Column[Any],
         condition: ColumnElement[bool],
+        order: Column[Any] | None,
         *,
-        timeout_seconds: float,
         is_descending: bool = False,
+        is_indexed: bool = True,
+        timeout_seconds: float,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.deleted = 0
         self._engine = engine
+        self._table: Table = key[0].table
         self._key = key
-        self._order = order
-        self._table: Table = order.table
         self._condition = condition
-        self._timeout_seconds = timeout_seconds
+        self._order = order
         self._is_descending = is_descending
+        self._is_indexed = is_indexed
+        self._timeout_seconds = timeout_seconds
         self._sleep = sleep
-        self._rows = FIRST_ROWS
+        self._rows = FIRST_ROWS if is_indexed else MOST_ROWS
         # Rows before it are gone. Their places in the index are not, until a VACUUM: a chunk that began
         # with the first row of the table would walk over all of them, each time more.
         self._place: Any = None
@@ -109,20 +113,24 @@ class Deletion:
             return int((await connection.execute(query)).scalar_one())
 
     async def _delete_chunk(self) -> int:
-        condition = self._condition
-        if self._place is not None:
-            place = self._order <= self._place if self._is_descending else self._order >= self._place
-            condition = and_(condition, place)
-        order = self._order.desc() if self._is_descending else self._order.asc()
-        chosen = select(*self._key).where(condition).order_by(order).limit(self._rows)
-        statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(self._order)
+        condition, order = self._condition, self._order
+        if order is not None and self._place is not None:
+            is_next = order <= self._place if self._is_descending else order >= self._place
+            condition = and_(condition, is_next)
+        chosen = select(*self._key).where(condition).limit(self._rows)
+        if order is not None:
+            chosen = chosen.order_by(order.desc() if self._is_descending else order.asc())
+        found = self._key[0] if order is None else order
+        statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(found)
         async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
             places = (await connection.execute(statement)).scalars().all()
-        if places:
+        if places and order is not None:
             self._place = min(places) if self._is_descending else max(places)
         return len(places)
 
     def _adapt(self, seconds: float) -> None:
+        if not self._is_indexed:
+            return
         if seconds > _CHUNK_SECONDS * _DOUBLE:
             self._rows = max(FEWEST_ROWS, self._rows // _DOUBLE)
         elif seconds < _CHUNK_SECONDS:

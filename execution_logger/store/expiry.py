@@ -18,6 +18,8 @@ from execution_logger.store.rows import from_utc
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import LogTable, look_up_table
 
+_MOST_PROCESSES = 500
+
 
 class Expiry:
     """Deletes what is older than a moment, of one kind of rows after the other.
@@ -37,42 +39,49 @@ class Expiry:
         """That of the entries."""
         table = await self._log_table()
         created_at = table.columns["created_at"]
-        key = [table.columns[name] for name in table.key]
-        return self._deletion(key, created_at, created_at < from_utc(table, self._before))
+        is_indexed = has_time_index(table)
+        return self._deletion(
+            [table.columns[name] for name in table.key],
+            created_at < from_utc(table, self._before),
+            created_at if is_indexed else None,
+            is_indexed=is_indexed,
+        )
 
     async def of_run(self, task_id: str) -> Deletion:
         """That of all entries of a run, whatever their age."""
         table = await self._log_table()
         key = [table.columns[name] for name in table.key]
-        return self._deletion(key, table.columns["created_at"], table.equals("task_id", task_id))
+        return self._deletion(key, table.equals("task_id", task_id), None)
 
     def dead_letters(self) -> Deletion:
         """That of the dead letters: who has not looked at one until now will not."""
         columns = dead_letter_table(self._settings).c
-        return self._deletion([columns.id], columns.created_at, columns.created_at < self._before)
+        is_old = columns.created_at < self._before
+        return self._deletion([columns.id], is_old, columns.created_at, is_indexed=False)
 
     def statistics(self) -> Deletion:
         """That of the statistics."""
         columns = statistics_table(self._settings).c
         key = [columns.hour, columns.dimension, columns.name]
-        return self._deletion(key, columns.hour, columns.hour < self._before)
+        return self._deletion(key, columns.hour < self._before, columns.hour)
 
     async def ledger(self) -> AsyncIterator[Deletion]:
-        """Those of the batches of each process that has stored nothing since.
+        """Those of the batches of the processes that have stored nothing since, some processes at a time.
 
-        Of a process the last batches go first. A sequence whose end is missing looks like one that has
+        The last batches of a process go first. A sequence whose end is missing looks like one that has
         ended earlier; one whose beginning is missing has a gap.
         """
         batches = Ledger(self._settings).table.c
-        for process in await self._ended_processes():
+        while processes := await self._ended_processes():
+            is_ended = batches.process.in_(processes)
             yield self._deletion(
-                [batches.batch_id], batches.first, batches.process == process, is_descending=True
+                [batches.batch_id], is_ended, batches.first, is_descending=True, is_indexed=False
             )
 
     async def _ended_processes(self) -> Sequence[str]:
         batches = Ledger(self._settings).table.c
         last_at = func.max(batches.stored_at)
-        query = select(batches.process).group_by(batches.process)
+        query = select(batches.process).group_by(batches.process).limit(_MOST_PROCESSES)
         query = query.having(last_at < literal(self._before, Moment))
         async with self._connection() as connection:
             return (await connection.execute(query)).scalars().all()
@@ -90,15 +99,12 @@ class Expiry:
     def _deletion(
         self,
         key: Sequence[Column[Any]],
-        order: Column[Any],
         condition: ColumnElement[bool],
-        *,
-        is_descending: bool = False,
+        order: Column[Any] | None,
+        **how: Any,
     ) -> Deletion:
         timeout_seconds = self._settings.database_timeout_seconds
-        return Deletion(
-            self._engine, key, order, condition, timeout_seconds=timeout_seconds, is_descending=is_descending
-        )
+        return Deletion(self._engine, key, condition, order, timeout_seconds=timeout_seconds, **how)
 
 
 def has_time_index(table: LogTable) -> bool:

@@ -20,7 +20,8 @@ def test_it_makes_the_tables_and_says_so(tmp_path: Path) -> None:
     result = upgrade(f"sqlite:///{path}")
     assert result.exit_code == 0
     done, not_done = result.stdout.splitlines()
-    assert done == "execution_logs created, execution_log_dead_letters created, execution_log_batches created"
+    tables = ("logs", "log_dead_letters", "log_batches", "log_job_runs", "log_statistics")
+    assert done == ", ".join(f"execution_{name} created" for name in tables)
     assert not_done == "Nothing else in the database was touched."
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM execution_logs").fetchone() == (0,)

@@ -14,14 +14,19 @@ from sqlite_site import SqliteSite
 SCHEMA = "SELECT name, sql FROM sqlite_master ORDER BY name"
 
 
-def reported(logs: str, dead_letters: str, batches: str) -> str:
-    """The report that says this of each table."""
-    return (
-        f"execution_logs {logs}, execution_log_dead_letters {dead_letters}, execution_log_batches {batches}"
-    )
-
-
+TABLES = (
+    "execution_logs",
+    "execution_log_dead_letters",
+    "execution_log_batches",
+    "execution_log_job_runs",
+    "execution_log_statistics",
+)
 CREATED, THERE = "created", "is there already"
+
+
+def reported(usual: str, **other: str) -> str:
+    """The report that says this of each table, and something else of some."""
+    return ", ".join(f"{table} {other.get(table, usual)}" for table in TABLES)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
 async def test_the_tables_are_made_and_the_report_says_so(site: SqliteSite) -> None:
     """In one line, which an operator reads."""
     report = await upgrade(site.engine, site.settings)
-    assert report == reported(CREATED, CREATED, CREATED)
+    assert report == reported(CREATED)
     assert await site.write(encoded()) == WriteResult(stored=1)
 
 
@@ -44,7 +49,7 @@ async def test_a_second_upgrade_changes_nothing(site: SqliteSite) -> None:
     await site.write(encoded())
     before = site.rows(SCHEMA)
     report = await upgrade(site.engine, site.settings)
-    assert report == reported(THERE, THERE, THERE)
+    assert report == reported(THERE)
     assert site.rows(SCHEMA) == before
     assert len(site.rows()) == 1
 
@@ -57,7 +62,7 @@ async def test_a_hosts_tables_are_left_alone(site: SqliteSite) -> None:
     )
     before = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
     report = await upgrade(site.engine, site.settings)
-    assert report == reported(THERE, CREATED, CREATED)
+    assert report == reported(CREATED, execution_logs=THERE)
     after = {row["name"]: row["sql"] for row in site.rows(SCHEMA)}
     assert after.items() >= before.items()
     assert not [name for name in after if name.startswith("ix_")]
@@ -70,18 +75,29 @@ async def test_dropped_tables_are_made_again(site: SqliteSite) -> None:
     await upgrade(site.engine, site.settings)
     site.execute("DROP TABLE execution_logs")
     report = await upgrade(site.engine, site.settings)
-    assert report == reported(CREATED, THERE, THERE)
+    assert report == reported(THERE, execution_logs=CREATED)
 
 
-async def test_an_older_installation_gets_what_it_lacks(site: SqliteSite) -> None:
-    """The release before had no ledger; its rows stay."""
+@pytest.mark.parametrize(
+    ("version", "lacking"),
+    [
+        ("0001", ("execution_log_batches", "execution_log_job_runs", "execution_log_statistics")),
+        ("0002", ("execution_log_job_runs", "execution_log_statistics")),
+    ],
+)
+async def test_an_older_installation_gets_what_it_lacks(
+    site: SqliteSite, version: str, lacking: tuple[str, ...]
+) -> None:
+    """The first release had no ledger, the second no jobs; the rows stay."""
     await upgrade(site.engine, site.settings)
     await site.write(encoded(), "5")
     site.execute(
-        "DROP TABLE execution_log_batches; UPDATE execution_logger_alembic_version SET version_num = '0001'"
+        "".join(f"DROP TABLE {table};" for table in lacking)
+        + f"UPDATE execution_logger_alembic_version SET version_num = '{version}'"
     )
-    assert await upgrade(site.engine, site.settings) == reported(THERE, THERE, CREATED)
-    assert site.rows("SELECT * FROM execution_logger_alembic_version") == [{"version_num": "0002"}]
+    report = await upgrade(site.engine, site.settings)
+    assert report == reported(THERE, **dict.fromkeys(lacking, CREATED))
+    assert site.rows("SELECT * FROM execution_logger_alembic_version") == [{"version_num": "0003"}]
     assert (len(site.rows()), len(site.dead())) == (1, 1)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from execution_logger import Settings, SettingsError
 from execution_logger.worker import create_app
+from execution_logger.worker.jobs.job import JOBS
 
 DATABASE = "sqlite:///unused.db"
 
@@ -47,7 +48,9 @@ def test_the_queue_and_the_limits_are_settings() -> None:
         queue="mine", task_time_limit=40.0, task_soft_time_limit=30.0, task_track_started=True
     )
     assert conf.task_default_queue == "mine"
-    assert conf.task_routes == {"execution_logger.write_batch": {"queue": "mine"}}
+    tasks = ("execution_logger.write_batch", *(job.task for job in JOBS.values()))
+    assert conf.task_routes == {task: {"queue": "mine"} for task in tasks}
+    assert {entry["options"]["queue"] for entry in conf.beat_schedule.values()} == {"mine"}
     assert (conf.task_time_limit, conf.task_soft_time_limit, conf.task_track_started) == (40.0, 30.0, True)
 
 

@@ -16,6 +16,7 @@ from execution_logger.store import WriteResult
 from execution_logger.worker import register_tasks
 from execution_logger.worker import tasks as module
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.jobs.job import JOBS
 
 SETTINGS = Settings(database_url="sqlite:///unused.db")
 
@@ -120,7 +121,8 @@ class TestRegistering:
         register_tasks(app, SETTINGS)
         assert dict(app.conf) == before
         others = set(Celery("other", set_as_current=False).tasks)
-        assert set(app.tasks) == {*others, "execution_logger.write_batch"}
+        jobs = {job.task for job in JOBS.values()}
+        assert set(app.tasks) == {*others, "execution_logger.write_batch", *jobs}
         app.close()
 
     def test_two_applications_have_two_databases(self, runtimes: list[FakeRuntime]) -> None:
