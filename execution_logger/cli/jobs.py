@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.jobs.job import JOBS, Job
@@ -57,10 +59,8 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
     The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
     """
-    if not as_json:
-        # A report without a hook goes to the log.
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
-    result = asyncio.run(_run(Settings.from_environment(), JOBS[name], is_quiet=as_json))
+    with nullcontext() if as_json else _log_to_terminal():
+        result = asyncio.run(_run(Settings.from_environment(), JOBS[name], is_quiet=as_json))
     run = result.run
     if as_json:
         facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}
@@ -72,6 +72,19 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     else:
         click.echo(f"{name} succeeded in {run.duration_seconds or 0:.1f} s: {_shown(run.summary)}")
     sys.exit(result.outcome != "succeeded")
+
+
+@contextmanager
+def _log_to_terminal() -> Iterator[None]:
+    """Show what a worker would log, such as a report that has no hook."""
+    handler, level = logging.StreamHandler(sys.stdout), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 async def _read(settings: Settings) -> list[JobStatus]:

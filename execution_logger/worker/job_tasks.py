@@ -65,6 +65,9 @@ class JobTasks:
         except ExecutionLoggerError as error:
             self._say(job, f"not done, and not noted: {error}")
             return "not done"
+        except Exception:  # noqa: BLE001 - logged; raised it would be Celery's, and the message gone as well
+            logger.exception("job %s: unexpected error", job.name)
+            return "not done"
         if result.outcome == "failed":
             self._say(job, f"failed: {result.run.error}")
         elif result.outcome == "succeeded":

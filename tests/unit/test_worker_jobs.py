@@ -1,0 +1,366 @@
+"""What each job does, on SQLite."""
+
+import logging
+import sys
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from batches import BAD, encoded
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.store import upgrade
+from execution_logger.worker.jobs import health, report, statistics
+from execution_logger.worker.jobs.job import HEALTH, REPORT, RETENTION, STATISTICS, Job
+from execution_logger.worker.jobs.runner import Result, Runner
+from execution_logger.worker.jobs.status import JobStatus, read_jobs
+from execution_logger.worker.jobs.week import WeeklyReport
+from execution_logger.worker.queue import BrokerUnavailableError, QueueLength
+from sqlite_site import SqliteSite
+
+
+class Site(SqliteSite):
+    """A SQLite file, an embedded broker, and a runner."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        super().__init__(folder / "logs.db", **{"broker_url": f"embedded://{folder / 'broker'}", **settings})
+        self.is_stopping = False
+
+    async def run(self, job: Job, owner: str = "m1", next_owner: str = "m2") -> Result:
+        """A slice of it, though it may not be due."""
+        runner = Runner(self.engine, self.settings, lambda: self.is_stopping)
+        return await runner.run(job, owner, next_owner, is_by_hand=True)
+
+    async def status(self, job: Job) -> JobStatus:
+        """What operators are shown."""
+        (status,) = [each for each in await read_jobs(self.engine, self.settings) if each.name == job.name]
+        return status
+
+    async def log(self, *ages: timedelta, **fields: Any) -> None:
+        """An entry of each age."""
+        now = datetime.now(UTC)
+        await self.write(*(encoded(created_at=(now - age).isoformat(), **fields) for age in ages))
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """Tables without rows."""
+    async with Site(tmp_path) as site:
+        await upgrade(site.engine, site.settings)
+        yield site
+
+
+def days(number: float) -> timedelta:
+    """So many."""
+    return timedelta(days=number)
+
+
+class TestRetention:
+    """Old rows of all tables."""
+
+    async def test_what_is_too_old_is_deleted(self, site: Site) -> None:
+        """Entries, batches of processes that ended, dead letters and statistics, and it says how many."""
+        await site.log(days(100), days(91), days(89), days(0))
+        await site.write(BAD["no level"])
+        for process, age in (("ended", 100), ("living", 1)):
+            site.execute(
+                "INSERT INTO execution_log_batches "
+                "(batch_id, process, first, entries, dead_lettered, stored_at) "
+                f"VALUES ('{process}1', '{process}', 1, 5, 0, datetime('now', '-100 days')), "
+                f"('{process}2', '{process}', 6, 5, 0, datetime('now', '-{age} days'))"
+            )
+        site.execute(
+            "UPDATE execution_log_dead_letters SET created_at = datetime('now', '-95 days');"
+            "INSERT INTO execution_log_statistics (hour, dimension, name, entries, errors, timed) "
+            "VALUES (datetime('now', '-401 days'), 'all', '', 1, 0, 0), "
+            "(datetime('now', '-399 days'), 'all', '', 1, 0, 0)"
+        )
+        result = await site.run(RETENTION)
+        assert (result.outcome, result.run.error) == ("succeeded", None)
+        done = {name: value for name, value in result.run.summary.items() if name != "before"}
+        assert done == {"entries": 2, "batches": 2, "dead_letters": 1, "statistics": 1}
+        assert len(site.rows()) == 2
+        left = site.rows("SELECT process FROM execution_log_batches")
+        assert {row["process"] for row in left} == {"living"}
+
+    async def test_it_stops_in_time_and_goes_on(self, site: Site) -> None:
+        """With the same limit, although time passes."""
+        await site.log(*[days(100)] * 3)
+        site.is_stopping = True
+        first = await site.run(RETENTION, "m1", "m2")
+        assert (first.outcome, first.run.summary["entries"]) == ("handed over", 3)
+        await site.log(days(100))
+        site.is_stopping = False
+        second = await site.run(RETENTION, "m2", "m3")
+        assert (second.outcome, second.run.summary["entries"]) == ("succeeded", 4)
+        assert second.run.summary["before"] == first.run.summary["before"]
+
+    async def test_switched_off_it_says_so(self, tmp_path: Path) -> None:
+        """Nobody is to believe that it works."""
+        async with Site(tmp_path, retention_days=0) as site:
+            await upgrade(site.engine, site.settings)
+            await site.log(days(10_000))
+            result = await site.run(RETENTION)
+            assert result.outcome == "succeeded"
+            assert result.run.summary == {"off": "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"}
+            assert len(site.rows()) == 1
+
+    async def test_rows_that_stay_are_a_failure(self, site: Site) -> None:
+        """That names the cause, in the list of the jobs and in the health."""
+        await site.log(days(100))
+        site.execute("CREATE TRIGGER t BEFORE DELETE ON execution_logs BEGIN SELECT RAISE(IGNORE); END")
+        result = await site.run(RETENTION)
+        assert result.outcome == "failed"
+        assert "should be deleted, and the database leaves them there" in str(result.run.error)
+        reasons = (await site.run(HEALTH)).run.summary["reasons"]
+        assert any("job retention: it failed" in reason for reason in reasons)
+        assert any("although entries are kept for 90 days" in reason for reason in reasons)
+
+    async def test_a_missing_index_is_named(self, site: Site) -> None:
+        """It is slow without one."""
+        site.execute("DROP INDEX ix_execution_logs_created_at")
+        summary = (await site.run(RETENTION)).run.summary
+        assert "CREATE INDEX CONCURRENTLY ON execution_logs (created_at)" in summary["advice"]
+
+
+class TestStatistics:
+    """Hours that are over."""
+
+    async def test_missed_hours_are_counted(self, site: Site) -> None:
+        """From the first entry on; the next time only the last ones, again."""
+        await site.log(timedelta(hours=30), timedelta(hours=2))
+        result = await site.run(STATISTICS)
+        assert (result.outcome, result.run.summary["hours"]) == ("succeeded", 30)
+        rows = site.rows("SELECT * FROM execution_log_statistics WHERE dimension = 'all' ORDER BY hour")
+        assert (len(rows), sum(row["entries"] for row in rows)) == (30, 2)
+        await site.log(timedelta(hours=2), timedelta(hours=25))
+        assert (await site.run(STATISTICS)).run.summary["hours"] == 3
+        again = site.rows("SELECT * FROM execution_log_statistics WHERE dimension = 'all' ORDER BY hour")
+        assert len(again) == 30
+        assert sum(row["entries"] for row in again) == 3, "what came a day late is not counted"
+
+    async def test_the_first_time_it_goes_back_some_days(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As many as a report needs: a table of years would take a day."""
+        assert statistics.FIRST_DAYS == 15
+        monkeypatch.setattr(statistics, "FIRST_DAYS", 2)
+        await site.log(days(400))
+        assert (await site.run(STATISTICS)).run.summary["hours"] == 2 * 24
+
+    async def test_it_stops_in_time_and_goes_on(self, site: Site) -> None:
+        """Hour by hour."""
+        await site.log(timedelta(hours=2, minutes=1))
+        site.is_stopping = True
+        outcomes = [(await site.run(STATISTICS, f"m{n}", f"m{n + 1}")).outcome for n in range(2)]
+        assert outcomes[0] == "handed over"
+        assert outcomes[-1] in ("handed over", "succeeded")
+
+    async def test_an_empty_table_is_counted_too(self, site: Site) -> None:
+        """One hour, without entries."""
+        assert (await site.run(STATISTICS)).run.summary["hours"] == 1
+
+
+class TestHealth:
+    """What is wrong, and what to do."""
+
+    @pytest.fixture(autouse=True)
+    def _broker(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.length: Any = QueueLength(0, 0, 0)
+        self.sent_at: float | None = None
+
+        def queue_length(_: object) -> QueueLength:
+            if isinstance(self.length, Exception):
+                raise self.length
+            found: QueueLength = self.length
+            return found
+
+        monkeypatch.setattr(health, "queue_length", queue_length)
+        monkeypatch.setattr(health, "waiting_since", lambda _: self.sent_at)
+
+    async def reasons(self, site: Site) -> list[str]:
+        """What a check finds."""
+        result = await site.run(HEALTH)
+        assert (result.outcome, result.run.error) == ("succeeded", None)
+        found: list[str] = result.run.summary["reasons"]
+        assert result.run.summary["status"] == ("degraded" if found else "ok")
+        return found
+
+    async def test_all_is_well(self, site: Site) -> None:
+        """With the figures."""
+        await site.log(days(1))
+        assert await self.reasons(site) == []
+        summary = (await site.status(HEALTH)).summary
+        assert (summary["rows"], summary["dead_letters"], summary["broker"]) == (1, 0, "ok")
+
+    @pytest.mark.parametrize(
+        ("length", "waits_seconds", "reason"),
+        [
+            (BrokerUnavailableError("redis://host: refused"), 0, "the broker does not answer: redis://host"),
+            (QueueLength(5001, 0, 0), 0, "5,001 messages wait, and at 10,000 hosts hold entries back"),
+            (QueueLength(10, 0, 0), 400, "the oldest message waits for 4"),
+            (QueueLength(0, 0, 3), 0, "3 messages were moved aside: execution-logger dead list"),
+        ],
+    )
+    async def test_the_queue(self, site: Site, length: Any, waits_seconds: float, reason: str) -> None:
+        """Each kind of trouble has its own words."""
+        self.length = length
+        self.sent_at = datetime.now(UTC).timestamp() - waits_seconds
+        (found,) = await self.reasons(site)
+        assert reason in found
+
+    async def test_new_dead_letters(self, site: Site) -> None:
+        """Those of yesterday were seen yesterday."""
+        await site.write(BAD["no level"])
+        (found,) = await self.reasons(site)
+        assert found == "1 new dead letters in 24 hours: execution-logger dead list"
+        site.execute("UPDATE execution_log_dead_letters SET created_at = datetime('now', '-2 days')")
+        assert await self.reasons(site) == []
+
+    async def test_entries_that_retention_should_have_deleted(self, site: Site) -> None:
+        """Whatever that job says of itself; a day or two may pass until it comes."""
+        await site.log(days(91.9))
+        assert await self.reasons(site) == []
+        await site.log(days(92.1))
+        (found,) = await self.reasons(site)
+        assert "although entries are kept for 90 days: execution-logger jobs run retention" in found
+
+    async def test_jobs_that_are_late_are_sent(self, site: Site) -> None:
+        """Beat was away when they were due, or they were never sent."""
+        assert await self.reasons(site) == []
+        site.execute("UPDATE execution_log_job_runs SET known_since = datetime('now', '-3 days')")
+        reasons = await self.reasons(site)
+        assert [reason for reason in reasons if reason.startswith("job retention: it is late since")]
+        assert "retention" in (await site.status(HEALTH)).summary["missed"]
+        assert (await site.status(RETENTION)).is_missed
+
+    async def test_jobs_that_are_off_are_never_late(self, tmp_path: Path) -> None:
+        """Nobody waits for them."""
+        async with Site(tmp_path, schedule_retention="off", schedule_report="off") as site:
+            await upgrade(site.engine, site.settings)
+            site.execute("UPDATE execution_log_job_runs SET known_since = datetime('now', '-30 days')")
+            reasons = await self.reasons(site)
+            assert [reason.partition(":")[0] for reason in reasons] == ["job statistics"]
+
+    async def test_a_job_whose_worker_is_gone(self, site: Site) -> None:
+        """It is sent again."""
+        site.execute(
+            "UPDATE execution_log_job_runs SET started_at = datetime('now', '-2 minutes'), "
+            "held_until = datetime('now', '-1 minutes') WHERE name = 'statistics'"
+        )
+        (found,) = await self.reasons(site)
+        assert found == "job statistics: its worker was lost; the health check sends it again"
+        assert (await site.status(HEALTH)).summary["missed"] == ["statistics"]
+
+    async def test_the_log_is_told_of_changes_only(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Not every five minutes."""
+        with caplog.at_level(logging.INFO, "execution_logger"):
+            for length in (0, 6000, 6000, 0, 0):
+                self.length = QueueLength(length, 0, 0)
+                await self.reasons(site)
+        assert [record.message.partition(",")[0] for record in caplog.records] == [
+            "health: 6",
+            "health: all is well again",
+        ]
+
+
+class TestReport:
+    """The week."""
+
+    async def fill(self, site: Site) -> None:
+        """Two weeks, the second one with more errors."""
+        await site.log(days(10), days(9), task_id="a", level="error", step="search", duration_ms=100)
+        await site.log(*[days(2)] * 4, task_id="b", step="search", duration_ms=300, agent_name="x")
+        await site.log(days(1), task_id="c", level="error", category="tool", step="plan", duration_ms=50)
+        assert (await site.run(STATISTICS)).outcome == "succeeded"
+
+    async def test_the_week_and_the_one_before(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As data for programs and as a text for people."""
+        reports: list[WeeklyReport] = []
+        module = ModuleType("hooks")
+        module.take = reports.append  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "hooks", module)
+        async with Site(tmp_path, report_hook="hooks:take") as site:
+            await upgrade(site.engine, site.settings)
+            await self.fill(site)
+            await site.write(BAD["no level"])
+            result = await site.run(REPORT)
+        assert (result.outcome, result.run.error) == ("succeeded", None)
+        (found,) = reports
+        data = found.data
+        assert (data["runs"], data["entries"], data["errors"], data["dead_letters"]) == (2, 5, 1, 1)
+        assert (data["week_before"]["runs"], data["week_before"]["entries"]) == (1, 2)
+        assert data["levels"] == {"info": 4, "error": 1}
+        assert data["categories"] == {"agent": 4, "tool": 1}
+        assert data["slowest_steps"] == [
+            {"name": "search", "timed": 4, "p50_ms": 300.0, "p95_ms": 300.0},
+            {"name": "plan", "timed": 1, "p50_ms": 50.0, "p95_ms": 50.0},
+        ]
+        assert data["slowest_agents"][0]["name"] == "x"
+        assert data["table_bytes"] > 0
+        lines = [line.split() for line in found.text.splitlines()]
+        assert ["entries", "5", "(+150%", "against", "the", "week", "before)"] in lines
+        assert ["search", "p50", "300", "p95", "300", "(4", "times)"] in lines
+
+    async def test_without_a_hook_it_is_logged(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+        """As a text; an empty week is no error."""
+        with caplog.at_level(logging.INFO, "execution_logger"):
+            result = await site.run(REPORT)
+        assert result.run.summary["handed_to"] == "the log"
+        assert "Execution logs from" in caplog.text
+        assert "(only 0 of 168 hours were counted)" in caplog.text
+
+    async def test_failed_jobs_are_in_it(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+        """With the last reason."""
+        await site.log(days(100))
+        site.execute("CREATE TRIGGER t BEFORE DELETE ON execution_logs BEGIN SELECT RAISE(ABORT, 'no'); END")
+        assert (await site.run(RETENTION)).outcome == "failed"
+        with caplog.at_level(logging.INFO, "execution_logger"):
+            await site.run(REPORT)
+        assert "job retention has failed (1x), the last time: The database" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("hook", "reason"),
+        [
+            ("nowhere_to_be_found:take", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+            ("hooks:nothing", "AttributeError: module 'hooks' has no attribute 'nothing'"),
+            ("hooks:fails", "ValueError: no mail server"),
+            ("hooks:exits", "SystemExit: 3"),
+            ("hooks:hangs", "it did not return within 0.05 s"),
+        ],
+    )
+    async def test_a_hook_that_fails_is_the_jobs_failure(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, reason: str
+    ) -> None:
+        """And nothing else: the worker goes on."""
+        module, may_return = ModuleType("hooks"), threading.Event()
+
+        def fails(_: WeeklyReport) -> None:
+            raise ValueError("no mail server")
+
+        module.fails, module.exits = fails, lambda _: sys.exit(3)  # type: ignore[attr-defined]
+        module.hangs = lambda _: may_return.wait()  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "hooks", module)
+        monkeypatch.setattr(report, "_HOOK_SECONDS", 0.05 if hook == "hooks:hangs" else 5.0)
+        async with Site(tmp_path, report_hook=hook) as site:
+            await upgrade(site.engine, site.settings)
+            result = await site.run(REPORT)
+        may_return.set()
+        for thread in threading.enumerate():
+            if thread.name == "execution-logger-report":
+                thread.join(5)
+        assert result.outcome == "failed"
+        assert result.run.error == f"EXECUTION_LOGGER_REPORT_HOOK={hook}: {reason}"
+
+
+async def test_a_database_that_is_away_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Which the task logs: there is no place to note it."""
+    async with Site(tmp_path / "missing") as site:
+        with pytest.raises(ExecutionLoggerError, match="cannot be used now"):
+            await site.run(HEALTH)
