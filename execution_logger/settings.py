@@ -8,7 +8,7 @@ from that name when ours is absent.
 import os
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -248,23 +248,7 @@ class Settings:
             )
         if not self.queue.strip():
             problems.append(f"{PREFIX}QUEUE={self.queue!r}: must not be empty")
-        if self.metrics_port > _LAST_PORT:
-            problems.append(f"{PREFIX}METRICS_PORT={self.metrics_port}: must be at most {_LAST_PORT}")
-        if self.max_entry_bytes > self.max_batch_bytes:
-            problems.append(
-                f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "
-                f"{PREFIX}MAX_BATCH_BYTES={self.max_batch_bytes}"
-            )
-        if self.max_entry_bytes > self.buffer_max_bytes:
-            problems.append(
-                f"{PREFIX}MAX_ENTRY_BYTES={self.max_entry_bytes}: must not exceed "
-                f"{PREFIX}BUFFER_MAX_BYTES={self.buffer_max_bytes}"
-            )
-        if self.batch_size > self.max_batch_entries:
-            problems.append(
-                f"{PREFIX}BATCH_SIZE={self.batch_size}: must not exceed "
-                f"{PREFIX}MAX_BATCH_ENTRIES={self.max_batch_entries}"
-            )
+        problems += self._problems_of_sizes()
         if self.database_url is None and (not self.celery_enabled or self.fallback == "direct"):
             who = "FALLBACK=direct" if self.celery_enabled else "CELERY_ENABLED=false"
             problems.append(
@@ -275,10 +259,6 @@ class Settings:
                 f"{PREFIX}DATABASE_TIMEOUT_SECONDS={self.database_timeout_seconds:g}: must be at most half "
                 f"of {PREFIX}VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds}"
             )
-        if self.retention_days > _MOST_DAYS:
-            problems.append(
-                f"{PREFIX}RETENTION_DAYS={self.retention_days}: must be at most {_MOST_DAYS}, a century, or 0"
-            )
         problems += [self._zone_problem(name) for name in ("time_zone", "schedule_time_zone")]
         if self.report_hook is not None and not _HOOK.fullmatch(self.report_hook):
             problems.append(
@@ -286,6 +266,20 @@ class Settings:
                 "e.g. myapp.reports:send"
             )
         return list(filter(None, problems))
+
+    def _problems_of_sizes(self) -> Iterator[str]:
+        pairs = (
+            ("max_entry_bytes", "max_batch_bytes"),
+            ("max_entry_bytes", "buffer_max_bytes"),
+            ("batch_size", "max_batch_entries"),
+        )
+        for name, limit in pairs:
+            value, most = getattr(self, name), getattr(self, limit)
+            if value > most:
+                yield f"{PREFIX}{name.upper()}={value}: must not exceed {PREFIX}{limit.upper()}={most}"
+        for name, most in (("metrics_port", _LAST_PORT), ("retention_days", _MOST_DAYS)):
+            if (value := getattr(self, name)) > most:
+                yield f"{PREFIX}{name.upper()}={value}: must be at most {most}"
 
     def _zone_problem(self, name: str) -> str:
         zone = getattr(self, name)
