@@ -11,15 +11,15 @@ from execution_logger.entry import LogEntry
 from execution_logger.settings import Settings
 from execution_logger.store.rows import select_entries, to_entry, to_utc
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
-from execution_logger.store.timeline import Timeline, oldest_first
+from execution_logger.store.timeline import PLACE, Timeline, is_of_run, newest_first, oldest_first
 
 _PAGE = 200
 _MOST_KNOWN = 50_000
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 _T = TypeVar("_T")
-_Place = tuple[Any, Any]
-"""`created_at` and `id` as the table has them: where an entry is in its run."""
+_Place = tuple[Any, Any, Any]
+"""`task_id`, `created_at` and `id` as the table has them: where an entry is."""
 
 
 class Follower:
@@ -83,7 +83,7 @@ class Follower:
         self._newest = places[0] if places else None
         if len(places) == _MOST_KNOWN // 2:
             self._oldest = places[-1]
-            self._begins_at = to_utc(table, self._oldest[0]) or _EVER
+            self._begins_at = to_utc(table, self._oldest[1]) or _EVER
 
     async def _read_news(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
         query = oldest_first(table, select_entries(table)).where(self._is_of_run(table)).limit(_PAGE)
@@ -102,10 +102,10 @@ class Follower:
         if (await connection.execute(count)).scalar_one() == len(self._known):
             return []
         listed = await self._list(connection, table, *self._between(table))
-        missed = [place for place in listed if _key(place[1]) not in self._known]
+        missed = [place for place in listed if _key(place[-1]) not in self._known]
         rows = await self._read(connection, table, missed)
         # What is there no more was deleted.
-        self._known = {_key(place[1]): place for place in listed}
+        self._known = {_key(place[-1]): place for place in listed}
         return self._told(table, rows)
 
     async def _read(
@@ -113,7 +113,7 @@ class Follower:
     ) -> list[Row[Any]]:
         rows: list[Row[Any]] = []
         for start in range(0, len(places), _PAGE):
-            ids = [id_ for _, id_ in places[start : start + _PAGE]]
+            ids = [id_ for *_, id_ in places[start : start + _PAGE]]
             query = select_entries(table).where(self._is_of_run(table), table.columns["id"].in_(ids))
             rows += (await connection.execute(query)).all()
         return sorted(rows, key=lambda row: _sorted_by(_place_of(table, row)))
@@ -122,24 +122,23 @@ class Follower:
         self, connection: AsyncConnection, table: LogTable, *conditions: Any, limit: int | None = None
     ) -> list[_Place]:
         """Where the entries are, newest first."""
-        columns = table.columns["created_at"], table.columns["id"]
+        columns: list[Any] = [table.columns[name] for name in PLACE]
         query = select(*columns).where(self._is_of_run(table), *conditions).limit(limit)
-        query = query.order_by(*(column.desc() for column in columns))
-        return [(created_at, id_) for created_at, id_ in await connection.execute(query)]
+        return [tuple(row) for row in await connection.execute(newest_first(table, query))]
 
     def _told(self, table: LogTable, rows: Sequence[Row[Any]]) -> list[LogEntry]:
         self._know(_place_of(table, row) for row in rows)
         return [to_entry(table, row) for row in rows]
 
     def _know(self, places: Iterable[_Place]) -> None:
-        self._known |= {_key(place[1]): place for place in places}
+        self._known |= {_key(place[-1]): place for place in places}
         if len(self._known) > _MOST_KNOWN:
             kept = sorted(self._known.values(), key=_sorted_by)[-_MOST_KNOWN // 2 :]
-            self._known = {_key(place[1]): place for place in kept}
+            self._known = {_key(place[-1]): place for place in kept}
             self._oldest = kept[0]
 
     def _is_of_run(self, table: LogTable) -> ColumnElement[bool]:
-        return table.equals("task_id", self._timeline.task_id)
+        return is_of_run(table, self._timeline.task_id)
 
     def _between(self, table: LogTable) -> list[ColumnElement[bool]]:
         """All whose entries are known, and late ones."""
@@ -152,22 +151,24 @@ class Follower:
 
 
 def _place(table: LogTable) -> Any:
-    return tuple_(table.columns["created_at"], table.columns["id"])
+    return tuple_(*(table.columns[name] for name in PLACE))
 
 
 def _literal(table: LogTable, place: _Place) -> Any:
-    columns = table.columns["created_at"], table.columns["id"]
-    return tuple_(*(literal(value, column.type) for value, column in zip(place, columns, strict=True)))
+    return tuple_(
+        *(literal(value, table.columns[name].type) for name, value in zip(PLACE, place, strict=True))
+    )
 
 
 def _place_of(table: LogTable, row: Row[Any]) -> _Place:
     """The place of a row of `select_entries`."""
     names = list(table.columns)
-    return row[names.index("created_at")], row[names.index("id")]
+    task_id, created_at, id_ = (row[names.index(name)] for name in PLACE)
+    return task_id, created_at, id_
 
 
 def _sorted_by(place: _Place) -> tuple[Any, str]:
-    created_at, id_ = place
+    _, created_at, id_ = place
     return created_at, str(id_)
 
 

@@ -17,6 +17,7 @@ from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.rows import from_utc, select_entries, to_entry, to_text, to_utc
 from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.timeline import is_of_run, newest_first, oldest_first
 
 MOST_COUNTED = 100_000
 """How many entries of a run are counted; the numbers of a longer one are those of its newest."""
@@ -120,7 +121,8 @@ class _Search:
         self._engine = engine
         self._settings = settings
         self._now = now
-        self._find_until = now() + _SHARE_TO_FIND * within_seconds
+        self._find_seconds = _SHARE_TO_FIND * within_seconds
+        self._find_until = now() + self._find_seconds
         self._describe_until = now() + within_seconds
         self._names: list[Any] = []
         self._runs: list[Run] = []
@@ -130,7 +132,7 @@ class _Search:
     async def find(self, limit: int, since: datetime | None, *, with_errors: bool) -> None:
         """Find the names of the newest runs, as the table has them."""
         async with (
-            attempt(self._engine, self._find_until - self._now()),
+            attempt(self._engine, self._find_seconds),
             self._engine.connect() as connection,
         ):
             self._table = await look_up_table(connection, self._settings)
@@ -210,14 +212,14 @@ class _Page:
 
 
 async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> Run | None:
-    created_at: Any = table.columns["created_at"]
-    is_of_run = table.columns["task_id"] == name
-    newest = select_entries(table).where(is_of_run)
+    entries = select_entries(table).where(is_of_run(table, name))
+    newest = newest_first(table, entries)
     row = (await connection.execute(newest.limit(1))).first()
     if row is None:
         return None  # it was deleted meanwhile
     last = to_entry(table, row)
-    first_at = (await connection.execute(select(func.min(created_at)).where(is_of_run))).scalar_one()
+    created_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"])
+    first_at: Any = (await connection.execute(created_at.limit(1))).scalar()
     levels = await _count_levels(connection, table, newest)
     first = to_utc(table, first_at) or last.created_at
     return Run(

@@ -4,8 +4,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Uuid, false, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.entry import LogEntry, LogLevel
@@ -14,6 +15,9 @@ from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.rows import select_entries, to_entry
 from execution_logger.store.table import LogTable, look_up_table
+
+PLACE = ("task_id", "created_at", "id")
+"""What an entry is found by in the index of the timeline."""
 
 _PAGE = 200  # an entry may have 256 KiB
 
@@ -76,7 +80,7 @@ class Timeline:
         """Whether an entry of the run is stored."""
         async with self.attempt(), self._engine.connect() as connection:
             table = await look_up_table(connection, self._settings)
-            query = select(literal(1)).where(table.equals("task_id", self.task_id)).limit(1)
+            query = select(literal(1)).where(is_of_run(table, self.task_id)).limit(1)
             return (await connection.execute(query)).first() is not None
 
     async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
@@ -109,10 +113,33 @@ class Timeline:
         return attempt(self._engine, self._settings.database_timeout_seconds)
 
     def _select(self, table: LogTable, only: Only) -> Select[Any]:
-        conditions = [table.equals("task_id", self.task_id), *only.conditions(table)]
-        return select_entries(table).where(*conditions)
+        query = select_entries(table).where(is_of_run(table, self.task_id), *only.conditions(table))
+        return newest_first(table, query)
+
+
+def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
+    """The condition that an entry belongs to a run, with which its timeline is read from the index of that.
+
+    PostgreSQL takes the few newest of an equal `task_id` to be quickly found by their time alone, and
+    then reads the whole table backwards for a run that ended long ago. A range of one value has it
+    sort by `task_id` as well, as `newest_first` and `oldest_first` do, and that is the index's order.
+    """
+    column = table.columns["task_id"]
+    if isinstance(column.type, Uuid) and isinstance(task_id, str):
+        try:
+            task_id = UUID(task_id)
+        except ValueError:
+            return false()
+    elif isinstance(task_id, str):
+        task_id = task_id[: table.limits.get("task_id")]
+    return column.between(task_id, task_id)
+
+
+def newest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
+    """A query of entries, the last call first."""
+    return query.order_by(None).order_by(*(table.columns[name].desc() for name in PLACE))
 
 
 def oldest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
     """A query of entries, in the order of their calls."""
-    return query.order_by(None).order_by(table.columns["created_at"], table.columns["id"])
+    return query.order_by(None).order_by(*(table.columns[name] for name in PLACE))

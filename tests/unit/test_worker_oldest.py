@@ -79,7 +79,8 @@ def test_a_batch_in_hand_counts(channel: Channel) -> None:
     "other",
     [
         "no JSON", b"\xff", "[]", "{}", message(body=[]), message(body=[[], {}, {}]),
-        message(body=[["x"], {}, {}]),        message(body=[["[]"], {}, {}]), message(body=[[5], {}, {}]), message(body=[["[{}]"], {}, {}]),
+        message(body=[["x"], {}, {}]),
+               message(body=[["[]"], {}, {}]), message(body=[[5], {}, {}]), message(body=[["[{}]"], {}, {}]),
         message(body=[['[{"created_at": "0001-01-01T00:00:00+14:00"}]'], {}, {}]),
         json.dumps({"body": "not base64"}),
     ],
