@@ -80,8 +80,8 @@ class Timeline:
         """Whether an entry of the run is stored."""
         async with self.attempt(), self._engine.connect() as connection:
             table = await look_up_table(connection, self._settings)
-            query = select(literal(1)).where(is_of_run(table, self.task_id)).limit(1)
-            return (await connection.execute(query)).first() is not None
+            query = select(literal(1)).where(is_of_run(table, self.task_id))
+            return (await connection.execute(newest_first(table, query).limit(1))).first() is not None
 
     async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
         """The newest ones, oldest first."""

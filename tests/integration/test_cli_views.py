@@ -217,7 +217,8 @@ def test_a_hosts_own_table_is_read(postgres_url: str) -> None:
     fetch(
         postgres_url,
         "INSERT INTO execution_logs SELECT n::text, 'run-' || n % 3, "
-        "CASE n WHEN 7 THEN 'error' ELSE 'info' END, 'agent', n::text, '{\"step\": \"s\"}', timestamp '2026-11-22 10:00:00' + n * interval '1 s' "
+        "CASE n WHEN 7 THEN 'error' ELSE 'info' END, 'agent', n::text, "
+        " '{\"step\": \"s\"}', timestamp '2026-11-22 10:00:00' + n * interval '1 s' "
         "FROM generate_series(1, 9) n",
     )
     zone = {"EXECUTION_LOGGER_TIME_ZONE": "Asia/Shanghai"}
@@ -232,18 +233,19 @@ def test_a_hosts_own_table_is_read(postgres_url: str) -> None:
 
 @pytest.fixture
 def large_table(database_url: str) -> str:
-    """A database with 300,000 rows of 3,000 runs, and one of 100,000 that is the newest."""
+    """A database with 300,000 rows of 3,000 runs, and one of 10,000 that is the newest."""
     fetch(
         database_url,
         "INSERT INTO execution_logs (id, task_id, level, category, message, created_at) "
         "SELECT gen_random_uuid(), 'run-' || n / 5000 * 50 + n % 50, "
-        f"CASE WHEN n = 77 THEN 'error' ELSE 'info' END, 'agent', 'm', '{START}'::timestamptz + n * interval '1 s' FROM generate_series(1, 300000) n",
+        "CASE WHEN n = 77 THEN 'error' ELSE 'info' END, 'agent', 'm', "
+        f" '{START}'::timestamptz + n * interval '1 s' FROM generate_series(1, 300000) n",
     )
     fetch(
         database_url,
         "INSERT INTO execution_logs (id, task_id, level, category, message, created_at) "
-        "SELECT gen_random_uuid(), 'giant', 'info', 'agent', 'm', "
-        f"'{START}'::timestamptz + (300000 + n) * interval '1 s' FROM generate_series(1, 100000) n",
+        "SELECT gen_random_uuid(), 'long', 'info', 'agent', 'm', "
+        f"'{START}'::timestamptz + (300000 + n) * interval '1 s' FROM generate_series(1, 10000) n",
     )
     fetch(database_url, "ANALYZE execution_logs")
     return database_url
@@ -254,8 +256,8 @@ def test_runs_of_a_large_table_are_found_by_its_indexes(large_table: str) -> Non
     scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'execution_logs'"
     (before,) = fetch(large_table, scans)
     found = json.loads(run(large_table, "runs", "--json", "--limit", "3").stdout)
-    assert [entry["task_id"] for entry in found["runs"]] == ["giant", "run-3000", "run-2999"]
-    assert run(large_table, "tail", "giant", "--level", "error").returncode == 0
+    assert [entry["task_id"] for entry in found["runs"]] == ["long", "run-3000", "run-2999"]
+    assert run(large_table, "tail", "long", "--level", "error").returncode == 0
     assert run(large_table, "tail", "run-1").returncode == 0
     assert fetch(large_table, scans) == [before]
     found = json.loads(run(large_table, "runs", "--json", "--errors").stdout)
