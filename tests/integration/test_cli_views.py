@@ -109,6 +109,7 @@ def test_following_goes_on_through_a_restart_of_the_database(
         following.wait_for([*range(1, 6), *range(101, 506)])
         following.process.send_signal(signal.SIGINT)
         assert following.process.wait() == 130
+        assert len(following.remarks) == 3, following.remarks
         outage, end, interrupted = following.remarks
         assert outage.endswith("It goes on when the database answers.")
         assert end == "execution-logger: the database answers again."

@@ -8,8 +8,8 @@ from documents import NAMES, ROOT, TRANSLATED, Document, figures, table_shape
 from execution_logger.cli.group import COMMANDS
 from execution_logger.settings import describe
 
-CELERYS_OWN = {"CELERY_SETUP"}
-"""What looks like a variable and is none."""
+CELERYS_OWN = {"CELERY_SETUP", "EXECUTION_LOGGER_BATCHSIZE"}
+"""What looks like a variable and is none: a file, and a misspelt one that `config` is shown to find."""
 
 pages = pytest.mark.parametrize("name", NAMES)
 twins = pytest.mark.parametrize("name", TRANSLATED)
