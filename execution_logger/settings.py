@@ -378,6 +378,17 @@ def _problem(setting: "Field[Any]", value: object) -> str | None:
         hint = "characters such as [ and # in a password are percent-encoded"
         return f"{name}: must be a URL such as {_example(setting)}; {hint}"
     return None
+    They have no effect, and nobody else would say so. An empty one is an unset one.
+    """
+    known = {setting.name.upper() for setting in fields(Settings)}
+    found: dict[str, str | None] = {}
+    for variable in sorted(environ):
+        name = variable.upper().removeprefix(PREFIX)
+        is_ours = variable.upper().startswith(PREFIX) and environ[variable].strip()
+        if is_ours and variable.removeprefix(PREFIX) not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            found[variable] = PREFIX + close[0] if close else None
+    return found
 
 
 def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:

@@ -200,15 +200,27 @@ class _Journey:
         if problem is not None:
             self._probe.findings.append(problem)
             self._take_back()
-        if self._rows.is_there and self._rows.has(self._entry):
-            process = self._pipeline.stats()["process"]
-            kept = (
-                ""
-                if self._rows.delete(self._entry, process)
-                else f", and stays: no right to delete {self._entry.id}"
-            )
+        stays = self._delete_row()
+        if problem is None:
             legs = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self._probe.seconds.items())
-            self._probe.findings.append(ok("probe.row", f"an entry was stored and read back ({legs}){kept}"))
+            self._probe.findings.append(ok("probe.row", f"{self._news()} ({legs}){stays}"))
+
+    def _news(self) -> str:
+        """What is known in the end."""
+        if self._rows.is_there:
+            return "an entry was stored and read back"
+        told = "confirmation" in self._probe.seconds
+        return (
+            "a worker has stored an entry" if told else "the broker took an entry, and nobody tells the rest"
+        )
+
+    def _delete_row(self) -> str:
+        """Delete the row, or say which one stays."""
+        stays = f"; its row stays: task_id {self._task_id}"
+        if not self._rows.is_there:
+            return stays
+        process = self._pipeline.stats()["process"]
+        return "" if not self._rows.has(self._entry) or self._rows.delete(self._entry, process) else stays
 
     def _take_back(self) -> None:
         """Leave nothing behind: what was not delivered may be in the queue, too, if the answer was lost."""
@@ -293,16 +305,17 @@ def _stuck(where: Whereabouts, settings: Settings, held: str | None) -> Finding:
             f"a worker has the entry and cannot write it: {held}",
             "see what is said of the database; the worker tries again by itself",
         )
-    if where.is_in_hand:
+    if where.is_in_hand or not where.is_known:
         return error(
             "probe.worker",
-            "a worker has the entry in hand and does not finish",
+            "a worker has the entry in hand and does not finish"
+            if where.is_known
+            else "the entry is in the queue or in the hands of a worker",
             "see the worker's log, and pg_stat_activity for locks",
         )
     return error(
         "probe.worker",
-        "the entry is neither in the queue nor in the database"
-        + ("" if where.is_known else ", as far as is known"),
+        "the entry is neither in the queue nor in the database",
         "a worker without the task may have thrown it away, or one with another database has stored it: "
         "celery inspect registered",
     )

@@ -20,7 +20,7 @@ _CAUSES = (
     (("invalid username-password", "WRONGPASS"), "the password or the user in {variable} is wrong"),
     (("NOAUTH", "Authentication required"), "put the password into {variable}: redis://:PASSWORD@host:6379/0"),
     (("NOPERM", "no permissions"), "allow it to this user: redis-cli ACL SETUSER"),
-    (("refused",), "start Redis, or correct host and port in {variable}"),
+    (("refused",), "start the server, or correct host and port in {variable}"),
     (("Timeout", "timed out"), "Redis hangs, or a firewall drops packets: see redis-cli -h HOST PING"),
     (("resolution", "not known", "getaddrinfo", "nodename"), "correct the host's name in {variable}"),
     (("certificate", "SSL", "WRONG_VERSION"), "use rediss:// for a Redis with TLS, redis:// for one without"),
@@ -47,20 +47,21 @@ def unreachable(area: str, problem: str, variable: str, *, is_set: bool) -> Find
 def refused_commands(area: str, client: Any, commands: Sequence[Sequence[str]]) -> Iterator[Finding]:
     """Which of these commands Redis would refuse, for whatever reason; none is carried out.
 
-    Inside MULTI Redis checks rights, memory and role as it takes a command, and DISCARD forgets all.
+    Inside MULTI Redis checks rights, memory and role as it takes a command, and forgets them all when
+    EXEC does not follow.
     """
     connection = client.connection
     reasons: dict[str, str] = {}
-    _send(connection, "MULTI")
-    for command in commands:
-        try:
-            _send(connection, *command)
-        except ResponseError as refusal:
-            reasons.setdefault(str(refusal), " ".join(command[:2]))
     try:
-        _send(connection, "DISCARD")
-    except ResponseError as refusal:
-        reasons.setdefault(str(refusal), "DISCARD")
+        if _send(connection, "MULTI") != b"OK":  # then the others would be carried out
+            return
+        for command in commands:
+            try:
+                _send(connection, *command)
+            except ResponseError as refusal:
+                reasons.setdefault(str(refusal), " ".join(command[:2]))
+    finally:
+        connection.disconnect()  # which discards all, too
     for reason, command in reasons.items():
         yield error(f"{area}.commands", f"Redis refuses {command}: {reason}", _advice_on(reason))
 

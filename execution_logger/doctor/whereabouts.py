@@ -49,6 +49,8 @@ def take_back(settings: Settings, mark: str) -> bool:
         BrokerUnavailableError: the broker does not answer.
     """
     with open_channel(settings) as channel:
+        if not is_redis(channel):
+            return False
         items = (item for _, item in _waiting(channel.client, settings.queue) if mark.encode() in item)
         return any(channel.client.lrem(settings.queue, 0, item) for item in list(items))
 

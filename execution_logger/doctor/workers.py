@@ -52,12 +52,12 @@ def judge_workers(workers: Sequence[Inspected], subject: Subject) -> Iterator[Fi
     yield from _neighbours(ours, [worker for worker in workers if worker not in ours])
     if ours:
         names = ", ".join(worker.name for worker in ours)
-        yield ok("workers.online", f"{len(ours)} take batches from queue {settings.queue!r}: {names}")
+        yield ok("workers.online", f"batches of queue {settings.queue!r} are written by {names}")
 
 
 def _without_task(listening: Sequence[Inspected], settings: Settings) -> Iterator[Finding]:
     for worker in listening:
-        if worker.tasks is not None and not worker.has_task:
+        if not worker.has_task:
             yield error(
                 "workers.task",
                 f"{worker.name} takes from queue {settings.queue!r} and does not know {TASK_NAME}: "

@@ -39,8 +39,8 @@ class Inspected:
 
     @property
     def has_task(self) -> bool:
-        """Whether it can write batches."""
-        return TASK_NAME in (self.tasks or ())
+        """Whether it can write batches, as far as is known."""
+        return self.tasks is None or TASK_NAME in self.tasks
 
 
 def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) -> list[Inspected]:

@@ -115,7 +115,7 @@ CASES = [
         environment(CELERY_BROKER_URL="redis://127.0.0.1:1/0"),
         {"broker.connection": ERROR},
         "refused",
-        "start Redis, or correct host and port",
+        "start the server, or correct host and port",
     ),
     Case(
         "not a Redis",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from execution_logger import Settings, SettingsError
-from execution_logger.settings import PREFIX, SENSITIVE_KEYS, describe
+from execution_logger.settings import PREFIX, SENSITIVE_KEYS, describe, is_set, unknown_variables
 
 DATABASE_URL = "postgresql://user:hunter2@host/database"
 
@@ -193,3 +193,23 @@ def test_every_setting_is_described() -> None:
     environ = {row[0].split(" / ")[0]: row[1] for row in rows}
     assert Settings.from_environment(environ) == Settings()
     assert ("EXECUTION_LOGGER_CELERY_ENABLED / CELERY_ENABLED", "true") in [row[:2] for row in rows]
+
+
+def test_variables_that_are_no_settings_are_named_with_what_may_be_meant() -> None:
+    """They have no effect, and nobody else would say so."""
+    environ = {
+        "EXECUTION_LOGGER_QUEUE": "known", "EXECUTION_LOGGER_BATCHSIZE": "1", "execution_logger_table": "t",
+        "EXECUTION_LOGGER_XYZZY": "1", "EXECUTION_LOGGER_UNSET": " ", "CELERY_BROKER": "of no concern", "PATH": "neither",
+    }  # fmt: skip
+    assert unknown_variables(environ) == {
+        "EXECUTION_LOGGER_BATCHSIZE": "EXECUTION_LOGGER_BATCH_SIZE",
+        "EXECUTION_LOGGER_XYZZY": None,
+        "execution_logger_table": "EXECUTION_LOGGER_TABLE",
+    }
+
+
+def test_a_decision_is_told_from_a_default() -> None:
+    """By either name of the variable; an empty one is no decision."""
+    assert is_set("time_zone", {"EXECUTION_LOGGER_TIME_ZONE": "UTC"})
+    assert is_set("broker_url", {"CELERY_BROKER_URL": "redis://localhost:6379/0"})
+    assert not is_set("time_zone", {"EXECUTION_LOGGER_TIME_ZONE": " "})
