@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from execution_logger.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
+from execution_logger.doctor.finding import error
 from execution_logger.doctor.settings import misspelt_variables, unusable
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -61,13 +62,16 @@ def command(
         _print([*misspelt_variables(os.environ), unusable(problem)], None, began_at, as_json=as_json)
         sys.exit(WRONG_USAGE)
     found = examine(Subject(settings, os.environ, time.time), skip)
-    probe = _send_probe(settings, timeout_seconds) if end_to_end else None
+    probe = _send_probe(settings, timeout_seconds, found) if end_to_end else None
     found += probe.findings if probe else []
     _print(found, probe, began_at, as_json=as_json)
     sys.exit(worst(found) is Level.ERROR or (strict and worst(found) is not Level.OK))
 
 
-def _send_probe(settings: Settings, timeout_seconds: float) -> Probe:
+def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> Probe:
+    if obstacle := next((finding for finding in found if finding.is_final), None):
+        what = f"no entry was sent: it would not arrive, see what is said of the {obstacle.area}"
+        return Probe(findings=[error("probe.delivery", what, "do what is said there, and ask again")])
     # What the library would warn of is in the findings.
     logger = logging.getLogger("execution_logger")
     level = logger.level

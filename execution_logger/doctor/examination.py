@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from execution_logger.broker import public_url
 from execution_logger.doctor.broker import examine_broker
 from execution_logger.doctor.database import examine_database
-from execution_logger.doctor.finding import Finding, Level, Subject, error
+from execution_logger.doctor.finding import Finding, Subject, error
 from execution_logger.doctor.journal import examine_journal
 from execution_logger.doctor.results import examine_results
 from execution_logger.doctor.settings import examine_settings
@@ -20,9 +20,6 @@ LIMIT_SECONDS = 8.0
 """The longest that an examination takes."""
 
 AREAS = ("settings", "journal", "broker", "results", "workers", "database")
-
-_ENDS = tuple(f"{area}.{what}" for area in AREAS for what in ("connection", "commands"))
-"""What makes it pointless to ask more of a server."""
 
 Check = Callable[[Subject], Iterator[Finding]]
 
@@ -110,7 +107,7 @@ class _Running:
                     if self._is_over:
                         return
                     self._found.append(finding)
-            if any(finding.name in _ENDS and finding.level is Level.ERROR for finding in self._found):
+            if any(finding.is_final for finding in self._found):
                 return
 
     def _guarded(self, check: Check) -> Iterator[Finding]:

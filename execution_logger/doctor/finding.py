@@ -38,6 +38,11 @@ class Finding:
         """What it belongs to: settings, journal, broker, workers, results, database or probe."""
         return self.name.partition(".")[0]
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it is pointless to ask more of this server."""
+        return self.level is Level.ERROR and self.name.endswith((".connection", ".commands"))
+
 
 def ok(name: str, what: str) -> Finding:
     """Nothing to do."""

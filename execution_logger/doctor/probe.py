@@ -245,7 +245,8 @@ class _Journey:
         while not self._rows.has(self._entry):
             said = self._pipeline.stats()
             is_told = bool(said["stored"] or said["dead_lettered"])
-            if (is_told or not self._seconds_left()) and not self._rows.has(self._entry):
+            is_over = is_told or self._ears.held or not self._seconds_left()
+            if is_over and not self._rows.has(self._entry):
                 return self._why_no_row(said)
             time.sleep(_LOOK_SECONDS)
         if self._settings.celery_enabled:

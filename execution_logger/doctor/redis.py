@@ -14,6 +14,7 @@ _NEARLY_FULL = 0.8
 _FULL = 0.95
 _BATCH_BYTES = 30_000
 """What a batch of 50 entries takes in Redis."""
+_TIMEOUT_SECONDS = 1.0  # that of hosts, see broker.producer_options
 _CONFIGURE = "redis-cli CONFIG SET {} and the same line in redis.conf"
 
 _CAUSES = (
@@ -21,7 +22,7 @@ _CAUSES = (
     (("NOAUTH", "Authentication required"), "put the password into {variable}: redis://:PASSWORD@host:6379/0"),
     (("NOPERM", "no permissions"), "allow it to this user: redis-cli ACL SETUSER"),
     (("refused",), "start the server, or correct host and port in {variable}"),
-    (("Timeout", "timed out"), "Redis hangs, or a firewall drops packets: see redis-cli -h HOST PING"),
+    (("no answer within", "timed out"), "Redis hangs, or a firewall drops packets: try redis-cli PING"),
     (("resolution", "not known", "getaddrinfo", "nodename"), "correct the host's name in {variable}"),
     (("certificate", "SSL", "WRONG_VERSION"), "use rediss:// for a Redis with TLS, redis:// for one without"),
     (("WRONGTYPE",), "something else has written this key: redis-cli TYPE KEY, then rename or delete it"),
@@ -33,6 +34,8 @@ _CAUSES = (
 
 def unreachable(area: str, problem: str, variable: str, *, is_set: bool) -> Finding:
     """A Redis that cannot be used, and what helps against this kind of failure."""
+    if "timeout" in problem.lower():
+        problem = f"{problem.partition(': ')[0]}: no answer within {_TIMEOUT_SECONDS:g} s"
     for signs, cause in _CAUSES:
         if any(sign.lower() in problem.lower() for sign in signs):
             advice = cause.format(variable=variable)

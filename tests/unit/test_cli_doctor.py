@@ -101,6 +101,16 @@ def test_the_probe_is_sent_when_it_is_asked_for(
     assert facts["findings"][-1]["name"] == "probe.queue"
 
 
+@pytest.mark.parametrize("name", ["broker.connection", "broker.commands", "database.connection"])
+def test_no_probe_is_sent_to_a_server_that_is_away(found: list[Finding], name: str) -> None:
+    """It would wait for its timeout, and arrive when nobody looks for it any more."""
+    found.append(error(name, "it is away", "start it"))
+    facts = json.loads(run("--end-to-end", "--json").stdout)
+    assert facts["legs"] == {}
+    assert facts["findings"][-1]["name"] == "probe.delivery"
+    assert f"see what is said of the {name.partition('.')[0]}" in facts["findings"][-1]["what"]
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_wrong_settings_are_the_finding(options: list[str]) -> None:
     """Nothing is asked; misspelt variables are named as well; the exit code is that of wrong usage."""

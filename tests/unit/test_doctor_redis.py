@@ -111,7 +111,6 @@ def test_clients_that_are_nearly_too_many_are_found() -> None:
         ("invalid username-password pair or user is disabled.", "is wrong"),
         ("Authentication required.", "put the password into X"),
         ("Error 111 connecting to a:1. Connection refused.", "start the server"),
-        ("Timeout reading from socket", "hangs"),
         ("Error -2 connecting to nope:1. Name or service not known.", "correct the host's name in X"),
         ("Protocol Error: b'HTTP/1.1 400 Bad Request'", "is that a Redis?"),
         ("DB index is out of range", "correct the database's number in X"),
@@ -124,6 +123,13 @@ def test_each_kind_of_failure_has_its_own_advice(problem: str, advice: str) -> N
     finding = unreachable("broker", problem, "X", is_set=True)
     assert (finding.name, finding.level, finding.what) == ("broker.connection", Level.ERROR, problem)
     assert advice in finding.advice
+
+
+def test_a_server_that_hangs_is_said_to_hang() -> None:
+    """After as long as a host waits."""
+    finding = unreachable("broker", "redis://a:1/0: Timeout reading from socket", "X", is_set=True)
+    assert finding.what == "redis://a:1/0: no answer within 1 s"
+    assert "hangs" in finding.advice
 
 
 def test_a_default_that_does_not_answer_is_probably_not_meant() -> None:

@@ -199,7 +199,8 @@ def test_variables_that_are_no_settings_are_named_with_what_may_be_meant() -> No
     """They have no effect, and nobody else would say so."""
     environ = {
         "EXECUTION_LOGGER_QUEUE": "known", "EXECUTION_LOGGER_BATCHSIZE": "1", "execution_logger_table": "t",
-        "EXECUTION_LOGGER_XYZZY": "1", "EXECUTION_LOGGER_UNSET": " ", "CELERY_BROKER": "of no concern", "PATH": "neither",
+        "EXECUTION_LOGGER_XYZZY": "1", "EXECUTION_LOGGER_UNSET": " ",
+        "CELERY_BROKER": "of no concern", "PATH": "neither",
     }  # fmt: skip
     assert unknown_variables(environ) == {
         "EXECUTION_LOGGER_BATCHSIZE": "EXECUTION_LOGGER_BATCH_SIZE",
