@@ -84,7 +84,7 @@ class Site:
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=50,
         )
 
 

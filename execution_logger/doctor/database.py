@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from execution_logger.store.table import schema_and_name
 
 TIMEOUT_SECONDS = 3.0
 
+_QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
 _VERSION_TABLE = "execution_logger_alembic_version"
 _NEARLY_ALL = 0.9
 _CAUSES = (
@@ -65,9 +67,12 @@ async def _examine(subject: Subject) -> list[Finding]:
     engine = create_engine(settings, pool_size=1)
     found: list[Finding] = []
     try:
-        async with attempt(engine, timeout_seconds), engine.connect() as connection:
-            async for finding in _examine_all(connection, engine, subject):
-                found.append(finding)  # noqa: PERF401 - what was found before a failure is told, too
+        async with AsyncExitStack() as stack:
+            async with attempt(engine, timeout_seconds):
+                connection = await stack.enter_async_context(engine.connect())
+            async with attempt(engine, _QUESTIONS_SECONDS):
+                async for finding in _examine_all(connection, engine, subject):
+                    found.append(finding)  # noqa: PERF401 - what was found before a failure is told, too
     except StoreUnavailableError as problem:
         found.append(unreachable(str(problem)))
     finally:
