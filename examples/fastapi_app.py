@@ -1,4 +1,4 @@
-"""A FastAPI host: it runs workflows, logs their steps, and reads a run back.
+"""A FastAPI host: it runs workflows, logs their steps, reads a run back, and shows Prometheus its metrics.
 
 CELERY_BROKER_URL=redis://localhost:6379/0 DATABASE_URL=postgresql://... uvicorn examples.fastapi_app:app
 """
@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
+from prometheus_client import make_asgi_app
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger import LogCategory, Settings, execution_logger
+from execution_logger.integrations.prometheus import instrument
 from execution_logger.store import ExecutionLogRepository, create_engine
 
 
@@ -47,7 +49,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.engine.dispose()
 
 
+instrument()
+
 app = FastAPI(title="A host of execution_logger", lifespan=lifespan)
+app.mount("/metrics", make_asgi_app())
 
 
 async def open_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -33,6 +33,14 @@ lint() {
     else
         echo "$0: there is no systemd-analyze here: the units are not checked" >&2
     fi
+    lint_alerts
+}
+
+# No package index has promtool; Debian's package `prometheus` does. Unit tests check the names in any case.
+lint_alerts() {
+    command -v promtool >/dev/null || return 0
+    promtool check config deploy/prometheus/prometheus.yml
+    promtool test rules deploy/prometheus/alerts_test.yml
 }
 
 # Without the servers the tests use Docker, or say what is missing.

@@ -1,7 +1,8 @@
 """What Prometheus would be told: the samples of an exposition, by name and labels."""
 
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,3 +32,30 @@ def samples(families: Iterable[Metric]) -> dict[str, float]:
 
 def _labels(labels: dict[str, str]) -> str:
     return "{" + ",".join(f'{key}="{value}"' for key, value in labels.items()) + "}" if labels else ""
+
+
+class FakeRedis:
+    """What the exporter asks of kombu's channel to a Redis, which has a batch and a limit of memory."""
+
+    class ResponseError(Exception):
+        """What the server refuses."""
+
+    def __init__(self, *, may_ask: bool = True) -> None:
+        self.client = self
+        self.unacked_key = "unacked"
+        self._may_ask = may_ask
+
+    def lindex(self, _: str, __: int) -> bytes:
+        """The next message, which was sent at the beginning of 2020."""
+        return b'{"headers": {"sent_at": 1577836800.0}}'
+
+    def info(self, _: str) -> dict[str, int]:
+        """The memory."""
+        if not self._may_ask:
+            raise self.ResponseError("NOPERM this user has no permissions to run the 'info' command")
+        return {"used_memory": 1000, "mem_not_counted_for_evict": 100, "maxmemory": 5000}
+
+    @contextmanager
+    def open(self, _: object) -> "Iterator[FakeRedis]":
+        """In place of `open_channel`."""
+        yield self

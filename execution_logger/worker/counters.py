@@ -23,7 +23,7 @@ _ROWS = 256
 """More children than any pool has; the memory of those that are never used is never taken."""
 _CELL_BYTES = 8
 
-_NUMBERS = (
+_NAMES = (
     "batches_written",
     "rows_stored",
     "rows_duplicate",
@@ -31,10 +31,9 @@ _NUMBERS = (
     "batches_requeued",
     "write_failures",
     "batches_in_hand",
-    "database_down_since",
 )
-_AT = {name: number for number, name in enumerate(_NUMBERS)}
-_ENDS = tuple(accumulate((len(_NUMBERS), cells_needed(_ENTRIES), cells_needed(_WRITE_SECONDS))))
+_WRITTEN, _STORED, _DUPLICATE, _DEAD_LETTERED, _REQUEUED, _FAILED, _IN_HAND, _DOWN_SINCE = range(8)
+_ENDS = tuple(accumulate((_DOWN_SINCE + 1, cells_needed(_ENTRIES), cells_needed(_WRITE_SECONDS))))
 _ENTRIES_SLICE, _SECONDS_SLICE = (slice(*ends) for ends in pairwise(_ENDS))
 _WIDTH = _ENDS[-1]
 
@@ -44,12 +43,14 @@ class WorkerFigures:
     """The sums over all processes of a worker.
 
     Attributes:
-        numbers: by name; those of `_NUMBERS`, and `database_down_seconds` in place of the moment.
+        numbers: by name; all but `batches_in_hand` only grow.
+        database_down_seconds: since when attempts to write fail; 0 when they work.
         batch_entries: `Histogram.as_dict` of the entries in a batch.
         write_seconds: the same of the time that a batch took the database.
     """
 
     numbers: Mapping[str, float]
+    database_down_seconds: float
     batch_entries: dict[str, Any]
     write_seconds: dict[str, Any]
 
@@ -69,55 +70,50 @@ class WorkerCounters:
         self._row = self._cells[start : start + _WIDTH]
         self._batch_entries = Histogram(_ENTRIES, self._row[_ENTRIES_SLICE])
         self._write_seconds = Histogram(_WRITE_SECONDS, self._row[_SECONDS_SLICE])
-        self._row[_AT["batches_in_hand"]] = self._row[_AT["database_down_since"]] = 0
+        self._row[_IN_HAND] = self._row[_DOWN_SINCE] = 0
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
         """Within the block the process has one batch more in hand; an error puts it back into the queue."""
-        self._add(batches_in_hand=1)
+        self._add(_IN_HAND, 1)
         try:
             yield
         except BaseException:
-            self._add(batches_requeued=1)
+            self._add(_REQUEUED, 1)
             raise
         finally:
-            self._add(batches_in_hand=-1)
+            self._add(_IN_HAND, -1)
 
     def written(self, result: WriteResult, seconds: float) -> None:
         """A batch is written, in so many seconds: the database works."""
-        self._add(
-            batches_written=1,
-            rows_stored=result.stored,
-            rows_duplicate=result.duplicates,
-            entries_dead_lettered=result.dead_lettered,
-        )
         with self._lock:
-            self._row[_AT["database_down_since"]] = 0
+            row = self._row
+            row[_WRITTEN] += 1
+            row[_STORED] += result.stored
+            row[_DUPLICATE] += result.duplicates
+            row[_DEAD_LETTERED] += result.dead_lettered
+            row[_DOWN_SINCE] = 0
             self._batch_entries.observe(result.stored + result.duplicates + result.dead_lettered)
             self._write_seconds.observe(seconds)
 
     def failed(self) -> None:
         """An attempt to write has failed: the database is away."""
-        self._add(write_failures=1)
         with self._lock:
-            self._row[_AT["database_down_since"]] = self._row[_AT["database_down_since"]] or time.time()
+            self._row[_FAILED] += 1
+            self._row[_DOWN_SINCE] = self._row[_DOWN_SINCE] or time.time()
 
     def figures(self) -> WorkerFigures:
         """Those of all processes; any thread may ask, and waits for none of them."""
         rows = [self._cells[start : start + _WIDTH].tolist() for start in range(0, len(self._cells), _WIDTH)]
         sums = [sum(column) for column in zip(*rows, strict=True)]
-        numbers = dict(zip(_NUMBERS, sums, strict=False))
-        del numbers["database_down_since"]
-        moments = (row[_AT["database_down_since"]] for row in rows)
-        down_since = min((moment for moment in moments if moment), default=None)
-        numbers["database_down_seconds"] = 0.0 if down_since is None else max(0.0, time.time() - down_since)
+        down_since = min((row[_DOWN_SINCE] for row in rows if row[_DOWN_SINCE]), default=None)
         return WorkerFigures(
-            numbers,
-            Histogram(_ENTRIES, sums[_ENTRIES_SLICE]).as_dict(),
-            Histogram(_WRITE_SECONDS, sums[_SECONDS_SLICE]).as_dict(),
+            numbers=dict(zip(_NAMES, sums, strict=False)),
+            database_down_seconds=0.0 if down_since is None else max(0.0, time.time() - down_since),
+            batch_entries=Histogram(_ENTRIES, sums[_ENTRIES_SLICE]).as_dict(),
+            write_seconds=Histogram(_WRITE_SECONDS, sums[_SECONDS_SLICE]).as_dict(),
         )
 
-    def _add(self, **numbers: float) -> None:
+    def _add(self, cell: int, number: int) -> None:
         with self._lock:
-            for name, number in numbers.items():
-                self._row[_AT[name]] += number
+            self._row[cell] += number

@@ -47,7 +47,7 @@ class WorkerCollector(Collector):
         figures = self._counters.figures()
         numbers = figures.numbers
         yield from (counter(f"worker_{name}", text, numbers[name]) for name, text in _COUNTERS.items())
-        in_hand, down_seconds = numbers["batches_in_hand"], numbers["database_down_seconds"]
+        in_hand, down_seconds = numbers["batches_in_hand"], figures.database_down_seconds
         yield gauge(
             "worker_batches_in_hand", "Batches that are being written, or wait for the database.", in_hand
         )

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from processes import LocalProcess
+from scraping import parse
 from server import free_port
 from waiting import wait_until
 from workers import WorkerProcess
@@ -60,3 +61,5 @@ def test_a_run_of_the_fastapi_example_is_read_back(host: httpx.Client, environme
     assert run["steps"][2]["details"] == {"chapters": 3}
     assert run["steps"][2]["duration_ms"] >= 50
     assert host.get("/health").json()["waiting"] == 0
+    metrics = parse(host.get("/metrics", follow_redirects=True).raise_for_status().text)
+    assert metrics["execution_logger_entries_accepted_total"] == 5

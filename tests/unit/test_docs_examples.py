@@ -17,8 +17,10 @@ from typing import Any
 
 import celery._state
 import httpx
+import prometheus_client
 import pytest
 from fastapi import FastAPI
+from prometheus_client import REGISTRY, CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncSession
 
 import execution_logger
@@ -26,9 +28,11 @@ from documents import TRANSLATED, Document
 from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.broker import TASK_NAME
 from execution_logger.delivery import Delivery
+from execution_logger.integrations import prometheus
 from execution_logger.store import ExecutionLogRepository, upgrade
 from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
+from scraping import parse, scrape
 from sqlite_site import SqliteSite
 
 PAGES = README, CELERY_SETUP, _ = [Document(name) for name in TRANSLATED]
@@ -209,6 +213,40 @@ async def test_health() -> None:
     """The endpoint answers with the process's numbers."""
     async with running(CELERY_SETUP.run_example("health")["app"]) as client:
         assert (await client.get("/health/logging")).json()["waiting"] == 0
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
+    """In place of the process's own, which outlives the test."""
+    registry = CollectorRegistry()
+    for function in (prometheus.instrument, prometheus_client.make_asgi_app):
+        defaults = tuple(registry if value is REGISTRY else value for value in function.__defaults__ or ())
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    return registry
+
+
+@pytest.mark.usefixtures("entries", "registry")
+async def test_metrics() -> None:
+    """Prometheus follows the redirect to the application that is mounted."""
+    async with running(CELERY_SETUP.run_example("metrics")["app"]) as client:
+        answer = await client.get("/metrics", follow_redirects=True)
+    assert parse(answer.text)["execution_logger_entries_waiting"] == 0
+
+
+@pytest.mark.usefixtures("entries")
+def test_metrics_of_several_processes() -> None:
+    """Each worker of gunicorn gets a port."""
+    post_fork = CELERY_SETUP.run_example("metrics-processes")["post_fork"]
+    workers = SimpleNamespace(), SimpleNamespace()
+    for worker in workers:
+        post_fork(SimpleNamespace(), worker)
+    ports = [worker.metrics_server.port for worker in workers]
+    try:
+        assert len(set(ports)) == 2
+        assert all(scrape(port)["execution_logger_entries_waiting"] == 0 for port in ports)
+    finally:
+        for worker in workers:
+            worker.metrics_server.close()
 
 
 async def test_retention(site: SqliteSite) -> None:

@@ -15,12 +15,15 @@ from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.exporter import SystemCollector, journals
+from execution_logger.exporter import broker as broker_module
+from execution_logger.exporter.broker import read_broker
 from execution_logger.exporter.journals import JournalsUnreadableError, read_journals
 from execution_logger.exporter.tables import read_tables
 from execution_logger.exposition import gauge
 from execution_logger.store import upgrade
+from execution_logger.worker.queue import QueueLength
 from journals import DyingProcess
-from scraping import samples
+from scraping import FakeRedis, samples
 from sqlite_site import SqliteSite
 
 NAME = "execution_logger_"
@@ -133,6 +136,51 @@ class TestCollector:
         """A machine of hosts may not even reach the database."""
         with closing(SystemCollector.of(settings)) as collector:
             assert set(collector._reads) == parts
+
+
+class TestBroker:
+    """What a Redis says; the integration tests ask a real one."""
+
+    @pytest.fixture
+    def redis(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+        """Replaces the broker."""
+
+        def replace(*, may_ask: bool) -> None:
+            monkeypatch.setattr(broker_module, "open_channel", FakeRedis(may_ask=may_ask).open)
+            monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, 2, 1))
+
+        return replace
+
+    def test_queue_and_memory(self, redis: Callable[..., None]) -> None:
+        """Without what Redis itself does not count when it refuses a write."""
+        redis(may_ask=True)
+        found = samples(read_broker(Settings(queue_max_messages=7)))
+        age_seconds = found.pop(f"{NAME}queue_oldest_age_seconds")
+        assert age_seconds > 200_000_000
+        assert {name.removeprefix(NAME): value for name, value in found.items()} == {
+            "queue_messages": 3,
+            "queue_in_flight_messages": 2,
+            "queue_quarantined_messages": 1,
+            "queue_limit_messages": 7,
+            "broker_memory_bytes": 900,
+            "broker_memory_limit_bytes": 5000,
+        }
+
+    def test_who_may_not_ask_for_the_memory_is_not_told(self, redis: Callable[..., None]) -> None:
+        """A user with few rights is no broker that is away."""
+        redis(may_ask=False)
+        found = samples(read_broker(Settings()))
+        assert found[f"{NAME}queue_messages"] == 3
+        assert not any("memory" in name for name in found)
+
+    @pytest.mark.parametrize("message", [None, b"", b"{", b"{}", b'{"headers": {}}', b"\xff"])
+    def test_a_message_that_does_not_tell_its_time_has_no_age(
+        self, redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch, message: bytes | None
+    ) -> None:
+        """Somebody else may write to the queue."""
+        redis(may_ask=True)
+        monkeypatch.setattr(FakeRedis, "lindex", lambda *_: message)
+        assert samples(read_broker(Settings()))[f"{NAME}queue_oldest_age_seconds"] == 0
 
 
 class TestTables:
