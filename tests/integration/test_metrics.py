@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -59,6 +60,15 @@ class Site:
         """One of the worker's own metrics."""
         return scrape(self.port)[WORKER + name]
 
+    def wait_for(self, worker: WorkerProcess, batches: int) -> None:
+        """Return when the worker says that it has written so many."""
+        wait_until(
+            lambda: self.worker_says("batches_written_total") == batches,
+            30,
+            message=lambda: worker.output,
+            pause_seconds=0.1,
+        )
+
 
 @pytest.fixture
 def site(redis_url: str, database_url: str) -> Site:
@@ -66,15 +76,15 @@ def site(redis_url: str, database_url: str) -> Site:
     return Site(redis_url, database_url)
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_worker_counts_what_it_writes(site: Site, pool: str) -> None:
     """While batches flow, and over all processes of the pool; the figures are those of the table."""
     with site.worker("-P", pool, "-c", "2", EXECUTION_LOGGER_WORKER_POOL=pool) as worker:
         site.send(1, 30)
-        wait_until(lambda: site.worker_says("batches_written_total") == 30, message=lambda: worker.output)
+        site.wait_for(worker, 30)
         site.send(1, 2)
         site.send(31, 1, entries=50)
-        wait_until(lambda: site.worker_says("batches_written_total") == 33, message=lambda: worker.output)
+        site.wait_for(worker, 33)
         found = scrape(site.port)
     assert found[f"{WORKER}rows_stored_total"] == count_rows(site.database_url) == 350
     assert found[f"{WORKER}rows_duplicate_total"] == 20
@@ -89,14 +99,14 @@ def test_a_child_that_is_killed_takes_no_count_along(site: Site) -> None:
     """Whoever takes its place goes on in its row; and the port is not kept by children."""
     with site.worker("-P", "prefork", "-c", "1", EXECUTION_LOGGER_WORKER_POOL="prefork") as worker:
         site.send(1, 3)
-        wait_until(lambda: site.worker_says("batches_written_total") == 3)
+        site.wait_for(worker, 3)
         (child,) = psutil.Process(worker.pid).children()
         assert not child.net_connections(kind="tcp") or all(
             connection.laddr.port != site.port for connection in child.net_connections(kind="tcp")
         )
         child.send_signal(signal.SIGKILL)
         site.send(4, 3)
-        wait_until(lambda: site.worker_says("batches_written_total") == 6, 20, message=lambda: worker.output)
+        site.wait_for(worker, 6)
         assert site.worker_says("rows_stored_total") == count_rows(site.database_url) == 60
 
 
@@ -113,7 +123,7 @@ def test_an_outage_of_the_database_shows(redis_url: str, own_postgres_server: Po
         assert found[f"{WORKER}batches_in_hand"] == 2
         assert found[f"{WORKER}write_failures_total"] >= 2
         own_postgres_server.start()
-        wait_until(lambda: site.worker_says("batches_written_total") == 2, 30, message=lambda: worker.output)
+        site.wait_for(worker, 2)
         found = scrape(site.port)
     assert (found[f"{WORKER}database_up"], found[f"{WORKER}database_down_seconds"]) == (1, 0)
     assert found[f"{WORKER}rows_stored_total"] == count_rows(site.database_url)
@@ -212,6 +222,54 @@ def test_a_redis_with_a_limit_shows_how_full_it_is(
             found = exporter.scrape()
     assert found["broker_up"] == 1
     assert "broker_memory_bytes" not in found
+
+
+HOST = """
+from execution_logger import execution_logger
+
+def application(environ, start_response):
+    execution_logger.sync.info("task", "api", environ["PATH_INFO"])
+    start_response("200 OK", [])
+    return []
+"""
+
+GUNICORN = """
+from execution_logger.integrations.prometheus import serve
+
+bind, workers, preload_app, wsgi_app = "127.0.0.1:{port}", 2, True, "host"
+
+def post_fork(server, worker):
+    worker.metrics_server = serve({metrics_ports})
+"""
+
+
+def test_each_process_of_a_prefork_host_counts_its_own(redis_url: str, tmp_path: Path) -> None:
+    """On a port of its own; together they are all that was recorded. A reload finds its ports free."""
+    port, *metrics_ports = (free_port() for _ in range(5))
+    (tmp_path / "host.py").write_text(HOST)
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN.format(port=port, metrics_ports=metrics_ports))
+    environment = {**os.environ, "CELERY_BROKER_URL": redis_url, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "gunicorn"]
+    gunicorn = LocalProcess(command, output=tmp_path / "output.txt", environment=environment, folder=tmp_path)
+
+    def accepted() -> list[float]:
+        found = []
+        for metrics_port in metrics_ports:
+            with suppress(OSError):
+                found.append(scrape(metrics_port)[f"{PREFIX}entries_accepted_total"])
+        return found
+
+    try:
+        wait_until(lambda: accepted() == [0, 0], 20, message=lambda: gunicorn.output, pause_seconds=0.1)
+        for number in range(20):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=10).close()
+        assert sum(accepted()) == 20
+        gunicorn.send_signal(signal.SIGHUP)
+        wait_until(lambda: accepted() == [0, 0], 20, message=lambda: gunicorn.output, pause_seconds=0.1)
+        gunicorn.stop()
+        assert accepted() == []
+    finally:
+        gunicorn.kill()
 
 
 def samples(logger: ExecutionLogger) -> dict[str, float]:
