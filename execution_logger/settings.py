@@ -325,15 +325,25 @@ def effective(environ: Mapping[str, str] = os.environ) -> list[EffectiveSetting]
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """The variables that begin like ours and are none, each with the one that may be meant."""
-    known = [setting.name.upper() for setting in fields(Settings)]
-    names = sorted(name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX))
+    """Variables that look like settings and are none, each with the one that may be meant.
+
+    They have no effect, and nobody else would say so. An empty one is an unset one.
+    """
+    known = {setting.name.upper() for setting in fields(Settings)}
     found: dict[str, str | None] = {}
-    for name in names:
-        if name not in known:
-            similar = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
-            found[PREFIX + name] = PREFIX + similar[0] if similar else None
+    for variable in sorted(environ):
+        name = variable.upper().removeprefix(PREFIX)
+        is_ours = variable.upper().startswith(PREFIX) and environ[variable].strip()
+        if is_ours and variable.removeprefix(PREFIX) not in known:
+            close = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+            found[variable] = PREFIX + close[0] if close else None
     return found
+
+
+def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a variable of this setting has a value, as opposed to the default."""
+    setting = next(setting for setting in fields(Settings) if setting.name == name)
+    return _lookup(setting, environ)[1] is not None
 
 
 def _effective(setting: "Field[Any]", environ: Mapping[str, str]) -> EffectiveSetting:
@@ -378,23 +388,6 @@ def _problem(setting: "Field[Any]", value: object) -> str | None:
         hint = "characters such as [ and # in a password are percent-encoded"
         return f"{name}: must be a URL such as {_example(setting)}; {hint}"
     return None
-    They have no effect, and nobody else would say so. An empty one is an unset one.
-    """
-    known = {setting.name.upper() for setting in fields(Settings)}
-    found: dict[str, str | None] = {}
-    for variable in sorted(environ):
-        name = variable.upper().removeprefix(PREFIX)
-        is_ours = variable.upper().startswith(PREFIX) and environ[variable].strip()
-        if is_ours and variable.removeprefix(PREFIX) not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            found[variable] = PREFIX + close[0] if close else None
-    return found
-
-
-def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a variable of this setting has a value, as opposed to the default."""
-    setting = next(setting for setting in fields(Settings) if setting.name == name)
-    return _lookup(setting, environ)[1] is not None
 
 
 def _variable(setting: "Field[Any]") -> str:

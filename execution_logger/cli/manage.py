@@ -22,6 +22,7 @@ from execution_logger.services.manager import (
     Condition,
     Status,
     check_platform,
+    is_running,
     look,
     start,
     stop,
@@ -146,10 +147,8 @@ def _for_each(services: Any, act: Callable[[Service], bool]) -> None:
 
 
 def _start(service: Service, timeout_seconds: float) -> bool:
-    before = look(service)
-    runs_already = before.condition is Condition.RUNNING
-    status = before if runs_already else start(service, timeout_seconds)
-    what = "runs already" if runs_already else "started"
+    what = "runs already" if is_running(service) else "started"
+    status = start(service, timeout_seconds)
     click.echo(f"{service.name} {what}: process {status.record and status.record.pid}, {service.about}")
     if status.problem:
         click.echo(
@@ -161,12 +160,11 @@ def _start(service: Service, timeout_seconds: float) -> bool:
 
 
 def _stop(service: Service, timeout_seconds: float) -> bool:
-    before = look(service)
-    if before.condition is not Condition.RUNNING or before.record is None:
+    if not is_running(service):
         click.echo(f"{service.name} did not run")
         return True
     has_ended = stop(service, timeout_seconds)
-    click.echo(f"{service.name} stopped: process {before.record.pid}")
+    click.echo(f"{service.name} stopped")
     if not has_ended:
         click.echo(
             f"execution-logger: {service.name} did not end within {timeout_seconds:g} s and was killed",

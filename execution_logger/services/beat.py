@@ -6,14 +6,13 @@ Options are those of `celery beat`. It ends with its standard input.
 import os
 import signal
 import sys
-from pathlib import Path
 from types import FrameType
 
 import click
 from celery.signals import beat_init
-from filelock import FileLock, Timeout
 
 from execution_logger.errors import ExecutionLoggerError
+from execution_logger.services.beat_lock import lock_beat
 from execution_logger.services.directory import service_folder
 from execution_logger.settings import Settings
 from execution_logger.worker.app import create_app
@@ -22,9 +21,6 @@ from execution_logger.worker.supervisor import WRONG_USAGE
 
 SCHEDULER = "execution_logger.services.scheduler:PatientScheduler"
 
-_LOCK_SECONDS = 3.0
-"""The last Beat may just be ending."""
-
 
 def main() -> int:
     """Run Beat to its end and return its exit code."""
@@ -32,7 +28,7 @@ def main() -> int:
         settings = Settings.from_environment()
         app = create_app(settings)
         folder = service_folder(settings, "beat")
-        lock = _lock(folder)
+        lock = lock_beat(folder)
     except ExecutionLoggerError as error:
         # As for an unknown option: the supervisor does not try again.
         click.echo(f"execution-logger: {error}", err=True)
@@ -51,34 +47,6 @@ def main() -> int:
     return 0
 
 
-def beat_process(folder: Path) -> int | None:
-    """The process that is the Beat of this folder; None when there is none."""
-    lock = FileLock(folder / "beat.lock")
-    try:
-        with lock.acquire(blocking=False):
-            return None
-    except Timeout:
-        text = _pid_file(folder).read_text() if _pid_file(folder).exists() else ""
-        return int(text) if text.isdecimal() else 0
-
-
-class BeatRunsError(ExecutionLoggerError):
-    """Beat runs already, and two would send each job twice."""
-
-
-def _lock(folder: Path) -> FileLock:
-    """The lock of the folder's one Beat, which ends with this process."""
-    lock = FileLock(folder / "beat.lock")
-    try:
-        lock.acquire(timeout=_LOCK_SECONDS)
-    except Timeout:
-        raise BeatRunsError(
-            f"Beat runs already (process {beat_process(folder)}, {folder}), and two would send each job twice"
-        ) from None
-    _pid_file(folder).write_text(str(os.getpid()))
-    return lock
-
-
 def _end_at_once(**_: object) -> None:
     """Let a signal end this process, instead of raising an exception wherever it is.
 
@@ -91,10 +59,6 @@ def _end_at_once(**_: object) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-
-
-def _pid_file(folder: Path) -> Path:
-    return folder / "beat.pid"
 
 
 if __name__ == "__main__":

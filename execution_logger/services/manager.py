@@ -13,7 +13,7 @@ from pathlib import Path
 
 from execution_logger.services.directory import ServiceError
 from execution_logger.services.record import Record, note_end, read_record, send_signal
-from execution_logger.services.runner import LOG_NAME, RECORD_NAME, RUNS_ALREADY, since_start
+from execution_logger.services.runner import LOG_NAME, RECORD_NAME, since_start
 from execution_logger.services.service import Service
 from execution_logger.services.tail import last_lines
 
@@ -60,6 +60,11 @@ def check_platform(platform: str = sys.platform) -> None:
         )
 
 
+def is_running(service: Service) -> bool:
+    """Whether its processes are there; at once."""
+    return read_record(service.folder / RECORD_NAME)[1]
+
+
 def look(service: Service) -> Status:
     """How the service is now; takes a second or two when it runs."""
     record, is_alive = read_record(service.folder / RECORD_NAME)
@@ -75,31 +80,26 @@ def look(service: Service) -> Status:
 
 
 def start(service: Service, timeout_seconds: float = START_SECONDS) -> Status:
-    """Start the service, which does not run, and wait until it works.
+    """Start the service unless it runs, and wait until it works.
 
     Returns:
-        RUNNING, with a problem if it does not work yet: it goes on trying. When somebody else has
-        started it at the same time, theirs.
+        RUNNING, with a problem if it does not work yet: it goes on trying.
 
     Raises:
-        ServiceError: it has ended at once, or could not be started; with the last lines of its log.
+        ServiceError: it could not be started, or has ended; with the last lines of its log.
     """
-    _wait_until(lambda: _can_start(service), _FREE_SECONDS)
-    service.check()
-    runner = _start_runner(service)
-    status = Status(Condition.STOPPED)
+    if not is_running(service):
+        _begin(service)
+    status = look(service)
 
-    def works() -> bool:
+    def is_settled() -> bool:
         nonlocal status
         status = look(service)
-        has_ended = runner.poll() not in (None, RUNS_ALREADY)
-        return has_ended or (status.condition is Condition.RUNNING and status.problem is None)
+        return status.condition is not Condition.RUNNING or status.problem is None
 
-    # The last look may have been before the end.
-    if not _wait_until(works, timeout_seconds) or runner.poll() is not None:
-        status = look(service)
+    _wait_until(is_settled, timeout_seconds)
     if status.condition is not Condition.RUNNING:
-        raise ServiceError(_why_it_ended(service, runner.poll()))
+        raise ServiceError(_why_it_ended(service, status))
     return status
 
 
@@ -114,7 +114,7 @@ def stop(service: Service, timeout_seconds: float = STOP_SECONDS) -> bool:
     path = service.folder / RECORD_NAME
 
     def has_ended() -> bool:
-        return not read_record(path)[1]
+        return not is_running(service)
 
     if not send_signal(path, signal.SIGTERM) or _wait_until(has_ended, timeout_seconds):
         return True
@@ -130,12 +130,14 @@ def stop(service: Service, timeout_seconds: float = STOP_SECONDS) -> bool:
     return False
 
 
-def _start_runner(service: Service) -> "subprocess.Popen[bytes]":
+def _begin(service: Service) -> None:
+    """Start a runner, and wait until it has begun; another one that was faster is as good."""
+    _wait_until(lambda: _can_start(service), _FREE_SECONDS)
+    service.check()
     words = [sys.executable, "-P", "-m", "execution_logger.services.runner"]
-    command = [*words, str(service.folder), service.about, *service.command]
     with (service.folder / _FIRST_WORDS).open("w") as file:
-        return subprocess.Popen(  # noqa: S603 - our own command
-            command,
+        runner = subprocess.Popen(  # noqa: S603 - our own command
+            [*words, str(service.folder), service.about, *service.command],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -143,6 +145,7 @@ def _start_runner(service: Service) -> "subprocess.Popen[bytes]":
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+    _wait_until(lambda: runner.poll() is not None or is_running(service), START_SECONDS)
 
 
 def _problem(service: Service, record: Record) -> str | None:
@@ -169,10 +172,10 @@ def _wait_until(condition: Callable[[], bool], timeout_seconds: float) -> bool:
     return True
 
 
-def _why_it_ended(service: Service, code: int | None) -> str:
+def _why_it_ended(service: Service, status: Status) -> str:
     log = service.folder / LOG_NAME
     lines = (service.folder / _FIRST_WORDS).read_text().splitlines() or since_start(last_lines(log, _LINES))
-    ending = "has not begun" if code is None else _ending(code)
+    ending = status.problem or "has ended"
     return "\n  ".join([f"{service.name} {ending}; the last lines of {log}:", *lines[-_LINES:]])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from execution_logger.broker import public_url
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.services.beat import beat_process
+from execution_logger.services.beat_lock import beat_process
 from execution_logger.services.directory import service_folder
 from execution_logger.services.flower import ADDRESS, PORT, check_flower
 from execution_logger.services.record import Record

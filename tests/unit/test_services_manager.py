@@ -99,8 +99,8 @@ def test_a_service_that_does_not_work_in_time_goes_on_trying(tmp_path: Path) -> 
         tmp_path,
         """
         it = service("import time; time.sleep(600)", lambda record: "the broker is away")
-        show(start(it, 0.5))
-        show(look(it))
+        show(start(it, 0))
+        show(start(it, 0))
         print(stop(it, 20))
         """,
     )

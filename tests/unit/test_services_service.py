@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from execution_logger import Settings
 from execution_logger.services import service
-from execution_logger.services.beat import beat_process
+from execution_logger.services.beat_lock import beat_process
 from execution_logger.services.record import Record
 from execution_logger.services.service import find_service
 from execution_logger.worker.queue import BrokerUnavailableError

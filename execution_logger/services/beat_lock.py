@@ -1,0 +1,51 @@
+"""The lock of the one Beat of a folder: two would send each job twice."""
+
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from execution_logger.errors import ExecutionLoggerError
+
+_WAIT_SECONDS = 3.0
+"""The last Beat may just be ending."""
+
+
+class BeatRunsError(ExecutionLoggerError):
+    """Beat runs already, and two would send each job twice."""
+
+
+def lock_beat(folder: Path) -> FileLock:
+    """Make this process the folder's Beat, until the lock is released or the process ends, however that is.
+
+    Raises:
+        BeatRunsError: another one is, and stays.
+    """
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=_WAIT_SECONDS)
+    except Timeout:
+        process = beat_process(folder)
+        raise BeatRunsError(
+            f"Beat runs already (process {process}, {folder}), and two would send each job twice"
+        ) from None
+    _pid_file(folder).write_text(str(os.getpid()))
+    return lock
+
+
+def beat_process(folder: Path) -> int | None:
+    """The process that is the folder's Beat; None when there is none, or it is just beginning."""
+    try:
+        with _lock(folder).acquire(blocking=False):
+            return None
+    except Timeout:
+        text = _pid_file(folder).read_text() if _pid_file(folder).exists() else ""
+        return int(text) if text.isdecimal() else None
+
+
+def _lock(folder: Path) -> FileLock:
+    return FileLock(folder / "beat.lock")
+
+
+def _pid_file(folder: Path) -> Path:
+    return folder / "beat.pid"
