@@ -14,6 +14,7 @@ from execution_logger.settings import Settings
 TASK_NAME = "execution_logger.write_batch"
 
 _REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+_SENTINEL = re.compile(r"<redis\.client\.Redis\(.*?,host=(?P<host>[^,]*),port=(?P<port>\d+).*?\)>\)>\)>")
 _CERTIFICATE_CHECKS = ("required", "optional", "none")
 
 
@@ -156,6 +157,12 @@ def settings_of_host(app: Any, settings: Settings) -> Settings:
 def public_url(url: str) -> str:
     """The URL, or several with `;` between them, without users and passwords, for people to read."""
     return ";".join(re.sub("//.*@", "//", each).partition("?")[0] for each in url.split(";"))
+
+
+def text_of(error: BaseException) -> str:
+    """What a driver's error says. Sentinel's names each Sentinel by all options of its connection: by its address."""
+    text = _SENTINEL.sub(r"\g<host>:\g<port>", str(error))
+    return text.partition(" : <redis.")[0]
 
 
 def _scheme(url: str) -> str:

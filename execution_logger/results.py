@@ -20,7 +20,14 @@ from celery.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from execution_logger.broker import is_sentinel, public_url, sentinel_options, tls_options, url_without_tls
+from execution_logger.broker import (
+    is_sentinel,
+    public_url,
+    sentinel_options,
+    text_of,
+    tls_options,
+    url_without_tls,
+)
 from execution_logger.errors import ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings
 
@@ -216,7 +223,9 @@ class Results:
         try:
             yield
         except Exception as error:
-            raise ResultsUnavailableError(f"{self._name}: {type(error).__name__}: {error}") from error
+            raise ResultsUnavailableError(
+                f"{self._name}: {type(error).__name__}: {text_of(error)}"
+            ) from error
 
 
 def _configuration(settings: Settings, url: str, timeout_seconds: float) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from celery import Celery
 from kombu import Connection
 
 from execution_logger.batch import Batch
-from execution_logger.broker import connection_arguments, producer_options, public_url, settings_of_host
+from execution_logger.broker import (
+    connection_arguments,
+    producer_options,
+    public_url,
+    settings_of_host,
+    text_of,
+)
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.delivery.message import Message
 from execution_logger.delivery.queue import BrokerQueue, open_queue
@@ -93,7 +99,7 @@ class CeleryDelivery:
             with suppress(Exception):
                 self._close_connection()
             where = public_url(self._settings.broker_url) if self._host_app is None else "the host's broker"
-            raise DeliveryError(f"{where}: {type(error).__name__}: {error}") from error
+            raise DeliveryError(f"{where}: {type(error).__name__}: {text_of(error)}") from error
 
     def _close_connection(self) -> None:
         connection, self._connection, self._queue = self._connection, None, None

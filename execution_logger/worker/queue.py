@@ -10,7 +10,7 @@ import msgspec
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
-from execution_logger.broker import connection_arguments, public_url
+from execution_logger.broker import connection_arguments, public_url, text_of
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
 from execution_logger.worker.oldest import oldest_entry_at
@@ -125,7 +125,7 @@ def open_channel(settings: Settings) -> Iterator[Any]:
     try:
         yield connection.default_channel
     except errors as error:
-        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {error}") from error
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {text_of(error)}") from error
     finally:
         _release(connection)
 

@@ -262,8 +262,12 @@ def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: s
         sentinel_master_name=MASTER_NAME,
         sentinel_password=SENTINEL_PASSWORD,
         retry_pause_max_seconds=1.0,
+        visibility_timeout_seconds=10,
+        database_timeout_seconds=5,
     )
     environment = {
+        "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "10",
+        "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "5",
         "EXECUTION_LOGGER_SENTINEL_MASTER_NAME": MASTER_NAME,
         "EXECUTION_LOGGER_SENTINEL_PASSWORD": SENTINEL_PASSWORD,
     }
@@ -297,6 +301,7 @@ def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: s
             results.store("batch", STORED, {})
             assert results.outcomes(["batch"])["batch"].is_stored
     assert count_rows(database_url) == logged
+    print(f"{logged} calls, {logger.stats()['batches_sent_again']} batches sent again")
 
 
 @pytest.mark.parametrize("command", [("worker",), ("status",)])

@@ -78,6 +78,7 @@ def test_the_whole_way_there_and_back(site: Site) -> None:
     with site.worker(supervised=True):
         site.check()
     assert not site.journals()
+    print(f"{site.returned()} calls")
 
 
 def test_a_broker_that_is_gone_for_good_keeps_nothing(site: Site) -> None:

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from execution_logger import Settings, SettingsError
 from execution_logger.broker import (
@@ -14,6 +17,7 @@ from execution_logger.broker import (
     public_url,
     sentinel_options,
     settings_of_host,
+    text_of,
     tls_options,
     url_without_tls,
     worker_options,
@@ -181,3 +185,22 @@ def test_a_hosts_application_knows_its_sentinels() -> None:
         "its",
         "p",
     )
+
+
+def test_an_error_names_sentinels_by_their_address() -> None:
+    """Their client library names all options of each connection, in some versions the passwords, too."""
+    options = {"password": "secret", "retry": Retry(NoBackoff(), 0)}
+    with Sentinel([("127.0.0.1", 1), ("127.0.0.1", 2)], sentinel_kwargs=options) as sentinels:
+        with pytest.raises(MasterNotFoundError) as failed:
+            sentinels.discover_master("logs")
+        assert text_of(failed.value) == (
+            "No master found for 'logs' : 127.0.0.1:1 - network:ConnectionError, "
+            "127.0.0.1:2 - network:ConnectionError"
+        )
+    assert text_of(ValueError("another one : <of its own>")) == "another one : <of its own>"
+
+
+def test_what_an_error_of_another_version_says_of_connections_is_left_out() -> None:
+    """Nobody knows how it will write them."""
+    error = MasterNotFoundError("No master found for 'logs' : <redis.client.Redis({'password': 'secret'})>")
+    assert text_of(error) == "No master found for 'logs'"
