@@ -160,7 +160,7 @@ def public_url(url: str) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What a driver's error says. Sentinel's names each Sentinel by all options of its connection: by its address."""
+    """What a driver's error says; a Sentinel by its address, not by all options of its connection."""
     text = _SENTINEL.sub(r"\g<host>:\g<port>", str(error))
     return text.partition(" : <redis.")[0]
 

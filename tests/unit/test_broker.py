@@ -189,8 +189,9 @@ def test_a_hosts_application_knows_its_sentinels() -> None:
 
 def test_an_error_names_sentinels_by_their_address() -> None:
     """Their client library names all options of each connection, in some versions the passwords, too."""
+    make: Any = Sentinel  # without types
     options = {"password": "secret", "retry": Retry(NoBackoff(), 0)}
-    with Sentinel([("127.0.0.1", 1), ("127.0.0.1", 2)], sentinel_kwargs=options) as sentinels:
+    with make([("127.0.0.1", 1), ("127.0.0.1", 2)], sentinel_kwargs=options) as sentinels:
         with pytest.raises(MasterNotFoundError) as failed:
             sentinels.discover_master("logs")
         assert text_of(failed.value) == (
