@@ -18,7 +18,7 @@ from waiting import wait_until
 
 ON = {"CELERY_ENABLED": "true"}
 OFF = {"CELERY_ENABLED": "false"}
-RECOVER = [sys.executable, "-m", "execution_logger.cli", "recover", "--json"]
+COMMAND = (sys.executable, "-m", "execution_logger.cli")
 
 
 @pytest.fixture
@@ -28,12 +28,20 @@ def site(own_redis_server: RedisServer, postgres_server: PostgresServer) -> Iter
         yield site
 
 
+def run(site: Site, *words: str, **variables: str) -> str:
+    """What a command prints that must succeed."""
+    environment = {**site.environment, **variables}
+    done = subprocess.run(
+        [*COMMAND, *words], env=environment, capture_output=True, text=True, check=False, timeout=50
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def recover(site: Site, **variables: str) -> int:
     """Send what dead processes have left; how many entries that were."""
-    environment = {**site.environment, **variables}
-    done = subprocess.run(RECOVER, env=environment, capture_output=True, text=True, check=False, timeout=50)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return sum(journal["entries"] for journal in json.loads(done.stdout)["found"]["journals"])
+    found = json.loads(run(site, "recover", "--json", **variables))["found"]
+    return sum(journal["entries"] for journal in found["journals"])
 
 
 @pytest.mark.slow
@@ -78,6 +86,7 @@ def test_the_whole_way_there_and_back(site: Site) -> None:
     with site.worker(supervised=True):
         site.check()
     assert not site.journals()
+    run(site, "audit", "--late-after", "0")
     print(f"{site.returned()} calls")
 
 

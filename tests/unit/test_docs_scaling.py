@@ -47,14 +47,6 @@ def test_sentinel_host(environment: ExecutionLogger) -> None:
     assert options_of_host(environment) == {"master_name": "logs"}
 
 
-def test_sentinel_worker() -> None:
-    """The worker keeps its own options besides."""
-    app = SCALING.run_example("sentinel-worker")["app"]
-    assert TASK_NAME in app.tasks
-    assert app.conf.broker_transport_options["master_name"] == "logs"
-    assert app.conf.broker_transport_options["visibility_timeout"] == 60
-
-
 def test_quorum_worker() -> None:
     """The worker's queue is declared as a quorum queue."""
     app = SCALING.run_example("quorum-worker")["app"]
