@@ -255,6 +255,7 @@ def sentinel_site(request: pytest.FixtureRequest, certificates: Certificates) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: str) -> None:
     """The master is killed under load: each entry is one row, and host and worker find the new one alone."""
     settings = Settings(

@@ -45,6 +45,7 @@ def recover(site: Site, **variables: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_the_whole_way_there_and_back(site: Site) -> None:
     """Off, on, faults, load, off again with entries in the queue and in a journal: nothing lost or twice."""
     # Off: the database alone.
@@ -80,6 +81,7 @@ def test_the_whole_way_there_and_back(site: Site) -> None:
     host.kill()
     site.host("plain", "--rate", 200, **OFF)
     site.wait_for_calls(200)
+    wait_until(lambda: len(site.journals()) == 1, 30)  # its own
     site.stop_hosts()
     # What is in the queue comes when a worker does.
     site.redis.start()
