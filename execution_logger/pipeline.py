@@ -94,7 +94,7 @@ class Pipeline:
         dispatcher = Dispatcher(
             settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
         )
-        return Shipper(buffer, dispatcher, settings.batch_size, before_thread=self._exit_hooks.register)
+        return Shipper(buffer, dispatcher, settings, before_thread=self._exit_hooks.register)
 
     def before_fork(self) -> None:
         """Wait until the thread is between two attempts, so that the child inherits no lock of a delivery.

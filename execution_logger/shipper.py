@@ -19,12 +19,15 @@ from execution_logger.auto_reset_event import AutoResetEvent
 from execution_logger.buffer import Buffer
 from execution_logger.dispatcher import Dispatcher
 from execution_logger.flushes import Flushes
+from execution_logger.settings import Settings
 
 THREAD_NAME = "execution-logger"
 
-_LINGER_SECONDS = 0.01
-"""How long the thread lets entries gather after a batch, unless somebody waits in flush(): where the next one
-is full before that, fewer and larger messages cost everybody less (Kafka's `linger.ms`)."""
+_LINGER_SECONDS = 0.1
+"""How long entries gather after a batch, unless somebody waits in flush() or the largest batch is full.
+
+At high rates fewer and larger messages cost everybody less (Kafka's `linger.ms`), and nobody sees a
+twentieth of the flush interval, which an entry alone waits anyway."""
 
 
 class Shipper:
@@ -33,7 +36,7 @@ class Shipper:
     Args:
         buffer: takes the entries.
         dispatcher: sends them.
-        batch_size: entries that wake the thread at once.
+        settings: how many entries wake the thread at once, and how many end its wait for more.
         before_thread: called in the host's thread before a new thread starts.
         monotonic: seconds; tests inject their own.
     """
@@ -42,20 +45,22 @@ class Shipper:
         self,
         buffer: Buffer,
         dispatcher: Dispatcher,
-        batch_size: int,
+        settings: Settings,
         *,
         before_thread: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.buffer = buffer
         self.dispatcher = dispatcher
-        self._batch_size = batch_size
+        self._batch_size = settings.batch_size
+        self._max_batch_entries = settings.max_batch_entries
+        self._linger_seconds = min(_LINGER_SECONDS, settings.flush_interval_seconds)
         self._before_thread = before_thread
         self._monotonic = monotonic
         self._flushes = Flushes()
         self._stops: list[Future[None]] = []
         self._event = AutoResetEvent()
-        self._flush_event = AutoResetEvent()
+        self._linger_over = AutoResetEvent()
         self._thread: threading.Thread | None = None
         self._driver: threading.Thread | None = None
         # Taken by threads of ours only: the next one starts when the last one has closed everything.
@@ -75,6 +80,8 @@ class Shipper:
         # also finds out whether the thread still lives.
         if waiting == 1 or not self._running or (waiting and waiting % self._batch_size == 0):
             self.wake()
+            if waiting >= self._max_batch_entries:
+                self._linger_over.set()
         return waiting > 0
 
     def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
@@ -112,7 +119,7 @@ class Shipper:
         expires_at = self._monotonic() + timeout_seconds
         done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
         self.dispatcher.hurry()
-        self._flush_event.set()
+        self._linger_over.set()
         # A thread that has answered already may have ended: after a shutdown there must be none.
         self.wake(is_needed=lambda: self._flushes)
         return done
@@ -197,11 +204,16 @@ class Shipper:
     def _wait_and_deliver(self) -> None:
         try:
             self._event.wait(self.seconds_until_due())
-            if self.run_due() and not self._flushes:
-                self._flush_event.wait(_LINGER_SECONDS)
+            if self.run_due():
+                self._linger()
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
             self.dispatcher.failed(repr(error), is_hurried=bool(self._flushes))
             self.dispatcher.errors.record("shipper", error)
+
+    def _linger(self) -> None:
+        self._linger_over.wait(0.0)  # what it was set by is sent already, or seen in the next line
+        if not self._flushes:
+            self._linger_over.wait(self._linger_seconds)
 
     def _ended(self) -> bool:
         if not self._stops:

@@ -69,7 +69,7 @@ def assemble(
         after_delivery=after_delivery,
         monotonic=monotonic,
     )
-    return kind(buffer, dispatcher, settings.batch_size, before_thread=before_thread, monotonic=monotonic)
+    return kind(buffer, dispatcher, settings, before_thread=before_thread, monotonic=monotonic)
 
 
 class BlockedDelivery(MemoryDelivery):

@@ -145,22 +145,32 @@ class TestThread:
         delivery.open()
         wait_until(lambda: numbers(delivery) == list(range(10)))
 
+    @pytest.mark.parametrize("ended_by", ["a flush", "the largest batch"])
     def test_entries_gather_after_a_batch(
-        self, make_shipper: MakeShipper, monkeypatch: pytest.MonkeyPatch
+        self, make_shipper: MakeShipper, monkeypatch: pytest.MonkeyPatch, ended_by: str
     ) -> None:
-        """At high rates they make fewer and larger batches, unless somebody waits in flush()."""
+        """At high rates they make fewer and larger batches: until somebody waits, or for the largest."""
         monkeypatch.setattr(shipper_module, "_LINGER_SECONDS", 1000.0)
         delivery = MemoryDelivery()
-        shipper = make_shipper(delivery, settings=Settings(batch_size=3, flush_interval_seconds=1000.0))
-        lingering = Noted(shipper._flush_event.wait)
-        monkeypatch.setattr(shipper._flush_event, "wait", lingering)
+        settings = Settings(batch_size=3, max_batch_entries=9, flush_interval_seconds=1000.0)
+        shipper = make_shipper(delivery, settings=settings)
+        lingering = Noted(shipper._linger_over.wait)
+        monkeypatch.setattr(shipper._linger_over, "wait", lingering)
         for number in range(3):
             shipper.accept(b"%d" % number)
         lingering.wait_until_called()
-        for number in range(3, 10):
+        last = 10 if ended_by == "a flush" else 12
+        for number in range(3, last):
             shipper.accept(b"%d" % number)
-        shipper.flush(DEADLINE_SECONDS).result(DEADLINE_SECONDS)
-        assert [len(batch) for batch in delivery.batches] == [3, 7]
+        if ended_by == "a flush":
+            shipper.flush(DEADLINE_SECONDS).result(DEADLINE_SECONDS)
+        wait_until(lambda: numbers(delivery) == list(range(last)))
+        assert [len(batch) for batch in delivery.batches] == [3, last - 3]
+
+    def test_entries_gather_no_longer_than_one_alone_waits(self, make_shipper: MakeShipper) -> None:
+        """A short flush interval is what somebody has asked for."""
+        shipper = make_shipper(MemoryDelivery(), settings=Settings(flush_interval_seconds=0.02))
+        assert shipper._linger_seconds == 0.02
 
     def test_a_shutdown_ends_it_and_closes_the_delivery(self) -> None:
         """Twice is once; an entry that comes later starts the next thread, with the next delivery."""
