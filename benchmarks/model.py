@@ -31,10 +31,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Batching:
-    """The settings of the same names."""
+    """The settings of the same names, and how long entries gather after a batch."""
 
     batch_size: int = 50
     max_batch_entries: int = 500
+    linger_seconds: float = 0.1
     flush_interval_seconds: float = 2.0
 
 
@@ -194,6 +195,7 @@ class Host:
         self._is_sending = False
         self._is_computing = False
         self._is_flushing = False
+        self._lingers_until = 0.0
 
     def log(self, entries: int) -> None:
         """One handful of calls after the other, and a flush."""
@@ -232,7 +234,8 @@ class Host:
             return
         age = events.now - self._waiting[0][0]
         is_due = self._count >= batching.batch_size or age >= batching.flush_interval_seconds
-        if not is_due and not self._is_flushing:
+        lingers = events.now < self._lingers_until and self._count < batching.max_batch_entries
+        if (lingers or not is_due) and not self._is_flushing:
             return
         self._is_sending = True
         events.after(self._SWITCH_SECONDS if self._is_computing else 0.0, self._send_now)
@@ -245,7 +248,10 @@ class Host:
         self._process.run(seconds, lambda: self._model.send(batch, self._sent))
 
     def _sent(self) -> None:
+        events, linger_seconds = self._model.events, self._model.batching.linger_seconds
         self._is_sending = False
+        self._lingers_until = events.now + linger_seconds
+        events.after(linger_seconds + _MOMENT_SECONDS, self._send)
         self._send()
 
     def _take(self, most: int) -> int:
