@@ -1,0 +1,255 @@
+"""The scheduled jobs against real servers: Beat sends them, workers run them, and one may die over it."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from batches import encoded
+from documents import Document
+from execution_logger import Settings
+from execution_logger.store import upgrade
+from execution_logger.store.engine import transaction
+from execution_logger.store.expiry import Expiry
+from execution_logger.store.job_runs import JobRuns
+from execution_logger.store.statistics import count_hour
+from execution_logger.store.table import look_up_table
+from execution_logger.worker import create_app
+from execution_logger.worker.jobs.job import JOBS, RETENTION, STATISTICS
+from execution_logger.worker.jobs.runner import Runner
+from postgresql_site import PostgresqlSite
+from processes import LocalProcess
+from rows import count_rows, fetch
+from servers import RedisServer
+from waiting import wait_until
+from workers import WorkerProcess
+
+HOUR = datetime(2026, 11, 22, 10, tzinfo=UTC)
+FILL = """
+    INSERT INTO execution_logs (id, task_id, level, category, message, created_at)
+    SELECT gen_random_uuid(), 'run-' || n % 100, 'info', 'agent', 'm',
+        now() - $2::interval + n * interval '1 ms'
+    FROM generate_series(1, $1::integer) AS n
+"""
+BEAT_APPLICATION = """
+from execution_logger.worker import create_app
+app = create_app()
+for entry in app.conf.beat_schedule.values():
+    entry["schedule"] = 1.0
+"""
+CREATE, ADD_MONTH, _ = (block.code for block in Document("docs/SCALING.md").blocks if block.language == "sql")
+
+
+@pytest.fixture
+async def site(database_url: str) -> AsyncIterator[PostgresqlSite]:
+    """A database with the library's tables."""
+    async with PostgresqlSite(database_url, pool_size=10) as site:
+        yield site
+
+
+def fill(url: str, rows: int, age: timedelta) -> None:
+    """Entries of this age."""
+    fetch(url, FILL, rows, age)
+
+
+def job(url: str, name: str) -> dict[str, Any]:
+    """What is noted of a job."""
+    (row,) = fetch(url, "SELECT * FROM execution_log_job_runs WHERE name = $1", name)
+    return {**row, "summary": json.loads(row["summary"])}
+
+
+def send(environment: dict[str, str], *names: str) -> None:
+    """Send jobs as Beat would."""
+    app = create_app(Settings.from_environment(environment))
+    for name in names:
+        app.send_task(JOBS[name].task, queue="logs", expires=60)
+    app.close()
+
+
+@contextmanager
+def beat(worker: WorkerProcess) -> Iterator[LocalProcess]:
+    """A Beat in the worker's folder, that sends each job every second."""
+    (worker.folder / "beat_tasks.py").write_text(BEAT_APPLICATION)
+    command = [sys.executable, "-m", "celery", "-A", "beat_tasks", "beat", "--loglevel", "INFO"]
+    process = LocalProcess(
+        command, output=worker.folder / "beat.txt", environment=worker.environment, folder=worker.folder
+    )
+    try:
+        yield process
+        process.stop()
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_two_beats_send_and_the_worker_runs_each_job_once(
+    redis_url: str, database_url: str, pool: str
+) -> None:
+    """Both send every second; each job runs once, because it is due once. Neither leaves a file."""
+    fill(database_url, 1000, timedelta(days=100))
+    environment = {
+        "CELERY_BROKER_URL": redis_url,
+        "DATABASE_URL": database_url,
+        **{f"EXECUTION_LOGGER_{each.setting.upper()}": "0 0 1 1 *" for each in JOBS.values()},
+        "EXECUTION_LOGGER_WORKER_POOL": pool,
+        "EXECUTION_LOGGER_WORKER_CONCURRENCY": "2",
+    }
+    with WorkerProcess(environment=environment) as worker, beat(worker) as first, beat(worker):
+        wait_until(lambda: all(job(database_url, name)["finished_at"] for name in JOBS), 30)
+        wait_until(lambda: worker.output.count("'skipped'") > len(JOBS), 30)
+        files = {path.name for path in worker.folder.iterdir() if path.suffix != ".txt"}
+        assert files - {"__pycache__"} == {"tasks", "beat_tasks.py"}
+        assert first.output.count("Sending due task") >= len(JOBS)
+    for name in JOBS:
+        found = job(database_url, name)
+        assert (found["outcome"], found["error"], len(json.loads(found["past_runs"]))) == (
+            "succeeded",
+            None,
+            1,
+        )
+    assert job(database_url, "retention")["summary"]["entries"] == 1000
+    assert count_rows(database_url) == 0
+    assert job(database_url, "health")["summary"]["broker"] == "ok"
+    assert "Execution logs from" in worker.output
+
+
+@pytest.mark.slow
+def test_a_killed_workers_job_is_finished_by_another_one(
+    own_redis_server: RedisServer, database_url: str
+) -> None:
+    """In the middle of many messages; every old row is deleted, and no other."""
+    fill(database_url, 300_000, timedelta(days=100))
+    fill(database_url, 1000, timedelta(days=1))
+    environment = {
+        "CELERY_BROKER_URL": own_redis_server.url(),
+        "DATABASE_URL": database_url,
+        "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "10",
+        "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "5",
+    }
+    with WorkerProcess(environment=environment) as worker:
+        send(environment, "retention")
+        wait_until(lambda: count_rows(database_url) < 290_000, 30)
+        worker.kill()
+        assert count_rows(database_url) > 1000
+        assert job(database_url, "retention")["finished_at"] is None
+        worker.start()
+        wait_until(lambda: job(database_url, "retention")["finished_at"] is not None, 50)
+    found = job(database_url, "retention")
+    assert (found["outcome"], found["interruptions"]) == ("succeeded", 1)
+    assert found["slices"] > 1
+    assert count_rows(database_url) == 1000
+
+
+def test_a_job_that_was_missed_is_sent_by_the_health_check(redis_url: str, database_url: str) -> None:
+    """Beat was away for days; the statistics come without it."""
+    fetch(database_url, "UPDATE execution_log_job_runs SET known_since = now() - interval '3 days'")
+    environment = {"CELERY_BROKER_URL": redis_url, "DATABASE_URL": database_url}
+    with WorkerProcess(environment=environment):
+        send(environment, "health")
+        wait_until(
+            lambda: all(job(database_url, name)["finished_at"] for name in ("statistics", "retention"))
+        )
+    assert "retention" in job(database_url, "health")["summary"]["missed"]
+
+
+async def test_a_claim_is_granted_once(site: PostgresqlSite) -> None:
+    """Of ten workers that ask at the same time."""
+    job_runs = JobRuns(site.settings)
+
+    async def claim(number: int) -> bool:
+        async with transaction(site.engine) as connection:
+            claimed = await job_runs.claim(connection, "retention", f"m{number}", 60, lambda *_: True)
+        return claimed.is_granted
+
+    assert sum(await asyncio.gather(*map(claim, range(10)))) == 1
+
+
+async def test_statistics_are_those_of_the_database_itself(site: PostgresqlSite) -> None:
+    """Its own percentile_cont gives the same; the worker's statement is one for both databases."""
+    fields = {"step": "s", "agent_name": "a"}
+    moments = [(HOUR + timedelta(seconds=n)).isoformat() for n in range(300)]
+    await site.write(*(encoded(created_at=at, duration_ms=n * n, **fields) for n, at in enumerate(moments)))
+    async with site.engine.connect() as connection:
+        table = await look_up_table(connection, site.settings)
+        statistics = await count_hour(connection, table, HOUR)
+    (expected,) = await site.rows(
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms) AS p50, "
+        "percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95 FROM execution_logs"
+    )
+    for dimension in ("step", "agent"):
+        (found,) = [each for each in statistics if each.dimension == dimension]
+        assert found.timed == 300
+        assert found.p50_ms == pytest.approx(expected["p50"])
+        assert found.p95_ms == pytest.approx(expected["p95"])
+
+
+async def test_a_hosts_own_table(postgres_url: str) -> None:
+    """Short texts as ids, an enum, local time without zone, and no index on it: all jobs do their work."""
+    async with PostgresqlSite(postgres_url, time_zone="Asia/Shanghai") as site:
+        connection = await asyncpg.connect(postgres_url)
+        await connection.execute(
+            "CREATE TYPE level AS ENUM ('INFO', 'ERROR');"
+            "CREATE TABLE execution_logs (id varchar(36) PRIMARY KEY, task_id varchar(36) NOT NULL, "
+            "level level NOT NULL, category varchar(50) NOT NULL, message text, step varchar(20), "
+            "details json, duration_ms numeric, created_at timestamp NOT NULL)"
+        )
+        await connection.execute(
+            "INSERT INTO execution_logs SELECT CAST(n AS text), 't', 'ERROR', 'agent', 'm', 's', NULL, n, "
+            "now() AT TIME ZONE 'Asia/Shanghai' - n * interval '1 day' FROM generate_series(0, 99) AS n"
+        )
+        await connection.close()
+        await upgrade(site.engine, site.settings)
+        runner = Runner(site.engine, site.settings)
+        for each in (STATISTICS, RETENTION):
+            result = await runner.run(each, each.name, "next", is_by_hand=True)
+            assert (result.outcome, result.run.error) == ("succeeded", None)
+        assert result.run.summary["entries"] == 10
+        assert "CREATE INDEX" in result.run.summary["advice"]
+        (found,) = await site.rows(
+            "SELECT sum(entries) AS entries, sum(errors) AS errors, max(p50_ms) AS p50 "
+            "FROM execution_log_statistics WHERE dimension = 'step'"
+        )
+        assert (found["entries"], found["errors"], found["p50"]) == (15, 15, 15.0)
+
+
+async def test_a_partitioned_table(postgres_url: str) -> None:
+    """Rows go from whichever partition they are in; the partitions stay."""
+    connection = await asyncpg.connect(postgres_url)
+    for script in (CREATE, ADD_MONTH):
+        await connection.execute(script)
+    await connection.close()
+    async with PostgresqlSite(postgres_url) as site:
+        await upgrade(site.engine, site.settings)
+        times = (
+            "2026-06-15T10:00:00Z",
+            "2026-12-15T10:00:00Z",
+            "2026-12-16T10:00:00Z",
+            "2027-01-15T10:00:00Z",
+        )
+        await site.write(*(encoded(created_at=at) for at in times))
+        deletion = await Expiry(site.engine, site.settings, datetime(2026, 12, 16, tzinfo=UTC)).entries()
+        assert sum([deleted async for deleted in deletion.chunks()]) == 2
+        left = await site.rows("SELECT created_at FROM execution_logs ORDER BY created_at")
+        assert [f"{row['created_at']:%m-%d}" for row in left] == ["12-16", "01-15"]
+
+
+async def test_a_right_that_is_missing_is_named(site: PostgresqlSite) -> None:
+    """A worker whose user may only insert: the job fails with the database's words."""
+    fill(site.url, 10, timedelta(days=100))
+    await site.rows("CREATE ROLE writer LOGIN")
+    try:
+        await site.rows("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer")
+        async with PostgresqlSite(site.url.replace("postgres@", "writer@")) as other:
+            runner = Runner(other.engine, other.settings)
+            result = await runner.run(RETENTION, "m1", "m2", is_by_hand=True)
+        assert result.outcome == "failed"
+        assert "permission denied for table execution_logs" in str(result.run.error)
+    finally:
+        await site.rows("DROP OWNED BY writer")
+        await site.rows("DROP ROLE writer")
