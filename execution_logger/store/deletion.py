@@ -14,9 +14,9 @@ from execution_logger.store.faults import attempt
 
 FIRST_ROWS = 500
 MOST_ROWS = 5000
-FEWEST_ROWS = 50
+FEWEST_ROWS = 200
 
-_CHUNK_SECONDS = 0.025
+_CHUNK_SECONDS = 0.03
 """What a chunk should take: its rows are locked, and the disk is busy, for so long."""
 
 _PAUSE_SHARE = 1.0
@@ -31,7 +31,7 @@ class StubbornRowsError(ExecutionLoggerError):
 class Deletion:
     """Deletes the rows of a table that meet a condition, in chunks.
 
-    Each chunk is a transaction of its own and takes about a fortieth of a second: there are as many
+    Each chunk is a transaction of its own and takes about a thirtieth of a second: there are as many
     rows in it as that lets it have, at most 5,000. After it comes a pause as long as the chunk itself,
     so that others get at least half of what the database can do.
 

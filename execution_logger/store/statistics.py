@@ -37,6 +37,8 @@ NAME = "execution_log_statistics"
 
 HOUR = timedelta(hours=1)
 
+_Counts = Counter[tuple[str, str, bool]]
+
 ALL = "all"
 MOST_NAMES = 100
 """Of the steps and of the agents of an hour, those with the most entries."""
@@ -91,7 +93,11 @@ class Statistic:
 async def count_hour(connection: AsyncConnection, table: LogTable, hour: datetime) -> list[Statistic]:
     """Count what the table has of the hour that begins then (in UTC)."""
     is_in = _within(table, hour)
-    statistics = [*await _levels_and_categories(connection, table, hour, is_in)]
+    counts = await _count(connection, table, is_in)
+    if not counts:  # as those before the first entry, which are many when it was imported
+        return list(_sums(hour, counts, runs=0))
+    runs = (await connection.execute(_runs_begun(table, hour, is_in))).scalar_one()
+    statistics = list(_sums(hour, counts, runs))
     for dimension, field in (("step", "step"), ("agent", "agent_name")):
         if field in table.columns:
             statistics += await _durations(connection, table, hour, is_in, dimension, field)
@@ -128,12 +134,11 @@ def _within(table: LogTable, hour: datetime) -> ColumnElement[bool]:
     return and_(created_at >= from_utc(table, hour), created_at < from_utc(table, hour + HOUR))
 
 
-async def _levels_and_categories(
-    connection: AsyncConnection, table: LogTable, hour: datetime, is_in: ColumnElement[bool]
-) -> Iterator[Statistic]:
+async def _count(connection: AsyncConnection, table: LogTable, is_in: ColumnElement[bool]) -> _Counts:
+    """Entries by dimension, name, and whether they are errors."""
     level, category = table.columns["level"], table.columns["category"]
     query = select(level, category, func.count()).where(is_in).group_by(level, category)
-    counts: Counter[tuple[str, str, bool]] = Counter()
+    counts: _Counts = Counter()
     for level_value, category_value, number in await connection.execute(query):
         names = {
             ALL: "",
@@ -142,11 +147,10 @@ async def _levels_and_categories(
         }
         for dimension, name in names.items():
             counts[dimension, name, names["level"] == LogLevel.ERROR] += number
-    runs = (await connection.execute(_runs_begun(table, hour, is_in))).scalar_one()
-    return _sums(hour, counts, runs)
+    return counts
 
 
-def _sums(hour: datetime, counts: Counter[tuple[str, str, bool]], runs: int) -> Iterator[Statistic]:
+def _sums(hour: datetime, counts: _Counts, runs: int) -> Iterator[Statistic]:
     """An hour without entries has a row as well: it was looked at."""
     for dimension, name in dict.fromkeys([(ALL, ""), *((each[0], each[1]) for each in counts)]):
         errors = counts[dimension, name, True]

@@ -73,7 +73,7 @@ async def test_chunks_are_small_and_begin_with_the_oldest(
     assert await chunks_of(await Expiry(site.engine, site.settings, LIMIT).entries()) == [3, 3, 1]
 
 
-@pytest.mark.parametrize(("seconds", "rows"), [(0.01, 1000), (0.07, 500), (0.2, 250)])
+@pytest.mark.parametrize(("seconds", "rows"), [(0.01, 1000), (0.05, 500), (0.2, 250)])
 async def test_a_chunk_is_as_large_as_its_time_allows(
     site: SqliteSite, monkeypatch: pytest.MonkeyPatch, seconds: float, rows: int
 ) -> None:
