@@ -13,6 +13,7 @@ from execution_logger.store.deletion import Deletion
 from execution_logger.store.expiry import Expiry
 
 _PROGRESS_SECONDS = 1.0
+_MOST_SECONDS = 600.0  # to count them takes a while
 
 
 @click.command()
@@ -34,7 +35,7 @@ def command(before: datetime | None, task_id: str | None, dry_run: bool, yes: bo
     settings = Settings.from_environment()
     settings.require_database("purge")
     engine = create_engine(settings, pool_size=1)
-    expiry = Expiry(engine, settings, before or datetime.now(UTC))
+    expiry = Expiry(engine, settings, before or datetime.now(UTC), timeout_seconds=_MOST_SECONDS)
     what = f"of run {task_id}" if before is None else f"older than {before:%Y-%m-%d %H:%M:%S} UTC"
     with asyncio.Runner() as runner:
         try:

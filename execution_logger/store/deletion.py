@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.store.engine import transaction
+from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
 
 FIRST_ROWS = 500
@@ -44,6 +45,7 @@ class Deletion:
         is_indexed: whether the database finds the first rows of that order without reading the table.
             Otherwise a chunk has 5,000 rows however long that takes: fewer would read as much.
         timeout_seconds: longest wait for a chunk.
+        place: where in that order an earlier deletion of the same rows was left.
         sleep: waits so many seconds.
     """
 
@@ -57,6 +59,7 @@ class Deletion:
         is_descending: bool = False,
         is_indexed: bool = True,
         timeout_seconds: float,
+        place: Any = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.deleted = 0
@@ -72,7 +75,7 @@ class Deletion:
         self._rows = FIRST_ROWS if is_indexed else MOST_ROWS
         # Rows before it are gone. Their places in the index are not, until a VACUUM: a chunk that began
         # with the first row of the table would walk over all of them, each time more.
-        self._place: Any = None
+        self.place = place
 
     async def chunks(self) -> AsyncIterator[int]:
         """Delete chunk by chunk; yields how many rows each one had. It can be left at any time.
@@ -93,9 +96,9 @@ class Deletion:
                 yield deleted
                 self._adapt(seconds)
                 await self._sleep(min(seconds * _PAUSE_SHARE, _MOST_PAUSE_SECONDS))
-            elif self._place is not None:
+            elif self.place is not None:
                 # From the beginning once more, for rows that came while the others were deleted.
-                self._place = None
+                self.place = None
             elif not (left := await self.count()):
                 return
             elif was_stubborn:
@@ -109,24 +112,31 @@ class Deletion:
     async def count(self) -> int:
         """How many rows meet the condition."""
         query = select(func.count()).select_from(self._table).where(self._condition)
-        async with attempt(self._engine, self._timeout_seconds), self._engine.connect() as connection:
+        async with self._transaction() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def _delete_chunk(self) -> int:
         condition, order = self._condition, self._order
-        if order is not None and self._place is not None:
-            is_next = order <= self._place if self._is_descending else order >= self._place
+        if order is not None and self.place is not None:
+            is_next = order <= self.place if self._is_descending else order >= self.place
             condition = and_(condition, is_next)
         chosen = select(*self._key).where(condition).limit(self._rows)
         if order is not None:
             chosen = chosen.order_by(order.desc() if self._is_descending else order.asc())
         found = self._key[0] if order is None else order
         statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(found)
-        async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
+        async with self._transaction() as connection:
             places = (await connection.execute(statement)).scalars().all()
         if places and order is not None:
-            self._place = min(places) if self._is_descending else max(places)
+            self.place = min(places) if self._is_descending else max(places)
         return len(places)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Usually over in no time; what walks over the places of many deleted rows takes its time."""
+        async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
+            await be_patient(connection, self._timeout_seconds)
+            yield connection
 
     def _adapt(self, seconds: float) -> None:
         if not self._is_indexed:

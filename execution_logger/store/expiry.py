@@ -26,17 +26,21 @@ class Expiry:
 
     Args:
         engine: of `create_engine`.
-        settings: name the tables, and bound each statement in time.
+        settings: name the tables.
         before: (aware) rows of before then are deleted.
+        timeout_seconds: longest wait for a statement.
     """
 
-    def __init__(self, engine: AsyncEngine, settings: Settings, before: datetime) -> None:
+    def __init__(
+        self, engine: AsyncEngine, settings: Settings, before: datetime, *, timeout_seconds: float = 10.0
+    ) -> None:
         self._engine = engine
         self._settings = settings
         self._before = before
+        self._timeout_seconds = timeout_seconds
 
-    async def entries(self) -> Deletion:
-        """That of the entries."""
+    async def entries(self, place: datetime | None = None) -> Deletion:
+        """That of the entries; from the `place` of an earlier one on, and once more from the beginning."""
         table = await self._log_table()
         created_at = table.columns["created_at"]
         is_indexed = has_time_index(table)
@@ -45,6 +49,7 @@ class Expiry:
             created_at < from_utc(table, self._before),
             created_at if is_indexed else None,
             is_indexed=is_indexed,
+            place=place,
         )
 
     async def of_run(self, task_id: str) -> Deletion:
@@ -92,8 +97,7 @@ class Expiry:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        timeout_seconds = self._settings.database_timeout_seconds
-        async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+        async with attempt(self._engine, self._timeout_seconds), self._engine.connect() as connection:
             yield connection
 
     def _deletion(
@@ -103,7 +107,7 @@ class Expiry:
         order: Column[Any] | None,
         **how: Any,
     ) -> Deletion:
-        timeout_seconds = self._settings.database_timeout_seconds
+        timeout_seconds = self._timeout_seconds
         return Deletion(self._engine, key, condition, order, timeout_seconds=timeout_seconds, **how)
 
 

@@ -1,6 +1,6 @@
 """The retention: deletes what is older than `retention_days`, entries first."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from execution_logger.store.deletion import Deletion
 from execution_logger.store.expiry import Expiry, has_time_index
@@ -25,18 +25,22 @@ async def delete_expired(piece: Slice) -> bool:
         return True
     if "before" not in piece.summary:
         await _begin(piece, days)
-    # The same moment in all slices, or the run would chase what becomes too old meanwhile.
-    before = piece.started_at
-    expiry = Expiry(piece.engine, piece.settings, before - timedelta(days=days))
-    old_statistics = Expiry(piece.engine, piece.settings, before - timedelta(days=max(days, STATISTICS_DAYS)))
-    if not await _delete(piece, "entries", await expiry.entries()):
+    expiry = _expiry(piece, days)
+    if not await _delete_entries(piece, expiry):
         return False
     async for deletion in expiry.ledger():
         if not await _delete(piece, "batches", deletion):
             return False
+    old_statistics = _expiry(piece, max(days, STATISTICS_DAYS)).statistics()
     return await _delete(piece, "dead_letters", expiry.dead_letters()) and await _delete(
-        piece, "statistics", old_statistics.statistics()
+        piece, "statistics", old_statistics
     )
+
+
+def _expiry(piece: Slice, days: int) -> Expiry:
+    """The same in all slices, or the run would chase what becomes too old meanwhile."""
+    before = piece.started_at - timedelta(days=days)
+    return Expiry(piece.engine, piece.settings, before, timeout_seconds=piece.limit_seconds)
 
 
 async def _begin(piece: Slice, days: int) -> None:
@@ -50,6 +54,15 @@ async def _begin(piece: Slice, days: int) -> None:
             f'"{piece.settings.table}" has no index that begins with created_at, so every chunk reads '
             f"the table: CREATE INDEX CONCURRENTLY ON {piece.settings.table} (created_at)"
         )
+
+
+async def _delete_entries(piece: Slice, expiry: Expiry) -> bool:
+    reached = piece.summary.get("reached")
+    deletion = await expiry.entries(datetime.fromisoformat(reached) if reached else None)
+    is_finished = await _delete(piece, "entries", deletion)
+    if deletion.place is not None:
+        piece.summary["reached"] = deletion.place.isoformat(timespec="microseconds")
+    return is_finished
 
 
 async def _delete(piece: Slice, kind: str, deletion: Deletion) -> bool:
