@@ -4,7 +4,7 @@ Each ```python block has a name, in a comment before it, and a test here. Both l
 blocks, which `test_docs.py` checks: the English pages stand for both.
 """
 
-import asyncio
+import json
 import logging
 import re
 import signal
@@ -32,6 +32,8 @@ from execution_logger.integrations import prometheus
 from execution_logger.store import ExecutionLogRepository, upgrade
 from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
+from execution_logger.worker.jobs.job import JOBS
+from execution_logger.worker.jobs.week import WeeklyReport
 from scraping import parse, scrape
 from sqlite_site import SqliteSite
 
@@ -249,11 +251,17 @@ def test_metrics_of_several_processes() -> None:
             worker.metrics_server.close()
 
 
-async def test_retention(site: SqliteSite) -> None:
-    """Entries of more than that many days are deleted."""
-    async with AsyncSession(site.engine) as session:
-        await ExecutionLogRepository(session, site.settings).create_log("task-1", "info", "api", "m")
-    delete_old_logs = CELERY_SETUP.run_example("retention")["delete_old_logs"]
-    assert await delete_old_logs(days=1) == 0
-    await asyncio.to_thread(site.execute, "UPDATE execution_logs SET created_at = '2001-01-01 00:00:00'")
-    assert await delete_old_logs(days=1) == 1
+def test_the_schedule_in_a_hosts_own_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs are in it."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///unused.db")
+    app = CELERY_SETUP.run_example("beat-schedule")["app"]
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} == {job.task for job in JOBS.values()}
+    app.close()
+
+
+def test_the_report_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given a text and data."""
+    monkeypatch.chdir(tmp_path)
+    CELERY_SETUP.run_example("report-hook")["send"](WeeklyReport("a week", {"runs": 3}))
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "a week"
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == {"runs": 3}
