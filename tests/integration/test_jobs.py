@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,17 +16,18 @@ from uuid_utils import uuid7
 
 from batches import encoded
 from documents import Document
-from execution_logger import Settings
+from execution_logger import ExecutionLogger, Settings
 from execution_logger.store import upgrade
 from execution_logger.store.engine import transaction
 from execution_logger.store.expiry import Expiry
 from execution_logger.store.job_runs import JobRuns
+from execution_logger.store.overview import table_size
 from execution_logger.store.statistics import count_hour
 from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
 from execution_logger.worker.jobs.job import JOBS, RETENTION, STATISTICS
 from execution_logger.worker.jobs.runner import Runner
-from execution_logger.worker.queue import open_channel
+from execution_logger.worker.queue import open_channel, waiting_since
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess
 from rows import count_rows, fetch
@@ -166,6 +168,21 @@ def test_a_job_that_was_missed_is_sent_by_the_health_check(redis_url: str, datab
     assert "retention" in job(database_url, "health")["summary"]["missed"]
 
 
+def test_how_long_the_oldest_batch_waits_is_known(redis_url: str) -> None:
+    """From when its host has sent it."""
+    settings = Settings(broker_url=redis_url)
+    assert waiting_since(settings) is None
+    began = time.time()
+    logger = ExecutionLogger(settings)
+    for message in ("first", "second"):
+        logger.sync.info("t", "c", message)
+        assert logger.sync.flush().complete
+    sent_at = waiting_since(settings)
+    logger.sync.shutdown()
+    assert sent_at is not None
+    assert began <= sent_at <= time.time()
+
+
 async def test_a_claim_is_granted_once(site: PostgresqlSite) -> None:
     """Of ten workers that ask at the same time."""
     job_runs = JobRuns(site.settings)
@@ -243,6 +260,8 @@ async def test_a_partitioned_table(postgres_url: str) -> None:
         await site.write(*(encoded(created_at=at) for at in times))
         deletion = await Expiry(site.engine, site.settings, datetime(2026, 12, 16, tzinfo=UTC)).entries()
         assert sum([deleted async for deleted in deletion.chunks()]) == 2
+        async with site.engine.connect() as own:
+            assert await table_size(own, site.settings) > 0
         left = await site.rows("SELECT created_at FROM execution_logs ORDER BY created_at")
         assert [f"{row['created_at']:%m-%d}" for row in left] == ["12-16", "01-15"]
 

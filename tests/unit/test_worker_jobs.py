@@ -229,6 +229,12 @@ class TestHealth:
         (found,) = await self.reasons(site)
         assert "although entries are kept for 90 days: execution-logger jobs run retention" in found
 
+    async def test_a_table_that_cannot_be_looked_at(self, site: Site) -> None:
+        """It is a reason like the others: the jobs are looked after all the same."""
+        site.execute("ALTER TABLE execution_logs RENAME TO elsewhere")
+        (found,) = await self.reasons(site)
+        assert found.startswith('the tables cannot be looked at: Table "execution_logs" does not exist')
+
     async def test_jobs_that_are_late_are_sent(self, site: Site) -> None:
         """Beat was away when they were due, or they were never sent."""
         assert await self.reasons(site) == []

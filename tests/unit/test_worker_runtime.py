@@ -15,9 +15,10 @@ from children import in_fork
 from doubles import DEADLINE_SECONDS
 from execution_logger import Settings, SettingsError
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult, upgrade
+from execution_logger.store import WriteResult, create_engine, upgrade
 from execution_logger.worker import runtime as module
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.jobs.job import RETENTION, STATISTICS
 from execution_logger.worker.runtime import Runtime
 from sqlite_site import SqliteSite
 from waiting import wait_until
@@ -167,6 +168,13 @@ def runtime(writer: FakeWriter, engines: list[Any], clock: FakeTime) -> Iterator
     runtime = Runtime(Settings(visibility_timeout_seconds=60, worker_concurrency=3))
     yield runtime
     runtime.close()
+
+
+async def upgrade_tables(settings: Settings) -> None:
+    """Make the tables."""
+    engine = create_engine(settings, pool_size=1)
+    await upgrade(engine, settings)
+    await engine.dispose()
 
 
 def threads() -> list[threading.Thread]:
@@ -444,6 +452,45 @@ class TestDeaths:
         with pytest.raises(StoreUnavailableError, match="take too long"):
             runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
         assert word.deaths == {}
+
+
+class TestJobs:
+    """Over the same loop and the same connections."""
+
+    def test_a_slice_is_done_and_noted(self, tmp_path: Path) -> None:
+        """The jobs of a process end with it."""
+        settings = Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}")
+        asyncio.run(upgrade_tables(settings))
+        runtime = Runtime(settings)
+        try:
+            result = runtime.run_slice(STATISTICS, "m1", "m2")
+        finally:
+            runtime.close()
+        assert (result.outcome, result.run.owner) == ("succeeded", "m1")
+        assert threads() == []
+
+    def test_a_worker_that_ends_hands_the_job_over(self, tmp_path: Path) -> None:
+        """After the piece that it has in hand."""
+        settings = Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}")
+        asyncio.run(upgrade_tables(settings))
+        old = encoded(created_at="2020-01-01T00:00:00Z")
+        runtime = Runtime(settings)
+        try:
+            runtime.write(ReceivedBatch("b", batch(old)))
+            runtime.stopping = True
+            result = runtime.run_slice(RETENTION, "m1", "m2")
+        finally:
+            runtime.close()
+        assert (result.outcome, result.run.handed_to) == ("handed over", "m2")
+
+    def test_a_database_that_is_away_is_an_error_of_ours(self, tmp_path: Path) -> None:
+        """The task says so, and the job is due again another time."""
+        runtime = Runtime(Settings(database_url=f"sqlite:///{tmp_path / 'missing' / 'logs.db'}"))
+        try:
+            with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+                runtime.run_slice(STATISTICS, "m1", "m2")
+        finally:
+            runtime.close()
 
 
 class TestEnd:

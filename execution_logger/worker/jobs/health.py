@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from execution_logger.diagnostics import logger
+from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
@@ -40,10 +41,7 @@ async def check_health(piece: Slice) -> bool:
     """
     settings, now = piece.settings, piece.now
     reasons = await _check_broker(piece)
-    found = await overview(piece.engine, settings)
-    piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
-    piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
-    reasons += _age_reasons(found, settings, now)
+    reasons += await _check_tables(piece)
     async with attempt(piece.engine, settings.database_timeout_seconds), piece.engine.connect() as connection:
         letters = dead_letter_table(settings).c
         is_new = letters.created_at > now - timedelta(hours=_DEAD_LETTER_HOURS)
@@ -56,6 +54,17 @@ async def check_health(piece: Slice) -> bool:
     piece.summary["missed"] = [each.name for each in others if each.is_missed]
     _conclude(piece, reasons)
     return True
+
+
+async def _check_tables(piece: Slice) -> list[str]:
+    """A large table of the host's without an index on the time cannot be looked at in time."""
+    try:
+        found = await overview(piece.engine, piece.settings)
+    except StoreUnavailableError as error:
+        return [f"the tables cannot be looked at: {error}"]
+    piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
+    piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
+    return _age_reasons(found, piece.settings, piece.now)
 
 
 async def _check_broker(piece: Slice) -> list[str]:

@@ -84,7 +84,7 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
                 # While no worker is there one message of each kind is enough.
                 "expires": job.expires_seconds,
                 "ignore_result": True,
-                # A broker that is away for ten minutes must not cost the job of a day.
+                # A broker that is away for eight minutes must not cost the job of a day.
                 "retry": True,
                 "retry_policy": {
                     "max_retries": 20,
