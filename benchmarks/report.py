@@ -37,6 +37,7 @@ PROGRAMS = (
     "connections",
     "scale",
     "table_growth",
+    "retention",
     "memory",
     "simulate",
 )
