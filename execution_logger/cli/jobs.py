@@ -52,10 +52,16 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
 @click.argument("name", type=click.Choice(list(JOBS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
-    """Run a job now, in this process, without Beat, broker or worker.
+    r"""Run a job now, in this process, without Beat, broker or worker.
 
-    A job runs once at a time: while a worker has it, this says so and does nothing. After a Ctrl-C the
-    job is free again within a minute or so; what it has done stays done.
+    \b
+    health      looks at the broker, the database and the other jobs
+    statistics  counts the entries of each hour
+    retention   deletes entries that are too old
+    report      sums up the week
+
+    A job runs once at a time: while a worker has it, this says so and does nothing. After a Ctrl-C what
+    it has done stays done; the same command goes on, or the next health check has a worker do so.
 
     The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
     """

@@ -16,6 +16,9 @@ from execution_logger.store.text import storable
 
 NAME = "execution_log_job_runs"
 
+ANYBODY = "anybody"
+"""Whom a run is handed to that was stopped in the middle."""
+
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 
@@ -183,7 +186,7 @@ class JobRuns:
         if state in ("running", "interrupted"):
             values["slices"] = run.slices + 1
             # A message that comes again has lost its worker.
-            values["interruptions"] = run.interruptions + (owner != run.handed_to)
+            values["interruptions"] = run.interruptions + (run.handed_to not in (owner, ANYBODY))
         elif may_start(run, now):
             values |= {"started_at": now, "finished_at": None, "outcome": None, "error": None}
             values |= {"summary": {}, "slices": 1, "interruptions": 0}

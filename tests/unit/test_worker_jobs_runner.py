@@ -181,6 +181,27 @@ async def test_a_killed_workers_job_goes_on_elsewhere(site: Site) -> None:
     assert row["error"] == "3 workers were lost over it"
 
 
+async def test_a_job_that_was_stopped_goes_on_at_once(site: Site) -> None:
+    """A Ctrl-C is not the loss of a worker, and what was done is not forgotten."""
+    has_begun = asyncio.Event()
+
+    async def work(piece: Slice) -> bool:
+        piece.summary["rows"] = 3
+        has_begun.set()
+        await asyncio.Event().wait()
+        return True
+
+    site.does = work
+    running = asyncio.create_task(site.run("m1", is_by_hand=True))
+    await has_begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    site.does = True
+    result = await site.run("m2")
+    assert (result.outcome, result.run.summary, result.run.interruptions) == ("succeeded", {"rows": 3}, 0)
+
+
 async def test_without_the_table_it_says_what_to_do(site: Site) -> None:
     """An older installation has none."""
     site.execute("DROP TABLE execution_log_job_runs")

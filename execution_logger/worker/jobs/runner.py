@@ -15,7 +15,7 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.job_runs import Claim, JobRun, JobRuns
+from execution_logger.store.job_runs import ANYBODY, Claim, JobRun, JobRuns
 from execution_logger.worker.jobs.health import check_health
 from execution_logger.worker.jobs.job import HEALTH, REPORT, RETENTION, STATISTICS, Job, JobError, Slice, Work
 from execution_logger.worker.jobs.report import send_report
@@ -107,13 +107,12 @@ class Runner:
             is_finished = await self._do(job, piece)
         except ExecutionLoggerError as error:
             return await self._finish(claim.run, piece.summary, str(error))
+        except asyncio.CancelledError:  # a Ctrl-C: whoever asks next goes on at once
+            await self._hand_over(piece, ANYBODY, hold_seconds=0.0)
+            raise
         if is_finished:
             return await self._finish(claim.run, piece.summary)
-        async with self._transaction() as connection:
-            run = await self._job_runs.hand_over(
-                connection, claim.run, piece.summary, next_owner, self._hold_seconds
-            )
-        return Result("handed over", run)
+        return await self._hand_over(piece, next_owner, self._hold_seconds)
 
     async def _claim(self, job: Job, owner: str, *, is_by_hand: bool) -> Claim:
         schedule = schedule_of(self._settings, job)
@@ -149,6 +148,13 @@ class Runner:
                 raise JobError(f"a slice of it took longer than {self.limit_seconds:g} s") from error
             logger.exception("job %s: unexpected error", job.name)
             raise JobError(f"{type(error).__name__}: {error}") from error
+
+    async def _hand_over(self, piece: Slice, next_owner: str, hold_seconds: float) -> Result:
+        async with self._transaction() as connection:
+            run = await self._job_runs.hand_over(
+                connection, piece.run, piece.summary, next_owner, hold_seconds
+            )
+        return Result("handed over", run)
 
     async def _finish(self, run: JobRun, summary: Mapping[str, Any], error: str | None = None) -> Result:
         async with self._transaction() as connection:

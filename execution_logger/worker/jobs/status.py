@@ -106,5 +106,5 @@ def _problem(state: State, run: JobRun, late_since: datetime | None) -> str | No
     if state == "failed":
         return f"it failed: {run.error}"
     if state == "interrupted":
-        return "its worker was lost; the health check sends it again"
+        return "it was interrupted, or its worker was lost; the health check sends it again"
     return None
