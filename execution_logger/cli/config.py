@@ -23,11 +23,11 @@ _DEFAULT = "default"
 @click.option("--changed", is_flag=True, help="Only settings that are not the default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
-    """Show every setting that a process with this environment would have.
+    """Show every setting, and where it comes from.
 
-    With each there is where it comes from: a variable, or the default. Users, passwords and parameters
-    of URLs are hidden. Variables that begin with EXECUTION_LOGGER_ and are none are named: they have no
-    effect.
+    It is as a process with this environment would have it: from a variable, or the default. Users,
+    passwords and parameters of URLs are hidden. Variables that begin with EXECUTION_LOGGER_ and are
+    none are named: they have no effect.
 
     The exit code is 2 when a setting cannot be used, and 0 otherwise.
     """

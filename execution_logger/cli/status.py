@@ -40,11 +40,12 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
     help=f"Look again and again, every {_WATCH_SECONDS:g} s if not said otherwise, until Ctrl-C.",
 )
 def command(as_json: bool, watch_seconds: float | None) -> None:  # noqa: FBT001 - click passes it by name
-    """Show what is not written yet, the journal, the queue, the workers and the tables.
+    """Show where the entries are, and whether all parts answer.
 
-    The journal is that of this machine and user; other hosts have their own. All parts are asked at
-    the same time, and none for longer than a few seconds; of one that says only half there is that half.
-    With --json and --watch each look is one line.
+    That is what is not written yet, the journal, the queue, the workers and the tables. The journal is
+    that of this machine and user; other hosts have their own. All parts are asked at the same time, and
+    none for longer than a few seconds; of one that says only half there is that half. With --json and
+    --watch each look is one line.
 
     The exit code is 0 when all parts answer, and 1 otherwise; 130 after Ctrl-C.
     """

@@ -77,9 +77,16 @@ class _TextOutput:
             for line in self._lines.of(entry, is_late=are_late):
                 self._console.print(line, soft_wrap=True)
 
+    def leave_out(self) -> None:
+        """Say that there are earlier ones."""
+        self._console.print("… earlier entries are left out; --all shows them", style="dim")
+
 
 class _JsonOutput:
     """Lines for programs."""
+
+    def leave_out(self) -> None:
+        """Programs know what they have asked for."""
 
     def show(self, entries: Iterable[LogEntry], *, are_late: bool = False) -> None:  # noqa: ARG002
         """Print them."""
@@ -127,12 +134,19 @@ class _Tail:
         """Show what is there; with a follower only what it will not tell."""
         shown = False
         if self._count is not None:
-            entries = await timeline.last(self._count, self._only) if self._count else []
-            return self._show(entries, follower)
+            return await self._show_last(self._count, timeline, follower)
         async with aclosing(timeline.pages(self._only)) as pages:
             async for page in pages:
                 shown = self._show(page, follower) or shown
         return shown
+
+    async def _show_last(self, count: int, timeline: Timeline, follower: Follower | None) -> bool:
+        if not count:
+            return False
+        entries = await timeline.last(count + 1, self._only)
+        if len(entries) > count:
+            self._output.leave_out()
+        return self._show(entries[-count:], follower)
 
     def _show(self, entries: list[LogEntry], follower: Follower | None) -> bool:
         self._output.show(entry for entry in entries if follower is None or not follower.will_tell(entry))

@@ -53,6 +53,12 @@ def test_people_read_a_timeline(stored: StoredRuns) -> None:
     ]
 
 
+def test_what_is_left_out_is_said(stored: StoredRuns) -> None:
+    """Nobody takes the end of a run for all of it."""
+    assert lines(stored.run("tail", "t", "-n", "3"))[0] == "… earlier entries are left out; --all shows them"
+    assert lines(stored.run("tail", "t", "-n", "4"))[0] == "2026-11-22 UTC"
+
+
 def test_a_new_day_has_its_date(stored: StoredRuns) -> None:
     """The times alone would mislead."""
     stored.store(entry(0, day=23, message="next"))
@@ -105,8 +111,8 @@ def test_what_others_have_written_is_shown_safely(stored: StoredRuns) -> None:
     hostile = "[red]a\x1b[2J\nb"
     stored.store(entry(9, message=hostile, step=hostile, level=hostile, details={hostile: hostile}))
     shown = lines(stored.run("tail", "t", "-n", "1"))
-    assert len(shown) == 2
-    assert shown[1].count(r"[red]a\x1b[2J\nb") >= 1
+    assert len(shown) == 3
+    assert shown[2].count(r"[red]a\x1b[2J\nb") >= 1
     assert "\x1b" not in stored.run("tail", "t", "--details").stdout
 
 
@@ -149,7 +155,7 @@ def test_following_shows_what_comes(stored: StoredRuns, monkeypatch: pytest.Monk
         nothing,
     )
     assert result.exit_code == 130
-    shown = [line.split(maxsplit=3)[-1] for line in result.stdout.splitlines()[1:]]
+    shown = [line.split(maxsplit=3)[-1] for line in result.stdout.splitlines()[2:]]
     assert shown == ["失败  12,345 ms", "new", "newer", "newest", "late  (stored late)"]
     assert result.stderr == "execution-logger: interrupted\n"
 
