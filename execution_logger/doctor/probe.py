@@ -241,14 +241,14 @@ class _Journey:
         )
 
     def _wait_for_row(self) -> Finding | None:
-        self._pipeline.flush(self._seconds_left(), until_stored=True)  # so that it asks for the worker's word
         while not self._rows.has(self._entry):
             said = self._pipeline.stats()
             is_told = bool(said["stored"] or said["dead_lettered"])
             is_over = is_told or self._ears.held or not self._seconds_left()
             if is_over and not self._rows.has(self._entry):
                 return self._why_no_row(said)
-            time.sleep(_LOOK_SECONDS)
+            # So that it asks for the worker's word meanwhile; no longer, or it would outlive the probe.
+            self._pipeline.flush(_LOOK_SECONDS, until_stored=True).wait()
         if self._settings.celery_enabled:
             self._end_leg("row")
         return None
