@@ -15,7 +15,7 @@ _FULL = 0.95
 _BATCH_BYTES = 30_000
 """What a batch of 50 entries takes in Redis."""
 _TIMEOUT_SECONDS = 1.0  # that of hosts, see broker.producer_options
-_CONFIGURE = "redis-cli CONFIG SET {} and the same line in redis.conf"
+_CONFIGURE = "redis-cli CONFIG SET {0}, and {0} in redis.conf"
 
 _CAUSES = (
     (("invalid username-password", "WRONGPASS"), "the password or the user in {variable} is wrong"),
