@@ -10,10 +10,10 @@ from dataclasses import asdict
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.terminal import open_console, printable
 from execution_logger.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
 from execution_logger.doctor.finding import error
 from execution_logger.doctor.settings import misspelt_variables, unusable
@@ -22,7 +22,6 @@ from execution_logger.settings import Settings
 
 WRONG_USAGE = 2
 
-_PAGE_WIDTH = 140
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 
 
@@ -94,8 +93,7 @@ def _print(found: Sequence[Finding], probe: Probe | None, began_at: float, *, as
             facts["legs"] = {name: round(leg, 4) for name, leg in probe.seconds.items()}
         click.echo(json.dumps(facts, indent=2))
         return
-    console = Console()
-    console = console if console.is_terminal else Console(width=_PAGE_WIDTH)
+    console = open_console()
     console.print(_table(found))
     console.print(_summary(found, seconds))
 
@@ -106,9 +104,9 @@ def _table(found: Sequence[Finding]) -> Table:
     table.add_column("area", no_wrap=True)
     table.add_column("what", overflow="fold")
     for each in found:
-        text = Text(each.what)
+        text = Text(printable(each.what))
         if each.advice:
-            text.append(f"\n-> {each.advice}", "bold")
+            text.append(f"\n-> {printable(each.advice)}", "bold")
         table.add_row(Text(each.level, _STYLES[each.level]), each.area, text)
     return table
 

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.doctor.jobs import examine_jobs
 from execution_logger.doctor.tables import examine_dead_letters, examine_entries, examine_ledger, may
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import create_engine
@@ -95,6 +96,7 @@ async def _examine_all(
     ]
     if all(each.advice != UPGRADE for each in found):
         found += await _migrations(connection, subject)
+        found += await examine_jobs(connection, subject.settings)
     for each in found:
         yield each
 

@@ -341,6 +341,16 @@ CASES = [
         "execution-logger dead list",
     ),
     Case(
+        "no Beat",
+        sql(
+            "UPDATE execution_log_job_runs SET known_since = now() - interval '1 day'",
+            "UPDATE execution_log_job_runs SET known_since = now()",
+        ),
+        {"database.jobs": WARNING},
+        "jobs that are late",
+        "start execution-logger beat",
+    ),
+    Case(
         "misspelt variable",
         environment(EXECUTION_LOGGER_BATCHSIZE="10"),
         {"settings.unknown": WARNING},

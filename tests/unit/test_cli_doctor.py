@@ -72,6 +72,12 @@ def test_markup_in_a_name_is_shown_as_it_is(found: list[Finding]) -> None:
     assert "queue [red]logs[/red]" in run().stdout
 
 
+def test_what_others_say_does_not_steer_the_terminal(found: list[Finding]) -> None:
+    """A worker's name comes from whoever can write to the broker."""
+    found.append(warning("workers.names", "worker \x1b[2J", "look"))
+    assert "worker \\x1b[2J" in run().stdout
+
+
 def test_programs_read_json(found: list[Finding]) -> None:
     """The level, and each finding whole."""
     found += [FINE, ODD]
