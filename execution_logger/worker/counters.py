@@ -8,9 +8,10 @@ holds one would stop all the others. Who takes the place of a dead child goes on
 import mmap
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -23,17 +24,23 @@ _ROWS = 256
 """More children than any pool has; the memory of those that are never used is never taken."""
 _CELL_BYTES = 8
 
-_NAMES = (
-    "batches_written",
-    "rows_stored",
-    "rows_duplicate",
-    "entries_dead_lettered",
-    "batches_requeued",
-    "write_failures",
-    "batches_in_hand",
-)
-_WRITTEN, _STORED, _DUPLICATE, _DEAD_LETTERED, _REQUEUED, _FAILED, _IN_HAND, _DOWN_SINCE = range(8)
-_ENDS = tuple(accumulate((_DOWN_SINCE + 1, cells_needed(_ENTRIES), cells_needed(_WRITE_SECONDS))))
+
+class _Cell(IntEnum):
+    """The numbers at the beginning of a row: counts, and two moments of the monotonic clock."""
+
+    BATCHES_WRITTEN = 0
+    ROWS_STORED = 1
+    ROWS_DUPLICATE = 2
+    ENTRIES_DEAD_LETTERED = 3
+    BATCHES_REQUEUED = 4
+    WRITE_FAILURES = 5
+    BATCHES_IN_HAND = 6
+    WRITTEN_AT = 7
+    DOWN_SINCE = 8
+
+
+_SHOWN = tuple(_Cell)[: _Cell.WRITTEN_AT]
+_ENDS = tuple(accumulate((len(_Cell), cells_needed(_ENTRIES), cells_needed(_WRITE_SECONDS))))
 _ENTRIES_SLICE, _SECONDS_SLICE = (slice(*ends) for ends in pairwise(_ENDS))
 _WIDTH = _ENDS[-1]
 
@@ -70,50 +77,59 @@ class WorkerCounters:
         self._row = self._cells[start : start + _WIDTH]
         self._batch_entries = Histogram(_ENTRIES, self._row[_ENTRIES_SLICE])
         self._write_seconds = Histogram(_WRITE_SECONDS, self._row[_SECONDS_SLICE])
-        self._row[_IN_HAND] = self._row[_DOWN_SINCE] = 0
+        self._row[_Cell.BATCHES_IN_HAND] = 0
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
         """Within the block the process has one batch more in hand; an error puts it back into the queue."""
-        self._add(_IN_HAND, 1)
+        self._add(_Cell.BATCHES_IN_HAND, 1)
         try:
             yield
         except BaseException:
-            self._add(_REQUEUED, 1)
+            self._add(_Cell.BATCHES_REQUEUED, 1)
             raise
         finally:
-            self._add(_IN_HAND, -1)
+            self._add(_Cell.BATCHES_IN_HAND, -1)
 
     def written(self, result: WriteResult, seconds: float) -> None:
         """A batch is written, in so many seconds: the database works."""
         with self._lock:
             row = self._row
-            row[_WRITTEN] += 1
-            row[_STORED] += result.stored
-            row[_DUPLICATE] += result.duplicates
-            row[_DEAD_LETTERED] += result.dead_lettered
-            row[_DOWN_SINCE] = 0
+            row[_Cell.BATCHES_WRITTEN] += 1
+            row[_Cell.ROWS_STORED] += result.stored
+            row[_Cell.ROWS_DUPLICATE] += result.duplicates
+            row[_Cell.ENTRIES_DEAD_LETTERED] += result.dead_lettered
+            row[_Cell.WRITTEN_AT] = time.monotonic()
             self._batch_entries.observe(result.stored + result.duplicates + result.dead_lettered)
             self._write_seconds.observe(seconds)
 
     def failed(self) -> None:
         """An attempt to write has failed: the database is away."""
         with self._lock:
-            self._row[_FAILED] += 1
-            self._row[_DOWN_SINCE] = self._row[_DOWN_SINCE] or time.time()
+            self._row[_Cell.WRITE_FAILURES] += 1
+            # Whoever has written a batch since then has ended that outage, for all.
+            if self._row[_Cell.DOWN_SINCE] <= max(self._column(_Cell.WRITTEN_AT)):
+                self._row[_Cell.DOWN_SINCE] = time.monotonic()
 
     def figures(self) -> WorkerFigures:
         """Those of all processes; any thread may ask, and waits for none of them."""
         rows = [self._cells[start : start + _WIDTH].tolist() for start in range(0, len(self._cells), _WIDTH)]
         sums = [sum(column) for column in zip(*rows, strict=True)]
-        down_since = min((row[_DOWN_SINCE] for row in rows if row[_DOWN_SINCE]), default=None)
+        up_at = max(self._column(_Cell.WRITTEN_AT))
+        down_since = min(
+            (moment for moment in self._column(_Cell.DOWN_SINCE) if moment > up_at), default=None
+        )
         return WorkerFigures(
-            numbers=dict(zip(_NAMES, sums, strict=False)),
-            database_down_seconds=0.0 if down_since is None else max(0.0, time.time() - down_since),
+            numbers={cell.name.lower(): sums[cell] for cell in _SHOWN},
+            database_down_seconds=0.0 if down_since is None else time.monotonic() - down_since,
             batch_entries=Histogram(_ENTRIES, sums[_ENTRIES_SLICE]).as_dict(),
             write_seconds=Histogram(_WRITE_SECONDS, sums[_SECONDS_SLICE]).as_dict(),
         )
 
-    def _add(self, cell: int, number: int) -> None:
+    def _column(self, cell: _Cell) -> Sequence[float]:
+        """The numbers of all processes, whose monotonic clock is the same."""
+        return self._cells[cell::_WIDTH].tolist()
+
+    def _add(self, cell: _Cell, number: int) -> None:
         with self._lock:
             self._row[cell] += number
