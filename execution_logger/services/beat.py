@@ -12,7 +12,7 @@ import click
 from celery.signals import beat_init
 
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.services.beat_lock import lock_beat
+from execution_logger.services.beat_lock import lock_beat, note_begin
 from execution_logger.services.directory import service_folder
 from execution_logger.settings import Settings
 from execution_logger.worker.app import create_app
@@ -36,6 +36,7 @@ def main() -> int:
     app.conf.beat_sync_every = 1  # after each job: however Beat ends, it repeats one at most
     app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
     beat_init.connect(_end_at_once)
+    beat_init.connect(lambda **_: note_begin(folder), weak=False)
     stop_at_end_of_input()
     try:
         app.start(["beat", "--schedule", str(folder / "schedule"), "--scheduler", SCHEDULER, *sys.argv[1:]])

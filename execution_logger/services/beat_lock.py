@@ -25,16 +25,19 @@ def lock_beat(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=_WAIT_SECONDS)
     except Timeout:
-        process = beat_process(folder)
-        raise BeatRunsError(
-            f"Beat runs already (process {process}, {folder}), and two would send each job twice"
-        ) from None
-    _pid_file(folder).write_text(str(os.getpid()))
+        place = f"process {process}, {folder}" if (process := beat_process(folder)) else str(folder)
+        raise BeatRunsError(f"Beat runs already ({place}), and two would send each job twice") from None
+    _pid_file(folder).unlink(missing_ok=True)
     return lock
 
 
+def note_begin(folder: Path) -> None:
+    """Let others know that this process, which has the lock, works."""
+    _pid_file(folder).write_text(str(os.getpid()))
+
+
 def beat_process(folder: Path) -> int | None:
-    """The process that is the folder's Beat; None when there is none, or it is just beginning."""
+    """The process that works as the folder's Beat; None when there is none, or it has not begun yet."""
     try:
         with _lock(folder).acquire(blocking=False):
             return None

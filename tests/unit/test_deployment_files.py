@@ -24,7 +24,15 @@ SERVICES: dict[str, Any] = YAML(typ="safe").load(COMPOSE)["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 ENVIRONMENT = (ROOT / ".env.example").read_text()
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
-SCRIPTS = ["demo.sh", "lint_units.sh", "start_celery_worker.sh", "start_flower.sh", "test.sh"]
+SCRIPTS = [
+    "demo.sh",
+    "init_redis.sh",
+    "lint_units.sh",
+    "start_celery_beat.sh",
+    "start_celery_worker.sh",
+    "start_flower.sh",
+    "test.sh",
+]
 
 every_service = pytest.mark.parametrize("name", SERVICES)
 every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -13,7 +12,6 @@ from filelock import FileLock
 
 from execution_logger import Settings
 from execution_logger.services import service
-from execution_logger.services.beat_lock import beat_process
 from execution_logger.services.record import Record
 from execution_logger.services.service import find_service
 from execution_logger.worker.queue import BrokerUnavailableError
@@ -112,11 +110,3 @@ def test_flower_works_when_its_page_answers(page: int, address: str) -> None:
     assert why is not None
     assert f"http://{address}:{port}" in why
     assert "refused" in why
-
-
-def test_beats_process_is_known_by_its_lock(tmp_path: Path) -> None:
-    """A number that was left behind is nobody's."""
-    (tmp_path / "beat.pid").write_text(str(os.getpid()))
-    assert beat_process(tmp_path) is None
-    with FileLock(tmp_path / "beat.lock"):
-        assert beat_process(tmp_path) == os.getpid()

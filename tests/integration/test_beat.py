@@ -1,0 +1,127 @@
+"""Beat against real brokers, with a job that is due every second."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from servers import RedisServer
+from waiting import wait_until
+from workers import WorkerProcess
+
+COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "beat")
+
+WITH_A_JOB = """
+import sys
+from execution_logger.services import beat
+
+create_app = beat.create_app
+
+def create_app_with_a_job(settings):
+    app = create_app(settings)
+    job = {"task": "a.job", "schedule": 1.0, "options": {"queue": "jobs", "ignore_result": True}}
+    app.conf.beat_schedule = {"job": job}
+    return app
+
+beat.create_app = create_app_with_a_job
+beat.stop_at_end_of_input = lambda: None  # there is no supervisor that would hold its input
+sys.exit(beat.main())
+"""
+"""Beat's process as it is, except for its schedule."""
+
+
+class Site:
+    """A Beat, and the queue that it sends to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.redis = RedisServer()
+        environment = {
+            "CELERY_BROKER_URL": self.redis.url(),
+            "DATABASE_URL": "sqlite:///unused.db",
+            "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(folder),
+        }
+        command = (sys.executable, "-P", "-c", WITH_A_JOB, "--loglevel", "INFO")
+        self.beat = WorkerProcess(command, environment=environment)
+
+    def sent(self) -> int:
+        """How many jobs are in the queue."""
+        with self.redis.client() as client:
+            return int(client.llen("jobs"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site whose broker is not there yet."""
+    site = Site(tmp_path)
+    yield site
+    site.beat.close()
+    site.redis.close()
+
+
+def test_beat_waits_for_a_broker_that_is_away(site: Site) -> None:
+    """At its start and in the middle; each time it goes on by itself, and a signal ends it at once."""
+    site.beat.start(ready="Connection error")
+    site.redis.start()
+    wait_until(site.sent, 20)
+    site.redis.kill()
+    wait_until(lambda: "waits for the broker, the next attempt is in" in site.beat.output, 20)
+    site.redis.start()
+    before = site.sent()
+    wait_until(lambda: site.sent() > before, 30)
+    site.redis.pause()
+    site.beat.process.send_signal(signal.SIGTERM)
+    assert site.beat.process.wait(5) == 0
+    site.redis.resume()
+    assert "Traceback" not in site.beat.output
+    assert not list(site.beat.folder.glob("celerybeat*")), "nothing is left in the current folder"
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """What the command needs."""
+    return {
+        "CELERY_BROKER_URL": redis_url,
+        "DATABASE_URL": "sqlite:///unused.db",
+        "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(tmp_path),
+    }
+
+
+def test_beat_is_restarted_when_it_crashes_and_refused_when_it_is_there(environment: dict[str, str]) -> None:
+    """The lock is the process's own: it is free as soon as that is dead."""
+    beat = WorkerProcess(COMMAND, environment=environment)
+    try:
+        beat.start(ready="beat: Starting...")
+        second = subprocess.run(
+            COMMAND,
+            check=False,
+            env=beat.environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert second.returncode == 2
+        assert "Beat runs already (process " in second.stderr
+        (process,) = psutil.Process(beat.pid).children()
+        process.kill()
+        wait_until(lambda: beat.output.count("beat: Starting...") == 2, 30)
+        assert "Beat was killed by SIGKILL; it starts again in" in beat.output
+        beat.process.send_signal(signal.SIGTERM)
+        assert beat.process.wait() == 0
+    finally:
+        beat.close()
+
+
+def test_beat_does_not_outlive_its_supervisor(environment: dict[str, str]) -> None:
+    """Nobody would know of it, and the next one would be refused."""
+    beat = WorkerProcess(COMMAND, environment=environment)
+    try:
+        beat.start(ready="beat: Starting...")
+        (process,) = psutil.Process(beat.pid).children()
+        beat.process.send_signal(signal.SIGKILL)
+        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 20)
+    finally:
+        beat.close()
