@@ -1,5 +1,6 @@
 """Print .env.example: what docker-compose.yml needs, and every setting with its default and its meaning."""  # noqa: INP001 - run by file
 
+import shlex
 import sys
 import textwrap
 
@@ -36,9 +37,9 @@ def example() -> str:
     for variables, default, meaning in describe():
         name, _, others = variables.partition(" / ")
         text = f"{meaning} Also: {others.replace(' / ', ', ')}." if others else meaning
-        parts.append(
-            "\n".join([*(f"# {line}" for line in textwrap.wrap(text, _WIDTH)), f"#{name}={default}\n"])
-        )
+        lines = [f"# {line}" for line in textwrap.wrap(text, _WIDTH)]
+        # Quoted as for a shell, which systemd and compose understand, too.
+        parts.append("\n".join([*lines, f"#{name}={default and shlex.quote(default)}\n"]))
     return "\n".join(parts)
 
 

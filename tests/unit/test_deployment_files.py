@@ -4,6 +4,7 @@
 """
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -51,13 +52,15 @@ class TestEnvironment:
         command = [sys.executable, str(ROOT / "scripts" / "env_example.py")]
         printed = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout
         assert printed == ENVIRONMENT
-        for variables, default, _ in describe():
-            assert f"\n#{variables.partition(' / ')[0]}={default}\n" in ENVIRONMENT
+        for variables, _, _ in describe():
+            assert f"\n#{variables.partition(' / ')[0]}=" in ENVIRONMENT
 
     def test_the_defaults_can_be_read_back(self) -> None:
         """Whoever takes the `#` away from every line has changed nothing."""
         lines = re.findall(r"^#(\w+)=(.*)$", ENVIRONMENT, re.MULTILINE)
-        assert Settings.from_environment(dict(lines)) == Settings()
+        assert len(lines) == len(describe())
+        read = {name: " ".join(shlex.split(value)) for name, value in lines}
+        assert Settings.from_environment(read) == Settings()
 
     def test_no_password_has_a_default(self) -> None:
         """Compose refuses to start without; nobody runs with the one that everybody knows."""
