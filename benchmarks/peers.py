@@ -49,17 +49,22 @@ class Nowhere:
         """Nothing to release."""
 
 
+def caller(logger: ExecutionLogger) -> Peer:
+    """What is called when a logger of ours is measured."""
+    complete = logger.log_agent_complete
+    return Peer(
+        lambda details: complete("task-1", "intent_analysis", "agent finished", 1500, details=details),
+        is_async=True,
+    )
+
+
 @contextmanager
 def ours(*, is_journalled: bool, **more: Any) -> Iterator[Peer]:
     """`await logger.log_agent_complete(...)`; with the journal, each entry is on disk when it returns."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(journal=is_journalled, journal_directory=folder, **more)
         logger = ExecutionLogger(settings, make_delivery=Nowhere)
-        complete = logger.log_agent_complete
-        yield Peer(
-            lambda details: complete("task-1", "intent_analysis", "agent finished", 1500, details=details),
-            is_async=True,
-        )
+        yield caller(logger)
         logger.sync.shutdown()
 
 
