@@ -151,8 +151,7 @@ class ExecutionLogger(LoggingCalls):
         entry, encoded = pipeline.make_entry(
             task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
         )
-        if not pipeline.accept(encoded):
-            pipeline.drop(entry)
+        pipeline.record(entry, encoded)
         return entry
 
     # Fields that are filled in ---------------------------------------------------------------

@@ -75,10 +75,7 @@ class Pipeline:
         self._last_shutdown: Flushing | None = None
         self._lost = 0
         self.shipper = self._make_shipper()
-        self.accept = self.shipper.accept
-        """Takes the JSON of an entry that `make_entry` has made, and waits for nothing but one write to the
-        journal; False when there is no room, and then `drop` is to be called. An attribute, because a method
-        in between would be one more call in each call."""
+        self._accept = self.shipper.accept
 
     def _make_shipper(self) -> Shipper:
         settings, destination, process = self.settings, self._destination, process_name()
@@ -117,9 +114,10 @@ class Pipeline:
         self._inherited.append(self.shipper)
         self._begin()
 
-    def drop(self, entry: LogEntry) -> None:
-        """Count an entry that was not accepted."""
-        self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
+    def record(self, entry: LogEntry, encoded: bytes) -> None:
+        """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
+        if not self._accept(encoded):
+            self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
 
     def begin(self) -> "concurrent.futures.Future[None]":
         """Start the thread before the first call: it makes the delivery, and ships what others have left."""
@@ -214,7 +212,7 @@ class Pipeline:
             details,
         )
         _, encoded = self.make_entry(*fields)
-        if self.accept(encoded):
+        if self._accept(encoded):
             self.drops.reported(summary)
             self.shipper.include_newest()
 

@@ -78,7 +78,9 @@ class Shipper:
         waiting = self.buffer.put(encoded)
         # The thread sleeps until the first entry arms its timer or a batch is full. Each full batch
         # also finds out whether the thread still lives.
-        if waiting == 1 or not self._running or (waiting and waiting % self._batch_size == 0):
+        if waiting > 1 and waiting % self._batch_size and self._running:
+            return True
+        if waiting or not self._running:
             self.wake()
             if waiting >= self._max_batch_entries:
                 self._linger_over.set()

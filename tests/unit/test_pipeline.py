@@ -65,8 +65,7 @@ async def blocked(make_pipeline: MakePipeline) -> AsyncIterator[Pipeline]:
 def record(pipeline: Pipeline, message: str = "hello", level: str = "info") -> LogEntry:
     """Record one entry."""
     entry, encoded = pipeline.make_entry("t", level, "agent", message)
-    if not pipeline.accept(encoded):
-        pipeline.drop(entry)
+    pipeline.record(entry, encoded)
     return entry
 
 
@@ -91,7 +90,7 @@ class TestRecord:
         delivery = MemoryDelivery()
         pipeline = make_pipeline(delivery)
         details = {"state": ["before"]}
-        assert pipeline.accept(pipeline.make_entry("t", "info", "agent", "m", details=details)[1])
+        pipeline.record(*pipeline.make_entry("t", "info", "agent", "m", details=details))
         details["state"].append("after")
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert delivery.entries[0]["details"] == {"state": ["before"]}
