@@ -199,7 +199,7 @@ class Settings:
     # The machine
     service_directory: str | None = _setting(
         None,
-        "Where Beat and `execution-logger manage` keep schedule, records and logs. "
+        "Where Beat and `execution-logger manage` keep locks, records and logs. "
         "Default: in the user's state directory.",
     )
 

@@ -191,7 +191,7 @@ class _Journey:
         )
         self._leg_began_at = time.monotonic()
         self._deadline = self._leg_began_at + timeout_seconds
-        pipeline.accept(encoded)  # the first entry of a buffer always has room
+        pipeline.record(self._entry, encoded)
 
     def go(self) -> None:
         """Follow it; what is said of it is in the probe."""

@@ -19,8 +19,6 @@ from execution_logger.worker.app import create_app
 from execution_logger.worker.parent import stop_at_end_of_input
 from execution_logger.worker.supervisor import WRONG_USAGE
 
-SCHEDULER = "execution_logger.services.scheduler:PatientScheduler"
-
 
 def main() -> int:
     """Run Beat to its end and return its exit code."""
@@ -33,13 +31,12 @@ def main() -> int:
         # As for an unknown option: the supervisor does not try again.
         click.echo(f"execution-logger: {error}", err=True)
         return WRONG_USAGE
-    app.conf.beat_sync_every = 1  # after each job: however Beat ends, it repeats one at most
     app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
     beat_init.connect(_end_at_once)
     beat_init.connect(lambda **_: note_begin(folder), weak=False)
     stop_at_end_of_input()
     try:
-        app.start(["beat", "--schedule", str(folder / "schedule"), "--scheduler", SCHEDULER, *sys.argv[1:]])
+        app.start(["beat", *sys.argv[1:]])
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -51,8 +48,7 @@ def main() -> int:
 def _end_at_once(**_: object) -> None:
     """Let a signal end this process, instead of raising an exception wherever it is.
 
-    Celery's SystemExit is lost in a send to a broker that hangs, and its closed schedule then crashes
-    Beat. On disk is all there is to keep.
+    Celery's SystemExit is lost in a send to a broker that hangs. There is nothing to keep.
     """
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature

@@ -1,4 +1,4 @@
-"""The lock of the one Beat of a folder: two would send each job twice."""
+"""The lock of the one Beat of a folder: a second one would be there by mistake."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ _WAIT_SECONDS = 3.0
 
 
 class BeatRunsError(ExecutionLoggerError):
-    """Beat runs already, and two would send each job twice."""
+    """Beat runs already, and one is enough."""
 
 
 def lock_beat(folder: Path) -> FileLock:
@@ -26,7 +26,7 @@ def lock_beat(folder: Path) -> FileLock:
         lock.acquire(timeout=_WAIT_SECONDS)
     except Timeout:
         place = f"process {process}, {folder}" if (process := beat_process(folder)) else str(folder)
-        raise BeatRunsError(f"Beat runs already ({place}), and two would send each job twice") from None
+        raise BeatRunsError(f"Beat runs already ({place}), and one is enough") from None
     _pid_file(folder).unlink(missing_ok=True)
     return lock
 

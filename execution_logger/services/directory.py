@@ -4,7 +4,6 @@
 
     execution-logger-services/            the user's state directory, or EXECUTION_LOGGER_SERVICE_DIRECTORY
         beat/
-            schedule                      when each job was last sent
             beat.lock, beat.pid           the one Beat of this directory
             record.json                   what `manage` has started: locked for as long as that runs
             log, log.1, ...

@@ -52,9 +52,7 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
             name: {"queue": settings.queue} for name in (TASK_NAME, *(job.task for job in JOBS.values()))
         },
         "beat_schedule": beat_schedule(settings),
-        # Without a file of its own: when each job ran last is in the database, which all Beats share and
-        # no restart forgets. The health check sends what was missed.
-        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_scheduler": "execution_logger.worker.jobs.scheduler:PatientScheduler",
         "result_expires": settings.confirmation_expires_seconds,
         "task_ignore_result": True,
         "task_track_started": settings.task_track_started,
