@@ -17,6 +17,8 @@ from execution_logger.store.runs import MOST_COUNTED, RecentRuns, Run, recent_ru
 
 _WITHIN_SECONDS = 10.0
 _LONG_SECONDS = 120
+_WIDE = 120
+_NAME_CELLS = 20
 
 
 @click.command(context_settings={"show_default": True})
@@ -56,7 +58,7 @@ async def _read(limit: int, since: datetime | None, *, with_errors: bool) -> Rec
 def _print(found: RecentRuns, since: datetime | None, *, with_errors: bool) -> None:
     console = open_console()
     if found.runs:
-        console.print(_table(found))
+        console.print(_table(found, is_wide=console.width >= _WIDE))
     elif found.is_complete:
         what = "No run with errors" if with_errors else "No run"
         console.print(f"{what} is stored{f' since {day_and_time(since)} UTC' if since else ''}.")
@@ -77,35 +79,38 @@ def _incomplete(found: RecentRuns) -> str:
     return f"There may be more: the search was ended after {_WITHIN_SECONDS:g} s{looked}. {advice}"
 
 
-def _table(found: RecentRuns) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    table.add_column("first entry (UTC)", no_wrap=True)
+def _table(found: RecentRuns, *, is_wide: bool) -> Table:
+    """A run a line; a narrow terminal has no room for all of it."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("run", overflow="fold", min_width=_NAME_CELLS)
+    if is_wide:
+        table.add_column("first entry (UTC)", no_wrap=True)
     table.add_column("last entry", no_wrap=True)
     for name in ("duration", "entries", "errors", "warnings"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("last step / agent", overflow="fold")
     table.add_column("end", no_wrap=True)
+    if is_wide:
+        table.add_column("last step / agent", overflow="fold")
     now = datetime.now(UTC)
     for run in found.runs:
-        table.add_row(*_cells(run, now))
+        table.add_row(*_cells(run, now, is_wide=is_wide))
     return table
 
 
-def _cells(run: Run, now: datetime) -> tuple[Text, ...]:
+def _cells(run: Run, now: datetime, *, is_wide: bool) -> list[Text]:
     more = "+" if run.is_cut else ""
     where = " / ".join(printable(name) for name in (run.last_step, run.last_agent) if name)
-    return (
+    return [
         Text(printable(run.task_id)),
-        Text(day_and_time(run.first_at)),
+        *([Text(day_and_time(run.first_at))] if is_wide else []),
         Text(ago((now - run.last_at).total_seconds())),
         Text(_duration(run.duration_seconds)),
         Text(f"{run.entries:,}{more}"),
         Text(f"{run.errors:,}{more}", "red" if run.errors else "dim"),
         Text(f"{run.warnings:,}{more}", "yellow" if run.warnings else "dim"),
-        Text(where or "-"),
         Text("error", "bold red") if run.ended_in_error else Text(""),
-    )
+        *([Text(where or "-")] if is_wide else []),
+    ]
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from execution_logger.cli import runs as cli_runs
 from execution_logger.store import runs as store_runs
@@ -34,8 +35,20 @@ def test_people_get_a_table(stored: StoredRuns) -> None:
     found = rows(result.stdout)
     assert [row[0] for row in found] == ["well", "failed", "troubled"]
     assert found[0][3:] == ["89", "s", "ago", "1.0", "s", "2", "0", "0", "-"]
-    assert found[1][-4:] == ["1", "0", "-", "error"]
+    assert found[1][-4:] == ["1", "0", "error", "-"]
     assert found[2][3:] == ["2", "h", "ago", "2.0", "s", "3", "1", "1", "s", "/", "a"]
+
+
+def test_a_narrow_terminal_shows_what_matters(stored: StoredRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names above all, which `tail` wants, and how it went."""
+    monkeypatch.setattr(cli_runs, "open_console", lambda: Console(width=80))
+    name = "a-name-as-long-as-a-uuid-is-36-chars"
+    stored.store_run(name, "info", "error")
+    output = stored.run("runs").stdout
+    found = rows(output)
+    assert max(map(len, output.splitlines())) <= 80
+    assert found[0][0] + found[1][0] == name
+    assert found[0][1:] == ["59", "s", "ago", "1.0", "s", "2", "1", "0", "error"]
 
 
 def test_programs_read_json(stored: StoredRuns) -> None:
