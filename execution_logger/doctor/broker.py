@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from execution_logger.delivery.message import sent_at
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.doctor.redis import examine_redis, refused_commands, unreachable
@@ -26,13 +28,14 @@ def examine_broker(subject: Subject) -> Iterator[Finding]:
     refused: list[Finding] = []
     try:
         with open_channel(settings) as channel:
-            oldest_sent_at = None
+            length, oldest_sent_at = None, None
             if is_redis(channel):
                 refused = _refused(channel, settings)
                 yield from refused
                 yield from examine_redis("broker", channel.client, settings.broker_url, subject)
                 oldest_sent_at = sent_at(channel.client.lindex(settings.queue, -1))
-            length = queue_length(settings)
+                length = _length(channel, settings)
+        length = length or queue_length(settings)
     except BrokerUnavailableError as problem:
         if not refused:  # or it is the same once more
             known = is_set("broker_url", subject.environ)
@@ -69,6 +72,16 @@ def judge_queue(settings: Settings, length: QueueLength, age_seconds: float | No
             f"{length.quarantined:,} malformed messages were moved to {quarantine_key(settings)!r}",
             "find out who writes to this Redis: execution-logger dead list; then dead purge, or dead retry",
         )
+
+
+def _length(channel: Any, settings: Settings) -> QueueLength:
+    """By single commands, which hosts may use, and which a full Redis answers."""
+    client = channel.client
+    try:
+        quarantined = client.llen(quarantine_key(settings))
+    except ResponseError:  # not for this user to see
+        quarantined = None
+    return QueueLength(client.llen(settings.queue), client.hlen(channel.unacked_key), quarantined)
 
 
 def _refused(channel: Any, settings: Settings) -> list[Finding]:

@@ -1,11 +1,13 @@
-"""A delivery that remembers what workers say of a batch while they cannot write it."""
+"""What workers say of a batch while they cannot write it, overheard on the way to the host."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from execution_logger.batch import Batch
+from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import QueueView, Receipt
+from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.results import HELD, Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
@@ -58,3 +60,23 @@ class OverheardDelivery:
         found = None if self._results is None else self._results.result(batch_id)
         if found is not None and found.status == HELD and isinstance(found.result, dict):
             self.held = str(found.result.get("reason"))
+
+
+class Listener:
+    """Makes the delivery that the settings ask for, and hears what workers say to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._overheard: OverheardDelivery | None = None
+
+    def make_delivery(self) -> Delivery:
+        """Called in the pipeline's thread."""
+        if not self._settings.celery_enabled:
+            return select_delivery(self._settings)()
+        self._overheard = OverheardDelivery(self._settings)
+        return self._overheard
+
+    @property
+    def held(self) -> str | None:
+        """Why a worker holds the batch, if it has said so."""
+        return None if self._overheard is None else self._overheard.held

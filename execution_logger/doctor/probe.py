@@ -1,41 +1,27 @@
 """The probe: one entry by the way that all take, timed, and looked for where it got stuck."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from execution_logger.delivery import Delivery
-from execution_logger.delivery.select import select_delivery
 from execution_logger.doctor.database import unreachable as unreachable_database
 from execution_logger.doctor.finding import Finding, error, ok
-from execution_logger.doctor.overheard import OverheardDelivery
-from execution_logger.doctor.tables import may
+from execution_logger.doctor.overheard import Listener
+from execution_logger.doctor.read_back import ReadBack
 from execution_logger.doctor.whereabouts import Whereabouts, find_message, take_back
-from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry import LogCategory, LogLevel
 from execution_logger.errors import ExecutionLoggerError, StoreUnavailableError
 from execution_logger.pipeline import Pipeline
 from execution_logger.settings import Settings
-from execution_logger.store import create_engine
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.faults import attempt
-from execution_logger.store.ledger import ledger_table
-from execution_logger.store.table import LogTable, look_up_table
 from execution_logger.worker.queue import BrokerUnavailableError
 
 MESSAGE = "execution-logger doctor --end-to-end"
 
 _LOOK_SECONDS = 0.02
-_DATABASE_SECONDS = 3.0
 _BEGIN_SECONDS = 10.0
 _STOP_SECONDS = 0.5
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -65,10 +51,10 @@ def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
         settings, journal=False, batch_size=1, fallback="keep", shutdown_timeout_seconds=_STOP_SECONDS
     )
     probe = Probe()
-    ears = _Ears(settings)
+    ears = Listener(settings)
     pipeline = Pipeline(settings, ears.make_delivery)
     try:
-        with _Rows(settings) as rows:
+        with ReadBack(settings) as rows:
             _Journey(settings, pipeline, rows, ears, probe, timeout_seconds).go()
     except StoreUnavailableError as problem:
         probe.findings.append(replace(unreachable_database(str(problem)), name="probe.database"))
@@ -79,92 +65,6 @@ def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
     return probe
 
 
-class _Ears:
-    """Makes the delivery that the settings ask for, and hears what workers say to it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._overheard: OverheardDelivery | None = None
-
-    def make_delivery(self) -> Delivery:
-        """Called in the pipeline's thread."""
-        if not self._settings.celery_enabled:
-            return select_delivery(self._settings)()
-        self._overheard = OverheardDelivery(self._settings)
-        return self._overheard
-
-    @property
-    def held(self) -> str | None:
-        """Why a worker holds the batch, if it has said so."""
-        return None if self._overheard is None else self._overheard.held
-
-
-class _Rows:
-    """The database as a reader sees it; finds nothing where no database is named."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.is_there = settings.database_url is not None
-        self._settings = replace(
-            settings, database_timeout_seconds=min(_DATABASE_SECONDS, settings.database_timeout_seconds)
-        )
-        self._runner = asyncio.Runner()
-        self._engine = create_engine(self._settings, pool_size=1) if self.is_there else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._runner:
-            if self._engine is not None:
-                self._runner.run(self._engine.dispose())
-
-    def has(self, entry: LogEntry) -> bool:
-        """Whether the entry is a row."""
-
-        async def look(connection: AsyncConnection) -> bool:
-            table = await look_up_table(connection, self._settings)
-            found = await connection.execute(select(table.columns["id"]).where(_is(table, entry)))
-            return found.first() is not None
-
-        return self._ask(look)
-
-    def refusal(self, entry: LogEntry) -> str | None:
-        """Why the database has refused the entry; None when it has not."""
-
-        async def look(connection: AsyncConnection) -> str | None:
-            letters = await DeadLetters(self._settings).list(connection, limit=50)
-            return next((letter.reason for letter in letters if entry.id in letter.entry), None)
-
-        return self._ask(look)
-
-    def delete(self, entry: LogEntry, process: str) -> bool:
-        """Delete the row and what the ledger knows of it; False when this user may not."""
-
-        async def remove(connection: AsyncConnection) -> bool:
-            table, ledger = await look_up_table(connection, self._settings), ledger_table(self._settings)
-            if not await may(connection, table.table, "DELETE"):
-                return False
-            await connection.execute(delete(table.table).where(_is(table, entry)))
-            if await may(connection, ledger, "DELETE"):
-                await connection.execute(delete(ledger).where(ledger.c.process == process))
-            await connection.commit()
-            return True
-
-        return self._ask(remove)
-
-    def _ask(self, question: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
-        async def ask() -> _T:
-            assert self._engine is not None  # noqa: S101 - who asks has looked at is_there
-            async with attempt(self._engine, _DATABASE_SECONDS), self._engine.connect() as connection:
-                return await question(connection)
-
-        return self._runner.run(ask())
-
-
-def _is(table: LogTable, entry: LogEntry) -> Any:
-    return table.equals("id", entry.id.replace("-", "") if table.has_hex_ids else entry.id)
-
-
 class _Journey:
     """The way of the entry, leg by leg."""
 
@@ -172,8 +72,8 @@ class _Journey:
         self,
         settings: Settings,
         pipeline: Pipeline,
-        rows: _Rows,
-        ears: "_Ears",
+        rows: ReadBack,
+        ears: Listener,
         probe: Probe,
         timeout_seconds: float,
     ) -> None:
@@ -281,7 +181,13 @@ class _Journey:
                 f"a worker has stored the entry, and here table {self._settings.table!r} does not have it",
                 "set the same DATABASE_URL and EXECUTION_LOGGER_TABLE for workers and readers",
             )
-        return _stuck(find_message(self._settings, self._task_id), self._settings, self._ears.held)
+        return _stuck(self._find(), self._settings, self._ears.held)
+
+    def _find(self) -> Whereabouts:
+        try:
+            return find_message(self._settings, self._task_id)
+        except BrokerUnavailableError:  # not for this user to see
+            return Whereabouts(is_known=False)
 
     def _end_leg(self, name: str) -> None:
         now = time.monotonic()

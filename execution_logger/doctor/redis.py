@@ -32,6 +32,11 @@ _CAUSES = (
 )  # fmt: skip
 
 
+def is_forbidden(problem: str) -> bool:
+    """Whether it is only that this user may not do it; hosts need less than workers, and doctors most."""
+    return "no permissions" in problem.lower() or "NOPERM" in problem
+
+
 def unreachable(area: str, problem: str, variable: str, *, is_set: bool) -> Finding:
     """A Redis that cannot be used, and what helps against this kind of failure."""
     if "timeout" in problem.lower():

@@ -9,8 +9,10 @@ from execution_logger.broker import TASK_NAME
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.elsewhere import compare_databases, compare_result_backends
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.doctor.redis import is_forbidden
 from execution_logger.settings import Settings
 from execution_logger.worker.inspection import Inspected, inspect_workers
+from execution_logger.worker.queue import BrokerUnavailableError
 
 _CELERYS_VISIBILITY_TIMEOUT = 3600
 _TESTED_POOLS = ("thread", "prefork", "solo")
@@ -24,7 +26,14 @@ def examine_workers(subject: Subject) -> Iterator[Finding]:
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    yield from judge_workers(inspect_workers(subject.settings, subject.now), subject)
+    try:
+        workers = inspect_workers(subject.settings, subject.now)
+    except BrokerUnavailableError as problem:
+        if not is_forbidden(str(problem)):
+            raise
+        yield ok("workers.online", f"not asked, which is not for this user to do: {problem}")
+        return
+    yield from judge_workers(workers, subject)
 
 
 def judge_workers(workers: Sequence[Inspected], subject: Subject) -> Iterator[Finding]:

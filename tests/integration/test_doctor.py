@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ from rows import count_rows, fetch, upgrade_database
 from servers import PostgresServer, RedisServer, unprivileged_account
 from waiting import wait_until
 from workers import CELERY, WorkerProcess
+
+USERS = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +411,18 @@ def test_nothing_is_found_where_nothing_is_wrong(site: Site) -> None:
     assert count_rows(site.url) == 0
     assert fetch(site.url, "SELECT * FROM execution_log_batches") == []
     assert site.examine(site.environ()) == []
+
+
+@pytest.mark.parametrize("name", ["log_host", "log_worker"])
+def test_a_user_of_redis_who_may_do_no_more_than_he_must_is_healthy(site: Site, name: str) -> None:
+    """Those that are shipped: what they may not see is no finding, and the probe arrives."""
+    (line,) = (line for line in USERS.read_text().splitlines() if line.startswith(f"user {name} on >"))
+    rules = re.findall(r"\([^)]*\)|\S+", line)[4:]
+    with redis_user(*rules)(site) as environ:
+        assert site.examine(environ) == []
+        probe = send_probe(Settings.from_environment(environ), timeout_seconds=5.0)
+    assert list(probe.seconds) == ["queue", "row", "confirmation"]
+    assert [finding.level for finding in probe.findings] == [Level.OK]
 
 
 def test_a_host_without_the_databases_url_is_healthy_as_well(site: Site) -> None:
