@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from execution_logger.errors import DeliveryError
+from execution_logger.errors import BrokerFullError
 
 USABLE = 0.9
 """The share of `maxmemory` that batches may fill, together with all else that is in this Redis."""
@@ -37,7 +37,7 @@ class Headroom:
         """Note that so many bytes are about to be sent.
 
         Raises:
-            DeliveryError: Redis has no room for them.
+            BrokerFullError: Redis has no room for them.
         """
         if size_bytes > self._left_bytes or self._clock() - self._asked_at >= _LOOK_SECONDS:
             self._left_bytes = _SHARE * self._free_bytes(size_bytes)
@@ -54,7 +54,7 @@ class Headroom:
         used = memory["used_memory"] - memory.get("mem_not_counted_for_evict", 0)
         free: float = USABLE * limit - used
         if wanted_bytes > free:
-            raise DeliveryError(
+            raise BrokerFullError(
                 f"Redis has used {used:,} bytes of its maxmemory of {limit:,}, and batches leave a tenth of "
                 "it to the workers: are workers running, and is maxmemory large enough?"
             )
