@@ -35,7 +35,7 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 class FakeRedis:
-    """What the exporter asks of kombu's channel to a Redis, which has a batch and a limit of memory."""
+    """What the exporter asks of kombu's channel to a Redis, which has a limit of memory."""
 
     class ResponseError(Exception):
         """What the server refuses."""
@@ -44,10 +44,6 @@ class FakeRedis:
         self.client = self
         self.unacked_key = "unacked"
         self._may_ask = may_ask
-
-    def lindex(self, _: str, __: int) -> bytes:
-        """The next message, which was sent at the beginning of 2020."""
-        return b'{"headers": {"sent_at": 1577836800.0}}'
 
     def info(self, _: str) -> dict[str, int]:
         """The memory."""

@@ -3,16 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Column, MetaData, Table, Text, func, inspect, select
+from sqlalchemy import func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
-from execution_logger.store.moment import Moment
-from execution_logger.store.table import schema_and_name
-
-_JOB_RUNS = "execution_log_job_runs"
+from execution_logger.store.job_runs import job_run_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +41,9 @@ async def vitals(engine: AsyncEngine, settings: Settings) -> Vitals:
 
 
 async def _jobs_succeeded_at(connection: AsyncConnection, settings: Settings) -> dict[str, float]:
-    runs = _job_run_table(settings)
+    runs = job_run_table(settings)
     has_table = await connection.run_sync(lambda sync: inspect(sync).has_table(runs.name, runs.schema))
     if not has_table:
         return {}
     rows = await connection.execute(select(runs.c.name, runs.c.succeeded_at))
     return {name: 0.0 if moment is None else moment.timestamp() for name, moment in rows}
-
-
-def _job_run_table(settings: Settings) -> Table:
-    """The columns that count here."""
-    schema, _ = schema_and_name(settings.table)
-    columns = Column("name", Text, primary_key=True), Column("succeeded_at", Moment)
-    return Table(_JOB_RUNS, MetaData(), *columns, schema=schema)

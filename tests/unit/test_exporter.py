@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,8 @@ from scraping import FakeRedis, samples
 from sqlite_site import SqliteSite
 
 NAME = "execution_logger_"
+
+OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
 
 Reads = dict[str, Callable[[], list[Metric]]]
 
@@ -147,7 +150,7 @@ class TestBroker:
 
         def replace(*, may_ask: bool) -> None:
             monkeypatch.setattr(broker_module, "open_channel", FakeRedis(may_ask=may_ask).open)
-            monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, 2, 1))
+            monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, 2, 1, OLDEST))
 
         return replace
 
@@ -156,7 +159,7 @@ class TestBroker:
         redis(may_ask=True)
         found = samples(read_broker(Settings(queue_max_messages=7)))
         age_seconds = found.pop(f"{NAME}queue_oldest_age_seconds")
-        assert age_seconds > 200_000_000
+        assert age_seconds > 200_000_000, "since 2020"
         assert {name.removeprefix(NAME): value for name, value in found.items()} == {
             "queue_messages": 3,
             "queue_in_flight_messages": 2,
@@ -173,14 +176,14 @@ class TestBroker:
         assert found[f"{NAME}queue_messages"] == 3
         assert not any("memory" in name for name in found)
 
-    @pytest.mark.parametrize("message", [None, b"", b"{", b"{}", b'{"headers": {}}', b"\xff"])
-    def test_a_message_that_does_not_tell_its_time_has_no_age(
-        self, redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch, message: bytes | None
+    def test_a_broker_that_tells_nothing_but_a_length(
+        self, redis: Callable[..., None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Somebody else may write to the queue."""
-        redis(may_ask=True)
-        monkeypatch.setattr(FakeRedis, "lindex", lambda *_: message)
-        assert samples(read_broker(Settings()))[f"{NAME}queue_oldest_age_seconds"] == 0
+        """What is not known is absent, and not 0."""
+        redis(may_ask=False)
+        monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, None, None))
+        found = {name.removeprefix(NAME) for name in samples(read_broker(Settings()))}
+        assert found == {"queue_messages", "queue_limit_messages"}
 
 
 class TestTables:
