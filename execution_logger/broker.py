@@ -6,7 +6,7 @@ The figures were measured with Celery 5.7, kombu 5.7 and redis-py 8.1; docs/CELE
 import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -83,13 +83,10 @@ def sentinel_options(settings: Settings, url: str, timeout_seconds: float = 1.0)
         raise SettingsError(
             "EXECUTION_LOGGER_SENTINEL_MASTER_NAME is not set: sentinel:// needs it, e.g. mymaster"
         )
-    # Only who needs it pays for the import.
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-    from redis.retry import Retry  # noqa: PLC0415
-
-    # redis-py itself would ask a Sentinel that is away four times before it asks the next one.
+    # redis-py itself would ask a Sentinel that is away four times before it asks the next one. (None, and no
+    # object that says the same: workers tell their configuration as JSON.)
     timeouts = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
-    sentinels: dict[str, Any] = {**timeouts, "retry": Retry(NoBackoff(), 0)}
+    sentinels: dict[str, Any] = {**timeouts, "retry": None}
     if settings.sentinel_password:
         sentinels["password"] = settings.sentinel_password
     if tls := tls_options(url):
@@ -130,6 +127,18 @@ def url_without_tls(url: str) -> str:
     if _scheme(url) not in _REDIS_SCHEMES or "ssl_" not in url:
         return url
     return ";".join(_without_tls(each) for each in url.split(";"))
+
+
+def configured_url(url: str) -> str:
+    """The URL for Celery's configuration: whoever looks at it there would be told that it is insecure.
+
+    kombu warns of each rediss:// URL that says nothing about certificates, whatever is said elsewhere.
+    """
+    plain, tls = url_without_tls(url), tls_options(url)
+    if _scheme(url) != "rediss" or tls is None:
+        return plain
+    options = urlencode(tls)
+    return ";".join(f"{each}{'&' if _query(each) else '?'}{options}" for each in plain.split(";"))
 
 
 def broker_url_of(app: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 
-from execution_logger.broker import TASK_NAME, tls_options, url_without_tls, worker_options
+from execution_logger.broker import TASK_NAME, configured_url, tls_options, worker_options
 from execution_logger.results import result_backend_configuration, result_backend_url
 from execution_logger.settings import Settings
 from execution_logger.worker.jobs.job import JOBS
@@ -30,13 +30,13 @@ def create_app(settings: Settings | None = None) -> Celery:
 
 def worker_configuration(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for the worker; docs/CELERY_SETUP.md says what each line prevents."""
-    url, results_url = url_without_tls(settings.broker_url), result_backend_url(settings)
+    url, results_url = configured_url(settings.broker_url), result_backend_url(settings)
     return {
         # Read and write URL, because Celery prefers the variable CELERY_BROKER_URL to `broker_url`.
         "broker_url": url,
         "broker_read_url": url,
         "broker_write_url": url,
-        # Not in the URL, where Flower would not find it.
+        # In the URL Flower would not find it.
         "broker_use_ssl": tls_options(settings.broker_url),
         "broker_transport_options": worker_options(settings),
         "broker_connection_retry_on_startup": True,

@@ -90,12 +90,15 @@ class TestTls:
     """`rediss://`, with the authority and the client's certificate in the URL."""
 
     def test_the_whole_path_is_encrypted(self, tls_redis: TlsRedisServer, database_url: str) -> None:
-        """Queue, confirmations, remote control, status: nothing needs more than the URL."""
+        """Queue, confirmations, remote control, commands: nothing needs more than the URL."""
         url = tls_redis.url()
-        with worker_of(url, database_url), logging_to(Settings(broker_url=url)) as logger:
+        variables = {"CELERY_BROKER_URL": url, "DATABASE_URL": database_url}
+        with worker_of(url, database_url) as worker, logging_to(Settings(broker_url=url)) as logger:
             log(logger, 3)
             wait_until(lambda: logger.stats()["stored"] == 3)
-            status = run("status", "--json", CELERY_BROKER_URL=url, DATABASE_URL=database_url)
+            status = run("status", "--json", **variables)
+            assert run("doctor", **variables).returncode == 0
+            assert "insecure" not in worker.output
         assert status.returncode == 0, status.stdout
         assert len(json.loads(status.stdout)["workers"]["facts"]["online"]) == 1
         assert count_rows(database_url) == 3
@@ -163,10 +166,10 @@ class TestUsers:
         port = free_port()
         command = (sys.executable, "-m", "celery", "-A", "tasks", "flower", f"--port={port}", *FLOWER_OPTIONS)
         flower = WorkerProcess(command, environment=variables)
-        with closing(flower), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with closing(flower), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             flower.start(ready="Visit me at")
             wait_until(lambda: ">logs<" in "".join(client.get("/broker").text.split()))
-            assert "psubscribe" in server.commands()
+            wait_until(lambda: "psubscribe" in server.commands())
         assert server.refusals() == []
 
     def check_redelivery(

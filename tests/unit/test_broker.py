@@ -1,10 +1,13 @@
 """How to connect to the broker: short outages for hosts, quick redelivery for workers, no passwords shown."""
 
+import json
 from pathlib import Path
+from ssl import CERT_NONE, CERT_REQUIRED
 from typing import Any
 
 import pytest
 from celery import Celery
+from kombu import Connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
@@ -12,6 +15,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from execution_logger import Settings, SettingsError
 from execution_logger.broker import (
     broker_url_of,
+    configured_url,
     connection_arguments,
     producer_options,
     public_url,
@@ -158,6 +162,7 @@ def test_the_way_by_sentinel_has_its_name_its_password_and_a_limit() -> None:
         1,
     )
     assert "ssl" not in sentinels
+    json.dumps(worker_options(settings))  # workers are asked for their configuration
 
 
 def test_sentinels_speak_tls_as_the_redis_does() -> None:
@@ -205,3 +210,26 @@ def test_what_an_error_of_another_version_says_of_connections_is_left_out() -> N
     """Nobody knows how it will write them."""
     error = MasterNotFoundError("No master found for 'logs' : <redis.client.Redis({'password': 'secret'})>")
     assert text_of(error) == "No master found for 'logs'"
+
+
+@pytest.mark.parametrize(
+    ("url", "configured"),
+    [
+        ("rediss://:p@a/1", "rediss://:p@a/1?ssl_cert_reqs=required&ssl_check_hostname=True"),
+        ("rediss://a?ssl_cert_reqs=none", "rediss://a?ssl_cert_reqs=none&ssl_check_hostname=False"),
+        ("sentinel://a?ssl_ca_certs=/ca.pem", "sentinel://a"),
+        ("redis://:p@a/1", "redis://:p@a/1"),
+        ("amqps://a?ssl_ca_certs=/ca.pem", "amqps://a?ssl_ca_certs=/ca.pem"),
+    ],
+)
+def test_the_url_in_celerys_configuration_says_that_certificates_are_checked(
+    url: str, configured: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody is warned of what is not so, and what is said apart from the URL is the same."""
+    assert configured_url(url) == configured
+    connection = Connection(configured, ssl=tls_options(url) or False)
+    assert "insecure" not in caplog.text or "none" in url
+    if url.startswith("rediss"):
+        expected = CERT_NONE if "none" in url else CERT_REQUIRED
+        assert connection.ssl["ssl_cert_reqs"] == expected
+        assert connection.ssl["ssl_check_hostname"] is (expected == CERT_REQUIRED)
