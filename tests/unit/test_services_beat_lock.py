@@ -25,7 +25,7 @@ def test_a_second_beat_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """With the number of the first as soon as that is known; elsewhere it is welcome."""
     monkeypatch.setattr(beat_lock, "_WAIT_SECONDS", 0.05)
     lock = lock_beat(tmp_path)
-    with pytest.raises(BeatRunsError, match=rf"^Beat runs already \({tmp_path}\), and two would"):
+    with pytest.raises(BeatRunsError, match=rf"^Beat runs already \({tmp_path}\), and one is enough"):
         lock_beat(tmp_path)
     note_begin(tmp_path)
     with pytest.raises(BeatRunsError, match=rf"\(process {os.getpid()}, {tmp_path}\)"):
