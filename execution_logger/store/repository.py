@@ -15,6 +15,7 @@ from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.rows import from_utc, select_entries, to_entry, to_text, to_utc
 from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.timeline import is_of_run, newest_first
 
 _settings_of_environment = cache(Settings.from_environment)
 
@@ -47,9 +48,10 @@ class ExecutionLogRepository:
     ) -> list[LogEntry]:
         """The entries of a run, newest first; with a level or a category only those that have it."""
         table = await self._table()
-        wanted = {"task_id": task_id, "level": level, "category": category}
+        wanted = {"level": level, "category": category}
         conditions = [table.equals(field, value) for field, value in wanted.items() if value is not None]
-        query = select_entries(table).where(*conditions).limit(limit).offset(offset)
+        query = newest_first(table, select_entries(table)).where(is_of_run(table, task_id), *conditions)
+        query = query.limit(limit).offset(offset)
         return [to_entry(table, row) for row in await self._session.execute(query)]
 
     async def get_error_logs(self, task_id: str, limit: int = 50) -> list[LogEntry]:
