@@ -289,7 +289,7 @@ async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
 
 
 async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
-    """Both of them, and the version; a schema that does not exist is named."""
+    """All of them, and the version; a schema that does not exist is named."""
     async with PostgresqlSite(postgres_url, table="logs.entries") as site:
         with pytest.raises(StoreUnavailableError, match='schema "logs" does not exist'):
             await upgrade(site.engine, site.settings)
