@@ -161,7 +161,7 @@ class TestUnits:
     def test_commands_exist(self) -> None:
         """As the command line calls them."""
         commands = re.findall(r"execution-logger (\w+)$", "".join(map(Path.read_text, UNITS)), re.MULTILINE)
-        assert sorted(commands) == ["beat", "flower", "worker"]
+        assert sorted(commands) == ["beat", "flower", "metrics", "worker"]
 
 
 def test_the_dockerfile_copies_files_that_are_in_its_context() -> None:
