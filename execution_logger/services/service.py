@@ -12,7 +12,7 @@ from pathlib import Path
 from execution_logger.broker import public_url
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.services.beat_lock import beat_process
-from execution_logger.services.directory import service_folder
+from execution_logger.services.directory import ServiceError, service_folder
 from execution_logger.services.flower import ADDRESS, PORT, check_flower
 from execution_logger.services.record import Record
 from execution_logger.settings import Settings
@@ -42,7 +42,7 @@ def find_service(name: str, settings: Settings, environ: Mapping[str, str] = os.
     """The service of that name, with what the settings and Flower's variables say.
 
     Raises:
-        ServiceError: its folder cannot be used.
+        ServiceError: its folder cannot be used, or Flower's port.
     """
     folder = service_folder(settings, name)
     queue = f"{public_url(settings.broker_url)} {settings.queue}"
@@ -50,10 +50,12 @@ def find_service(name: str, settings: Settings, environ: Mapping[str, str] = os.
         return Service(name, folder, _command(name), queue, partial(_why_no_worker, settings))
     if name == "beat":
         return Service(name, folder, _command(name), queue, partial(_why_no_beat, folder))
-    address, port = environ.get("FLOWER_ADDRESS") or ADDRESS, int(environ.get("FLOWER_PORT") or PORT)
-    command = _command(name, "--address", address, "--port", str(port))
+    address, port = environ.get("FLOWER_ADDRESS") or ADDRESS, environ.get("FLOWER_PORT") or str(PORT)
+    if not port.isdecimal():
+        raise ServiceError(f"FLOWER_PORT={port!r}: must be a whole number")
+    command = _command(name, "--address", address, "--port", port)
     about = f"http://{address}:{port}"
-    return Service(name, folder, command, about, _why_no_flower, partial(check_flower, address, port))
+    return Service(name, folder, command, about, _why_no_flower, partial(check_flower, address, int(port)))
 
 
 def _command(*words: str) -> tuple[str, ...]:

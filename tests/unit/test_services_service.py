@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from execution_logger import Settings
 from execution_logger.services import service
+from execution_logger.services.directory import ServiceError
 from execution_logger.services.record import Record
 from execution_logger.services.service import find_service
 from execution_logger.worker.queue import BrokerUnavailableError
@@ -47,6 +48,12 @@ def test_flower_listens_where_its_variables_say(environ: dict[str, str], address
     found = find_service("flower", SETTINGS, environ)
     assert found.command[4:] == ("flower", "--stop-at-eof", "--address", address, "--port", port)
     assert found.about == f"http://{address}:{port}"
+
+
+def test_a_port_that_is_none_is_named() -> None:
+    """As by the command in the foreground."""
+    with pytest.raises(ServiceError, match=r"^FLOWER_PORT='x': must be a whole number$"):
+        find_service("flower", SETTINGS, {"FLOWER_PORT": "x"})
 
 
 def test_the_worker_works_when_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
