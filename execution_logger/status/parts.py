@@ -16,6 +16,7 @@ from execution_logger.settings import Settings
 from execution_logger.status.asking import Asking, Facts, Part
 from execution_logger.store.engine import create_engine
 from execution_logger.store.overview import read_overview
+from execution_logger.worker.jobs.status import JobStatus, read_jobs
 from execution_logger.worker.online import workers_online
 from execution_logger.worker.queue import queue_length
 
@@ -101,12 +102,28 @@ async def _read_tables(settings: Settings, facts: Facts) -> None:
         await engine.dispose()
 
 
+def _read_jobs(settings: Settings, facts: Facts) -> None:
+    settings.require_database("status")
+    seconds = min(_ATTEMPT_SECONDS, settings.database_timeout_seconds)
+    for job in asyncio.run(_job_statuses(replace(settings, database_timeout_seconds=seconds))):
+        facts[job.name] = job.problem or job.succeeded_at or job.state
+
+
+async def _job_statuses(settings: Settings) -> list[JobStatus]:
+    engine = create_engine(settings, pool_size=1)
+    try:
+        return await read_jobs(engine, settings)
+    finally:
+        await engine.dispose()
+
+
 PARTS: Mapping[str, Callable[[Settings, Facts], None]] = MappingProxyType(
     {
         "journal": _read_journal,
         "broker": _read_broker,
         "workers": _read_workers,
         "database": _read_database,
+        "jobs": _read_jobs,
     }
 )
 """How to ask each part, in the order in which they are shown: from the call to the row."""
