@@ -64,6 +64,8 @@ def command(
     probe = _send_probe(settings, timeout_seconds, found) if end_to_end else None
     found += probe.findings if probe else []
     _print(found, probe, began_at, as_json=as_json)
+    if any(finding.name.endswith(".settings") for finding in found):
+        sys.exit(WRONG_USAGE)
     sys.exit(worst(found) is Level.ERROR or (strict and worst(found) is not Level.OK))
 
 

@@ -12,7 +12,7 @@ from execution_logger.doctor.journal import examine_journal
 from execution_logger.doctor.results import examine_results
 from execution_logger.doctor.settings import examine_settings
 from execution_logger.doctor.workers import examine_workers
-from execution_logger.errors import ExecutionLoggerError
+from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.results import result_backend_url
 from execution_logger.settings import Settings
 
@@ -113,6 +113,10 @@ class _Running:
     def _guarded(self, check: Check) -> Iterator[Finding]:
         try:
             yield from check(self._subject)
+        except SettingsError as problem:
+            yield error(
+                f"{self._area}.settings", str(problem), "correct it: no host and no worker starts with it"
+            )
         except (ExecutionLoggerError, OSError) as problem:
             yield error(
                 f"{self._area}.connection", str(problem), "see what is said of the others; then ask again"

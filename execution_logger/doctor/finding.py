@@ -41,7 +41,7 @@ class Finding:
     @property
     def is_final(self) -> bool:
         """Whether it is pointless to ask more of this server."""
-        return self.level is Level.ERROR and self.name.endswith((".connection", ".commands"))
+        return self.level is Level.ERROR and self.name.endswith((".connection", ".commands", ".settings"))
 
 
 def ok(name: str, what: str) -> Finding:

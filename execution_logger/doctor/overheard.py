@@ -8,8 +8,8 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import QueueView, Receipt
 from execution_logger.delivery.select import select_delivery
-from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, Outcome, Results, result_backend_url
+from execution_logger.errors import DeliveryError, ResultsUnavailableError
+from execution_logger.results import HELD, Outcome, Result, Results, result_backend_url
 from execution_logger.settings import Settings
 
 _TIMEOUT_SECONDS = 1.0
@@ -38,11 +38,19 @@ class OverheardDelivery:
         return self._delivery.is_confirming
 
     def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
-        """As by Celery, which forgets what it has told, so that we look first."""
-        with suppress(ResultsUnavailableError):  # it will say so itself
-            for batch_id in batch_ids:
-                self._note(batch_id)
-        return self._delivery.collect(batch_ids)
+        """As by Celery; but not by it, as what it has read is forgotten before we could look."""
+        if self._results is None:
+            return {}
+        try:
+            outcomes = self._results.outcomes(batch_ids)
+            for batch_id, outcome in outcomes.items():
+                if not outcome.is_stored:
+                    self._note(self._results.result(batch_id))
+        except ResultsUnavailableError as error:
+            raise DeliveryError(str(error)) from error
+        with suppress(ResultsUnavailableError):  # it expires
+            self._results.forget(list(outcomes))
+        return outcomes
 
     def look_at_queue(self) -> QueueView:
         """As by Celery."""
@@ -56,8 +64,7 @@ class OverheardDelivery:
             if self._results is not None:
                 self._results.close()
 
-    def _note(self, batch_id: str) -> None:
-        found = None if self._results is None else self._results.result(batch_id)
+    def _note(self, found: Result | None) -> None:
         if found is not None and found.status == HELD and isinstance(found.result, dict):
             self.held = str(found.result.get("reason"))
 

@@ -24,9 +24,11 @@ _CAUSES = (
     (("refused",), "start the server, or correct host and port in {variable}"),
     (("no answer within", "timed out"), "Redis hangs, or a firewall drops packets: try redis-cli PING"),
     (("resolution", "not known", "getaddrinfo", "nodename"), "correct the host's name in {variable}"),
+    (("CERTIFICATE_VERIFY_FAILED",), "name the authority in {variable}: rediss://...?ssl_ca_certs=/path/of/ca.pem"),
     (("certificate", "SSL", "WRONG_VERSION"), "use rediss:// for a Redis with TLS, redis:// for one without"),
     (("WRONGTYPE",), "something else has written this key: redis-cli TYPE KEY, then rename or delete it"),
-    (("Protocol", "InvalidResponse", "closed by server", "reset by peer"), "is that a Redis? See {variable}"),
+    (("Protocol", "InvalidResponse", "closed by server", "reset by peer"),
+     "is that a Redis? Does it want TLS (rediss://)? See {variable}"),
     (("LOADING",), "Redis reads its data; ask again"),
     (("invalid DB index", "out of range"), "correct the database's number in {variable}"),
 )  # fmt: skip

@@ -79,7 +79,7 @@ def _judge(worker: Inspected, subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     for check in (_content, _pool, _time_limit):
         yield from check(worker, settings)
-    if urlsplit(settings.broker_url).scheme.partition("+")[0] in _REDIS and worker.stats:
+    if urlsplit(settings.broker_url).scheme.partition("+")[0] in _REDIS and worker.configuration is not None:
         yield from _redeliveries(worker, settings)
         yield from _half_open(worker)
     if told := worker.description:
@@ -90,7 +90,7 @@ def _judge(worker: Inspected, subject: Subject) -> Iterator[Finding]:
 
 
 def _content(worker: Inspected, _: Settings) -> Iterator[Finding]:
-    accepted = worker.configuration.get("accept_content") or ()
+    accepted = (worker.configuration or {}).get("accept_content") or ()
     if _PICKLE & set(accepted):
         yield error(
             "workers.content",
@@ -100,18 +100,18 @@ def _content(worker: Inspected, _: Settings) -> Iterator[Finding]:
 
 
 def _pool(worker: Inspected, _: Settings) -> Iterator[Finding]:
-    pool = str((worker.stats.get("pool") or {}).get("implementation", ""))
-    if pool and not any(name in pool for name in _TESTED_POOLS):
+    pool = worker.description.get("pool")
+    if pool and pool not in _TESTED_POOLS:
         yield warning(
             "workers.pool",
-            f"{worker.name} runs in the pool {pool.partition(':')[0]}, which the library was not tested with",
+            f"{worker.name} runs in the pool {pool}, which the library was not tested with",
             "run execution-logger worker apart from it: its pool is threads",
         )
 
 
 def _time_limit(worker: Inspected, settings: Settings) -> Iterator[Finding]:
     for name in ("task_time_limit", "task_soft_time_limit"):
-        limit = worker.configuration.get(name)
+        limit = (worker.configuration or {}).get(name)
         if isinstance(limit, int | float) and 0 < limit < settings.database_timeout_seconds:
             yield warning(
                 "workers.time_limit",
@@ -166,7 +166,7 @@ def _neighbours(ours: Sequence[Inspected], others: Sequence[Inspected]) -> Itera
     """Whose tasks Celery runs twice: it puts back what any worker has, after the shortest timeout of all."""
 
     def shares(worker: Inspected) -> bool:
-        return bool(worker.stats) and not _key_of(worker.transport_options)
+        return worker.configuration is not None and not _key_of(worker.transport_options)
 
     timeouts = [visibility_timeout(worker) for worker in ours if shares(worker)]
     for worker in filter(shares, others):

@@ -32,6 +32,6 @@ def answer_when_asked() -> None:
 
 
 def _answer(state: Any, **_: Any) -> dict[str, Any]:
-    """The description that `register_tasks` has left on the task, and this machine's clock."""
-    task = state.app.tasks.get(TASK_NAME)
-    return {**getattr(task, "description", {}), "time": time.time()}
+    """The description that `register_tasks` has left on the task, and what only the process knows."""
+    task, pool = state.app.tasks.get(TASK_NAME), type(state.consumer.pool).__module__
+    return {**getattr(task, "description", {}), "pool": pool.rpartition(".")[2], "time": time.time()}

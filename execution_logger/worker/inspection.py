@@ -24,9 +24,8 @@ class Inspected:
     name: str
     queues: tuple[str, ...]
     tasks: frozenset[str] | None = None
-    configuration: dict[str, Any] = field(default_factory=dict)
+    configuration: dict[str, Any] | None = None
     """What differs from Celery's defaults, without passwords."""
-    stats: dict[str, Any] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
     """See `worker.description`; empty for workers without the task."""
     described_between: tuple[float, float] = (0.0, 0.0)
@@ -34,8 +33,8 @@ class Inspected:
 
     @property
     def transport_options(self) -> dict[str, Any]:
-        """Those of its connection to the broker."""
-        return (self.stats.get("broker") or {}).get("transport_options") or {}
+        """Those of its connection to the broker, as far as it has any."""
+        return (self.configuration or {}).get("broker_transport_options") or {}
 
     @property
     def has_task(self) -> bool:
@@ -68,7 +67,8 @@ def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) ->
         if not names:
             return []
         queues, tasks = _by_name(first), ask("registered", names)
-        stats, configurations = ask("stats", names), ask("conf", names)
+        # Not "stats": what is no JSON in a connection's options is a traceback in the worker's log there.
+        configurations = ask("conf", names)
         # To others it would be an unknown command, and a traceback in their logs.
         ours = [name for name in names if any(TASK_NAME in (_tasks(found) or ()) for found in tasks[name])]
         asked_at = now()
@@ -79,8 +79,7 @@ def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) ->
             name=name,
             queues=tuple(sorted(str(queue["name"]) for queue in _next(queues, name) or [])),
             tasks=_tasks(_next(tasks, name)),
-            configuration=_next(configurations, name) or {},
-            stats=_next(stats, name) or {},
+            configuration=_next(configurations, name),
             description=_usable(_next(descriptions, name)),
             described_between=(asked_at, answered_at),
         )

@@ -10,7 +10,7 @@ from execution_logger import Settings
 from execution_logger.doctor import AREAS, Finding, Level, Subject, examination, examine, worst
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.finding import error, ok, warning
-from execution_logger.errors import StoreUnavailableError
+from execution_logger.errors import SettingsError, StoreUnavailableError
 
 SUBJECT = Subject(Settings(), {}, time.time)
 
@@ -76,6 +76,7 @@ def test_of_a_server_that_is_away_no_more_is_asked() -> None:
     [
         (StoreUnavailableError("it is away"), "database.connection", "it is away"),
         (PermissionError(13, "Permission denied"), "database.connection", "Permission denied"),
+        (SettingsError("X=1: must be 2"), "database.settings", "X=1: must be 2"),
         (KeyError("x"), "database.check", "could not be examined: KeyError: 'x'"),
     ],
 )

@@ -112,7 +112,7 @@ def test_clients_that_are_nearly_too_many_are_found() -> None:
         ("Authentication required.", "put the password into X"),
         ("Error 111 connecting to a:1. Connection refused.", "start the server"),
         ("Error -2 connecting to nope:1. Name or service not known.", "correct the host's name in X"),
-        ("Protocol Error: b'HTTP/1.1 400 Bad Request'", "is that a Redis?"),
+        ("Protocol Error: b'HTTP/1.1 400 Bad Request'", "is that a Redis"),
         ("DB index is out of range", "correct the database's number in X"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED]", "rediss://"),
         ("something new", "check X"),

@@ -22,25 +22,21 @@ def worker(settings: Settings = SETTINGS, **changes: Any) -> Inspected:
     """One of ours, as `execution-logger worker` runs it."""
     configuration = worker_configuration(settings)
     at = time.time()
-    described = {**describe(settings), "time": at}
-    stats = {
-        "broker": {"transport_options": configuration["broker_transport_options"]},
-        "pool": {"implementation": "celery.concurrency.thread:TaskPool"},
-    }
-    one = Inspected("logs@a", ("logs",), frozenset((TASK_NAME,)), configuration, stats, described, (at, at))
+    described = {**describe(settings), "pool": "thread", "time": at}
+    one = Inspected("logs@a", ("logs",), frozenset((TASK_NAME,)), configuration, described, (at, at))
     return replace(one, **changes)
 
 
 def hosts_own(**options: Any) -> Inspected:
     """A host's worker without our task; `options` are those of its connection."""
-    stats = {"broker": {"transport_options": options}}
-    return Inspected("host@a", ("celery",), frozenset(("host.task",)), {}, stats)
+    configuration = {"broker_transport_options": options} if options else {}
+    return Inspected("host@a", ("celery",), frozenset(("host.task",)), configuration)
 
 
 def with_options(**options: Any) -> dict[str, Any]:
-    """Statistics of a worker of ours with other transport options."""
-    transport_options = worker_configuration(SETTINGS)["broker_transport_options"] | options
-    return {**worker().stats, "broker": {"transport_options": transport_options}}
+    """The configuration of a worker of ours with other transport options."""
+    configuration = worker_configuration(SETTINGS)
+    return {**configuration, "broker_transport_options": configuration["broker_transport_options"] | options}
 
 
 def findings(*workers: Inspected, settings: Settings = SETTINGS, **environ: str) -> dict[str, Level]:
@@ -57,7 +53,7 @@ def test_workers_of_ours_are_all_right() -> None:
 
 def test_a_worker_that_told_only_half_is_judged_by_that() -> None:
     """It may have been busy for the rest; that is no finding."""
-    assert findings(worker(tasks=None, stats={}, configuration={}, description={})) == {}
+    assert findings(worker(tasks=None, configuration=None, description={})) == {}
 
 
 def test_workers_of_one_name_are_found() -> None:
@@ -82,13 +78,13 @@ def test_a_visibility_timeout_that_the_settings_name_is_no_finding() -> None:
 
 def test_a_visibility_timeout_that_is_too_short_is_an_error() -> None:
     """A batch that is being written comes to another worker."""
-    found = findings(worker(stats=with_options(visibility_timeout=15)))
+    found = findings(worker(configuration=with_options(visibility_timeout=15)))
     assert found == {"workers.visibility_timeout": Level.ERROR}
 
 
 def test_a_worker_without_a_socket_timeout_is_found() -> None:
     """A dead connection stops it for ever."""
-    found = findings(worker(stats=with_options(socket_timeout=None)))
+    found = findings(worker(configuration=with_options(socket_timeout=None)))
     assert found == {"workers.socket_timeout": Level.WARNING}
 
 
@@ -101,20 +97,22 @@ def test_brokers_other_than_redis_have_no_such_options() -> None:
 @pytest.mark.parametrize("content", ["pickle", "application/x-python-serialize"])
 def test_pickle_is_an_error(content: str) -> None:
     """By both of its names."""
-    found = findings(worker(configuration={"accept_content": ["json", content]}))
+    found = findings(worker(configuration=with_options() | {"accept_content": ["json", content]}))
     assert found == {"workers.content": Level.ERROR}
 
 
 def test_an_untested_pool_is_found() -> None:
     """The event loop's thread was never tried there."""
-    stats = {**worker().stats, "pool": {"implementation": "celery.concurrency.gevent:TaskPool"}}
-    assert findings(worker(stats=stats)) == {"workers.pool": Level.WARNING}
+    described = {**worker().description, "pool": "gevent"}
+    assert findings(worker(description=described)) == {"workers.pool": Level.WARNING}
 
 
 def test_a_time_limit_that_ends_an_attempt_is_found() -> None:
     """It would kill the worker's child while it writes."""
-    assert findings(worker(configuration={"task_time_limit": 5})) == {"workers.time_limit": Level.WARNING}
-    assert findings(worker(configuration={"task_time_limit": 300})) == {}
+    assert findings(worker(configuration=with_options() | {"task_time_limit": 5})) == {
+        "workers.time_limit": Level.WARNING
+    }
+    assert findings(worker(configuration=with_options() | {"task_time_limit": 300})) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from celery import Celery
+from celery.concurrency.thread import TaskPool
 from celery.worker.control import Panel
 
 from execution_logger import Settings
@@ -36,13 +37,14 @@ def test_a_worker_that_leaves_no_word_says_so() -> None:
 
 
 def test_the_command_tells_of_the_application_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its clock; of one without the task the clock alone."""
+    """And its pool and clock; of one without the task these alone."""
     monkeypatch.setattr(Panel, "data", dict(Panel.data))
     monkeypatch.setattr(Panel, "meta", dict(Panel.meta))
     app, other = (Celery(name, set_as_current=False, config_source={}) for name in ("ours", "other"))
     register_tasks(app, SETTINGS)
     answer_when_asked()
-    answers = [Panel.data[COMMAND](SimpleNamespace(app=each)) for each in (app, other)]
-    assert {**describe(SETTINGS), "time": answers[0]["time"]} == answers[0]
-    assert list(answers[1]) == ["time"]
+    consumer = SimpleNamespace(pool=TaskPool(1))
+    answers = [Panel.data[COMMAND](SimpleNamespace(app=each, consumer=consumer)) for each in (app, other)]
+    assert {**describe(SETTINGS), "pool": "thread", "time": answers[0]["time"]} == answers[0]
+    assert list(answers[1]) == ["pool", "time"]
     assert abs(answers[0]["time"] - time.time()) < 5
