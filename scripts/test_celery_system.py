@@ -44,6 +44,7 @@ ENTRIES = 50
 STORED_SECONDS = 20.0
 POLL_SECONDS = 0.2
 MANAGE_SECONDS = 60.0
+JOBS = ("HEALTH", "STATISTICS", "RETENTION", "REPORT")
 COLOURS = {"ok": "green", "skipped": "yellow", "failed": "red"}
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ class Trial:
             "FLOWER_PORT": str(free_port()),
             "EXECUTION_LOGGER_CELERY_ENABLED": "true",
             "EXECUTION_LOGGER_FALLBACK": "keep",
+            # A job that is due belongs to the workers of the system, not to one that is gone in a moment.
+            **{f"EXECUTION_LOGGER_SCHEDULE_{job}": "off" for job in JOBS},
             # A worker of the machine may listen on the configured port.
             "EXECUTION_LOGGER_METRICS_PORT": "0",
         }
