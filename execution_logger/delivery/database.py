@@ -11,7 +11,7 @@ from execution_logger.settings import Settings
 from execution_logger.store import Writer, create_engine
 
 
-class _ThreadLoop(asyncio.SelectorEventLoop):
+class ThreadLoop(asyncio.SelectorEventLoop):
     """A loop that looks up hosts in its own thread.
 
     The usual way, an executor, is closed once the interpreter begins to exit, and that is when the
@@ -19,6 +19,7 @@ class _ThreadLoop(asyncio.SelectorEventLoop):
     """
 
     async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        """Look up a host, and let nothing else of this loop go on meanwhile."""
         return socket.getaddrinfo(*args, **kwargs)
 
 
@@ -27,7 +28,7 @@ class DatabaseDelivery:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._runner = asyncio.Runner(loop_factory=_ThreadLoop)
+        self._runner = asyncio.Runner(loop_factory=ThreadLoop)
         self._engine = create_engine(settings, pool_size=1)
         self._writer = Writer(self._engine, settings)
 

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import column, func, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from execution_logger.delivery.database import ThreadLoop
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.doctor.jobs import examine_jobs
@@ -49,7 +50,9 @@ def examine_database(subject: Subject) -> Iterator[Finding]:
             "database.connection", "not examined: DATABASE_URL is not set; workers need it, hosts need not"
         )
         return
-    yield from asyncio.run(_examine(subject))
+    # Looking up a host may take longer than we wait, and the exit would wait for an executor's thread.
+    with asyncio.Runner(loop_factory=ThreadLoop) as runner:
+        yield from runner.run(_examine(subject))
 
 
 def unreachable(problem: str) -> Finding:

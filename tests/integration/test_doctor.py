@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -469,6 +471,26 @@ def test_servers_that_hang_cost_seconds(
     assert "no answer within 3 s" in wrong["database.connection"]
     assert (done.returncode, done.stderr) == (1, "")
     assert facts["seconds"] < 9
+
+
+def test_a_name_server_that_hangs_holds_up_nobody(site: Site) -> None:
+    """The command ends when it has said so; nothing is waited for at the exit."""
+    script = "import socket, time; from execution_logger import cli, doctor"
+    hang = "socket.getaddrinfo = lambda *_, **__: time.sleep(45)"
+    limit = "doctor.examine.__kwdefaults__.update(limit_seconds=1.0)"
+    call = "cli.main(['doctor', '--json'], prog_name='execution-logger')"
+    environ = {
+        "CELERY_BROKER_URL": "redis://nowhere.invalid/0",
+        "DATABASE_URL": "postgresql://u@nowhere.invalid/d",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}; {hang}; {limit}; {call}"],
+        check=False, env={**os.environ, **environ}, capture_output=True, text=True, timeout=40,
+    )  # fmt: skip
+    facts = json.loads(done.stdout)
+    wrong = {each["name"]: each["what"] for each in facts["findings"] if each["level"] != "ok"}
+    assert wrong == dict.fromkeys(("broker.connection", "database.connection"), "no answer within 1 s")
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 STUCK = {
