@@ -76,7 +76,7 @@ def drain(system: System, backlog: Backlog) -> Drained:
     ):
         store.copy(backlog.name, "logs", destination_db=0)
         began_at = time.time()
-        wait_until(lambda: client.llen("logs") + client.hlen("unacked") == 0, _DRAIN_SECONDS)
+        wait_until(lambda: client.llen("logs") + client.hlen("logs.unacked") == 0, _DRAIN_SECONDS)
     system.wait_for_rows(backlog.entries)
     last = stored_batches(system)[-1]
     ((table_bytes, log_bytes),) = system.postgres.execute(

@@ -43,7 +43,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
     if _is_embedded(settings):
         return _embedded_options(settings)
     if _scheme(settings.broker_url) in _REDIS_SCHEMES:
-        return {"socket_timeout": 1, "max_retries": 0}
+        return {"socket_timeout": 1, "max_retries": 0, **keys_in_hand(settings)}
     return {"max_retries": 0}
 
 
@@ -61,9 +61,20 @@ def worker_options(settings: Settings) -> dict[str, Any]:
             "unacked_restore_throttle": 1,
             "socket_timeout": 10,
             "health_check_interval": 5,
+            **keys_in_hand(settings),
             **sentinel_options(settings, settings.broker_url),
         }
     return {}
+
+
+def keys_in_hand(settings: Settings) -> dict[str, str]:
+    """Transport options that name the keys for what workers have in hand, apart from other workers'.
+
+    Celery keeps that of all workers of a Redis database in one place, and puts it back after the
+    shortest visibility timeout of any: tasks of a host that take longer than ours would run again and again.
+    """
+    names = ("unacked", "unacked_index", "unacked_mutex")
+    return {f"{name}_key": f"{settings.queue}.{name}" for name in names}
 
 
 def sentinel_options(settings: Settings, url: str, timeout_seconds: float = 1.0) -> dict[str, Any]:

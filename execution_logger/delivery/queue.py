@@ -12,6 +12,8 @@ from execution_logger.delivery.interface import QueueView
 from execution_logger.delivery.message import CONTENT_ENCODING, CONTENT_TYPE, Message, sent_at
 
 _PERSISTENT = 2
+_UNACKED = "unacked"
+"""Where Celery keeps what its workers have in hand, those of all queues."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -102,11 +104,12 @@ class RedisQueue:
         return int(self._client.llen(self._name))
 
     def look(self) -> QueueView:
-        """The list, its oldest message, and what all workers of this database have in hand."""
+        """The list, its oldest message, and what workers have in hand, a host's own ones included."""
         with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.llen(self._name).hlen(self._channel.unacked_key)
-            waiting, in_flight, oldest = pipeline.lindex(self._name, -1).execute()
-        return QueueView(waiting, in_flight, sent_at(oldest))
+            pipeline.llen(self._name).lindex(self._name, -1)
+            pipeline.hlen(self._channel.unacked_key).hlen(_UNACKED)
+            waiting, oldest, ours, others = pipeline.execute()
+        return QueueView(waiting, ours + others, sent_at(oldest))
 
     def _memory(self) -> Mapping[str, Any]:
         """What INFO says of it; nothing where this user may not ask, or the server does not know."""

@@ -92,6 +92,7 @@ def _refused(channel: Any, settings: Settings) -> list[Finding]:
         ("LLEN", settings.queue),
         ("LINDEX", settings.queue, "-1"),
         ("HLEN", channel.unacked_key),
+        ("HLEN", "unacked"),
     )
     try:
         return list(refused_commands("broker", client, commands))

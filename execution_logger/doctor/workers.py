@@ -174,10 +174,11 @@ def _neighbours(ours: Sequence[Inspected], others: Sequence[Inspected]) -> Itera
             yield warning(
                 "workers.neighbours",
                 f"{worker.name} shares this Redis database: any of its tasks that takes longer than "
-                f"{min(timeouts):,.0f} s is run again by another worker, because ours have that "
-                "visibility_timeout",
-                "give the execution log a Redis database of its own (redis://.../1), or set "
-                f"EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS={visibility_timeout(worker):.0f}",
+                f"{min(timeouts):,.0f} s is run again by another worker, because a worker that takes batches "
+                "has that visibility_timeout",
+                "write batches with execution-logger worker, which keeps apart what it has in hand, or give "
+                "all workers of the application the same visibility_timeout, "
+                f"{visibility_timeout(worker):.0f}",
             )
 
 

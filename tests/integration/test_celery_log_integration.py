@@ -185,7 +185,7 @@ class TestOperating:
             assert 1 <= client.llen("logs") <= 10
             with WorkerProcess(environment=environment):
                 wait_until(lambda: count_rows(database_url) == 500)
-            assert (client.llen("logs"), client.hlen("unacked")) == (0, 0)
+            assert (client.llen("logs"), client.hlen("logs.unacked")) == (0, 0)
 
     async def test_inspect_active_shows_the_batch_that_is_being_written(
         self, logger: ExecutionLogger, worker: WorkerProcess, database_url: str

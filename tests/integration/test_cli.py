@@ -72,7 +72,9 @@ class Site:
         """Wait until each call is a row."""
         wait_until(lambda: count_rows(self.database_url) == self.calls, 40, message=self._where)
         with self.redis.client() as client:
-            wait_until(lambda: not client.llen("logs") and not client.hlen("unacked"), message=self._where)
+            wait_until(
+                lambda: not client.llen("logs") and not client.hlen("logs.unacked"), message=self._where
+            )
 
     def _where(self) -> str:
         with self.redis.client() as client:
@@ -158,14 +160,14 @@ def test_a_malformed_message_that_a_killed_worker_held_is_moved(site: Site) -> N
     with site.redis.client() as client:
         client.delete("logs")
         for tag, message, queue in (("bad", bad, "logs"), ("good", good, "logs"), ("other", bad, "other")):
-            client.hset("unacked", tag, json.dumps([message, "", queue]))
-            client.zadd("unacked_index", {tag: 2e9})  # not to be redelivered while the test runs
+            client.hset("logs.unacked", tag, json.dumps([message, "", queue]))
+            client.zadd("logs.unacked_index", {tag: 2e9})  # not to be redelivered while the test runs
         with site.worker() as worker:
             celery_process(worker).kill()
             wait_until(lambda: worker.output.count("ready.") == 2, 30, message=lambda: worker.output)
-            wait_until(lambda: client.hlen("unacked") == 2)
-        assert sorted(client.hkeys("unacked")) == ["good", "other"]
-        assert sorted(client.zrange("unacked_index", 0, -1)) == ["good", "other"]
+            wait_until(lambda: client.hlen("logs.unacked") == 2)
+        assert sorted(client.hkeys("logs.unacked")) == ["good", "other"]
+        assert sorted(client.zrange("logs.unacked_index", 0, -1)) == ["good", "other"]
         assert [json.loads(item) for item in client.lrange("logs.quarantine", 0, -1)] == [bad]
 
 

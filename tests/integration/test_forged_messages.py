@@ -62,7 +62,9 @@ class Site:
         """The queue is empty, and each valid entry is one row."""
         expected = self.batches * ENTRIES_PER_BATCH
         wait_until(
-            lambda: self.client.llen("logs") == self.client.hlen("unacked") == 0 and self.rows() >= expected,
+            lambda: (
+                self.client.llen("logs") == self.client.hlen("logs.unacked") == 0 and self.rows() >= expected
+            ),
             timeout_seconds,
             message=lambda: f"{self.rows()} of {expected} rows. {worker.output[-5000:]}",
         )

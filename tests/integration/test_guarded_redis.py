@@ -179,12 +179,12 @@ class TestUsers:
         with server.client() as admin:
             with locked_table(database_url):
                 log(logger, 2)
-                wait_until(lambda: admin.hlen("unacked") == 1)
+                wait_until(lambda: admin.hlen("logs.unacked") == 1)
                 worker.kill()
             admin.lpush("logs", "{}", "no message")
             assert quarantine_malformed(Settings(broker_url=server.url_of("log_worker"))) == 2
-            for tag in admin.zrange("unacked_index", 0, -1):
-                admin.zadd("unacked_index", {tag: 0})  # as if it had been long ago
+            for tag in admin.zrange("logs.unacked_index", 0, -1):
+                admin.zadd("logs.unacked_index", {tag: 0})  # as if it had been long ago
             worker.start()
             wait_until(lambda: count_rows(database_url) == 5)
 
@@ -196,7 +196,7 @@ class TestUsers:
             ("log_host", "RPOP logs"),
             ("log_host", "LPUSH celery x"),
             ("log_host", "SET celery-task-meta-x y"),
-            ("log_host", "HGETALL unacked"),
+            ("log_host", "HGETALL logs.unacked"),
             ("log_host", "PUBLISH /0.celery.pidbox x"),
             ("log_worker", "LPUSH celery x"),
             ("log_worker", "GET session:1"),

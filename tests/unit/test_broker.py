@@ -29,6 +29,9 @@ from execution_logger.broker import (
 
 SENTINELS = "sentinel://:secret@a:26379/1;sentinel://b:26379"
 
+KEYS = {f"{name}_key": f"logs.{name}" for name in ("unacked", "unacked_index", "unacked_mutex")}
+"""Of the worker's own: what it has in hand comes back soon, and a host's long tasks do not."""
+
 
 @pytest.mark.parametrize(
     ("url", "shown"),
@@ -57,7 +60,7 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
 @pytest.mark.parametrize("url", ["redis://host", "rediss://host", "sentinel://host", "redis+socket:///path"])
 def test_an_outage_costs_a_host_one_second_per_attempt(url: str) -> None:
     """Connecting and every answer included; kombu itself does not try again, we do."""
-    assert producer_options(Settings(broker_url=url)) == {"socket_timeout": 1, "max_retries": 0}
+    assert producer_options(Settings(broker_url=url)) == {"socket_timeout": 1, "max_retries": 0, **KEYS}
 
 
 @pytest.mark.parametrize("url", ["redis://host", "rediss://host"])
@@ -69,6 +72,7 @@ def test_batches_of_a_killed_worker_come_back_soon(url: str) -> None:
         "unacked_restore_throttle": 1,
         "socket_timeout": 10,
         "health_check_interval": 5,
+        **KEYS,
     }
 
 

@@ -106,13 +106,14 @@ class TestRedis:
 
     def test_all_that_redis_tells(self, redis: "Redis", make_queue: MakeQueue) -> None:
         """What waits, what workers have in hand, and when the oldest message was sent."""
-        queue = make_queue()
+        queue = make_queue(unacked_key="logs.unacked")
         assert queue.look() == QueueView(0, 0, None)
         oldest = message("first")
         queue.send(oldest)
         queue.send(message("second"))
-        redis.hset("unacked", "tag", "message")
-        assert queue.look() == QueueView(2, 1, oldest.headers["sent_at"])
+        redis.hset("logs.unacked", "tag", "message")
+        redis.hset("unacked", "tag", "a message in the hands of a host's own worker")
+        assert queue.look() == QueueView(2, 2, oldest.headers["sent_at"])
 
     def test_a_connection_that_was_closed_meanwhile_is_replaced(self, make_queue: MakeQueue) -> None:
         """A Redis that closes idle connections, or was restarted, costs no failed attempt."""

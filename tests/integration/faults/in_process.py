@@ -67,7 +67,7 @@ class InProcessSite:
     def in_flight(self) -> int:
         """Batches that a worker has taken and not acknowledged."""
         with self.redis.client() as client:
-            return int(client.hlen("unacked"))
+            return int(client.hlen("logs.unacked"))
 
     def queued(self) -> int:
         """`LLEN logs`."""

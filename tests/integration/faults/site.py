@@ -190,7 +190,7 @@ class Site:
     def in_flight(self) -> int:
         """Batches that a worker has taken and not acknowledged."""
         with self.client() as client:
-            return int(client.hlen("unacked"))
+            return int(client.hlen("logs.unacked"))
 
     def dead_letters(self) -> list[str]:
         """The reasons of the dead letters."""
