@@ -6,7 +6,7 @@ A document has marks where figures go, in pairs: `<!-- figures: call -->` for al
 `benchmarks/call.py`, `<!-- figures: call 2 -->` for its second table alone, `<!-- targets -->` for the
 targets of all programs; `<!-- /figures -->` and `<!-- /targets -->` end them. What was measured last is
 kept in `benchmarks/results/`, so that one program can be run again by itself. Needs what the tests
-need, and the peers: pip install --group test --group benchmark. Everything takes about an hour.
+need, and the peers: pip install --group test --group benchmark. Everything takes about two hours.
 """
 
 import argparse
@@ -38,6 +38,7 @@ PROGRAMS = (
     "scale",
     "table_growth",
     "retention",
+    "operation",
     "memory",
     "simulate",
 )

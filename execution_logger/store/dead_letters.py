@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from uuid import UUID, uuid5
 
 from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, delete, select, text
@@ -21,8 +22,12 @@ _MAX_ENTRY_CHARS = 16 * 1024 * 1024
 _MAX_REASON_CHARS = 2000
 
 
+@cache
 def dead_letter_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries."""
+    """The table, which is in the same schema as that of the entries.
+
+    One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
+    """
     schema, _ = schema_and_name(settings.table)
     return Table(
         NAME,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Literal, Self
 
 from sqlalchemy import JSON, Column, Integer, MetaData, Table, Text, func, select, update
@@ -31,8 +32,12 @@ NOTHING: Mapping[str, Any] = {"summary": {}, "slices": 0, "interruptions": 0, "p
 State = Literal["never", "running", "interrupted", "succeeded", "failed"]
 
 
+@cache
 def job_run_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries."""
+    """The table, which is in the same schema as that of the entries.
+
+    One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
+    """
     schema, _ = schema_and_name(settings.table)
     return Table(
         NAME,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -47,6 +47,7 @@ _ASK_AGAIN_AFTER_SECONDS = 60.0
 _MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
 
 
+@cache
 def ledger_table(settings: Settings) -> Table:
     """The table, which is in the same schema as that of the entries."""
     schema, _ = schema_and_name(settings.table)

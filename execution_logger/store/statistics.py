@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -44,8 +45,12 @@ MOST_NAMES = 100
 """Of the steps and of the agents of an hour, those with the most entries."""
 
 
+@cache
 def statistics_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries."""
+    """The table, which is in the same schema as that of the entries.
+
+    One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
+    """
     schema, _ = schema_and_name(settings.table)
     return Table(
         NAME,
