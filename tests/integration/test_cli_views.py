@@ -328,7 +328,7 @@ def test_watching_outlives_what_it_watches(
         wait_until(lambda: silent_parts() == set(), 20, message=lambda: watching.output)
         redis.kill()
         postgres.kill()
-        wait_until(lambda: silent_parts() == {"unwritten", "broker", "workers", "database"}, 20)
+        wait_until(lambda: silent_parts() == {"unwritten", "broker", "workers", "database", "jobs"}, 20)
         redis.start()
         postgres.start()
         wait_until(lambda: silent_parts() == set(), 20)
