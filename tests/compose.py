@@ -101,9 +101,10 @@ class Compose:
 
     def _filled(self, text: str) -> str:
         filled = _VARIABLE.sub(self._value, text)
-        for old, new in self._replacements.items():
-            filled = filled.replace(old, new)
-        return filled
+        # All in one go: what one has put there, a port that ends in 8000, is nothing for another one.
+        longest_first = sorted(self._replacements, key=len, reverse=True)
+        old = "|".join(map(re.escape, longest_first))
+        return re.sub(old, lambda found: self._replacements[found[0]], filled)
 
     def _value(self, found: "re.Match[str]") -> str:
         name, kind, word = found.groups()

@@ -1,5 +1,6 @@
 """What all tests share: servers, and the proof that a test leaves nothing behind."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Last on the path: `tasks/` is found here, and `execution_logger` where it is installed.
 sys.path.append(str(ROOT))
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
