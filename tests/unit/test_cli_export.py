@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import stat
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,10 @@ def test_what_fails_on_the_way_changes_nothing(
     pages = Timeline.pages
 
     async def half_of(self: Timeline) -> Any:
-        async for page in pages(self):
-            yield page
-            raise OSError(28, "No space left on device")
+        async with aclosing(pages(self)) as real:
+            async for page in real:
+                yield page
+                raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Timeline, "pages", half_of)
     path = tmp_path / "run.ndjson"
