@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from processes import LocalProcess
+from processes import STOP_TIMEOUT_SECONDS, LocalProcess
 from waiting import wait_until
 
 START_TIMEOUT_SECONDS = 30.0
+
+# Now and then a child of Celery's prefork pool waits so long for its parent to read what it has sent,
+# which the parent, as it ends, does no more: 300 times 0.1 s (_ensure_messages_consumed, billiard/pool.py).
+BILLIARD_SECONDS = 30.0
 
 APPLICATION = Path(__file__).resolve().parent.parent / "tasks"
 
@@ -67,7 +71,7 @@ class WorkerProcess:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send SIGTERM to the main process, as service managers should, and wait for the end."""
-        self.process.stop(number)
+        self.process.stop(number, self._stop_seconds)
 
     def kill(self) -> None:
         """SIGKILL the main process and all its children."""
@@ -85,7 +89,7 @@ class WorkerProcess:
         """End it and remove its folder; pytest shows its output when the test failed."""
         try:
             for process in self._processes:
-                process.stop()
+                process.stop(timeout_seconds=self._stop_seconds)
         finally:
             for process in self._processes:
                 process.kill()
@@ -101,6 +105,11 @@ class WorkerProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _stop_seconds(self) -> float:
+        is_prefork = "prefork" in (*self.command, self.environment.get("EXECUTION_LOGGER_WORKER_POOL"))
+        return STOP_TIMEOUT_SECONDS + (BILLIARD_SECONDS if is_prefork else 0)
 
     def _has_printed(self, text: str) -> bool:
         if not self.process.is_running():

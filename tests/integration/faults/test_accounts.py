@@ -30,6 +30,7 @@ def site(own_redis_server: RedisServer, own_postgres_server: PostgresServer) -> 
 class TestWorker:
     """A worker of each pool is stopped."""
 
+    @pytest.mark.timeout(120)  # a prefork worker may take half a minute to end
     @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
     def test_stopped_while_the_database_is_away(self, site: InProcessSite, pool: str) -> None:
         """SIGTERM in an outage: the worker gives its batches back and ends; the next one writes them."""
@@ -208,8 +209,8 @@ class TestHost:
 
     async def test_flush_in_a_loop_keeps_the_loop_turning(self, site: InProcessSite) -> None:
         """While a flush waits for a Redis that hangs, other coroutines run, and the flush ends in time."""
+        site.redis.pause()  # before anything can be sent
         site.log(100)
-        site.redis.pause()
         turns = 0
 
         async def turn() -> None:

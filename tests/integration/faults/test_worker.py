@@ -9,7 +9,7 @@ import pytest
 
 from integration.faults.cell import Cell
 from integration.faults.site import Site
-from processes import STOP_TIMEOUT_SECONDS, LocalProcess
+from processes import LocalProcess
 from waiting import wait_until
 from workers import WorkerProcess
 
@@ -23,11 +23,6 @@ SMALL_BATCHES = {"EXECUTION_LOGGER_BATCH_SIZE": "5", "EXECUTION_LOGGER_MAX_BATCH
 def site(bare_site: Site) -> Site:
     """Each test starts a worker of its own, to be harmed or to be the first one."""
     return bare_site
-
-
-# Now and then a child of Celery's prefork pool waits so long for its parent to read what it has sent,
-# which the parent, as it ends, does no more: 300 times 0.1 s (_ensure_messages_consumed, billiard/pool.py).
-BILLIARD_SECONDS = 30.0
 
 
 class TestWorker:
@@ -79,11 +74,7 @@ class TestWorker:
     @pytest.mark.parametrize("pool", POOLS)
     def test_asked_to_end(self, cell: Cell, site: Site, pool: str) -> None:
         """SIGTERM: it ends in order."""
-
-        def stop(worker: WorkerProcess) -> None:
-            worker.process.stop(timeout_seconds=STOP_TIMEOUT_SECONDS + BILLIARD_SECONDS)
-
-        harm_again_and_again(cell, site, pool, stop)
+        harm_again_and_again(cell, site, pool, WorkerProcess.stop)
 
     @pytest.mark.long
     def test_supervised_worker_asked_to_end(self, cell: Cell, site: Site) -> None:
