@@ -37,7 +37,7 @@ class QueueLength:
 
     waiting: int
     in_flight: int | None
-    """Taken by workers and not acknowledged yet, of all queues of this Redis database."""
+    """Taken by workers and not acknowledged yet; not those in the hands of a worker of the host's own."""
     quarantined: int | None
     oldest: datetime | None = None
     """When the oldest entry in these messages was recorded, in UTC."""
