@@ -226,7 +226,12 @@ def _returning(value: Callable[[], Any]) -> Callable[..., Any]:
     return lambda *_, **__: value()
 
 
+_endless = _returning(lambda: zip(count(), repeat("for ever"), strict=False))
+# Python's own repr of these reads that method to its end. One without an end takes all memory there is, and
+# nothing in a process can protect it from a repr that does not return.
+_READ_BY_REPR = {(OrderedDict, "items"), (set, "__iter__")}
 _REACTIONS = (
+    _endless,
     *map(_raising, _RAISED),
     *map(
         _returning,
@@ -239,7 +244,6 @@ _REACTIONS = (
             lambda: math.nan,
             lambda: LoudText("loud"),
             lambda: iter([1, 2, 3]),
-            lambda: zip(count(), repeat("for ever"), strict=False),
             lambda: [("key", "value")],
             lambda: {"a": 1},
             dict,
@@ -428,6 +432,8 @@ class Anything:
         for _ in range(self._random.randint(1, 3)):
             reaction = self._pick(_REACTIONS)
             name = self._pick([*_METHODS, *_PROPERTIES])
+            if reaction is _endless and (base, name) in _READ_BY_REPR:
+                continue
             namespace[name] = property(reaction) if name in _PROPERTIES else reaction
         try:
             return type(base)("Hostile" * 100, (base,), namespace)(*_BASES[base])
