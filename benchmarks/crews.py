@@ -50,14 +50,14 @@ CREWS = (
     Crew("1 worker, 4 processes", 1, 4, "prefork"),
 )
 DEFAULT_CREW = CREWS[2]
-BACKLOGS = ((50, 50_000), (500, 100_000))
+BACKLOGS = ((50, 50_000), (1000, 100_000))
 """Entries of a message, and of all messages."""
 
 
 def measure_workers(system: System, options: argparse.Namespace, figures: Figures) -> None:
     """Every crew empties the same queues."""
     crews = (DEFAULT_CREW, CREWS[4]) if options.quick else CREWS
-    sizes = ((50, 5_000), (500, 10_000)) if options.quick else BACKLOGS
+    sizes = ((50, 5_000), (1000, 10_000)) if options.quick else BACKLOGS
     warm_up = make_warm_up(system)
     backlogs = [make_backlog(system, batch, entries) for batch, entries in sizes]
     found: defaultdict[str, list[list[Drained]]] = defaultdict(list)

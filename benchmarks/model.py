@@ -34,7 +34,7 @@ class Batching:
     """The settings of the same names, and how long entries gather after a batch."""
 
     batch_size: int = 50
-    max_batch_entries: int = 500
+    max_batch_entries: int = 1000
     linger_seconds: float = 0.1
     flush_interval_seconds: float = 2.0
 
@@ -184,8 +184,8 @@ class Host:
 
     _HANDFUL = 50
     _TICK_SECONDS = 0.01
-    _SWITCH_SECONDS = 0.005
-    """A thread that wants the interpreter of one that computes gets it after so long (Python's default)."""
+    _SWITCH_SECONDS = 0.001
+    """Calls make way for a thread that has waited so long for the interpreter."""
 
     def __init__(self, model: Model, process: Process) -> None:
         self._model = model

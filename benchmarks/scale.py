@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--parts hosts,workers,outage] [--rounds 3] [--entries 80000]
 
 Hosts: 1 to 8 processes log as fast as they can, and at a steady rate, to one worker. Workers: 1 to 4
-processes, and 1 to 8 threads, empty a queue of the same messages, of 50 and of 500 entries. Outage:
+processes, and 1 to 8 threads, empty a queue of the same messages, of 50 and of 1,000 entries. Outage:
 10,000 to 1,000,000 entries pile up at a host whose broker is away, and are sent when it is back. All
 rows are counted. Rounds alternate between the configurations. The servers share the machine with hosts
 and workers; PostgreSQL does not wait for the disk, Redis has its AOF.

@@ -34,7 +34,7 @@ MEASURED = {
     "log_bytes 50": 400.0,
 }
 """What an earlier run of scale.py has found, for a look without one."""
-BATCH, LARGEST_BATCH = 50, 500
+BATCH, LARGEST_BATCH = 50, 1000
 MOST_DEVIATION = 0.25
 WORKERS, POSTGRES_CORES = (1, 2, 4, 8, 16), (4, 16)
 RATES = (100, 1_000, 10_000, 50_000)

@@ -110,6 +110,11 @@ class Dispatcher:
         times = (self.outstanding.oldest_of(self._buffer), recorded_at(waiting) if waiting else None)
         return min((moment for moment in times if moment is not None), default=None)
 
+    @property
+    def has_others(self) -> bool:
+        """Whether batches wait that are no news: lost ones, and those of dead processes."""
+        return self.outstanding.has_lost or self._has_adopted()
+
     # When ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -137,7 +142,7 @@ class Dispatcher:
 
     def _seconds_until_send(self, *, is_hurried: bool) -> float | None:
         due = self._buffer.seconds_until_due()
-        if self.outstanding.has_lost or self._has_adopted() or (is_hurried and due is not None):
+        if self.has_others or (is_hurried and due is not None):
             due = 0.0
         return self._after_pause(due)
 

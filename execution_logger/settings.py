@@ -73,7 +73,7 @@ class Settings:
     flush_interval_seconds: float = _setting(
         2.0, "Seconds after the first waiting entry at which a smaller batch is delivered.", minimum=0.001
     )
-    max_batch_entries: int = _setting(500, "Most entries in one message after a jam.", minimum=1)
+    max_batch_entries: int = _setting(1000, "Most entries in one message after a jam.", minimum=1)
     max_batch_bytes: int = _setting(1_048_576, "Most bytes in one message.", minimum=1024)
     buffer_max_entries: int = _setting(100_000, "Most entries held in memory.", minimum=1)
     buffer_max_bytes: int = _setting(67_108_864, "Most bytes of entries held in memory.", minimum=1024)

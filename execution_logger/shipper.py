@@ -28,6 +28,10 @@ _LINGER_SECONDS = 0.1
 
 At high rates fewer and larger messages cost everybody less (Kafka's `linger.ms`), and nobody sees a
 twentieth of the flush interval, which an entry alone waits anyway."""
+_STARVED_SECONDS = 0.001
+"""How long the thread may wait for the interpreter until calls make way for it."""
+_MOMENT_SECONDS = 1e-6
+"""The shortest sleep, some 60 µs: a thread that waits for the interpreter is awake by then."""
 
 
 class Shipper:
@@ -49,14 +53,18 @@ class Shipper:
         *,
         before_thread: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.buffer = buffer
         self.dispatcher = dispatcher
         self._batch_size = settings.batch_size
         self._max_batch_entries = settings.max_batch_entries
+        self._max_batch_bytes = settings.max_batch_bytes
         self._linger_seconds = min(_LINGER_SECONDS, settings.flush_interval_seconds)
         self._before_thread = before_thread
         self._monotonic = monotonic
+        self._sleep = sleep
+        self._came_round_at = 0.0
         self._flushes = Flushes()
         self._stops: list[Future[None]] = []
         self._event = AutoResetEvent()
@@ -84,7 +92,17 @@ class Shipper:
             self.wake()
             if waiting >= self._max_batch_entries:
                 self._linger_over.set()
+                self._make_way()
         return waiting > 0
+
+    def _make_way(self) -> None:
+        """Stand aside for a moment when the thread has waited for the interpreter for long.
+
+        A busy event loop lets go of it again and again, for a microsecond each time: too short for a thread
+        to wake up, and yet it begins anew to wait the 5 ms after which it would be given its turn.
+        """
+        if self._monotonic() - self._came_round_at > _STARVED_SECONDS and self.dispatcher.last_error is None:
+            self._sleep(_MOMENT_SECONDS)
 
     def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
         """Let the thread look for work; start it when there is none (first call, died, shut down).
@@ -214,8 +232,17 @@ class Shipper:
 
     def _linger(self) -> None:
         self._linger_over.wait(0.0)  # what it was set by is sent already, or seen in the next line
-        if not self._flushes:
+        if self._may_gather():
             self._linger_over.wait(self._linger_seconds)
+
+    def _may_gather(self) -> bool:
+        """Whether a later batch is a larger one, and nobody waits for it."""
+        return (
+            not self._flushes
+            and not self.dispatcher.has_others
+            and self.buffer.held < self._max_batch_entries
+            and self.buffer.held_bytes < self._max_batch_bytes
+        )
 
     def _ended(self) -> bool:
         if not self._stops:
@@ -243,12 +270,19 @@ class Shipper:
         return min((each for each in (due, expires_in) if each is not None), default=None)
 
     def run_due(self) -> bool:
-        """Do all that is due, until nothing is or a stop is asked for; return whether a batch was sent."""
+        """Do what is due, until nothing is, or the rest may gather, or a stop is asked for.
+
+        Returns:
+            Whether a batch was sent.
+        """
         batches_before = self.dispatcher.batches_delivered
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
                 self.dispatcher.step(is_hurried=bool(self._flushes))
+            self._came_round_at = self._monotonic()
             self._answer_flushes()
+            if self.dispatcher.batches_delivered > batches_before and self._may_gather():
+                break
         # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
         self._answer_flushes()
         return self.dispatcher.batches_delivered > batches_before

@@ -56,6 +56,7 @@ def assemble(
     settings: Settings | None = None,
     *,
     monotonic: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
     before_thread: Callable[[], None] = lambda: None,
     after_delivery: Callable[[], None] = lambda: None,
 ) -> _Shipper:
@@ -69,7 +70,7 @@ def assemble(
         after_delivery=after_delivery,
         monotonic=monotonic,
     )
-    return kind(buffer, dispatcher, settings, before_thread=before_thread, monotonic=monotonic)
+    return kind(buffer, dispatcher, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep)
 
 
 class BlockedDelivery(MemoryDelivery):

@@ -15,10 +15,10 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import Any
 
+from execution_logger.distributions import BATCH_ENTRIES
 from execution_logger.histogram import Histogram, cells_needed
 from execution_logger.store import WriteResult
 
-_ENTRIES = (1, 5, 10, 25, 50, 100, 250, 500)
 _WRITE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = 256
 """More children than any pool has; the memory of those that are never used is never taken."""
@@ -40,7 +40,7 @@ class _Cell(IntEnum):
 
 
 _SHOWN = tuple(_Cell)[: _Cell.WRITTEN_AT]
-_ENDS = tuple(accumulate((len(_Cell), cells_needed(_ENTRIES), cells_needed(_WRITE_SECONDS))))
+_ENDS = tuple(accumulate((len(_Cell), cells_needed(BATCH_ENTRIES), cells_needed(_WRITE_SECONDS))))
 _ENTRIES_SLICE, _SECONDS_SLICE = (slice(*ends) for ends in pairwise(_ENDS))
 _WIDTH = _ENDS[-1]
 
@@ -75,7 +75,7 @@ class WorkerCounters:
         self._lock = threading.Lock()  # the parent's may be locked for ever in a fork
         start = place % _ROWS * _WIDTH
         self._row = self._cells[start : start + _WIDTH]
-        self._batch_entries = Histogram(_ENTRIES, self._row[_ENTRIES_SLICE])
+        self._batch_entries = Histogram(BATCH_ENTRIES, self._row[_ENTRIES_SLICE])
         self._write_seconds = Histogram(_WRITE_SECONDS, self._row[_SECONDS_SLICE])
         self._row[_Cell.BATCHES_IN_HAND] = 0
 
@@ -122,7 +122,7 @@ class WorkerCounters:
         return WorkerFigures(
             numbers={cell.name.lower(): sums[cell] for cell in _SHOWN},
             database_down_seconds=0.0 if down_since is None else time.monotonic() - down_since,
-            batch_entries=Histogram(_ENTRIES, sums[_ENTRIES_SLICE]).as_dict(),
+            batch_entries=Histogram(BATCH_ENTRIES, sums[_ENTRIES_SLICE]).as_dict(),
             write_seconds=Histogram(_WRITE_SECONDS, sums[_SECONDS_SLICE]).as_dict(),
         )
 

@@ -402,6 +402,24 @@ class TestCeleryPerformance:
             f"calls: {(called - began) / 50_000 * 1e6:.1f} µs each; rows: {50_000 / (stored - began):,.0f}/s"
         )
 
+    async def test_a_busy_event_loop_holds_nothing_back(
+        self, logger: ExecutionLogger, worker: WorkerProcess, database_url: str
+    ) -> None:
+        """Entries are on their way while the loop never rests, and not when it does at last."""
+
+        async def log(count: int) -> None:
+            for _ in range(count):
+                await logger.info("t", LogCategory.WORKFLOW, "step")
+                await asyncio.sleep(0)
+
+        await log(50)
+        assert (await logger.flush(30)).complete
+        await asyncio.gather(*(log(600) for _ in range(100)))
+        waiting = logger.stats()["waiting"]
+        assert (await logger.flush(60)).complete
+        wait_until(lambda: count_rows(database_url) == 60_050, 60)
+        assert waiting < 30_000
+
     async def test_a_call_waits_for_nothing_while_redis_is_away(self) -> None:
         """With a broker that refuses, the slowest of 20,000 calls takes no attempt's time."""
         logger = ExecutionLogger(Settings(broker_url="redis://127.0.0.1:1/0", buffer_max_entries=50_000))

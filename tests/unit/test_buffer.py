@@ -128,9 +128,9 @@ class TestTake:
 
     @pytest.mark.parametrize(
         ("waiting", "sizes"),
-        [(1, [1]), (50, [50]), (51, [51]), (500, [500]), (501, [500, 1]), (1049, [500, 500, 49])],
+        [(1, [1]), (50, [50]), (51, [51]), (1000, [1000]), (1001, [1000, 1]), (2049, [1000, 1000, 49])],
     )
-    def test_fifty_or_up_to_five_hundred_when_more_wait(self, waiting: int, sizes: list[int]) -> None:
+    def test_fifty_or_up_to_a_thousand_when_more_wait(self, waiting: int, sizes: list[int]) -> None:
         """After a jam, large batches are twice as cheap for the worker."""
         buffer = make_buffer()
         for entry in numbered(waiting):

@@ -78,7 +78,10 @@ def test_secrets_are_hidden(url: str, shown: str) -> None:
             ["BATCH_SIZE=0: must be at least 1", "JOURNAL='maybe': must be true or false"],
         ),
         ({"CELERY_ENABLED": "false"}, ["DATABASE_URL is not set"]),
-        ({"EXECUTION_LOGGER_BATCH_SIZE": "900"}, ["must not exceed EXECUTION_LOGGER_MAX_BATCH_ENTRIES=500"]),
+        (
+            {"EXECUTION_LOGGER_BATCH_SIZE": "1900"},
+            ["must not exceed EXECUTION_LOGGER_MAX_BATCH_ENTRIES=1000"],
+        ),
         ({"CELERY_BROKER_URL": "host"}, ["BROKER_URL=(hidden): must be a URL"]),
     ],
 )

@@ -177,16 +177,16 @@ class TestBatches:
     def test_a_jam_is_sent_in_large_messages(
         self, make_logger: MakeLogger, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What has gathered while the broker was away: up to 500 entries each, in order."""
+        """What has gathered while the broker was away: up to 1000 entries each, in order."""
         logger = make_logger()
         with monkeypatch.context() as patched:
             patched.setattr(Producer, "publish", _refuse)
             log(logger, 50)
             wait_until(lambda: logger.stats()["failed_attempts"])
-            log(logger, 600)
+            log(logger, 1100)
         logger.sync.flush(DEADLINE_SECONDS)
-        assert [len(envelope.entries) for envelope in broker.queue()] == [50, 500, 100]
-        assert [int(entry["message"]) for entry in broker.entries()] == [*range(50), *range(600)]
+        assert [len(envelope.entries) for envelope in broker.queue()] == [50, 1000, 100]
+        assert [int(entry["message"]) for entry in broker.entries()] == [*range(50), *range(1100)]
 
     def test_the_order_of_calls_is_the_order_in_the_queue(
         self, make_logger: MakeLogger, broker: MemoryBroker

@@ -39,7 +39,7 @@ def test_the_defaults_that_are_promises() -> None:
     """Hosts and operators count on them."""
     settings = Settings()
     assert (settings.batch_size, settings.flush_interval_seconds, settings.queue) == (50, 2.0, "logs")
-    assert (settings.max_batch_entries, settings.max_batch_bytes) == (500, 2**20)
+    assert (settings.max_batch_entries, settings.max_batch_bytes) == (1000, 2**20)
     assert (settings.language, settings.celery_enabled, settings.fallback) == ("zh", True, "keep")
     assert settings.sensitive_keys == SENSITIVE_KEYS
 
@@ -126,7 +126,7 @@ def test_the_environment_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch)
         ({"table": "a.b.c"}, "EXECUTION_LOGGER_TABLE='a.b.c': must be a table's name"),
         ({"max_batch_bytes": 2000}, "must not exceed EXECUTION_LOGGER_MAX_BATCH_BYTES=2000"),
         ({"buffer_max_bytes": 2000}, "must not exceed EXECUTION_LOGGER_BUFFER_MAX_BYTES=2000"),
-        ({"batch_size": 501}, "BATCH_SIZE=501: must not exceed EXECUTION_LOGGER_MAX_BATCH_ENTRIES=500"),
+        ({"batch_size": 1001}, "BATCH_SIZE=1001: must not exceed EXECUTION_LOGGER_MAX_BATCH_ENTRIES=1000"),
         ({"database_timeout_seconds": 31}, "at most half of EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS=60"),
         ({"fallback": "direct"}, "DATABASE_URL is not set: FALLBACK=direct needs it"),
         ({"broker_url": "localhost:6379/0"}, "must be a URL such as redis://localhost:6379/0"),

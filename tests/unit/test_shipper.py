@@ -20,9 +20,15 @@ class Ship:
 
     def __init__(self, delivery: MemoryDelivery | None = None, **settings: Any) -> None:
         self.clock = ManualClock()
+        self.moments: list[float] = []
+        """How long calls have stood aside, each time."""
         self.delivery = delivery or MemoryDelivery()
         self.shipper = assemble(
-            HandDrivenShipper, lambda: self.delivery, Settings(**settings), monotonic=self.clock
+            HandDrivenShipper,
+            lambda: self.delivery,
+            Settings(**settings),
+            monotonic=self.clock,
+            sleep=self.moments.append,
         )
 
     def accept(self, *numbers: int) -> None:
@@ -78,13 +84,78 @@ class TestTimer:
 
     def test_all_that_is_due_is_delivered_in_one_go(self) -> None:
         """In large batches; what is left over waits for its time."""
-        ship = Ship(buffer_max_entries=2000)
-        ship.accept(*range(1049))
+        ship = Ship()
+        ship.accept(*range(2049))
         ship.deliver()
-        assert [len(batch) for batch in ship.delivery.batches] == [500, 500]
+        assert [len(batch) for batch in ship.delivery.batches] == [1000, 1000]
         ship.deliver(after_seconds=2.0)
-        assert [len(batch) for batch in ship.delivery.batches] == [500, 500, 49]
-        assert numbers(ship.delivery) == list(range(1049))
+        assert [len(batch) for batch in ship.delivery.batches] == [1000, 1000, 49]
+        assert numbers(ship.delivery) == list(range(2049))
+
+    @pytest.mark.parametrize(("meanwhile", "sizes"), [(99, [50]), (100, [50, 100]), (101, [50, 100])])
+    def test_what_comes_meanwhile_gathers(self, meanwhile: int, sizes: list[int]) -> None:
+        """Batches follow one another at once as long as the largest one is full."""
+
+        class Slow(MemoryDelivery):
+            def deliver(self, batch: Batch) -> Receipt:
+                if not self.batches:
+                    ship.accept(*range(50, 50 + meanwhile))
+                return super().deliver(batch)
+
+        ship = Ship(Slow(), max_batch_entries=100)
+        ship.accept(*range(50))
+        ship.deliver()
+        assert [len(batch) for batch in ship.delivery.batches] == sizes
+
+    def test_bytes_fill_a_batch_too(self) -> None:
+        """Those beyond the most bytes of a message follow at once."""
+
+        class Slow(MemoryDelivery):
+            def deliver(self, batch: Batch) -> Receipt:
+                if not self.batches:
+                    for _ in range(2):
+                        ship.shipper.accept(b"1" * 1024)
+                return super().deliver(batch)
+
+        ship = Ship(Slow(), max_batch_bytes=2048, max_entry_bytes=1024)
+        ship.accept(*range(50))
+        ship.deliver()
+        assert [len(batch) for batch in ship.delivery.batches] == [50, 2]
+
+
+class TestMakingWay:
+    """Calls that leave the thread no time to run stand aside for it."""
+
+    def test_when_it_does_not_come_round(self) -> None:
+        """Once for each batch size of calls beyond the largest batch."""
+        ship = Ship(batch_size=50, max_batch_entries=100)
+        ship.shipper._running = True  # or each call would look for the thread
+        ship.accept(*range(99))
+        assert ship.moments == []
+        ship.accept(*range(99, 200))
+        assert ship.moments == [1e-6] * 3
+
+    def test_not_while_it_comes_round(self) -> None:
+        """The batches behind it are just what it is at work on."""
+        ship = Ship(batch_size=50, max_batch_entries=100)
+        ship.accept(*range(50))
+        ship.deliver()
+        ship.clock.advance(0.0009)
+        ship.accept(*range(50, 200))
+        assert ship.moments == []
+        ship.clock.advance(0.0002)
+        ship.accept(200)
+        assert ship.moments == [1e-6]
+
+    def test_not_while_the_broker_is_away(self) -> None:
+        """The thread sleeps then: to stand aside would only make calls slower."""
+        ship = Ship(batch_size=50, max_batch_entries=100)
+        ship.fail()
+        ship.accept(*range(50))
+        ship.deliver()
+        ship.clock.advance(10.0)
+        ship.accept(*range(50, 500))
+        assert ship.moments == []
 
 
 class TestPreparation:
@@ -128,6 +199,7 @@ class TestFailures:
         ship.accept(1, 2)
         ship.deliver(after_seconds=2.0)
         ship.accept(*range(3, 60))
+        ship.deliver_when_due()
         ship.deliver_when_due()
         ship.deliver_when_due()
         assert numbers(ship.delivery) == list(range(1, 60))
