@@ -13,7 +13,6 @@ settings, but for a limit of the queue that is out of reach.
 
 import argparse
 import asyncio
-import base64
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -26,6 +25,8 @@ from typing import Any
 import msgspec
 
 import naive
+from execution_logger.quotes import restore_quotes
+from execution_logger.worker.message import decode_body
 from figures import Figures, Table, main, number, progress, spread
 from load import Logger, log, log_at_rate, log_flat_out
 from system import System, running_system
@@ -108,8 +109,9 @@ def sizes_in_queue(system: System) -> list[tuple[int, int]]:
 
 def entries_in(message: str) -> int:
     """How many entries a message has: a list, or the JSON of one."""
-    (entries,), *_ = msgspec.json.decode(base64.b64decode(msgspec.json.decode(message)["body"]))
-    return len(msgspec.json.decode(entries) if isinstance(entries, str) else entries)
+    found = msgspec.json.decode(message)
+    (entries,), *_ = msgspec.json.decode(decode_body(found["body"], found["properties"]["body_encoding"]))
+    return len(msgspec.json.decode(restore_quotes(entries)) if isinstance(entries, str) else entries)
 
 
 async def flat_out(system: System, entries: int, rounds: int) -> dict[str, list[Round]]:

@@ -9,6 +9,8 @@ from typing import Any
 
 from kombu.transport.memory import Transport
 
+from execution_logger.quotes import restore_quotes
+
 URL = "memory://user:kTi7w2@localhost/"
 PASSWORD = "kTi7w2"
 """Part of the URL; it must not be found in any message."""
@@ -35,7 +37,7 @@ class Envelope:
     @property
     def entries(self) -> list[dict[str, Any]]:
         """Those of the batch."""
-        entries: list[dict[str, Any]] = json.loads(self.body[0][0])
+        entries: list[dict[str, Any]] = json.loads(restore_quotes(self.body[0][0]))
         return entries
 
 

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 from celery import Celery
-from kombu import Producer
 
 from execution_logger import Settings
 from execution_logger.broker import TASK_NAME
+from execution_logger.delivery.message import Message
+from execution_logger.delivery.queue import queue_of
+from execution_logger.quotes import exchange_quotes
 from execution_logger.worker.queue import open_channel
 
 
@@ -25,13 +27,13 @@ def send_batch(
     """
     app = Celery("tests", set_as_current=False, config_source={"enable_utc": True})
     headers, properties, body, _ = app.amqp.as_task_v2(
-        batch_id, TASK_NAME, [entries], kwargs, ignore_result=not awaited
+        batch_id, TASK_NAME, [exchange_quotes(entries)], kwargs, ignore_result=not awaited
     )
+    message = Message(headers, properties, json.dumps(body).encode())
     with open_channel(settings) as channel:
-        channel.queue_declare(settings.queue, durable=True, auto_delete=False)
-        Producer(channel).publish(
-            body, exchange="", routing_key=settings.queue, serializer="json", headers=headers, **properties
-        )
+        queue = queue_of(channel, settings.queue)
+        queue.length()  # makes a queue where there is none
+        queue.send(message)
 
 
 def envelope(client: Any, settings: Settings, batch_id: str, entries: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from celery import Celery
 
 from execution_logger.batch import Batch
 from execution_logger.broker import TASK_NAME
+from execution_logger.quotes import exchange_quotes
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
@@ -55,7 +56,7 @@ class Message:
         headers, properties, body, _ = app.amqp.as_task_v2(
             batch.id,
             TASK_NAME,
-            [batch.to_json()],
+            [exchange_quotes(batch.to_json())],
             {"process": batch.process, "first": batch.first} if batch.process else {},
             argsrepr=describe(batch),
             kwargsrepr="{}",

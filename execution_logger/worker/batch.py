@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from execution_logger.quotes import restore_quotes
+
 _SPAN = frozenset({"process", "first"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
@@ -43,6 +45,6 @@ class ReceivedBatch:
             "is_redelivered": is_ours and bool((request.delivery_info or {}).get("redelivered")),
         }
         if len(args) == 1 and isinstance(args[0], str) and kwargs.keys() <= _SPAN:
-            return cls(batch_id, args[0], kwargs.get("process"), kwargs.get("first"), **told)
+            return cls(batch_id, restore_quotes(args[0]), kwargs.get("process"), kwargs.get("first"), **told)
         # Not one of ours: as JSON it ends, readable, in the dead letters.
         return cls(batch_id, json.dumps({"args": args, "kwargs": kwargs}), **told)

@@ -1,21 +1,27 @@
 """The oldest entry: how long what is in the queue has been waiting."""
 
-import base64
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from execution_logger.quotes import restore_quotes
 from execution_logger.settings import Settings
 from execution_logger.store.array import EntryArray
+from execution_logger.worker.message import decode_body
 
 _MOST_MESSAGES = 5
 """So many of each kind are looked at: messages stand in the order in which they were sent."""
 
 
+class _Properties(msgspec.Struct):
+    body_encoding: str | None = None
+
+
 class _Message(msgspec.Struct):
     body: str
+    properties: _Properties
 
 
 class _Entry(msgspec.Struct):
@@ -67,7 +73,10 @@ def _moments(messages: Iterable[_Message | None]) -> Iterator[datetime]:
     for message in messages:
         try:
             if message is not None:
-                ((batch,), _, _) = _decode_arguments(base64.b64decode(message.body))
-                yield _decode_entry(EntryArray.read(batch).entries[0]).created_at.astimezone(UTC)
+                body = decode_body(message.body, message.properties.body_encoding)
+                ((batch,), _, _) = _decode_arguments(body)
+                yield _decode_entry(EntryArray.read(restore_quotes(batch)).entries[0]).created_at.astimezone(
+                    UTC
+                )
         except (*_ERRORS, LookupError, OverflowError):
             continue

@@ -103,9 +103,11 @@ def poison(good: dict[str, Any]) -> list[str | bytes]:
     good = {**good, "properties": {**good["properties"], "delivery_tag": "forged"}}
     headers = good["headers"]
     return [
-        json.dumps({**good, "body": "!!!not base64"}),
-        json.dumps({**good, "body": "eyJhIjoxfQ=="}),  # {"a":1} instead of a list of three
-        json.dumps({**good, "body": "W1tdLHt9XQ=="}),  # [[],{}]
+        json.dumps(
+            {**good, "properties": {**good["properties"], "body_encoding": "base64"}}
+        ),  # which it is not
+        json.dumps({**good, "body": '{"a":1}'}),  # instead of a list of three
+        json.dumps({**good, "body": "[[],{}]"}),
         json.dumps({**good, "body": None}),
         json.dumps({**good, "headers": {**headers, "timelimit": "x"}}),
         json.dumps({**good, "headers": {**headers, "id": []}}),

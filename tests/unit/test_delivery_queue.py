@@ -1,5 +1,6 @@
 """The broker's queue: what is written directly to Redis is what kombu would write."""
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ class TestRedis:
     """A list, as kombu's virtual channel has it."""
 
     def test_it_writes_what_kombu_writes(self, redis: "Redis", make_queue: MakeQueue) -> None:
-        """The same JSON under the same key; only the tag of each delivery is its own."""
+        """The same JSON under the same key; only the tag of each delivery is its own, and its body plain."""
         ours = make_queue()
         assert isinstance(ours, RedisQueue)
         sent = message("hello", 'a "quoted" 学\\')
@@ -88,8 +89,20 @@ class TestRedis:
         theirs_found, ours_found = (json.loads(text) for text in redis.lrange("logs", 0, -1))
         tags = {found["properties"].pop("delivery_tag") for found in (ours_found, theirs_found)}
         assert len(tags) == 2
+        assert theirs_found["properties"].pop("body_encoding") == "base64"
+        theirs_found["body"] = base64.b64decode(theirs_found["body"]).decode()
         assert ours_found == theirs_found
         assert set(redis.keys()) == {"logs"}
+
+    def test_kombu_reads_it(self, make_queue: MakeQueue) -> None:
+        """As a worker does."""
+        queue = make_queue()
+        assert isinstance(queue, RedisQueue)
+        sent = message("hello", 'a "quoted" 学\\')
+        queue.send(sent)
+        found = queue._channel.basic_get("logs", no_ack=True)
+        assert found.payload == json.loads(sent.body)
+        assert found.headers == sent.headers
 
     def test_a_prefix_of_the_hosts_applies(self, redis: "Redis", make_queue: MakeQueue) -> None:
         """It is the host's way to share one Redis between applications."""

@@ -42,6 +42,7 @@ def message(
 
 GOOD = {
     "a batch": message(),
+    "a body as it is": message(envelope={"body": GOOD_BODY}, properties={"body_encoding": None}),
     "arguments by name": message(body='[[], {"a": 1}, {}]'),
     "nothing embedded": message(body="[[], {}, null]"),
     "a chain": message(body='[[], {}, {"chain": [{"task": "t"}], "callbacks": []}]'),
@@ -76,6 +77,8 @@ BAD = {
     "no body": message(envelope={"body": None}),
     "a body that is a number": message(envelope={"body": 5}),
     "a body that is not base64": message(envelope={"body": "!!!not base64"}),
+    "a body as it is that is not JSON": message(envelope={"body": "{{{"}, properties={"body_encoding": None}),
+    "a body as it is of two": message(envelope={"body": "[[], {}]"}, properties={"body_encoding": None}),
     "a body that is not ASCII": message(envelope={"body": "学"}),
     "a body that is not JSON": message(body="{{{"),
     "a body that is not UTF-8": message(body=b"\xff"),

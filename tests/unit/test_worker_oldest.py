@@ -10,6 +10,7 @@ from fakeredis import FakeRedis
 
 from batches import batch, encoded
 from execution_logger import Settings
+from execution_logger.quotes import exchange_quotes, restore_quotes
 from execution_logger.worker.oldest import oldest_entry_at
 
 
@@ -43,8 +44,17 @@ def channel() -> Channel:
 def message(*seconds: int, body: Any = None) -> str:
     """A batch of entries of these seconds, or a message with any other body."""
     entries = batch(*(encoded(created_at=f"2026-11-22T02:00:{second:02}Z") for second in seconds))
-    body = [[entries], {"process": "p"}, {}] if body is None else body
-    return json.dumps({"body": base64.b64encode(json.dumps(body).encode()).decode(), "headers": {}})
+    body = [[exchange_quotes(entries)], {"process": "p"}, {}] if body is None else body
+    return json.dumps({"body": json.dumps(body), "headers": {}, "properties": {}})
+
+
+def message_of_kombu(*seconds: int) -> str:
+    """The same as other producers write it, by kombu and with the entries as they are."""
+    item = json.loads(message(*seconds))
+    (entries,), *more = json.loads(item["body"])
+    body = json.dumps([[restore_quotes(entries)], *more]).encode()
+    item["properties"]["body_encoding"] = "base64"
+    return json.dumps({**item, "body": base64.b64encode(body).decode()})
 
 
 def oldest_second(channel: Channel) -> int | None:
@@ -67,6 +77,12 @@ def test_the_oldest_one_waits_longest(channel: Channel) -> None:
     assert oldest_second(channel) == 3
 
 
+def test_messages_of_other_producers_count(channel: Channel) -> None:
+    """Whichever way they were written."""
+    channel.wait(message(4), message_of_kombu(3), message(5))
+    assert oldest_second(channel) == 3
+
+
 def test_a_batch_in_hand_counts(channel: Channel) -> None:
     """One of another queue does not."""
     channel.wait(message(20))
@@ -82,7 +98,8 @@ def test_a_batch_in_hand_counts(channel: Channel) -> None:
         message(body=[["x"], {}, {}]),
                message(body=[["[]"], {}, {}]), message(body=[[5], {}, {}]), message(body=[["[{}]"], {}, {}]),
         message(body=[['[{"created_at": "0001-01-01T00:00:00+14:00"}]'], {}, {}]),
-        json.dumps({"body": "not base64"}),
+        json.dumps({"body": "not base64", "properties": {"body_encoding": "base64"}}),
+        json.dumps({"body": "not JSON", "properties": {}}), json.dumps({"body": "no properties"}),
     ],
 )  # fmt: skip
 def test_what_is_no_batch_is_passed_over(channel: Channel, other: str | bytes) -> None:
