@@ -12,6 +12,7 @@ from celery.exceptions import Reject
 
 from execution_logger import Settings, SettingsError
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.quotes import exchange_quotes
 from execution_logger.store import WriteResult
 from execution_logger.worker import register_tasks
 from execution_logger.worker import tasks as module
@@ -159,6 +160,13 @@ class TestTask:
             ReceivedBatch("b", "[]"),
             ReceivedBatch("b", "[]"),
         ]
+
+    @pytest.mark.parametrize("array", ['[{"message":"it\'s done"}]', '[{"message":"学"}]'])
+    def test_quotes_may_be_exchanged(self, worker: Worker, array: str) -> None:
+        """Hosts do so; other producers need not."""
+        worker.run(array)
+        worker.run(exchange_quotes(array))
+        assert [batch.entries for batch in worker.runtime.batches] == [array, array]
 
     @pytest.mark.parametrize("batch_id", [5, None, ["x"], "\ud800", "a/../b", "x" * 101, ""])
     def test_of_a_strange_id_no_word_is_given(self, worker: Worker, batch_id: Any) -> None:
