@@ -75,8 +75,7 @@ def _moments(messages: Iterable[_Message | None]) -> Iterator[datetime]:
             if message is not None:
                 body = decode_body(message.body, message.properties.body_encoding)
                 ((batch,), _, _) = _decode_arguments(body)
-                yield _decode_entry(EntryArray.read(restore_quotes(batch)).entries[0]).created_at.astimezone(
-                    UTC
-                )
+                first = EntryArray.read(restore_quotes(batch)).entries[0]
+                yield _decode_entry(first).created_at.astimezone(UTC)
         except (*_ERRORS, LookupError, OverflowError):
             continue

@@ -100,12 +100,11 @@ def celery_process(worker: WorkerProcess) -> psutil.Process:
 def poison(good: dict[str, Any]) -> list[str | bytes]:
     """Messages that end a Celery worker before any task runs, if not ours."""
     # Celery tells messages in flight apart by this tag.
-    good = {**good, "properties": {**good["properties"], "delivery_tag": "forged"}}
+    properties = {**good["properties"], "delivery_tag": "forged"}
+    good = {**good, "properties": properties}
     headers = good["headers"]
     return [
-        json.dumps(
-            {**good, "properties": {**good["properties"], "body_encoding": "base64"}}
-        ),  # which it is not
+        json.dumps({**good, "properties": {**properties, "body_encoding": "base64"}}),  # which it is not
         json.dumps({**good, "body": '{"a":1}'}),  # instead of a list of three
         json.dumps({**good, "body": "[[],{}]"}),
         json.dumps({**good, "body": None}),
