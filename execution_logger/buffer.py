@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from execution_logger.journal.journal import Journal
 
 
+def held_by_caller(lock: threading.RLock) -> bool:
+    """Whether this thread has the lock, as a signal handler does that has interrupted it there."""
+    is_owned: bool = lock._is_owned()  # type: ignore[attr-defined] # noqa: SLF001 - as threading.Condition does
+    return is_owned
+
+
 class Buffer:
     """Holds entries in memory until they are sent.
 

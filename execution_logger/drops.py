@@ -29,15 +29,20 @@ class DropSummary:
 
 
 class Drops:
-    """Counts what is dropped, for `stats()` and for the marker entry that follows when there is room."""
+    """Counts what is dropped, for `stats()` and for the marker entry that follows when there is room.
 
-    def __init__(self) -> None:
+    Args:
+        guard: the buffer's. Reentrant for signal handlers that log; who asks whether a call was interrupted
+            while it had a lock asks for this one only.
+    """
+
+    def __init__(self, guard: threading.RLock) -> None:
         self._totals: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._levels: Counter[str] = Counter()
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
-        self._lock = threading.RLock()  # reentrant for signal handlers that log, see Buffer
+        self._lock = guard
 
     def record(self, entry: LogEntry, reason: str) -> None:
         """Count one dropped entry."""

@@ -181,7 +181,9 @@ class ExecutionLogger(LoggingCalls):
         """Deliver what was recorded so far; wait for it, at most `timeout` seconds (default: a setting).
 
         Never raises because of a broker or a database, and never takes longer than the timeout.
-        What is not delivered by then stays, and is sent when that is possible again.
+        What is not delivered by then stays, and is sent when that is possible again. The loop, asyncio's
+        or trio's, goes on meanwhile. In a signal handler that has interrupted a logging call of its thread
+        nothing is waited for, and the report says so.
 
         Args:
             timeout: seconds.

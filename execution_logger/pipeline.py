@@ -1,6 +1,5 @@
 """What a process has once: encoder, shipper and drops, across forks and to the end of the process."""
 
-import asyncio
 import concurrent.futures
 
 # Not used here. A script that ends soon after its first call delivers while the interpreter exits, and
@@ -23,6 +22,7 @@ from execution_logger.drops import Drops
 from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.exit_hooks import ExitHooks
+from execution_logger.loops import wait_in_loop
 from execution_logger.process import process_name
 from execution_logger.report import Report
 from execution_logger.settings import Settings
@@ -71,10 +71,10 @@ class Pipeline:
         _survive_forks(self)
 
     def _begin(self) -> None:
-        self.drops = Drops()
         self._last_shutdown: Flushing | None = None
         self._lost = 0
         self.shipper = self._make_shipper()
+        self.drops = Drops(self.shipper.buffer.guard)
         self._accept = self.shipper.accept
 
     def _make_shipper(self) -> Shipper:
@@ -125,7 +125,7 @@ class Pipeline:
 
     async def begin_in_loop(self) -> None:
         """The same, and wait until the delivery is made or cannot be made."""
-        await _wait_in_loop(self.begin(), _BEGIN_TIMEOUT_SECONDS)
+        await wait_in_loop(self.begin(), _BEGIN_TIMEOUT_SECONDS)
 
     def flush(
         self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
@@ -230,20 +230,22 @@ class Flushing:
         self._deadline = self._began_at + timeout_seconds
         self._ticket = self._shipper.buffer.queued
         self._delivered_before = self._shipper.buffer.delivered
+        self._interrupts: str | None = None
         self._done = self._shipper.flush(timeout_seconds, until_stored=until_stored, then_stop=then_stop)
 
     def wait(self) -> Report:
-        """Wait in this thread until all is delivered or the timeout is over."""
-        if not self._done.done():
-            self._shipper.drive(self._deadline)
-        concurrent.futures.wait([self._done], timeout=self._seconds_left())
+        """Wait in this thread until all is delivered or the timeout is over.
+
+        Not in a signal handler that has interrupted a call: what it waits for comes after it.
+        """
+        if self._is_to_wait_for():
+            concurrent.futures.wait([self._done], timeout=self._seconds_left())
         return self.report()
 
     async def wait_in_loop(self) -> Report:
-        """The same for asyncio: the loop goes on meanwhile. The shipper's thread completes the future."""
-        if not self._done.done():
-            self._shipper.drive(self._deadline)
-            await _wait_in_loop(self._done, self._seconds_left())
+        """The same in asyncio or trio: the loop goes on meanwhile."""
+        if self._is_to_wait_for():
+            await wait_in_loop(self._done, self._seconds_left())
         return self.report()
 
     def report(self) -> Report:
@@ -256,19 +258,19 @@ class Flushing:
             elapsed_seconds=time.monotonic() - self._began_at,
             unconfirmed=dispatcher.unconfirmed,
             dropped=self._pipeline.drops.totals(),
-            last_error=dispatcher.last_error or dispatcher.confirmation_error,
+            last_error=self._interrupts or dispatcher.last_error or dispatcher.confirmation_error,
         )
+
+    def _is_to_wait_for(self) -> bool:
+        if self._shipper.waits_for_caller():
+            self._interrupts = "this thread was interrupted in a logging call, which has to end first"
+            return False
+        if not self._done.done():
+            self._shipper.drive(self._deadline)
+        return not self._done.done()
 
     def _seconds_left(self) -> float:
         return min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
-
-
-async def _wait_in_loop(future: "concurrent.futures.Future[None]", timeout_seconds: float) -> None:
-    done = asyncio.wrap_future(future)
-    try:
-        await asyncio.wait([done], timeout=timeout_seconds)
-    finally:
-        done.cancel()  # or a thread that finishes later would call into a loop that is closed
 
 
 def _survive_forks(pipeline: Pipeline) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from execution_logger.auto_reset_event import AutoResetEvent
-from execution_logger.buffer import Buffer
+from execution_logger.buffer import Buffer, held_by_caller
 from execution_logger.dispatcher import Dispatcher
 from execution_logger.flushes import Flushes
 from execution_logger.settings import Settings
@@ -77,7 +77,7 @@ class Shipper:
         self._can_start = True
         # Never waited for: who finds it taken has interrupted a start, or is beside one. To start a
         # thread means to wait for locks of the interpreter's, which may wait for us in turn.
-        self._start_lock = threading.Lock()
+        self._start_lock = threading.RLock()
 
     # Called by the host's threads ------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Shipper:
         """
         self._event.set()
         # Again, when the thread has ended by the time the lock is free: it found us in its way.
-        while self._event.is_set() and not self.is_alive and self._start_lock.acquire(blocking=False):
+        while self._event.is_set() and not self.is_alive and self._may_start():
             try:
                 if not self.is_alive and not (is_needed() and self._start()):
                     return
@@ -180,12 +180,25 @@ class Shipper:
         """Whether the caller is the thread that delivers, which must never wait for itself."""
         return threading.current_thread() in (self._thread, self._driver)
 
+    def waits_for_caller(self) -> bool:
+        """Whether nothing can be delivered before the caller returns.
+
+        It is a signal handler, or a destructor, that has interrupted its own thread where that puts an
+        entry into the buffer, or starts the thread.
+        """
+        is_starting = held_by_caller(self._start_lock) and not self.is_alive
+        return is_starting or held_by_caller(self.buffer.guard)
+
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs, or another one does its work."""
         return self._driver is not None or (self._thread is not None and self._thread.is_alive())
 
     # The thread ------------------------------------------------------------------------------
+
+    def _may_start(self) -> bool:
+        """Take the lock of the start, unless it is taken: by this thread, too, which is interrupted then."""
+        return not held_by_caller(self._start_lock) and self._start_lock.acquire(blocking=False)
 
     def _start(self) -> bool:
         try:
@@ -203,7 +216,7 @@ class Shipper:
         return self._can_start
 
     def _become_driver(self) -> bool:
-        if not self._start_lock.acquire(blocking=False):
+        if not self._may_start():
             return False
         try:
             if self.is_alive or self._can_start:
@@ -239,6 +252,7 @@ class Shipper:
         """Whether a later batch is a larger one, and nobody waits for it."""
         return (
             not self._flushes
+            and not self._stops
             and not self.dispatcher.has_others
             and self.buffer.held < self._max_batch_entries
             and self.buffer.held_bytes < self._max_batch_bytes

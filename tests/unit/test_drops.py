@@ -19,14 +19,14 @@ def entry(level: str = "info", seconds: int = 0) -> LogEntry:
 
 def test_nothing_was_dropped() -> None:
     """Then there is nothing to say."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     assert drops.totals() == {}
     assert drops.summary() is None
 
 
 def test_drops_are_counted_by_reason_and_level_and_time() -> None:
     """That is what somebody who misses entries wants to know."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     drops.record(entry("info", 1), "buffer_full")
     drops.record(entry("error", 2), "buffer_full")
     drops.record(entry("info", 3), "refused")
@@ -52,7 +52,7 @@ def test_a_summary_is_a_sentence() -> None:
 
 def test_what_was_reported_is_not_reported_again() -> None:
     """The totals stay."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     drops.record(entry(), "buffer_full")
     summary = drops.summary()
     assert summary is not None
@@ -63,7 +63,7 @@ def test_what_was_reported_is_not_reported_again() -> None:
 
 def test_what_was_dropped_meanwhile_is_reported_next() -> None:
     """Between a summary and its report."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     drops.record(entry("info", 1), "buffer_full")
     summary = drops.summary()
     assert summary is not None
@@ -77,7 +77,7 @@ def test_what_was_dropped_meanwhile_is_reported_next() -> None:
 
 def test_a_summary_does_not_change() -> None:
     """It is reported as it was taken."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     drops.record(entry(), "buffer_full")
     summary = drops.summary()
     drops.record(entry(), "buffer_full")
@@ -87,7 +87,7 @@ def test_a_summary_does_not_change() -> None:
 
 def test_threads_lose_no_count() -> None:
     """The account must be right however many of them log."""
-    drops = Drops()
+    drops = Drops(threading.RLock())
     together = threading.Barrier(4)
 
     def drop() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,9 +23,12 @@ from execution_logger import ExecutionLogger, ExecutionLoggerError, LogLevel, Se
 from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
 from execution_logger.delivery.interface import Receipt
+from execution_logger.drops import Drops
 from execution_logger.errors import DeliveryError
+from execution_logger.journal.journal import Journal
+from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.pipeline import Pipeline
-from execution_logger.shipper import THREAD_NAME
+from execution_logger.shipper import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
 from loops import LOOP_FACTORIES
 from waiting import wait_until
@@ -335,23 +339,57 @@ class TestFlush:
         assert sorted(map(int, messages(delivery))) == list(range(40))
         assert logger.stats()["waiting"] == 0
 
-    def test_in_a_signal_handler_that_interrupts_a_call(self, make_logger: MakeLogger) -> None:
-        """At any line: the handler's flush keeps to its time, also when nobody can deliver meanwhile."""
-        for line in lines_of(Buffer.put):
+    @pytest.mark.parametrize("how", ["flush", "shutdown"])
+    @pytest.mark.parametrize(
+        "function",
+        [
+            Buffer.put,
+            JournalledBuffer.put,
+            Journal.append,
+            Shipper.wake,
+            Shipper._start,
+            threading.Thread.start,
+        ],
+        ids=lambda function: function.__qualname__,
+    )
+    def test_in_a_signal_handler_that_interrupts_a_call(
+        self, make_logger: MakeLogger, tmp_path: Path, function: Callable[..., Any], how: str
+    ) -> None:
+        """At any line: the handler does not wait for what nobody can deliver before it has returned."""
+        for line in lines_of(function):
             delivery = MemoryDelivery()
-            logger = make_logger(delivery, batch_size=1)
+            directory = None if function is Buffer.put else str(tmp_path / str(line))
+            logger = make_logger(delivery, batch_size=1, journal_directory=directory)
             reports = []
 
             def log_and_flush() -> None:
                 logger.sync.info("t", "agent", "handler")  # noqa: B023
-                reports.append(logger.sync.flush(SHORT_SECONDS))  # noqa: B023
+                reports.append(getattr(logger.sync, how)(MUCH_LATER_SECONDS))  # noqa: B023
 
-            with interrupted(Buffer.put, line, by=log_and_flush):
+            with interrupted(function, line, by=log_and_flush):
                 logger.sync.info("t", "agent", "call")
             assert logger.sync.shutdown(DEADLINE_SECONDS).complete
             for report in reports:
                 assert report.elapsed_seconds < MUCH_LATER_SECONDS
             assert sorted(messages(delivery)) == ["call", "handler"][: 1 + len(reports)]
+
+    def test_in_a_signal_handler_that_interrupts_the_count_of_drops(self, make_logger: MakeLogger) -> None:
+        """The thread tells of drops when it has delivered, and would wait for the call that counts one."""
+        for line in lines_of(Drops.record):
+            delivery = MemoryDelivery()
+            logger = make_logger(delivery, buffer_max_entries=1, journal=False)
+            logger.sync.info("t", "agent", "taken")
+            reports = []
+
+            def flush() -> None:
+                reports.append(logger.sync.flush(MUCH_LATER_SECONDS))  # noqa: B023
+
+            with interrupted(Drops.record, line, by=flush):
+                logger.sync.info("t", "agent", "dropped")
+            assert all("interrupted" in report.last_error for report in reports if not report.complete)
+            assert all(report.elapsed_seconds < MUCH_LATER_SECONDS for report in reports)
+            assert logger.sync.flush(DEADLINE_SECONDS).complete
+            assert logger.stats()["dropped"] == {"buffer_full": 1}
 
     async def test_in_a_signal_handler_while_the_loop_waits_in_flush(self, make_logger: MakeLogger) -> None:
         """As SIGTERM during a shutdown."""

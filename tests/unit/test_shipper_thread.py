@@ -167,6 +167,22 @@ class TestThread:
         wait_until(lambda: numbers(delivery) == list(range(last)))
         assert [len(batch) for batch in delivery.batches] == [3, last - 3]
 
+    @pytest.mark.parametrize("when", ["before the batch", "after the batch"])
+    def test_a_shutdown_waits_for_no_others(
+        self, make_shipper: MakeShipper, monkeypatch: pytest.MonkeyPatch, when: str
+    ) -> None:
+        """Who asks the thread to end has nothing to gather."""
+        monkeypatch.setattr(shipper_module, "_LINGER_SECONDS", 1000.0)
+        settings = Settings(batch_size=3, flush_interval_seconds=1000.0)
+        shipper = make_shipper(MemoryDelivery(), settings=settings)
+        lingering = Noted(shipper._linger_over.wait)
+        monkeypatch.setattr(shipper._linger_over, "wait", lingering)
+        for number in range(3 if when == "after the batch" else 1):
+            shipper.accept(b"%d" % number)
+        if when == "after the batch":
+            lingering.wait_until_called()
+        shipper.flush(DEADLINE_SECONDS, then_stop=True).result(DEADLINE_SECONDS)
+
     def test_entries_gather_no_longer_than_one_alone_waits(self, make_shipper: MakeShipper) -> None:
         """A short flush interval is what somebody has asked for."""
         shipper = make_shipper(MemoryDelivery(), settings=Settings(flush_interval_seconds=0.02))
