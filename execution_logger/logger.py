@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
-from copy import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from execution_logger.broker import broker_url_of
 from execution_logger.calls import LoggingCalls
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 
 
 class _Host:
-    """What loggers bound to different fields share: settings, and the pipeline once there is one."""
+    """What loggers bound to different fields share: settings, and the pipeline once there is one.
+
+    Copies of it are itself. Pickled it is a key, and what it was made with: a process that has no host with
+    this key makes one, so that copies of a logger never ship beside each other.
+    """
 
     pipeline: Pipeline | None = None
+    key = ""
 
     def __init__(
         self,
@@ -34,6 +40,16 @@ class _Host:
         celery_app: "Celery | None",
     ) -> None:
         self.configure(settings, make_delivery, celery_app)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self is execution_logger._host:  # noqa: SLF001 - it is one of us
+            return "execution_logger._host"
+        self.key = self.key or uuid4().hex
+        _pickled_hosts[self.key] = self
+        return _unpickled_host, (self.key, self.settings, self.make_delivery, self.celery_app)
 
     def configure(
         self,
@@ -80,12 +96,25 @@ class _Host:
         return used
 
 
+_pickled_hosts: WeakValueDictionary[str, _Host] = WeakValueDictionary()
+
+
+def _unpickled_host(key: str, *made_with: Any) -> _Host:
+    host = _pickled_hosts.get(key) or _pickled_hosts.setdefault(key, _Host(*made_with))
+    host.key = key
+    return host
+
+
 class ExecutionLogger(LoggingCalls):
     """Records the steps of workflows and agents without waiting for anything.
 
     Every call returns the entry just recorded; delivering it is a background thread's work. The
     calls are coroutines that never suspend: they need no event loop of a certain kind, and
     `logger.sync` offers the same ones as plain functions.
+
+    A deep copy of a logger is itself. The process-wide one is pickled by its name, as those of the
+    standard library are: unpickled, it is the one of that process. Any other one is pickled with what it
+    was made with, passwords in its settings included; however often a process unpickles it, it is one.
 
     Args:
         settings: all settings; read from the environment at the first call when absent.
@@ -121,6 +150,13 @@ class ExecutionLogger(LoggingCalls):
             ExecutionLoggerError: when this logger is in use already.
         """
         self._host.configure(settings, make_delivery, celery_app)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Nothing in it is the copier's own, and what it is bound to may be anything.
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return "execution_logger" if self is execution_logger else super().__reduce_ex__(protocol)
 
     def _record(
         self,
@@ -162,8 +198,8 @@ class ExecutionLogger(LoggingCalls):
         `task_id`, `step`, `agent_name`, `roadmap_id` and `concept_id` fill in their columns (pass
         `None` as `task_id` to use the bound one); anything else goes into `details`.
         """
-        bound = copy(self)
-        bound._bound = {**self._bound, **fields}  # noqa: SLF001 - it is one of us
+        bound = object.__new__(type(self))
+        vars(bound).update(vars(self), _bound={**self._bound, **fields})
         return bound
 
     def context(self, /, **fields: Any) -> AbstractContextManager[None]:

@@ -386,7 +386,7 @@ class TestFlush:
 
             with interrupted(Drops.record, line, by=flush):
                 logger.sync.info("t", "agent", "dropped")
-            assert all("interrupted" in report.last_error for report in reports if not report.complete)
+            assert all("interrupted" in str(report.last_error) for report in reports if not report.complete)
             assert all(report.elapsed_seconds < MUCH_LATER_SECONDS for report in reports)
             assert logger.sync.flush(DEADLINE_SECONDS).complete
             assert logger.stats()["dropped"] == {"buffer_full": 1}
