@@ -1,8 +1,9 @@
 """Fields that are filled in: by bind() for one logger, by context() for a block of code."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -16,7 +17,30 @@ _MOST_KEYS = 65_536
 
 _NOTHING: Mapping[str, Any] = {}
 
-context_fields: ContextVar[Mapping[str, Any]] = ContextVar("execution_logger_fields", default=_NOTHING)
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A `with context(...)` that has been entered: what it fills in, and the block around it."""
+
+    fields: Mapping[str, Any]
+    outer: "Block | None"
+    is_left: bool = False
+
+
+innermost: ContextVar[Block | None] = ContextVar("execution_logger_fields", default=None)
+
+
+def not_left(block: Block | None) -> Block | None:
+    """This block, or the next one around it that has not been left."""
+    while block is not None and block.is_left:
+        block = block.outer
+    return block
+
+
+def context_fields() -> Mapping[str, Any]:
+    """What is filled in here."""
+    block = not_left(innermost.get())
+    return _NOTHING if block is None else block.fields
 
 
 @contextmanager
@@ -25,11 +49,23 @@ def context(**fields: Any) -> Iterator[None]:
 
     The name and the habit are structlog's (`bound_contextvars`). A value that a call passes itself wins.
     """
-    token = context_fields.set({**context_fields.get(), **fields})
+    block = Block({**context_fields(), **fields}, not_left(innermost.get()))
+    token = innermost.set(block)
     try:
         yield
     finally:
-        context_fields.reset(token)
+        _leave(block, token)
+
+
+def _leave(block: Block, token: Token[Block | None]) -> None:
+    """Go back to the block around it. What was started within it, and goes on, keeps its fields."""
+    if innermost.get() is block:
+        with suppress(ValueError):
+            innermost.reset(token)
+            return
+    # A generator that is closed somewhere else, or not in the order of their beginnings: the context that it
+    # has entered cannot be reset from here.
+    block.is_left = True
 
 
 def merged(details: Any, *others: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
 from execution_logger.entry import LogEntry
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.fields import FILLED, context, context_fields, merged
+from execution_logger.fields import FILLED, context, context_fields, innermost, merged
 from execution_logger.pipeline import Flushing, Pipeline
 from execution_logger.report import Report
 from execution_logger.settings import Settings
@@ -174,8 +174,8 @@ class ExecutionLogger(LoggingCalls):
     ) -> LogEntry:
         pipeline = self._host.pipeline or self._host.start()
         bound = self._bound
-        if (in_context := context_fields.get()) or bound or extra:
-            bound = {**in_context, **bound}
+        if innermost.get() is not None or bound or extra:
+            bound = {**context_fields(), **bound}
             task_id = task_id if task_id is not None else bound.get("task_id")
             step = step if step is not None else bound.get("step")
             agent_name = agent_name if agent_name is not None else bound.get("agent_name")

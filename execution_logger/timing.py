@@ -1,6 +1,5 @@
 """timed_operation: an entry when a block begins, one when it ends, with its duration."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -8,6 +7,7 @@ from typing import Any, Self
 
 from execution_logger.entry import LogEntry, LogLevel
 from execution_logger.fields import as_dict, merged
+from execution_logger.loops import cancellations
 from execution_logger.text import HOSTILE, text_of
 
 _ERROR_CHARS = 100
@@ -66,7 +66,7 @@ class TimedOperation:
         if error is None:
             self._record(LogLevel.INFO, self._text("completed"), duration_ms, self._details or None)
             return
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        if _is_cancelled(error):
             self._record(LogLevel.WARNING, self._text("cancelled"), duration_ms, self._details or None)
             return
         text = text_of(error)
@@ -83,3 +83,10 @@ class TimedOperation:
 
     def _text(self, event: str, *more: str) -> str:
         return self._texts[event].format(self._name, *more)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether nothing else has happened, in any of several tasks either."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_cancelled, error.exceptions))
+    return isinstance(error, cancellations())

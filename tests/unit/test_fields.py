@@ -14,7 +14,7 @@ from execution_logger.fields import context, context_fields, merged
 
 def fields() -> dict[str, Any]:
     """Those of the present context."""
-    return dict(context_fields.get())
+    return dict(context_fields())
 
 
 def test_without_a_context_nothing_is_filled_in() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import trio
 
 from execution_logger.entry import LogEntry, LogLevel
 from execution_logger.timing import TimedOperation
@@ -96,6 +97,34 @@ def test_a_block_that_is_cancelled(error: type[BaseException]) -> None:
     level, text, duration_ms, details = timed.last
     assert (level, text, details) == (LogLevel.WARNING, "search 已取消", {"found": 3})
     assert duration_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("errors", "level"),
+    [
+        ([asyncio.CancelledError(), BaseExceptionGroup("", [GeneratorExit()])], LogLevel.WARNING),
+        ([asyncio.CancelledError(), BaseExceptionGroup("", [ValueError()])], LogLevel.ERROR),
+    ],
+)
+def test_a_block_of_which_each_part_is_cancelled(errors: list[BaseException], level: LogLevel) -> None:
+    """Nothing has failed, unless one of them has."""
+    timed = Timed()
+    with pytest.raises(BaseExceptionGroup):
+        timed.fail(BaseExceptionGroup("all of them", errors), {})
+    assert timed.last[0] == level
+
+
+def test_a_block_that_trio_cancels() -> None:
+    """Its exception is another one than asyncio's."""
+    timed = Timed()
+
+    async def work() -> None:
+        with trio.move_on_after(0):
+            async with timed.operation:
+                await trio.sleep_forever()
+
+    trio.run(work)
+    assert timed.last[:2] == (LogLevel.WARNING, "search 已取消")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
