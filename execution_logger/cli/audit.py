@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows
+from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
 from execution_logger.store.audit import MOST_FINDINGS, Account, Audit, audit
@@ -22,12 +22,18 @@ from execution_logger.store.findings import Delay, Gap, Range, Repeat
 
 _AUDIT_SECONDS = 60.0  # a million batches take four
 _MOST_LINES = 20
-_PAGE_WIDTH = 140
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _SUMS = ("entries", "dead_lettered", "missing", "pending", "late", "repeated")
 _ALARMING = ("dead_lettered", "missing")
+_WORTH_A_LINE = ("missing", "pending", "dead_lettered", "late", "repeated")
 _R = TypeVar("_R", bound=Range)
+
+
+class UnknownProcessError(ExecutionLoggerError):
+    """No batch of this process is in the ledger."""
+
+
 _HONEST = "What a process made after its last stored entry cannot be seen from the database."
 
 
@@ -81,10 +87,15 @@ def command(
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
     found = asyncio.run(_audit(since=since, until=until, process=process, late_after_seconds=late_after))
+    if process is not None and not found.accounts:
+        raise UnknownProcessError(
+            f"the ledger has no batch of a process {process!r}{_span(since, until)}, so nothing can be said "
+            "of it. Its name is in stats() and in the names of its journal's files"
+        )
     if as_json:
         click.echo(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=2, default=_iso))
     else:
-        _print(_console(), found)
+        _print(open_console(), found, _span(since, until))
     sys.exit(0 if found.is_complete else 1)
 
 
@@ -103,21 +114,24 @@ async def _audit(**arguments: Any) -> Audit:
         await engine.dispose()
 
 
-def _console() -> Console:
-    """The terminal, or a page wide enough for the tables when the output goes elsewhere."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_PAGE_WIDTH)
+def _span(since: datetime | None, until: datetime | None) -> str:
+    """The time that was asked for, in words."""
+    parts = [f" {word} {day_and_time(at)} UTC" for word, at in (("since", since), ("before", until)) if at]
+    return "".join(parts)
 
 
-def _print(console: Console, found: Audit) -> None:
-    if found.accounts:
-        console.print(_accounts(found.accounts))
+def _print(console: Console, found: Audit, span: str) -> None:
+    if not found.accounts:
+        console.print(f"The ledger has no batches{span}.")
+        return
+    _print_accounts(console, found.accounts)
     for title, gaps in (("missing", found.missing), ("not stored yet", found.pending)):
         _print_ranges(console, title, ("made after", "made before"), gaps, _gap_cells)
     _print_ranges(console, "stored late", ("longest delay", "stored at"), found.late, _delay_cells)
     _print_ranges(console, "delivered again", ("deliveries",), found.repeated, _repeat_cells)
     if found.is_cut:
         console.print(f"Looked at {MOST_FINDINGS:,} batches one by one; there are more.")
+    console.print()
     if missing := sum(account.missing for account in found.accounts):
         console.print(Text(f"Missing: {missing:,}", "bold red"))
     else:
@@ -125,20 +139,25 @@ def _print(console: Console, found: Audit) -> None:
     console.print(_HONEST, style="dim")
 
 
-def _accounts(accounts: Sequence[Account]) -> Table:
-    """The sums, those of processes with gaps first."""
-    table = _table("processes", ("batches", *_SUMS, "last stored at"))
-    shown = sorted(accounts, key=lambda account: (-account.missing, -account.pending, account.process))
-    for account in shown[:_MOST_LINES]:
-        sums = [_number(getattr(account, name), name) for name in _SUMS]
-        table.add_row(account.process, f"{account.batches:,}", *sums, _time(account.stored_at))
-    if len(shown) > 1:
-        totals = {name: sum(getattr(account, name) for account in accounts) for name in ("batches", *_SUMS)}
-        cells = [_number(total, name) for name, total in totals.items()]
-        last = _time(max(account.stored_at for account in accounts))
-        table.add_section()
-        table.add_row(f"all {len(shown):,}", *cells, last, style="bold")
-    return table
+def _print_accounts(console: Console, accounts: Sequence[Account]) -> None:
+    """The sums of those that there is something to say of, those with gaps first; then of all."""
+    shown = [account for account in accounts if any(getattr(account, name) for name in _WORTH_A_LINE)]
+    shown = shown if len(accounts) > 1 else list(accounts)
+    shown.sort(key=lambda account: (-account.missing, -account.pending, account.process))
+    rows = [_account_cells(account.process, [account]) for account in shown[:_MOST_LINES]]
+    if len(accounts) > 1:
+        rows.append(_account_cells(f"all {len(accounts):,}", accounts))
+    columns = ("process", "batches", *(name.replace("_", " ") for name in _SUMS), "last stored at")
+    print_rows(console, columns, rows, title="processes", right=columns[1:])
+    if len(shown) > _MOST_LINES:
+        console.print(f"... and {len(shown) - _MOST_LINES:,} more with something to tell; --json lists them.")
+
+
+def _account_cells(name: str, accounts: Sequence[Account]) -> list[Cell]:
+    """The sums of these; a dash is a zero, so that numbers stand out."""
+    sums = {name: sum(getattr(account, name) for account in accounts) for name in ("batches", *_SUMS)}
+    last_at = max(account.stored_at for account in accounts)
+    return [name, *(_number(total, name) for name, total in sums.items()), day_and_time(last_at)]
 
 
 def _print_ranges(
@@ -150,13 +169,15 @@ def _print_ranges(
 ) -> None:
     if not ranges:
         return
-    table = _table(title, ("numbers", "entries", *columns))
-    for one in ranges[:_MOST_LINES]:
-        numbers = f"{one.first:,}" if one.first == one.last else f"{one.first:,} - {one.last:,}"
-        table.add_row(one.process, numbers, f"{one.last - one.first + 1:,}", *cells(one))
-    console.print(table)
+    rows = [[one.process, _numbers(one), f"{one.last - one.first + 1:,}", *cells(one)] for one in ranges]
+    columns = ("process", "numbers", "entries", *columns)
+    print_rows(console, columns, rows[:_MOST_LINES], title=title, right=columns[1:])
     if len(ranges) > _MOST_LINES:
         console.print(f"... and {len(ranges) - _MOST_LINES:,} more; --json lists them.")
+
+
+def _numbers(one: Range) -> str:
+    return f"{one.first:,}" if one.first == one.last else f"{one.first:,} - {one.last:,}"
 
 
 def _gap_cells(gap: Gap) -> tuple[str, ...]:
@@ -171,20 +192,12 @@ def _repeat_cells(repeat: Repeat) -> tuple[str, ...]:
     return (f"{repeat.deliveries:,}",)
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    table.add_column("process", overflow="fold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    return table
-
-
 def _number(value: int, name: str) -> Text:
-    return Text(f"{value:,}", "red" if value and name in _ALARMING else "")
+    return Text(f"{value:,}" if value else "-", "red" if value and name in _ALARMING else "")
 
 
 def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return "-" if moment is None else day_and_time(moment)
 
 
 def _iso(moment: datetime) -> str:

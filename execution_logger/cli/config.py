@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from execution_logger.cli.terminal import open_console, printable
+from execution_logger.cli.terminal import Cell, open_console, print_rows, printable
 from execution_logger.errors import SettingsError
 from execution_logger.settings import EffectiveSetting, Settings, effective, unknown_variables
 
@@ -58,14 +56,12 @@ def _print(
     found: Sequence[EffectiveSetting], problems: Sequence[str], unknown: Mapping[str, str | None]
 ) -> None:
     console = open_console()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("setting", no_wrap=True)
-    table.add_column("value", overflow="fold")
-    table.add_column("from", overflow="fold")
-    for setting in found:
-        table.add_row(setting.name, _value(setting), Text(setting.variable or _DEFAULT, _style(setting)))
+    rows: list[list[Cell]] = [
+        [setting.name, _value(setting), Text(setting.variable or _DEFAULT, _style(setting))]
+        for setting in found
+    ]
     if found:
-        console.print(table)
+        print_rows(console, ("setting", "value", "from"), rows, folded={"value": 24})
     for problem in problems:
         console.print(Text(f"wrong: {printable(problem)}", "red"), soft_wrap=True)
     for name, meant in unknown.items():
@@ -75,7 +71,7 @@ def _print(
 
 def _value(setting: EffectiveSetting) -> Text:
     style = "red" if setting.problem else ""
-    return Text(printable(setting.value) or "-", style)
+    return Text(setting.value or "-", style)
 
 
 def _style(setting: EffectiveSetting) -> str:

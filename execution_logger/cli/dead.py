@@ -8,11 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from execution_logger.cli.terminal import day_and_time, open_console, print_rows, printable
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
@@ -30,7 +27,6 @@ from execution_logger.worker.dead_messages import (
 )
 
 _PAGE = 100
-_PAGE_WIDTH = 140
 _A_DAY = timedelta(days=1)  # the clock of the database may be ahead
 _T = TypeVar("_T")
 
@@ -124,8 +120,7 @@ def list_command(as_json: bool, limit: int) -> None:  # noqa: FBT001 - click pas
     if as_json:
         click.echo(json.dumps([_facts(each) for each in found], indent=2))
     elif found:
-        console = Console()
-        (console if console.is_terminal else Console(width=_PAGE_WIDTH)).print(_table(found))
+        _print(found)
     else:
         click.echo("No entry was refused, and no message was moved aside.")
 
@@ -159,7 +154,7 @@ def retry_command(letter_ids: tuple[str, ...], is_all: bool) -> None:  # noqa: F
             problem = _retry(settings, entries, letter_id)
             if problem:
                 refused += 1
-                click.echo(f"{letter_id}: {problem}", err=True)
+                click.echo(f"{printable(letter_id)}: {printable(problem)}", err=True)
     click.echo(f"Retried with success: {len(letter_ids) - refused}. Refused again: {refused}.")
     sys.exit(bool(refused))
 
@@ -208,22 +203,34 @@ def _retry(settings: Settings, entries: Entries, letter_id: str) -> str | None:
 
 def _facts(each: DeadLetter | DeadMessage) -> dict[str, Any]:
     if isinstance(each, DeadLetter):
-        at = each.created_at.isoformat()
-        return {"id": each.id, "kind": "entry", "batch_id": each.batch_id, "at": at, "reason": each.reason}
+        return {
+            "id": each.id,
+            "kind": "entry",
+            "task_id": _task_id(each.entry),
+            "batch_id": each.batch_id,
+            "at": each.created_at.isoformat(),
+            "reason": each.reason,
+        }
     reason = each.problem or "none by now: it can be retried"
     return {"id": each.id, "kind": "message", "bytes": len(each.item), "reason": reason}
+
+
+def _task_id(entry: str) -> str | None:
+    """The run of an entry; what was refused need not even be JSON."""
+    try:
+        return str(json.loads(entry)["task_id"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def _text(message: DeadMessage) -> str:
     return message.item.decode("utf-8", "backslashreplace")
 
 
-def _table(found: Sequence[DeadLetter | DeadMessage]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("id", no_wrap=True)
-    table.add_column("refused at", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+def _print(found: Sequence[DeadLetter | DeadMessage]) -> None:
+    rows = []
     for each in found:
-        at = f"{each.created_at:%Y-%m-%d %H:%M:%S}" if isinstance(each, DeadLetter) else "(a message)"
-        table.add_row(each.id, at, Text(_facts(each)["reason"]))
-    return table
+        facts = _facts(each)
+        at = day_and_time(each.created_at) if isinstance(each, DeadLetter) else "(a message)"
+        rows.append([each.id, at, facts.get("task_id") or "-", facts["reason"]])
+    print_rows(open_console(), ("id", "refused at", "run", "reason"), rows, folded={"reason": 40})

@@ -12,11 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows, printable
 from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
@@ -24,7 +22,6 @@ from execution_logger.worker.jobs.job import JOBS, Job
 from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.jobs.status import JobStatus, read_jobs
 
-_PAGE_WIDTH = 140
 _STATE_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan"}
 
 
@@ -52,13 +49,10 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
 @click.argument("name", type=click.Choice(list(JOBS)))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
-    r"""Run a job now, in this process, without Beat, broker or worker.
+    """Run a job now, in this process, without Beat, broker or worker.
 
-    \b
-    health      looks at the broker, the database and the other jobs
-    statistics  counts the entries of each hour
-    retention   deletes entries that are too old
-    report      sums up the week
+    `health` looks at the broker, the database and the other jobs; `statistics` counts the entries of
+    each hour; `retention` deletes entries that are too old; `report` sums up the week.
 
     A job runs once at a time: while a worker has it, this says so and does nothing. After a Ctrl-C what
     it has done stays done; the same command goes on, or the next health check has a worker do so.
@@ -74,9 +68,9 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     elif result.outcome == "skipped":
         click.echo(f"{name}: it runs already, since {_time(run.started_at)} UTC", err=True)
     elif result.outcome == "failed":
-        click.echo(f"{name} failed: {run.error}", err=True)
+        click.echo(printable(f"{name} failed: {run.error}"), err=True)
     else:
-        click.echo(f"{name} succeeded in {run.duration_seconds or 0:.1f} s: {_shown(run.summary)}")
+        click.echo(printable(f"{name} succeeded in {run.duration_seconds or 0:.1f} s: {_shown(run.summary)}"))
     sys.exit(result.outcome != "succeeded")
 
 
@@ -121,23 +115,22 @@ async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
 
 
 def _print(jobs: Sequence[JobStatus]) -> None:
-    console = Console()
-    console = console if console.is_terminal else Console(width=_PAGE_WIDTH)
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("job", "last run", "took", "outcome", "what it did", "next", "schedule"):
-        table.add_column(column, overflow="fold")
+    console = open_console()
+    rows: list[list[Cell]] = []
     for job in jobs:
         took = "-" if job.duration_seconds is None else f"{job.duration_seconds:.1f} s"
         state = Text(job.state, _STATE_STYLES.get(job.state, "yellow"))
         next_at = _time(job.next_at) if job.schedule else "-"
         did = _shown(job.summary)
-        table.add_row(job.name, _time(job.started_at), took, state, did, next_at, job.schedule or "off")
-    console.print(table)
+        schedule = job.schedule or "off"
+        rows.append([job.name, _time(job.started_at), took, state, did, next_at, schedule])
+    columns = ("job", "last run", "took", "outcome", "what it did", "next", "schedule")
+    print_rows(console, columns, rows, folded={"what it did": 24})
     for job in jobs:
         if job.problem:
-            console.print(Text(f"{job.name}: {job.problem}", "red"), soft_wrap=True)
+            console.print(Text(printable(f"{job.name}: {job.problem}"), "red"), soft_wrap=True)
         for reason in job.summary.get("reasons", ()):
-            console.print(Text(f"health: {reason}", "yellow"), soft_wrap=True)
+            console.print(Text(printable(f"health: {reason}"), "yellow"), soft_wrap=True)
 
 
 def _shown(summary: Mapping[str, Any]) -> str:
@@ -153,7 +146,7 @@ def _value(value: Any) -> str:
 
 
 def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return "-" if moment is None else day_and_time(moment)
 
 
 def _iso(moment: datetime) -> str:

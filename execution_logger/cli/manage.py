@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.terminal import open_console
 from execution_logger.services.directory import ServiceError
 from execution_logger.services.manager import (
     START_SECONDS,
@@ -36,7 +36,6 @@ ALL = "all"
 
 _EXIT_CODES = {Condition.RUNNING: 0, Condition.DIED: 1, Condition.STOPPED: 3}
 _COLOURS = {Condition.RUNNING: "green", Condition.DIED: "red", Condition.STOPPED: ""}
-_PAGE_WIDTH = 140
 _FOLLOW_SECONDS = 0.2
 
 _SERVICE = click.argument("service", type=click.Choice([*NAMES, ALL]), default=ALL)
@@ -104,7 +103,7 @@ def status_command(service: str, as_json: bool) -> None:  # noqa: FBT001 - click
     if as_json:
         click.echo(json.dumps([_facts(*each) for each in found], indent=2, default=str))
     else:
-        Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH).print(_table(found))
+        open_console().print(_table(found))
     codes = {_EXIT_CODES[status.condition] for _, status in found}
     sys.exit(next(code for code in (1, 3, 0) if code in codes))
 

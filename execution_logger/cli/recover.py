@@ -6,11 +6,10 @@ import time
 from dataclasses import asdict, replace
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.terminal import day_and_time, open_console, print_rows, printable
 from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination
@@ -111,31 +110,36 @@ def _print_json(
 def _print(
     found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
 ) -> None:
-    console = Console()
-    console.print(
-        Text(f"{found.folder}: {found.description or 'nothing was ever kept here'}"), soft_wrap=True
-    )
+    console = open_console()
+    what = found.description or "nothing was ever kept here"
+    console.print(Text(printable(f"{found.folder}: {what}")), soft_wrap=True)
     if found.journals:
-        console.print(_table(found))
+        _print_journals(console, found)
     sent, left = _left(found) - _left(after), _left(after)
     console.print(f"{sent:,} entries of dead processes were sent, {left:,} are left.")
     if error and left:
-        console.print(Text(error, "red"), soft_wrap=True)
+        console.print(Text(printable(error), "red"), soft_wrap=True)
     if after.damaged_lines:
         console.print(Text(f"{after.damaged_lines:,} damaged lines are in damaged.ndjson there.", "yellow"))
     for other in others:
         if entries := sum(journal.entries for journal in other.journals):
             console.print(
-                Text(f"Not for this destination: {entries:,} entries for {other.description}", "dim")
+                Text(
+                    f"Not for this destination: {entries:,} entries for {printable(other.description)}", "dim"
+                )
             )
 
 
-def _table(destination: DestinationSummary) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("process", "", "entries", "bytes", "oldest"):
-        table.add_column(name, justify="right" if name in ("entries", "bytes") else "left")
-    for journal in destination.journals:
-        state = Text("lives") if journal.is_alive else Text("dead", "yellow")
-        oldest = f"{journal.oldest_at:%Y-%m-%d %H:%M:%S} UTC" if journal.oldest_at else "-"
-        table.add_row(journal.process, state, f"{journal.entries:,}", f"{journal.size_bytes:,}", oldest)
-    return table
+def _print_journals(console: Console, destination: DestinationSummary) -> None:
+    rows = [
+        [
+            journal.process,
+            "lives" if journal.is_alive else Text("dead", "yellow"),
+            f"{journal.entries:,}",
+            f"{journal.size_bytes:,}",
+            f"{day_and_time(journal.oldest_at)} UTC" if journal.oldest_at else "-",
+        ]
+        for journal in destination.journals
+    ]
+    columns = ("process", "state", "entries", "bytes", "oldest")
+    print_rows(console, columns, rows, right=("entries", "bytes"))

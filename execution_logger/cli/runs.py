@@ -2,23 +2,23 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from execution_logger.cli.audit import to_moment
 from execution_logger.cli.database import open_database
-from execution_logger.cli.terminal import ago, day_and_time, open_console, printable, span
+from execution_logger.cli.terminal import PAGE_WIDTH, day_and_time, open_console, print_rows, span
 from execution_logger.store.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
 
 _WITHIN_SECONDS = 10.0
 _LONG_SECONDS = 120
 _WIDE = 120
-_NAME_CELLS = 20
+_NUMBERS = ("took", "entries", "errors", "warn")
 
 
 @click.command(context_settings={"show_default": True})
@@ -58,7 +58,7 @@ async def _read(limit: int, since: datetime | None, *, with_errors: bool) -> Rec
 def _print(found: RecentRuns, since: datetime | None, *, with_errors: bool) -> None:
     console = open_console()
     if found.runs:
-        console.print(_table(found, is_wide=console.width >= _WIDE))
+        _print_runs(console, found.runs)
     elif found.is_complete:
         what = "No run with errors" if with_errors else "No run"
         console.print(f"{what} is stored{f' since {day_and_time(since)} UTC' if since else ''}.")
@@ -79,38 +79,33 @@ def _incomplete(found: RecentRuns) -> str:
     return f"There may be more: the search was ended after {_WITHIN_SECONDS:g} s{looked}. {advice}"
 
 
-def _table(found: RecentRuns, *, is_wide: bool) -> Table:
+def _print_runs(console: Console, runs: Sequence[Run]) -> None:
     """A run a line; a narrow terminal has no room for all of it."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("run", overflow="fold", min_width=_NAME_CELLS)
-    if is_wide:
-        table.add_column("first entry (UTC)", no_wrap=True)
-    table.add_column("last entry", no_wrap=True)
-    for name in ("duration", "entries", "errors", "warnings"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("end", no_wrap=True)
-    if is_wide:
-        table.add_column("last step / agent", overflow="fold")
     now = datetime.now(UTC)
-    for run in found.runs:
-        table.add_row(*_cells(run, now, is_wide=is_wide))
-    return table
+    cells = [_cells(run, now) for run in runs]
+    columns = list(cells[0])
+    if console.width < PAGE_WIDTH:
+        columns.remove("first entry (UTC)")
+    if console.width < _WIDE:
+        columns.remove("last step / agent")
+    rows = [[row[name] for name in columns] for row in cells]
+    print_rows(console, columns, rows, right=_NUMBERS, folded={"last step / agent": 20})
 
 
-def _cells(run: Run, now: datetime, *, is_wide: bool) -> list[Text]:
+def _cells(run: Run, now: datetime) -> dict[str, Text]:
     more = "+" if run.is_cut else ""
-    where = " / ".join(printable(name) for name in (run.last_step, run.last_agent) if name)
-    return [
-        Text(printable(run.task_id)),
-        *([Text(day_and_time(run.first_at))] if is_wide else []),
-        Text(ago((now - run.last_at).total_seconds())),
-        Text(_duration(run.duration_seconds)),
-        Text(f"{run.entries:,}{more}"),
-        Text(f"{run.errors:,}{more}", "red" if run.errors else "dim"),
-        Text(f"{run.warnings:,}{more}", "yellow" if run.warnings else "dim"),
-        Text("error", "bold red") if run.ended_in_error else Text(""),
-        *([Text(where or "-")] if is_wide else []),
-    ]
+    where = " / ".join(name for name in (run.last_step, run.last_agent) if name)
+    return {
+        "run": Text(run.task_id),
+        "first entry (UTC)": Text(day_and_time(run.first_at)),
+        "ago": Text(span((now - run.last_at).total_seconds())),
+        "took": Text(_duration(run.duration_seconds)),
+        "entries": Text(f"{run.entries:,}{more}"),
+        "errors": Text(f"{run.errors:,}{more}", "red" if run.errors else "dim"),
+        "warn": Text(f"{run.warnings:,}{more}", "yellow" if run.warnings else "dim"),
+        "end": Text("error", "bold red") if run.ended_in_error else Text(""),
+        "last step / agent": Text(where or "-"),
+    }
 
 
 def _duration(seconds: float) -> str:

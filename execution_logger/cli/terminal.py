@@ -2,15 +2,23 @@
 
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 from execution_logger.errors import ExecutionLoggerError
 
 PAGE_WIDTH = 140
+
+Cell = str | Text
+
+_NONE_FOLDED: Mapping[str, int] = {}
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (also bidirectional), surrogate, breaks
 _JOINERS = "\u200c\u200d"  # parts of words and of emoji
@@ -44,6 +52,78 @@ def open_console(*, stderr: bool = False) -> Console:
         reconfigure(errors="backslashreplace")
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=PAGE_WIDTH)
+
+
+def print_rows(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    title: str = "",
+    right: Collection[str] = (),
+    folded: Mapping[str, int] = _NONE_FOLDED,
+) -> None:
+    """Print a table, or, where the terminal is too narrow for it, a paragraph a row.
+
+    Only the columns in `folded` may be broken: an identifier in two pieces can neither be copied nor
+    searched for. A paragraph begins with the row's first cell, and leaves out what is empty.
+
+    Args:
+        console: of `open_console`.
+        columns: their names.
+        rows: of each row a cell a column. Their texts may be anybody's.
+        title: printed above.
+        right: the columns of numbers.
+        folded: the columns of free text, and the cells that each must get in a table.
+    """
+    cells = [[_safe(cell) for cell in row] for row in rows]
+    if title:
+        console.print(Text(f"\n{title}", "bold"))
+    width = _width(columns, cells, folded)
+    if width > console.width:
+        for row in cells:
+            _print_paragraph(console, columns, row, folded)
+        return
+    # The box has a blank between two columns; a second one only where there is room.
+    gap = int(width + len(columns) - 1 <= console.width)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=name not in folded,
+            overflow="fold",
+        )
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _safe(cell: Cell) -> Text:
+    return Text(printable(cell)) if isinstance(cell, str) else Text(printable(cell.plain), cell.style)
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[Text]], folded: Mapping[str, int]) -> int:
+    """The cells that a table takes at least, with one between two columns."""
+    widths = []
+    for number, name in enumerate(columns):
+        widest = max([len(name), *(row[number].cell_len for row in rows)])
+        widths.append(min(widest, folded.get(name, widest)))
+    return sum(widths) + len(widths) - 1
+
+
+def _print_paragraph(
+    console: Console, columns: Sequence[str], row: Sequence[Text], folded: Mapping[str, int]
+) -> None:
+    console.print(row[0], soft_wrap=True)
+    named = list(zip(columns, row, strict=True))[1:]
+    told = [(name, cell) for name, cell in named if cell.plain not in ("", "-")]
+    facts = [Text.assemble((f"{name}: ", "dim"), cell) for name, cell in told if name not in folded]
+    if facts:
+        console.print(Padding(Text(", ").join(facts), (0, 0, 0, 2), expand=False))
+    for name, cell in told:
+        if name in folded:
+            console.print(Padding(cell, (0, 0, 0, 2), expand=False))
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def test_people_get_a_table() -> None:
     assert ["queue", "audit", "EXECUTION_LOGGER_QUEUE"] in rows
     assert ["batch_size", "50", "default"] in rows
     rows = [line.split() for line in config("--changed", EXECUTION_LOGGER_QUEUE="audit").stdout.splitlines()]
-    assert [row[0] for row in rows[3:] if row] == ["queue"]
+    assert [row[0] for row in rows[2:] if row] == ["queue"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,14 @@
 """The terminal: what others have written does not steer it."""
 
-import pytest
+from collections.abc import Sequence
 
-from execution_logger.cli.terminal import OutputError, ago, output_errors, printable
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
+
+from execution_logger.cli.terminal import OutputError, ago, output_errors, print_rows, printable
 
 
 @pytest.mark.parametrize(
@@ -45,3 +51,34 @@ def test_a_full_disk_is_an_error_line() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(BrokenPipeError), output_errors():
         raise BrokenPipeError
+
+
+def printed(width: int, columns: Sequence[str], *rows: Sequence[str | Text]) -> list[str]:
+    """The lines that a terminal of this width shows."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        print_rows(console, columns, rows, right=("entries",), folded={"reason": 20})
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_rows_are_a_table_where_there_is_room() -> None:
+    """Numbers stand to the right; a free text is broken before anything else is."""
+    lines = printed(40, ("id", "entries", "reason"), ("order-42", "7", "a reason of 32 characters in all"))
+    assert lines[0] == "id        entries  reason"
+    assert lines[2:] == ["order-42        7  a reason of 32", "                   characters in all"]
+
+
+def test_rows_are_paragraphs_where_there_is_none() -> None:
+    """What is empty is left out, and what each value is stands before it."""
+    row = ("order-42", "7", "-", "a reason of 32 characters in all")
+    lines = printed(30, ("id", "entries", "late", "reason"), row)
+    assert lines == ["order-42", "  entries: 7", "  a reason of 32 characters in", "  all"]
+
+
+@given(st.text(min_size=1, max_size=60), st.integers(1, 150), st.text(max_size=80))
+def test_an_identifier_stays_whole(identifier: str, width: int, reason: str) -> None:
+    """At any width, whatever stands in it; and no text steers the terminal."""
+    lines = printed(width, ("id", "entries", "reason"), (identifier, "7", Text(reason)))
+    shown = printable(identifier).rstrip()
+    assert any(shown in line for line in lines)
+    assert all(line.isprintable() or printable(line) == line for line in lines)
