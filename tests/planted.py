@@ -20,7 +20,7 @@ from workers import WorkerProcess
 
 COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "doctor")
 
-HEALTHY, HOSTS_OWN, STRANGER, NOBODY = range(4)
+HEALTHY, HOSTS_OWN, STRANGER, NOBODY, EXAMPLE = range(5)
 """The Redis databases: a worker of ours, a host's that takes our task, one without it, and none."""
 
 HOSTS_APPLICATION = """

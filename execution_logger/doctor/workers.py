@@ -79,14 +79,16 @@ def _judge(worker: Inspected, subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     for check in (_content, _pool, _time_limit):
         yield from check(worker, settings)
+    elsewhere = list(compare_result_backends(worker, settings)) if worker.description else []
     if urlsplit(settings.broker_url).scheme.partition("+")[0] in _REDIS and worker.configuration is not None:
-        yield from _redeliveries(worker, settings)
+        confirms = bool(worker.description.get("result_backend")) and not elsewhere
+        yield from _redeliveries(worker, settings, confirms=confirms)
         yield from _half_open(worker)
     if told := worker.description:
         whose = f"worker {worker.name}'s"
         yield from compare_clocks("workers", whose, told["time"], *worker.described_between)
         yield from compare_databases(worker, subject)
-        yield from compare_result_backends(worker, settings)
+        yield from elsewhere
 
 
 def _content(worker: Inspected, _: Settings) -> Iterator[Finding]:
@@ -121,10 +123,16 @@ def _time_limit(worker: Inspected, settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _redeliveries(worker: Inspected, settings: Settings) -> Iterator[Finding]:
+def _redeliveries(worker: Inspected, settings: Settings, *, confirms: bool) -> Iterator[Finding]:
     """When the batches of a killed worker come back, by what this worker really runs with."""
     timeout, meant = visibility_timeout(worker), settings.visibility_timeout_seconds
-    if timeout > meant:
+    if timeout > meant and confirms:
+        yield ok(
+            "workers.visibility_timeout",
+            f"{worker.name} has a visibility_timeout of {timeout:,.0f} s; what a killed worker had in hand "
+            "is sent again by its host long before, when no word of it comes",
+        )
+    elif timeout > meant:
         yield warning(
             "workers.visibility_timeout",
             f"{worker.name} has a visibility_timeout of {timeout:,.0f} s instead of {meant:,} s: what a "

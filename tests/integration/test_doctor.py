@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from documents import Document
 from execution_logger import Settings
 from execution_logger.doctor import Level, journal, send_probe
 from execution_logger.store.dead_letters import NAME as DEAD_LETTERS
 from planted import (
+    EXAMPLE,
     HEALTHY,
     HOSTS_APPLICATION,
     HOSTS_OWN,
@@ -45,6 +47,7 @@ from servers import PostgresServer, RedisServer, unprivileged_account
 from waiting import wait_until
 from workers import CELERY, WorkerProcess
 
+CELERY_SETUP = Document("docs/CELERY_SETUP.md")
 USERS = Path(__file__).resolve().parents[2] / "deploy" / "redis" / "users.acl"
 
 
@@ -413,6 +416,20 @@ def test_nothing_is_found_where_nothing_is_wrong(site: Site) -> None:
     assert count_rows(site.url) == 0
     assert fetch(site.url, "SELECT * FROM execution_log_batches") == []
     assert site.examine(site.environ()) == []
+
+
+def test_the_hosts_own_worker_of_the_documentation_is_healthy(site: Site) -> None:
+    """Whoever copies the example has nothing to explain to a check in CI."""
+    (source,) = (block.code for block in CELERY_SETUP.blocks if block.example == "register-tasks")
+    environ = site.environ(EXAMPLE)
+    source = source.replace("redis://localhost:6379/0", environ["CELERY_BROKER_URL"])
+    worker = of_application(source, environ)
+    try:
+        worker.start()
+        done = site.run(environ, "--end-to-end", "--json", "--strict")
+    finally:
+        worker.close()
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", ["log_host", "log_worker"])

@@ -71,11 +71,22 @@ def test_a_host_whose_long_tasks_would_run_twice_is_found() -> None:
     assert findings(shared, hosts_own(unacked_key="host-unacked")) == {}
 
 
-def test_a_visibility_timeout_that_the_settings_name_is_no_finding() -> None:
-    """Who has chosen an hour knows it."""
-    hour = replace(SETTINGS, visibility_timeout_seconds=3600)
+def test_a_long_visibility_timeout_matters_without_confirmations() -> None:
+    """Otherwise a host that hears nothing of a batch sends it again. And who has chosen an hour knows it."""
+    silent = replace(SETTINGS, confirmation="off")
+    hour = replace(silent, visibility_timeout_seconds=3600)
+    assert findings(worker(replace(SETTINGS, visibility_timeout_seconds=3600))) == {}
     assert findings(worker(hour), settings=hour) == {}
-    assert findings(worker(hour)) == {"workers.visibility_timeout": Level.WARNING}
+    assert findings(worker(hour), settings=silent) == {"workers.visibility_timeout": Level.WARNING}
+
+
+def test_a_long_visibility_timeout_matters_when_word_is_left_elsewhere() -> None:
+    """The host looks for it in vain."""
+    lost = replace(SETTINGS, visibility_timeout_seconds=3600, result_backend="redis://:secret@broker:6379/7")
+    assert findings(worker(lost)) == {
+        "workers.result_backend": Level.ERROR,
+        "workers.visibility_timeout": Level.WARNING,
+    }
 
 
 def test_a_visibility_timeout_that_is_too_short_is_an_error() -> None:
