@@ -44,7 +44,7 @@ class LoggingCalls(ABC):
     async def log(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         level: str,
         category: str,
         message: str,
@@ -74,7 +74,7 @@ class LoggingCalls(ABC):
     async def debug(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -103,7 +103,7 @@ class LoggingCalls(ABC):
     async def info(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -132,7 +132,7 @@ class LoggingCalls(ABC):
     async def warning(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -161,7 +161,7 @@ class LoggingCalls(ABC):
     async def error(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -190,7 +190,7 @@ class LoggingCalls(ABC):
     async def log_error(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -219,7 +219,7 @@ class LoggingCalls(ABC):
     async def log_workflow_start(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         step: str,
         message: str,
         roadmap_id: str | None = None,
@@ -234,7 +234,7 @@ class LoggingCalls(ABC):
     async def log_workflow_complete(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         step: str,
         message: str,
         duration_ms: int | None = None,
@@ -250,7 +250,7 @@ class LoggingCalls(ABC):
     async def log_agent_start(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         agent_name: str,
         message: str,
         concept_id: str | None = None,
@@ -265,7 +265,7 @@ class LoggingCalls(ABC):
     async def log_agent_complete(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         agent_name: str,
         message: str,
         duration_ms: int | None = None,
@@ -281,7 +281,7 @@ class LoggingCalls(ABC):
     async def log_agent_error(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         agent_name: str,
         message: str,
         error: str,
@@ -298,7 +298,7 @@ class LoggingCalls(ABC):
     async def log_tool_call(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         agent_name: str,
         tool_name: str,
         message: str,
@@ -315,7 +315,7 @@ class LoggingCalls(ABC):
     async def log_retry_start(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         message: str,
         roadmap_id: str | None = None,
         details: dict[str, Any] | None = None,
@@ -329,7 +329,7 @@ class LoggingCalls(ABC):
     async def log_retry_complete(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         message: str,
         duration_ms: int | None = None,
         roadmap_id: str | None = None,
@@ -344,7 +344,7 @@ class LoggingCalls(ABC):
     def timed_operation(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         operation_name: str,
         agent_name: str | None = None,

@@ -24,6 +24,7 @@ lint() {
     ruff check .
     ruff format --check .
     mypy
+    python scripts/type_check_examples.py
     lint-imports
     shellcheck --external-sources scripts/*.sh .ci/run
     hadolint Dockerfile

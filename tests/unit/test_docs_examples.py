@@ -188,6 +188,14 @@ async def test_read_back(site: SqliteSite) -> None:
     assert [line.partition(" ")[2] for line in lines[1:]] == ["error an error", "info an info"]
 
 
+def test_the_stats_that_are_shown() -> None:
+    """All of them, in their order: whoever writes an alert looks there."""
+    (shown,) = (block.code for block in README.blocks if "'guarantee'" in block.code)
+    with capture_entries():
+        stats = execution_logger.execution_logger.stats()
+    assert re.findall(r"^[ {]'(\w+)':", shown, re.MULTILINE) == list(stats)
+
+
 async def test_capture() -> None:
     """The example is a test, and passes."""
     await README.run_example("capture")["test_a_failure_is_logged"]()

@@ -247,7 +247,7 @@ class TestBind:
     def test_columns_and_details(self, make_logger: MakeLogger) -> None:
         """What is no column goes into the details; what a call passes itself wins."""
         bound = make_logger().bind(task_id="t", step="s", tenant=1, self="me").bind(agent_name="a", tenant=2)
-        entry = bound.sync.info(None, "agent", "hello", agent_name="b", details={"x": 1})  # type: ignore[arg-type]
+        entry = bound.sync.info(None, "agent", "hello", agent_name="b", details={"x": 1})
         assert (entry.task_id, entry.step, entry.agent_name) == ("t", "s", "b")
         assert entry.details == {"x": 1, "tenant": 2, "self": "me"}
 
