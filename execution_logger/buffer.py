@@ -123,6 +123,11 @@ class Buffer:
         return ()
 
     @property
+    def full_reason(self) -> str:
+        """Why an entry is not taken."""
+        return "buffer_full"
+
+    @property
     def keeps_all(self) -> bool:
         """Whether the journal has all entries that have not been sent."""
         return self.keeps(self._sent + 1, self.held)

@@ -36,6 +36,8 @@ class Counts:
     dead_lettered: int = 0
     handed_over: int = 0
     """Taken by the broker, and no word of them is expected any more."""
+    lost: int = 0
+    """Could not be read from the disk any more."""
     adopted: int = 0
     """Of dead processes, whatever became of them."""
 
@@ -257,13 +259,15 @@ class Dispatcher:
                 self.outstanding.settle(batch, dead_lettered)
             return
         self.batches_delivered += 1
+        if source is self._buffer:
+            self.counts.lost += batch.missing
         if is_awaited:
             self.outstanding.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)
         else:
             source.sent(batch)
             source.settle(batch.first, batch.count)
-            self._count(source, batch.count, dead_lettered)
+            self._count(source, len(batch), dead_lettered)
             if source is not self._buffer and self.adoption is not None:
                 self.adoption.remove_done()
 
@@ -311,7 +315,7 @@ class Dispatcher:
             self.adoption.remove_done()
 
     def _on_settled(self, sent: Sent, dead_lettered: int | None) -> None:
-        self._count(sent.source, sent.count, dead_lettered)
+        self._count(sent.source, sent.entries_count, dead_lettered)
         if sent.source is self._buffer and sent.first_sent_at is not None and dead_lettered is not None:
             self.distributions.store_seconds.observe(self._monotonic() - sent.first_sent_at)
 

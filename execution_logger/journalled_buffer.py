@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
@@ -43,7 +43,9 @@ class JournalledBuffer(Buffer):
         self._window_bytes = min(settings.buffer_max_bytes, _WINDOW_BYTES)
         self._interrupting: deque[bytes] = deque()
         self._is_busy = False
-        self._spilled = 0
+        # What comes after the entries that memory had room for, in its order: stretches of entries that
+        # are in the journal only, each a number, and between them those that the disk did not take.
+        self._beyond: deque[int | deque[bytes]] = deque()
         self._spilled_bytes = 0
         self.journal = make_journal(self.guard)
 
@@ -87,7 +89,7 @@ class JournalledBuffer(Buffer):
             self._first_at = self._monotonic()
         is_kept = self.journal.append(self._queued + 1, encoded)
         is_within = self._memory_entries < self._window_entries
-        if self._spilled or not is_within or self._memory_bytes + size > self._window_bytes:
+        if self._beyond or not is_within or self._memory_bytes + size > self._window_bytes:
             return self._put_beyond(encoded, is_kept=is_kept)
         # No call until the entry is appended: a handler that raises comes before all this, or after it.
         self._memory_entries += 1
@@ -98,41 +100,64 @@ class JournalledBuffer(Buffer):
 
     def _put_beyond(self, encoded: bytes, *, is_kept: bool) -> int:
         """Leave an entry in the journal; when it is not there, there is more room in memory."""
-        size = len(encoded)
-        if not is_kept and (self._spilled or not self._has_room(size)):
+        size, beyond = len(encoded), self._beyond
+        if not is_kept and not self._has_room(size):
             return 0
+        last = beyond[-1] if beyond else self._entries
+        stretch: int | deque[bytes] = 1 if is_kept else deque((encoded,))
+        is_same = isinstance(last, int) is is_kept
+        # Here, too, no call until the entry is appended.
         self._queued = number = self._queued + 1
         if is_kept:
-            self._spilled += 1
             self._spilled_bytes += size
         else:
             self._memory_entries += 1
             self._memory_bytes += size
-            self._entries.append(encoded)
+        if not is_same:
+            beyond.append(stretch)
+        elif is_kept:
+            beyond[-1] = last + 1  # type: ignore[operator]
+        else:
+            last.append(encoded)  # type: ignore[union-attr]
         return number - self._begun
 
     def _has_room(self, size: int) -> bool:
         return self._memory_entries < self._max_entries and self._memory_bytes + size <= self._max_bytes
 
     def _next_batch(self) -> Batch | None:
-        return super()._next_batch() or self._take_from_journal()
+        if not self._entries and self._beyond:
+            if isinstance(count := self._beyond[0], int):
+                return self._take_from_journal(count)
+            with self.guard:
+                self._entries = count
+                self._beyond.popleft()
+        return super()._next_batch()
 
-    def _take_from_journal(self) -> Batch | None:
+    def _take_from_journal(self, count: int) -> Batch:
         """Entries that had no room in memory, read outside the lock: they stay where they are."""
-        if not self._spilled:
-            return None
-        limit = min(self._settings.max_batch_entries, self._spilled)
-        batch = self.journal.read_batch(self._sent + 1, limit, self._settings.max_batch_bytes)
-        if not batch.count:
-            raise RuntimeError(f"entries from number {batch.first} on are not in the journal")
+        number, limit = self._sent + 1, min(self._settings.max_batch_entries, count)
+        batch = self.journal.read_batch(number, limit, self._settings.max_batch_bytes)
+        if batch.first != number or not batch.entries:
+            # Somebody has deleted or cut the file. They are counted as lost, and stop nothing.
+            missing = min(count, batch.first - number or batch.missing or count)
+            batch = Batch((), process=self.process, first=number, missing=missing)
         with self.guard:
             self._begun += batch.count
-            self._spilled -= batch.count
-            # Of damaged entries nobody knows the size any more.
-            self._spilled_bytes = self._spilled_bytes - batch.size_bytes if self._spilled else 0
+            self._spilled_bytes -= batch.size_bytes
             self._memory_entries += len(batch)
             self._memory_bytes += batch.size_bytes
+            self._shorten(batch.count)
         return batch
+
+    def _shorten(self, count: int) -> None:
+        """Take so many entries from the head of what is in the journal only."""
+        left = cast("int", self._beyond[0]) - count
+        if left:
+            self._beyond[0] = left
+        else:
+            self._beyond.popleft()
+        if not any(isinstance(each, int) for each in self._beyond):
+            self._spilled_bytes = 0  # of damaged entries nobody knows the size any more
 
     def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
         """Go on to the next batch; this one is awaited, or settled next."""
@@ -152,6 +177,11 @@ class JournalledBuffer(Buffer):
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries that the journal has."""
         return self.journal.read_again(first, count)
+
+    @property
+    def full_reason(self) -> str:
+        """Why an entry is not taken: memory is full, and the disk, or it takes nothing for another reason."""
+        return "journal_full" if self.journal.is_full else "journal_failed"
 
     @property
     def held_bytes(self) -> int:

@@ -47,6 +47,8 @@ class Sent:
     sent_at: float
     entries: tuple[bytes, ...] | None
     """None when the source can read them again."""
+    missing: int = 0
+    """How many of them could not be read from the disk any more."""
     attempts: int = 1
     missing_since: float | None = None
     """Since when (monotonic) it cannot be waiting in the queue."""
@@ -54,6 +56,11 @@ class Sent:
     """When its first entry was recorded, in seconds since 1970, if that is known."""
     first_sent_at: float | None = None
     """When (monotonic) it was sent for the first time; None when another process did that."""
+
+    @property
+    def entries_count(self) -> int:
+        """How many entries the message has."""
+        return self.count - self.missing
 
     @property
     def retained_bytes(self) -> int:
@@ -110,7 +117,7 @@ class Outstanding:
 
     def entries_of(self, source: Source) -> int:
         """How many entries of a source are on their way."""
-        return sum(sent.count for sent in tuple(self._sent.values()) if sent.source is source)
+        return sum(sent.entries_count for sent in tuple(self._sent.values()) if sent.source is source)
 
     def oldest_of(self, source: Source) -> float | None:
         """When the oldest entry of a source on its way was recorded; None when there is none."""
@@ -125,7 +132,7 @@ class Outstanding:
     def add(self, source: Source, batch: Batch, sent_at: float) -> None:
         """Follow a batch that was sent; its entries are kept here when its source does not keep them."""
         entries = None if source.keeps(batch.first, batch.count) else batch.entries
-        sent = Sent(source, batch.id, batch.first, batch.count, sent_at, entries)
+        sent = Sent(source, batch.id, batch.first, batch.count, sent_at, entries, batch.missing)
         sent.recorded_at = recorded_at(batch.entries[0])
         sent.first_sent_at = self._monotonic()
         self._add(sent)

@@ -117,7 +117,7 @@ class Pipeline:
     def record(self, entry: LogEntry, encoded: bytes) -> None:
         """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
         if not self._accept(encoded):
-            self.drops.record(entry, "buffer_full" if self._destination is None else "journal_full")
+            self.drops.record(entry, self.shipper.buffer.full_reason)
 
     def begin(self) -> "concurrent.futures.Future[None]":
         """Start the thread before the first call: it makes the delivery, and ships what others have left."""
@@ -139,20 +139,20 @@ class Pipeline:
     def stats(self) -> dict[str, Any]:
         """Where the entries are; see `ExecutionLogger.stats`."""
         buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher
-        dropped, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
+        refused, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
         # In this order, because entries are delivered meanwhile.
         stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
-        delivered, queued = buffer.delivered, buffer.queued
+        lost, delivered, queued = counts.lost, buffer.delivered, buffer.queued
         oldest_at, distributions = dispatcher.oldest_unwritten_at, dispatcher.distributions
         return {
             "pid": os.getpid(),
             "process": buffer.process,
             "guarantee": dispatcher.guarantee,
-            "accepted": queued + sum(dropped.values()),
-            "delivered": delivered,
+            "accepted": queued + sum(refused.values()),
+            "delivered": delivered - lost,
             "stored": stored,
             "dead_lettered": dead_lettered,
-            "unconfirmed": delivered - stored - dead_lettered - handed_over,
+            "unconfirmed": delivered - lost - stored - dead_lettered - handed_over,
             "handed_over": handed_over,
             "waiting": queued - delivered,
             "waiting_bytes": buffer.held_bytes,
@@ -160,7 +160,7 @@ class Pipeline:
             "journal_bytes": 0 if journal is None else journal.size_bytes,
             "oldest_unwritten_seconds": 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
             "adopted": counts.adopted,
-            "dropped": dropped,
+            "dropped": _dropped(refused, lost),
             "batches": dispatcher.batches_delivered,
             "batches_sent_again": dispatcher.outstanding.resent,
             "batch_entries": distributions.batch_entries.as_dict(),
@@ -257,7 +257,7 @@ class Flushing:
             waiting=buffer.held,
             elapsed_seconds=time.monotonic() - self._began_at,
             unconfirmed=dispatcher.unconfirmed,
-            dropped=self._pipeline.drops.totals(),
+            dropped=_dropped(self._pipeline.drops.totals(), dispatcher.counts.lost),
             last_error=self._interrupts or dispatcher.last_error or dispatcher.confirmation_error,
         )
 
@@ -271,6 +271,11 @@ class Flushing:
 
     def _seconds_left(self) -> float:
         return min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
+
+
+def _dropped(refused: dict[str, int], lost: int) -> dict[str, int]:
+    """Dropped entries by reason: refused by the call, or lost from the disk since then."""
+    return refused | ({"journal_unreadable": lost} if lost else {})
 
 
 def _survive_forks(pipeline: Pipeline) -> None:

@@ -27,7 +27,7 @@ from execution_logger.exposition import (
 )
 from execution_logger.logger import ExecutionLogger, execution_logger
 
-_REASONS = ("buffer_full", "journal_full")
+_REASONS = ("buffer_full", "journal_full", "journal_failed", "journal_unreadable")
 """Why entries are dropped: told from the start, or the first drop would be no increase."""
 
 _COUNTERS = {

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -502,21 +503,85 @@ class TestSpill:
         assert drain_from(buffer, 3001) == [3001]
         buffer.journal.close()
 
+    @pytest.mark.parametrize(
+        ("failure", "reason"),
+        [(errno.EIO, "journal_failed"), (errno.ENOSPC, "journal_full"), (errno.EROFS, "journal_failed")],
+    )
     def test_when_the_disk_fails_too_the_newest_are_refused(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: int, reason: str
     ) -> None:
-        """They have no number, and those before them stay."""
-        settings = Settings(buffer_max_entries=10)
-        buffer = JournalledBuffer(settings, "p", partial(Journal, destination_in(tmp_path), "p", settings))
+        """When memory is full as well: they have no number, and those before them stay."""
+        buffer = self.make_buffer(tmp_path, window=10, buffer_max_entries=13)
         for number in range(1, 21):
             buffer.put(entry(number))
         with monkeypatch.context() as patched:
-            patched.setattr(Segment, "append", fail_with(errno.EIO))
+            patched.setattr(Segment, "append", fail_with(failure))
+            assert all(buffer.put(entry(number)) for number in (21, 22, 23))
             assert [buffer.put(entry(-1)) for _ in range(3)] == [0, 0, 0]
+            assert buffer.full_reason == reason
         buffer.journal.look_after(buffer.next_number)
-        assert buffer.put(entry(21))
-        assert drain(buffer) == list(range(1, 22))
+        assert buffer.put(entry(24))
+        assert drain(buffer) == list(range(1, 25))
         buffer.journal.close()
+
+    def test_a_disk_that_comes_and_goes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Far beyond the window nothing is refused while memory has room, and the order is one."""
+        buffer = self.make_buffer(tmp_path, window=10, buffer_max_entries=1000)
+        number = 0
+        for _ in range(5):
+            for _ in range(40):
+                assert buffer.put(entry(number := number + 1))
+            with monkeypatch.context() as patched:
+                patched.setattr(Segment, "append", fail_with(errno.ENOSPC))
+                for _ in range(30):
+                    assert buffer.put(entry(number := number + 1))
+            buffer.journal.look_after(buffer.next_number)
+        assert buffer.memory_entries == 10 + 5 * 30
+        assert not buffer.keeps_all
+        assert drain(buffer) == list(range(1, 351))
+        buffer.journal.close()
+
+    def test_a_folder_that_is_swept_beyond_the_window(self, tmp_path: Path, folder: Path) -> None:
+        """Nothing is refused, and all is in its order, on the disk again after a second."""
+        buffer = self.make_buffer(tmp_path, window=10, buffer_max_entries=1000, journal_max_bytes=SMALL)
+        for number in range(1, 41):
+            buffer.put(entry(number, 10_000))
+        shutil.rmtree(folder.parent)
+        for number in range(41, 81):
+            assert buffer.put(entry(number, 10_000)), "into a segment that cannot be made"
+        assert buffer.journal.error is not None
+        buffer.journal.look_after(buffer.next_number)
+        assert buffer.put(entry(81))
+        assert buffer.journal.error is None
+        assert on_disk(folder)[-1] == 81
+        assert drain(buffer) == list(range(1, 82))
+        buffer.journal.close()
+
+    def test_what_cannot_be_read_any_more_stops_nothing(self, tmp_path: Path, folder: Path) -> None:
+        """A file that somebody has cut: the rest of it is counted as lost, what comes after it is sent."""
+        buffer = self.make_buffer(tmp_path, window=10, max_batch_entries=50)
+        for number in range(1, 101):
+            buffer.put(entry(number))
+        os.truncate(folder / f"{1:020}.ndjson", 0)
+        buffer.journal.look_after(buffer.next_number)
+        batches = []
+        while (batch := buffer.take()) is not None:
+            batches.append(batch)
+            buffer.sent(batch)
+            buffer.settle(batch.first, batch.count)
+        assert [(batch.first, len(batch), batch.missing) for batch in batches] == [(1, 10, 0), (11, 0, 90)]
+        assert (buffer.held, buffer.held_bytes, buffer.settled) == (0, 0, 100)
+        assert buffer.put(entry(101))
+        assert buffer.memory_entries == 1
+        assert drain_from(buffer, 101) == [101]
+        buffer.journal.close()
+
+    def make_buffer(self, tmp_path: Path, *, window: int, **settings: Any) -> JournalledBuffer:
+        """A buffer that has more room in memory when the disk takes nothing."""
+        chosen = Settings(**settings)
+        buffer = JournalledBuffer(chosen, "p", partial(Journal, destination_in(tmp_path), "p", chosen))
+        buffer._window_entries = window
+        return buffer
 
 
 def drain_from(buffer: JournalledBuffer, number: int) -> list[int]:

@@ -39,7 +39,7 @@ class Lives(RuleBasedStateMachine):
         self.settings = Settings(
             batch_size=2,
             max_batch_entries=max_batch_entries,
-            buffer_max_entries=window,
+            buffer_max_entries=2 * window,
             journal_max_bytes=1_048_576,
         )
         self.calls = self.births = 0
@@ -61,6 +61,7 @@ class Lives(RuleBasedStateMachine):
         self.buffer = JournalledBuffer(
             self.settings, self.process, partial(Journal, destination, self.process, self.settings)
         )
+        self.buffer._window_entries = self.settings.buffer_max_entries // 2
         self.adoption = Adoption(destination, self.process, self.settings, ManualClock())
         self.next_first = 1
 
@@ -84,6 +85,7 @@ class Lives(RuleBasedStateMachine):
             else:
                 assert self.buffer.next_number() == number, "what is refused has no number"
                 assert self.journal.error is not None, "nothing is refused while the disk takes it"
+                assert self.buffer.memory_entries >= self.settings.buffer_max_entries, "nor before"
 
     @rule(is_awaited=st.booleans())
     def send(self, is_awaited: bool) -> None:  # noqa: FBT001

@@ -314,6 +314,23 @@ class TestDrops:
         assert delivered == ["first", "second"]
         assert marker.startswith("1 log entries dropped (1 info), ")
 
+    def test_what_the_disk_has_lost_is_dropped_too(self, tmp_path: Path) -> None:
+        """Somebody has cut the file of entries that were on the disk only: the accounts say so."""
+        delivery = BlockedDelivery()
+        pipeline = Pipeline(Settings(batch_size=1), lambda: delivery, destination_in(tmp_path))
+        pipeline.shipper.buffer.__dict__["_window_entries"] = 1
+        record(pipeline)
+        delivery.wait_until_entered()
+        for _ in range(10):
+            record(pipeline)
+        (segment,) = tmp_path.rglob("0*.ndjson")
+        os.truncate(segment, 0)
+        delivery.open()
+        report = pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+        stats = pipeline.stats()
+        assert report.dropped == stats["dropped"] == {"journal_unreadable": 10}
+        assert [stats[name] for name in ("accepted", "delivered", "waiting", "handed_over")] == [11, 1, 0, 1]
+
 
 class TestExit:
     """The last attempt of a process."""
