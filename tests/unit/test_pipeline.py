@@ -329,7 +329,7 @@ class TestDrops:
         report = pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
         stats = pipeline.stats()
         assert report.dropped == stats["dropped"] == {"journal_unreadable": 10}
-        assert [stats[name] for name in ("accepted", "delivered", "waiting", "handed_over")] == [11, 1, 0, 1]
+        assert [stats[name] for name in ("accepted", "delivered", "waiting", "unconfirmed")] == [11, 1, 0, 0]
 
 
 class TestExit:
