@@ -1,9 +1,13 @@
-"""The time of entries: UTC, never standing still and never going back."""
+"""The time of entries: UTC, never standing still and never going back. And the zones of others."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import BytesIO
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+# A file of the time zone database (RFC 9636): no transitions, one type of local time, offset 0.
+_UTC_FILE = b"TZif" + bytes(35) + b"\x01" + bytes(3) + b"\x04" + bytes(6) + b"UTC\0"
 _MICROSECOND = timedelta(microseconds=1)
 _utc_now = partial(datetime.now, UTC)
 
@@ -32,3 +36,19 @@ def entry_clock(now: Callable[[], datetime] = _utc_now) -> Callable[[], datetime
         return moment
 
     return tell
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """The time zone of that name; UTC also where there is no time zone database.
+
+    Small images, Windows and frozen programs have none.
+
+    Raises:
+        KeyError, ValueError, OSError: there is no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError:
+        if name != "UTC":
+            raise
+        return ZoneInfo.from_file(BytesIO(_UTC_FILE), key="UTC")

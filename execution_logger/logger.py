@@ -1,6 +1,6 @@
 """ExecutionLogger: the calls that hosts make."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 from uuid import uuid4
@@ -15,7 +15,7 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.fields import FILLED, context, context_fields, innermost, merged
 from execution_logger.pipeline import Flushing, Pipeline
 from execution_logger.report import Report
-from execution_logger.settings import Settings
+from execution_logger.settings import BROKER, NOTHING, Settings
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -68,7 +68,7 @@ class _Host:
     def start(self) -> Pipeline:
         if self.pipeline is not None:
             return self.pipeline
-        settings = self.settings or Settings.from_environment()
+        settings = self.settings or Settings.from_environment(uses=self._uses)
         make_delivery = self.make_delivery or select_delivery(settings, self.celery_app)
         destination = None
         # A delivery of the host's own may lead anywhere: whose entries to adopt is for the host to say.
@@ -81,6 +81,13 @@ class _Host:
         # lock, which a signal handler could meet, and a fork could leave locked.
         pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery, destination))
         return pipeline
+
+    @property
+    def _uses(self) -> Collection[str] | None:
+        """What of the environment leads to the delivery, as far as the host has not said it in code."""
+        if self.make_delivery is not None:
+            return NOTHING
+        return None if self.celery_app is None else BROKER - {"broker_url"}
 
     @property
     def _broker_url(self) -> str | None:

@@ -123,8 +123,12 @@ class Pipeline:
         """Start the thread before the first call: it makes the delivery, and ships what others have left."""
         return self.shipper.prepare(_BEGIN_TIMEOUT_SECONDS)
 
-    async def begin_in_loop(self) -> None:
+    def begin_in_thread(self) -> None:
         """The same, and wait until the delivery is made or cannot be made."""
+        concurrent.futures.wait([self.begin()], timeout=_BEGIN_TIMEOUT_SECONDS)
+
+    async def begin_in_loop(self) -> None:
+        """The same in a loop, which goes on meanwhile."""
         await wait_in_loop(self.begin(), _BEGIN_TIMEOUT_SECONDS)
 
     def flush(

@@ -2,34 +2,62 @@
 
 A setting `batch_size` is read from `EXECUTION_LOGGER_BATCH_SIZE`. Settings that Celery
 hosts already have under another name (`CELERY_BROKER_URL`, `DATABASE_URL`, ...) are read
-from that name when ours is absent.
+from that name when ours is absent; as they may be meant for somebody else, they are
+checked by who uses them only.
 """
 
+import logging
 import os
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from execution_logger import hints
+from execution_logger.clock import time_zone
+from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
 
 PREFIX = "EXECUTION_LOGGER_"
 DEFAULT_BROKER_URL = "redis://localhost:6379/0"
 
+NOTHING: frozenset[str] = frozenset()
+BROKER = frozenset({"broker_url", "result_backend"})
+DATABASE = frozenset({"database_url"})
+WORKER = BROKER | DATABASE | {"task_track_started", "task_time_limit", "task_soft_time_limit"}
+"""What a process uses of the settings that hosts have under names of their own."""
+
+DATABASE_EXAMPLES = "postgresql://user:password@host/database or sqlite:///file"
+_SCHEMES = {
+    "broker_url": ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "embedded"),
+    "database_url": ("postgresql", "postgres", "sqlite"),
+}
+_EXAMPLES = {
+    "broker_url": "redis://, rediss://, sentinel://, amqp://, amqps:// or embedded:///folder",
+    "database_url": DATABASE_EXAMPLES,
+}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SIMILAR = 0.7
 _SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _MOST_DAYS = 36_500
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
-
 _LAST_PORT = 65_535
+_QUOTES = "\"'"
+
+# What Kubernetes sets in every pod for each Service, and Docker for each link: a Service that is called
+# `execution-logger-metrics` would be taken for our METRICS_PORT.
+_PLATFORM_NAME = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+)+_(TCP|UDP|SCTP)(_\w+)?|ENV_\w+)$", re.IGNORECASE
+)
+_PLATFORM_VALUES = {
+    "_PORT": re.compile(r"(tcp|udp|sctp)://\S+:\d+$"),
+    "_NAME": re.compile(r"/[\w.-]+/[\w.-]+$"),
+}
 
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
@@ -44,10 +72,27 @@ def _setting(
     *,
     alias: str | None = None,
     minimum: float | None = None,
+    maximum: float | None = None,
+    rule: tuple[Callable[[str], object], str] | None = None,
     secret: bool = False,
 ) -> Any:
-    metadata = {"meaning": meaning, "alias": alias, "minimum": minimum, "secret": secret}
+    limits = {"minimum": minimum, "maximum": maximum, "rule": rule}
+    metadata = {"meaning": meaning, "alias": alias, "secret": secret, **limits}
     return field(default=default, repr=not secret, metadata=metadata)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        time_zone(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
+
+
+_ZONE = (
+    _is_zone,
+    "must be a time zone's name such as Asia/Shanghai; Python without a time zone database needs tzdata",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +164,7 @@ class Settings:
     sentinel_password: str | None = _setting(
         None, "The Sentinels' own password; that of the Redis is in the URL.", secret=True
     )
-    queue: str = _setting("logs", "The queue that batches go to.")
+    queue: str = _setting("logs", "The queue that batches go to.", rule=(str.strip, "must not be empty"))
     queue_max_messages: int = _setting(
         10_000, "Batches in the queue at which sending is held back, to keep the broker usable.", minimum=1
     )
@@ -142,9 +187,15 @@ class Settings:
         alias="DATABASE_URL",
         secret=True,
     )
-    table: str = _setting("execution_logs", "The table that entries are written to.")
+    table: str = _setting(
+        "execution_logs",
+        "The table that entries are written to.",
+        rule=(_TABLE.fullmatch, "must be a table's name, with or without its schema"),
+    )
     time_zone: str = _setting(
-        "UTC", "The time zone that a created_at column without time zone holds, e.g. Asia/Shanghai."
+        "UTC",
+        "The time zone that a created_at column without time zone holds, e.g. Asia/Shanghai.",
+        rule=_ZONE,
     )
     database_timeout_seconds: float = _setting(
         10.0, "Longest single attempt to write a batch to the database.", minimum=0.1
@@ -165,7 +216,10 @@ class Settings:
         secret=True,
     )
     metrics_port: int = _setting(
-        0, "The port at which the worker shows its metrics to Prometheus; 0: none.", minimum=0
+        0,
+        "The port at which the worker shows its metrics to Prometheus; 0: none.",
+        minimum=0,
+        maximum=_LAST_PORT,
     )
     metrics_address: str = _setting(
         "127.0.0.1", "The address of that port; in a container 0.0.0.0. There is no password."
@@ -185,15 +239,22 @@ class Settings:
 
     # The schedules
     retention_days: int = _setting(
-        90, "Days after which entries are deleted, once a day; 0 keeps them for ever.", minimum=0
+        90,
+        "Days after which entries are deleted, once a day; 0 keeps them for ever.",
+        minimum=0,
+        maximum=_MOST_DAYS,
     )
     schedule_health: str = _setting("*/5 * * * *", "When the health is checked, as in a crontab, or off.")
     schedule_statistics: str = _setting("7 * * * *", "When the hours that are over are counted, or off.")
     schedule_retention: str = _setting("17 3 * * *", "When old entries are deleted, or off.")
     schedule_report: str = _setting("30 6 * * mon", "When the report of the week is made, or off.")
-    schedule_time_zone: str = _setting("UTC", "The time zone of the four schedules, e.g. Asia/Shanghai.")
+    schedule_time_zone: str = _setting(
+        "UTC", "The time zone of the four schedules, e.g. Asia/Shanghai.", rule=_ZONE
+    )
     report_hook: str | None = _setting(
-        None, "What the report is handed to, as module:function of the worker's. Default: the worker's log."
+        None,
+        "What the report is handed to, as module:function of the worker's. Default: the worker's log.",
+        rule=(_HOOK.fullmatch, "must be written as module:function, e.g. myapp.reports:send"),
     )
 
     # The machine
@@ -204,90 +265,90 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        problems = [
-            problem for setting in fields(self) if (problem := _problem(setting, getattr(self, setting.name)))
-        ]
-        problems = problems or self._problems_between()
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        wrong = {setting.name: _problem(setting, values[setting.name]) for setting in fields(self)}
+        problems = [*filter(None, wrong.values()), *_problems_between(values, wrong)]
         if problems:
             raise SettingsError("; ".join(problems))
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read every setting that `environ` names; the others keep their defaults."""
-        values: dict[str, Any] = {}
-        problems: list[str] = []
-        for setting in fields(cls):
-            variable, text = _lookup(setting, environ)
-            if text is None:
-                continue
-            try:
-                values[setting.name] = hints.parsed(_hint(setting.name), text)
-            except ValueError as error:
-                problems.append(f"{variable}={_shown(setting, text)}: {error}")
-        try:
-            settings = cls(**values)
-        except SettingsError as error:
-            problems.append(str(error))
-        if problems:
+    def from_environment(
+        cls, environ: Mapping[str, str] = os.environ, *, uses: Collection[str] | None = None
+    ) -> Self:
+        """Read every setting that `environ` names; the others keep their defaults.
+
+        Names in the environment of the process that are misspelt are a WARNING, once.
+
+        Args:
+            environ: the variables.
+            uses: which of the settings that hosts have under names of their own this process uses,
+                e.g. `BROKER | DATABASE`; by default, what a host uses that delivers as the settings say.
+                A value of the others that cannot be used is passed over: it may be meant for somebody else.
+
+        Raises:
+            SettingsError: naming every variable that cannot be used, its value and what is allowed.
+        """
+        if environ is os.environ:
+            _warn_of_unknown_variables()
+        if problems := problems_in(environ, uses):
             raise SettingsError("; ".join(problems))
-        return settings
+        return cls(**_values(_read_all(environ)))
 
     def require_database(self, who: str) -> str:
         """Return the database's URL; raise SettingsError when there is none."""
         if not self.database_url:
-            raise SettingsError(
-                f"DATABASE_URL is not set: {who} needs it, e.g. postgresql://user:password@host/database"
-            )
+            raise SettingsError(why_no_database(who))
         return self.database_url
 
-    def _problems_between(self) -> list[str]:
-        problems = []
-        if not _TABLE.fullmatch(self.table):
-            problems.append(
-                f"{PREFIX}TABLE={self.table!r}: must be a table's name, with or without its schema"
-            )
-        if not self.queue.strip():
-            problems.append(f"{PREFIX}QUEUE={self.queue!r}: must not be empty")
-        problems += self._problems_of_sizes()
-        if self.database_url is None and (not self.celery_enabled or self.fallback == "direct"):
-            who = "FALLBACK=direct" if self.celery_enabled else "CELERY_ENABLED=false"
-            problems.append(
-                f"DATABASE_URL is not set: {who} needs it, e.g. postgresql://user:password@host/database"
-            )
-        if self.database_timeout_seconds * 2 > self.visibility_timeout_seconds:
-            problems.append(
-                f"{PREFIX}DATABASE_TIMEOUT_SECONDS={self.database_timeout_seconds:g}: must be at most half "
-                f"of {PREFIX}VISIBILITY_TIMEOUT_SECONDS={self.visibility_timeout_seconds}"
-            )
-        problems += [self._zone_problem(name) for name in ("time_zone", "schedule_time_zone")]
-        if self.report_hook is not None and not _HOOK.fullmatch(self.report_hook):
-            problems.append(
-                f"{PREFIX}REPORT_HOOK={self.report_hook!r}: must be written as module:function, "
-                "e.g. myapp.reports:send"
-            )
-        return list(filter(None, problems))
 
-    def _problems_of_sizes(self) -> Iterator[str]:
-        pairs = (
-            ("max_entry_bytes", "max_batch_bytes"),
-            ("max_entry_bytes", "buffer_max_bytes"),
-            ("batch_size", "max_batch_entries"),
-        )
-        for name, limit in pairs:
-            value, most = getattr(self, name), getattr(self, limit)
-            if value > most:
-                yield f"{PREFIX}{name.upper()}={value}: must not exceed {PREFIX}{limit.upper()}={most}"
-        for name, most in (("metrics_port", _LAST_PORT), ("retention_days", _MOST_DAYS)):
-            if (value := getattr(self, name)) > most:
-                yield f"{PREFIX}{name.upper()}={value}: must be at most {most}"
+def why_no_database(who: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What to tell somebody who needs the database where settings name none that can be used."""
+    problem = _read(_setting_of("database_url"), environ).problem
+    return problem or f"DATABASE_URL is not set: {who} needs it, e.g. {DATABASE_EXAMPLES.partition(' or')[0]}"
 
-    def _zone_problem(self, name: str) -> str:
-        zone = getattr(self, name)
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError):
-            return f"{PREFIX}{name.upper()}={zone!r}: must be a time zone's name such as Asia/Shanghai"
-        return ""
+
+def problems_in(environ: Mapping[str, str], uses: Collection[str] | None = None) -> list[str]:
+    """What `Settings.from_environment` raises, one by one."""
+    read = _read_all(environ)
+    values = {setting.name: setting.default for setting in fields(Settings)} | _values(read)
+    used = _used_by_host(values) if uses is None else set(uses)
+    if not values["celery_enabled"] or values["fallback"] == "direct":
+        used |= DATABASE
+    wrong = {name: each.problem for name, each in read.items()}
+    named = [problem for name, problem in wrong.items() if problem and name not in WORKER - used]
+    return [*named, *_problems_between(values, wrong)]
+
+
+def unsupported(name: str, url: str, *, in_code: bool = False) -> str | None:
+    """Why a URL of this setting leads nowhere, as far as its scheme tells; None when it does not.
+
+    Args:
+        name: of the setting.
+        url: one that can be read.
+        in_code: it comes from code, where memory:// has both ends in one process, a test for instance.
+    """
+    if name not in _SCHEMES:
+        return None
+    allowed = (*_SCHEMES[name], "memory") if in_code else _SCHEMES[name]
+    parts = url.split(";") if name == "broker_url" else [url]
+    schemes = [scheme.lower() for scheme, mark, _ in (each.partition("://") for each in parts) if mark]
+    if (scheme := next((each for each in schemes if each.partition("+")[0] not in allowed), None)) is None:
+        return None
+    close = get_close_matches(scheme, allowed, n=1, cutoff=_SIMILAR)
+    hint = f"; did you mean {close[0]}://?" if close else ""
+    return f"{scheme}:// is not supported: must be {_EXAMPLES[name]}{hint}"
+
+
+def variable_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The variable that a setting is read from; where none is set, the one that people know."""
+    setting = _setting_of(name)
+    variable, text = _lookup(setting, environ)
+    return variable if text is not None else setting.metadata["alias"] or variable
+
+
+def platform_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that Kubernetes or Docker has made for some service; their names say nothing to us."""
+    return [name for name, value in environ.items() if _is_of_platform(name, value)]
 
 
 def describe() -> list[tuple[str, str, str]]:
@@ -333,7 +394,8 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str 
     found: dict[str, str | None] = {}
     for variable in sorted(environ):
         name = variable.upper().removeprefix(PREFIX)
-        is_ours = variable.upper().startswith(PREFIX) and environ[variable].strip()
+        is_given = environ[variable].strip() and not _is_of_platform(variable, environ[variable])
+        is_ours = is_given and variable.upper().startswith(PREFIX)
         if is_ours and variable.removeprefix(PREFIX) not in known:
             close = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
             found[variable] = PREFIX + close[0] if close else None
@@ -342,29 +404,71 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str 
 
 def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a variable of this setting has a value, as opposed to the default."""
-    setting = next(setting for setting in fields(Settings) if setting.name == name)
-    return _lookup(setting, environ)[1] is not None
+    return _lookup(_setting_of(name), environ)[1] is not None
 
 
 def _effective(setting: "Field[Any]", environ: Mapping[str, str]) -> EffectiveSetting:
+    read = _read(setting, environ)
+    is_secret = setting.metadata["secret"]
+    shown = _without_secrets(read.value) if is_secret else hints.written(read.value)
+    return EffectiveSetting(setting.name, read.variable, shown, read.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read for a setting: a value, its text when that is none, or the default."""
+
+    variable: str | None
+    value: Any
+    problem: str | None
+
+
+def _read(setting: "Field[Any]", environ: Mapping[str, str]) -> _Read:
     variable, text = _lookup(setting, environ)
-    value: Any = setting.default
-    problem = None
-    if text is not None:
-        try:
-            value = hints.parsed(_hint(setting.name), text)
-            problem = _problem(setting, value)
-        except ValueError as error:
-            value, problem = text, f"{variable}={_shown(setting, text)}: {error}"
-    shown = _without_secrets(value, problem) if setting.metadata["secret"] else hints.written(value)
-    return EffectiveSetting(setting.name, variable if text is not None else None, shown, problem)
+    if text is None:
+        return _Read(None, setting.default, None)
+    problem: str | None
+    try:
+        value = hints.parsed(_hint(setting.name), text)
+    except ValueError as error:
+        value, problem = text, f"{variable}={_shown(setting, text)}: {error}"
+    else:
+        problem = _problem(setting, value, variable) or _unsupported(setting, value, variable)
+    if problem and (text[0] in _QUOTES or text[-1] in _QUOTES):
+        problem += "; a quotation mark is part of the value"
+    return _Read(variable, value, problem)
 
 
-def _without_secrets(url: str | None, problem: str | None) -> str:
+def _read_all(environ: Mapping[str, str]) -> dict[str, _Read]:
+    return {setting.name: _read(setting, environ) for setting in fields(Settings)}
+
+
+def _values(read: Mapping[str, _Read]) -> dict[str, Any]:
+    """Those that can be used."""
+    return {name: each.value for name, each in read.items() if each.variable and not each.problem}
+
+
+def _used_by_host(values: Mapping[str, Any]) -> set[str]:
+    return set(BROKER if values["celery_enabled"] else NOTHING)
+
+
+def _unsupported(setting: "Field[Any]", value: object, variable: str) -> str | None:
+    problem = unsupported(setting.name, value) if isinstance(value, str) else None
+    return f"{variable}=(hidden): {problem}" if problem else None
+
+
+@cache
+def _warn_of_unknown_variables() -> None:
+    for name, meant in unknown_variables().items():
+        hint = f"did you mean {meant}?" if meant else "`execution-logger config` lists all"
+        report(logging.WARNING, "%s is set, and there is no such setting; %s", name, hint)
+
+
+def _without_secrets(url: str | None) -> str:
     """The URL for people to read; nothing of one whose parts cannot be told apart."""
     if url is None:
         return ""
-    if problem is not None or not all(map(_is_whole, url.split(";"))):
+    if not all(map(_is_whole, url.split(";"))):
         return "(hidden)"
     return ";".join(_SECRETS.sub(r"\1***@", each).partition("?")[0] for each in url.split(";"))
 
@@ -377,17 +481,45 @@ def _is_whole(url: str) -> bool:
         return False
 
 
-def _problem(setting: "Field[Any]", value: object) -> str | None:
-    name = f"{_variable(setting)}={_shown(setting, value)}"
+def _problem(setting: "Field[Any]", value: Any, variable: str | None = None) -> str | None:
+    name = f"{variable or _variable(setting)}={_shown(setting, value)}"
     if not hints.accepts(hint := _hint(setting.name), value):
         return f"{name}: must be {hints.allowed(hint)}"
-    minimum = setting.metadata["minimum"]
-    if minimum is not None and isinstance(value, int | float) and value < minimum:
+    if value is None:
+        return None
+    minimum, maximum, rule = (setting.metadata[each] for each in ("minimum", "maximum", "rule"))
+    if minimum is not None and value < minimum:
         return f"{name}: must be at least {minimum:g}"
-    if setting.name.endswith("_url") and isinstance(value, str) and not _is_url(value):
+    if maximum is not None and value > maximum:
+        return f"{name}: must be at most {maximum}"
+    if rule is not None and not rule[0](value):
+        return f"{name}: {rule[1]}"
+    if setting.name.endswith("_url") and not _is_url(value):
         hint = "characters such as [ and # in a password are percent-encoded"
         return f"{name}: must be a URL such as {_example(setting)}; {hint}"
     return None
+
+
+_AT_MOST: tuple[tuple[str, str, str], ...] = (
+    ("max_entry_bytes", "max_batch_bytes", "must not exceed "),
+    ("max_entry_bytes", "buffer_max_bytes", "must not exceed "),
+    ("batch_size", "max_batch_entries", "must not exceed "),
+    ("database_timeout_seconds", "visibility_timeout_seconds", "must be at most half of "),
+)
+
+
+def _problems_between(values: Mapping[str, Any], wrong: Mapping[str, str | None]) -> Iterator[str]:
+    """What does not go together, of values that can be used by themselves."""
+    for name, limit, rule in _AT_MOST:
+        share = 2 if "half" in rule else 1
+        if not (wrong[name] or wrong[limit]) and values[name] * share > values[limit]:
+            variable = f"{PREFIX}{name.upper()}={hints.written(values[name])}"
+            yield f"{variable}: {rule}{PREFIX}{limit.upper()}={hints.written(values[limit])}"
+    if not wrong["database_url"] and not values["database_url"]:
+        if not values["celery_enabled"]:
+            yield why_no_database("CELERY_ENABLED=false", {})
+        elif values["fallback"] == "direct":
+            yield why_no_database("FALLBACK=direct", {})
 
 
 def _variable(setting: "Field[Any]") -> str:
@@ -397,9 +529,28 @@ def _variable(setting: "Field[Any]") -> str:
 def _lookup(setting: "Field[Any]", environ: Mapping[str, str]) -> tuple[str, str | None]:
     for variable in (_variable(setting), setting.metadata["alias"]):
         # An empty variable is an unset one: docker-compose passes `${NAME:-}` that way.
-        if variable and environ.get(variable, "").strip():
-            return variable, environ[variable].strip()
+        text = environ.get(variable, "") if variable else ""
+        if (text := _unquoted(text)) and not _is_of_platform(variable, text):
+            return variable, text
     return _variable(setting), None
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotation marks around it: a shell takes them away, `docker run --env-file` does not."""
+    text = text.strip()
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES
+    return text[1:-1].strip() if is_quoted else text
+
+
+def _is_of_platform(variable: str, text: str) -> bool:
+    if _PLATFORM_NAME.search(variable):
+        return True
+    value = _PLATFORM_VALUES.get(variable[-5:])
+    return value is not None and bool(value.match(text.strip()))
+
+
+def _setting_of(name: str) -> "Field[Any]":
+    return next(setting for setting in fields(Settings) if setting.name == name)
 
 
 def _shown(setting: "Field[Any]", value: object) -> str:
@@ -414,7 +565,11 @@ def _is_url(value: str) -> bool:
 
 
 def _example(setting: "Field[Any]") -> str:
-    return "redis://localhost:6379/0" if setting.name == "broker_url" else "postgresql://user@host/database"
+    return (
+        "redis://localhost:6379/0"
+        if setting.name == "broker_url"
+        else "postgresql://user@host/database or sqlite:///file"
+    )
 
 
 @cache

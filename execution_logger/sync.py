@@ -71,6 +71,18 @@ class SyncExecutionLogger:
         """See ExecutionLogger.bind."""
         return SyncExecutionLogger(self.logger.bind(**fields))
 
+    def start(self) -> None:
+        """Get ready before the first call, as `ExecutionLogger.lifespan` does; it may be called again.
+
+        For the start of a host without a lifespan: the settings are checked, what the delivery needs is
+        imported in the background thread, and what dead processes have left is sent. Waits for the imports,
+        5 seconds at most, and for no server. The end needs no call: a process that exits flushes.
+
+        Raises:
+            SettingsError: naming every variable that cannot be used, its value and what is allowed.
+        """
+        self.logger._host.start().begin_in_thread()  # noqa: SLF001 - it is one of us
+
     def flush(
         self, timeout: float | None = None, *, until: Literal["delivered", "stored"] = "delivered"
     ) -> Report:

@@ -5,13 +5,14 @@ whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lamb
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 from execution_logger.delivery.memory import MemoryDelivery
 from execution_logger.entry import LogEntry
 from execution_logger.logger import ExecutionLogger, execution_logger
 from execution_logger.pipeline import Pipeline
-from execution_logger.settings import Settings
+from execution_logger.settings import NOTHING, Settings
 
 __all__ = ["MemoryDelivery", "capture_entries"]
 
@@ -36,7 +37,7 @@ def capture_entries(logger: ExecutionLogger = execution_logger) -> Iterator[list
     """
     host = logger._host  # noqa: SLF001 - it is one of us
     used = host.pipeline
-    capture = _Capture(used.settings if used else host.settings or Settings.from_environment())
+    capture = _Capture(used.settings if used else host.settings or Settings.from_environment(uses=NOTHING))
     host.replace(capture)
     try:
         yield capture.entries
@@ -50,6 +51,12 @@ class _Capture(Pipeline):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, MemoryDelivery)
         self.entries: list[LogEntry] = []
+
+    def begin(self) -> Future[None]:
+        """Nothing is delivered: a host that gets ready within the block needs no thread."""
+        begun: Future[None] = Future()
+        begun.set_result(None)
+        return begun
 
     def record(self, entry: LogEntry, encoded: bytes) -> None:  # noqa: ARG002
         self.entries.append(entry)

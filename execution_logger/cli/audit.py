@@ -15,7 +15,7 @@ from rich.text import Text
 
 from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.audit import MOST_FINDINGS, Account, Audit, audit
 from execution_logger.store.findings import Delay, Gap, Range, Repeat
@@ -100,7 +100,7 @@ def command(
 
 
 async def _audit(**arguments: Any) -> Audit:
-    settings = Settings.from_environment()
+    settings = Settings.from_environment(uses=DATABASE)
     settings.require_database("audit")
     settings = replace(
         settings,

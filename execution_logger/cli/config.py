@@ -10,8 +10,7 @@ import click
 from rich.text import Text
 
 from execution_logger.cli.terminal import Cell, open_console, print_rows, printable
-from execution_logger.errors import SettingsError
-from execution_logger.settings import EffectiveSetting, Settings, effective, unknown_variables
+from execution_logger.settings import EffectiveSetting, effective, problems_in, unknown_variables
 
 _WRONG = 2
 _DEFAULT = "default"
@@ -27,10 +26,10 @@ def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passe
     passwords and parameters of URLs are hidden. Variables that begin with EXECUTION_LOGGER_ and are
     none are named: they have no effect.
 
-    The exit code is 2 when a setting cannot be used, and 0 otherwise.
+    The exit code is 2 when a setting that a host uses cannot be used, and 0 otherwise.
     """
     found = effective()
-    problems = _problems(found)
+    problems = problems_in(os.environ)
     unknown = unknown_variables()
     shown = [setting for setting in found if setting.variable is not None or not changed]
     if as_json:
@@ -39,17 +38,6 @@ def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passe
     else:
         _print(shown, problems, unknown)
     sys.exit(_WRONG if problems else 0)
-
-
-def _problems(found: Sequence[EffectiveSetting]) -> list[str]:
-    """What is wrong with single settings, or else between them."""
-    if problems := [setting.problem for setting in found if setting.problem is not None]:
-        return problems
-    try:
-        Settings.from_environment(os.environ)
-    except SettingsError as error:
-        return [str(error)]
-    return []
 
 
 def _print(
@@ -64,6 +52,9 @@ def _print(
         print_rows(console, ("setting", "value", "from"), rows, folded={"value": 24})
     for problem in problems:
         console.print(Text(f"wrong: {printable(problem)}", "red"), soft_wrap=True)
+    for passed_over in (each.problem for each in found if each.problem and each.problem not in problems):
+        text = f"not used by a host with this environment: {printable(passed_over)}"
+        console.print(Text(text, "yellow"), soft_wrap=True)
     for name, meant in unknown.items():
         hint = f" Did you mean {meant}?" if meant else ""
         console.print(Text(f"no effect: {printable(name)} is no setting.{hint}", "yellow"), soft_wrap=True)

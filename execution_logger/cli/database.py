@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 
 
@@ -24,7 +24,7 @@ async def open_database(
     Raises:
         SettingsError: a setting cannot be used, or there is no database.
     """
-    settings = settings or Settings.from_environment()
+    settings = settings or Settings.from_environment(uses=DATABASE)
     settings.require_database(who)
     if timeout_seconds is not None:
         settings = replace(

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine, upgrade
 
 
@@ -19,7 +19,7 @@ def upgrade_command() -> None:
 
     A table of that name which the application made itself is used as it is.
     """
-    settings = Settings.from_environment()
+    settings = Settings.from_environment(uses=DATABASE)
     settings.require_database("db upgrade")
     click.echo(asyncio.run(upgrade_database(settings)))
     click.echo("Nothing else in the database was touched.")

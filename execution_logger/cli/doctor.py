@@ -56,7 +56,7 @@ def command(
     """
     began_at = time.monotonic()
     try:
-        settings = Settings.from_environment()
+        settings = Settings.from_environment(dict(os.environ))  # misspelt names are findings
     except SettingsError as problem:
         _print([*misspelt_variables(os.environ), unusable(problem)], None, began_at, as_json=as_json)
         sys.exit(WRONG_USAGE)

@@ -1,6 +1,7 @@
 """The command's root: its subcommands, and every error as one clear line."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import click
 
 import execution_logger
 from execution_logger.errors import ExecutionLoggerError
+from execution_logger.settings import platform_variables
 
 COMMANDS = (
     "worker",
@@ -64,6 +66,10 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command that `sys.argv` names, and exit."""
+        # Flower's own, which a Service or a container called `flower` has in every process of its network.
+        for name in platform_variables(os.environ):
+            if name.startswith("FLOWER_"):
+                del os.environ[name]
         with _errors_in_one_line():
             return super().main(*args, **kwargs)
 

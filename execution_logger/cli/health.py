@@ -2,7 +2,7 @@
 
 import click
 
-from execution_logger.settings import Settings
+from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.worker.health import check_worker, worker_name
 
 
@@ -17,5 +17,5 @@ def command(name: str | None) -> None:
     The exit code is 0 when it works, and 1 otherwise.
     """
     name = name or worker_name()
-    check_worker(Settings.from_environment(), name)
+    check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
     click.echo(f"{name} works")

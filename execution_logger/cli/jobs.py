@@ -16,7 +16,7 @@ from rich.text import Text
 
 from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows, printable
 from execution_logger.diagnostics import logger
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.jobs.job import JOBS, Job
 from execution_logger.worker.jobs.runner import Result, Runner
@@ -37,7 +37,7 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
     """
     if context.invoked_subcommand is not None:
         return
-    jobs = asyncio.run(_read(Settings.from_environment()))
+    jobs = asyncio.run(_read(Settings.from_environment(uses=DATABASE)))
     if as_json:
         click.echo(json.dumps([asdict(job) for job in jobs], indent=2, default=_iso))
     else:
@@ -60,7 +60,7 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
     """
     with nullcontext() if as_json else _log_to_terminal():
-        result = asyncio.run(_run(Settings.from_environment(), JOBS[name], is_quiet=as_json))
+        result = asyncio.run(_run(Settings.from_environment(uses=DATABASE), JOBS[name], is_quiet=as_json))
     run = result.run
     if as_json:
         facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}

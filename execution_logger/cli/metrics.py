@@ -11,7 +11,7 @@ from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.exporter import SystemCollector
 from execution_logger.exposition import PROCESS_COLLECTOR, MetricsServer, exposition
-from execution_logger.settings import Settings
+from execution_logger.settings import Settings, is_set
 from execution_logger.worker.queue import check_broker_url
 
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Metrics] %(message)s"  # as Celery's lines look
@@ -34,6 +34,8 @@ def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001
     """
     logging.basicConfig(format=_LOG_FORMAT, level="INFO")
     settings = Settings.from_environment()
+    if is_set("database_url"):
+        settings.require_database("metrics")
     if settings.celery_enabled:
         check_broker_url(settings)
     with closing(SystemCollector.of(settings)) as collector:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from execution_logger.cli.audit import to_moment
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.deletion import Deletion
 from execution_logger.store.expiry import Expiry
@@ -32,7 +32,7 @@ def command(before: datetime | None, task_id: str | None, dry_run: bool, yes: bo
     """
     if (before is None) == (task_id is None):
         raise click.UsageError("give either --older-than or --task-id")
-    settings = Settings.from_environment()
+    settings = Settings.from_environment(uses=DATABASE)
     settings.require_database("purge")
     engine = create_engine(settings, pool_size=1)
     expiry = Expiry(engine, settings, before or datetime.now(UTC), timeout_seconds=_MOST_SECONDS)

@@ -1,6 +1,7 @@
 """`execution-logger worker`: the Celery worker, kept running."""
 
 import logging
+import os
 import sys
 from functools import partial
 
@@ -8,7 +9,7 @@ import click
 
 from execution_logger.cli.foreground import LEVELS, LOG_FORMAT, run_supervised
 from execution_logger.errors import SettingsError
-from execution_logger.settings import Settings
+from execution_logger.settings import WORKER, Settings
 from execution_logger.worker import create_app
 from execution_logger.worker.pool import check_pool
 from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
@@ -54,7 +55,7 @@ def command(
 def _checked_settings(options: list[str]) -> Settings:
     """Those of the environment, if the worker's process could begin with them."""
     try:
-        settings = Settings.from_environment()
+        settings = Settings.from_environment(dict(os.environ), uses=WORKER)  # its process warns of names
         check_pool(settings, options)
         create_app(settings).close()
     except SettingsError as error:

@@ -14,8 +14,8 @@ from celery.signals import beat_init
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.services.beat_lock import lock_beat, note_begin
 from execution_logger.services.directory import service_folder
-from execution_logger.settings import Settings
-from execution_logger.worker.app import create_app
+from execution_logger.settings import BROKER, Settings
+from execution_logger.worker.app import create_client
 from execution_logger.worker.parent import stop_at_end_of_input
 from execution_logger.worker.supervisor import WRONG_USAGE
 
@@ -23,8 +23,8 @@ from execution_logger.worker.supervisor import WRONG_USAGE
 def main() -> int:
     """Run Beat to its end and return its exit code."""
     try:
-        settings = Settings.from_environment()
-        app = create_app(settings)
+        settings = Settings.from_environment(uses=BROKER)
+        app = create_client(settings)
         folder = service_folder(settings, "beat")
         lock = lock_beat(folder)
     except ExecutionLoggerError as error:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from execution_logger.errors import SettingsError
-from execution_logger.settings import Settings
+from execution_logger.settings import DATABASE_EXAMPLES, Settings, variable_of
 from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.ping import ping_idle_connections
 
@@ -23,7 +23,6 @@ _POSTGRESQL = (
     *(f"postgresql+{driver}" for driver in ("asyncpg", "psycopg", "psycopg_async", "psycopg2")),
 )
 _SQLITE = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
-_EXAMPLES = "postgresql://user:password@host/database or sqlite:///file"
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _UNDERSTOOD = frozenset({
@@ -80,7 +79,7 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
         return _postgresql_engine(url, settings, pool_size)
     if url.drivername in _SQLITE:
         return _sqlite_engine(url, settings, pool_size)
-    raise SettingsError(f"DATABASE_URL={url.drivername}://...: must be {_EXAMPLES}")
+    raise SettingsError(f"{_variable()}={url.drivername}://...: must be {DATABASE_EXAMPLES}")
 
 
 def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -101,11 +100,15 @@ async def be_patient(connection: AsyncConnection, seconds: float) -> None:
 
 def _parse(text: str | None) -> URL:
     if not text:
-        raise SettingsError(f"DATABASE_URL is not set: must be {_EXAMPLES}")
+        raise SettingsError(f"DATABASE_URL is not set: must be {DATABASE_EXAMPLES}")
     try:
         return make_url(text)
     except (ArgumentError, ValueError):  # whose texts can hold parts of the password
-        raise SettingsError(f"DATABASE_URL=(hidden): cannot be read; must be {_EXAMPLES}") from None
+        raise SettingsError(f"{_variable()}=(hidden): cannot be read; must be {DATABASE_EXAMPLES}") from None
+
+
+def _variable() -> str:
+    return variable_of("database_url")
 
 
 def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
@@ -137,7 +140,7 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
 def _connect_timeout(text: str, settings: Settings) -> float:
     """Seconds; as for libpq, zero means no timeout, which is ours then."""
     if not text.isdecimal():
-        raise SettingsError(f"DATABASE_URL: connect_timeout={text!r} must be a whole number of seconds")
+        raise SettingsError(f"{_variable()}: connect_timeout={text!r} must be a whole number of seconds")
     return min(int(text) or settings.database_timeout_seconds, settings.database_timeout_seconds)
 
 
@@ -153,7 +156,7 @@ def _libpq_parameters(query: dict[str, str]) -> dict[str, str]:
         )
     if query.get("sslmode", "require") not in _SSL_MODES:
         raise SettingsError(
-            f"DATABASE_URL: sslmode={query['sslmode']!r} must be one of {', '.join(_SSL_MODES)}"
+            f"{_variable()}: sslmode={query['sslmode']!r} must be one of {', '.join(_SSL_MODES)}"
         )
     return {name: value for name, value in query.items() if name in _UNDERSTOOD}
 

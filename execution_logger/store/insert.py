@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.changes import CHANGED
+from execution_logger.clock import time_zone
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable
 
@@ -140,7 +140,7 @@ def _unless(conditions: Mapping[str, str]) -> dict[str, str]:
 def _local_time(moment: object, zone: str) -> str | None:
     """The text that SQLAlchemy stores for `moment`; None for what is no moment, and that is refused."""
     try:
-        aware = datetime.fromisoformat(str(moment)).astimezone(ZoneInfo(zone))
+        aware = datetime.fromisoformat(str(moment)).astimezone(time_zone(zone))
     except (ValueError, OverflowError):
         return None
     return aware.replace(tzinfo=None).isoformat(" ", "microseconds")

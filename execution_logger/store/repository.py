@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, literal, select
@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogEntry, LogLevel
-from execution_logger.settings import Settings
+from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.rows import from_utc, select_entries, to_entry, to_text, to_utc
 from execution_logger.store.table import LogTable, look_up_table
 from execution_logger.store.timeline import is_of_run, newest_first
 
-_settings_of_environment = cache(Settings.from_environment)
+_settings_of_environment = cache(partial(Settings.from_environment, uses=NOTHING))
 
 
 class ExecutionLogRepository:

@@ -35,6 +35,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 
+from execution_logger.clock import time_zone
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
@@ -138,7 +139,7 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
         # SQLite stores a text of any length in a VARCHAR(50).
         limits=dict(_limits(columns)) if connection.dialect.name == "postgresql" else {},
         key=next(_keys(table)),
-        zone=ZoneInfo(settings.time_zone),
+        zone=time_zone(settings.time_zone),
     )
 
 

@@ -9,15 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from execution_logger.worker.app import create_app
+    from execution_logger.worker.app import create_app, create_client
     from execution_logger.worker.jobs.schedule import beat_schedule
     from execution_logger.worker.tasks import register_tasks
 
-__all__ = ["beat_schedule", "create_app", "register_tasks"]
+__all__ = ["beat_schedule", "create_app", "create_client", "register_tasks"]
 
 _MODULES = {
     "beat_schedule": "execution_logger.worker.jobs.schedule",
     "create_app": "execution_logger.worker.app",
+    "create_client": "execution_logger.worker.app",
     "register_tasks": "execution_logger.worker.tasks",
 }
 

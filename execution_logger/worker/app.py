@@ -7,11 +7,10 @@ from celery import Celery
 
 from execution_logger.broker import TASK_NAME, configured_url, tls_options, worker_options
 from execution_logger.results import result_backend_configuration, result_backend_url
-from execution_logger.settings import Settings
+from execution_logger.settings import BROKER, WORKER, Settings
 from execution_logger.worker.jobs.job import JOBS
 from execution_logger.worker.jobs.schedule import beat_schedule
 from execution_logger.worker.queue import check_broker_url
-from execution_logger.worker.tasks import register_tasks
 
 
 def create_app(settings: Settings | None = None) -> Celery:
@@ -20,11 +19,26 @@ def create_app(settings: Settings | None = None) -> Celery:
     Raises:
         SettingsError: a variable is wrong, or a URL is missing or cannot be used. Nothing is connected.
     """
-    settings = settings or Settings.from_environment()
+    # Beat and Flower need no database, nor the packages for it.
+    from execution_logger.worker.tasks import register_tasks  # noqa: PLC0415
+
+    settings = settings or Settings.from_environment(uses=WORKER)
+    settings.require_database("the worker")
+    app = create_client(settings)
+    register_tasks(app, settings)
+    return app
+
+
+def create_client(settings: Settings | None = None) -> Celery:
+    """Return the application without its tasks: for Beat and Flower, which send and look.
+
+    Raises:
+        SettingsError: a variable is wrong, or the broker's URL cannot be used. Nothing is connected.
+    """
+    settings = settings or Settings.from_environment(uses=BROKER)
     check_broker_url(settings)
     app = Celery("execution_logger", set_as_current=False)
     app.conf.update(worker_configuration(settings))
-    register_tasks(app, settings)
     return app
 
 

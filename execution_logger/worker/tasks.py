@@ -18,7 +18,7 @@ from celery.signals import (
 from execution_logger.broker import TASK_NAME
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.settings import Settings
+from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.description import answer_when_asked, describe
@@ -36,7 +36,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     Raises:
         SettingsError: a setting cannot be used: said at the start, and not with each batch.
     """
-    settings = settings or Settings.from_environment()
+    settings = settings or Settings.from_environment(uses=BROKER | DATABASE)
     settings.require_database("the worker")
     create_engine(settings, pool_size=1)  # connects to nothing
     runtime = Runtime(settings)

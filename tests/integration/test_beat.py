@@ -19,15 +19,15 @@ WITH_A_JOB = """
 import sys
 from execution_logger.services import beat
 
-create_app = beat.create_app
+create_client = beat.create_client
 
 def create_app_with_a_job(settings):
-    app = create_app(settings)
+    app = create_client(settings)
     job = {"task": "a.job", "schedule": 1.0, "options": {"queue": "jobs", "ignore_result": True}}
     app.conf.beat_schedule = {"job": job}
     return app
 
-beat.create_app = create_app_with_a_job
+beat.create_client = create_app_with_a_job
 beat.stop_at_end_of_input = lambda: None  # there is no supervisor that would hold its input
 sys.exit(beat.main())
 """

@@ -35,7 +35,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
         monkeypatch.delenv(name)
     site = Site()
     monkeypatch.setattr(flower, "check_flower", site.check)
-    monkeypatch.setattr(flower, "create_app", lambda: site)
+    monkeypatch.setattr(flower, "create_client", lambda: site)
     return site
 
 
@@ -50,6 +50,20 @@ def test_it_listens_on_this_machine_only_and_leaves_events_off(site: Site) -> No
     assert (result.exit_code, result.output) == (0, "")
     assert site.checked == [("127.0.0.1", 5555)]
     assert site.started == [["flower", "--address=127.0.0.1", "--port=5555", "--enable_events=False"]]
+
+
+def test_variables_of_the_platform_are_no_options(site: Site) -> None:
+    """Kubernetes sets them in every pod when a Service is called flower; Flower itself would read them."""
+    seen: list[str] = []
+    site.start = lambda _: seen.extend(name for name in os.environ if name.startswith("FLOWER_"))  # type: ignore[assignment, method-assign]
+    result = run(
+        FLOWER_PORT="tcp://10.0.171.239:5555", FLOWER_SERVICE_HOST="10.0.171.239", FLOWER_SERVICE_PORT="5555",
+        FLOWER_PORT_5555_TCP="tcp://10.0.171.239:5555", FLOWER_PORT_5555_TCP_ADDR="10.0.171.239",
+        FLOWER_URL_PREFIX="kept",
+    )  # fmt: skip
+    assert (result.exit_code, result.output) == (0, "")
+    assert site.checked == [("127.0.0.1", 5555)]
+    assert seen == ["FLOWER_URL_PREFIX"]
 
 
 def test_options_win_over_variables_and_the_rest_is_flowers(site: Site) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from children import run_script
 from execution_logger.clock import entry_clock
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -57,3 +58,33 @@ def test_it_never_stands_still_and_never_goes_back(microseconds: list[int]) -> N
     times = iter([0, *microseconds])
     clock = entry_clock(lambda: NOON + next(times) * MICROSECOND)
     assert all(earlier < later for earlier, later in pairwise(clock() for _ in microseconds))
+
+
+def test_utc_needs_no_time_zone_database() -> None:
+    """Small images and frozen programs have none; zones with another name are refused there."""
+    output = run_script(
+        """
+        import sys, zoneinfo
+        sys.modules["tzdata"] = None
+        zoneinfo.reset_tzpath([])
+        from datetime import UTC, datetime, timedelta
+        from execution_logger import Settings, SettingsError
+        from execution_logger.clock import time_zone
+        from execution_logger.worker.jobs.schedule import ZonedCrontab
+        Settings.from_environment({})
+        zone = time_zone("UTC")
+        noon = datetime(2026, 7, 1, 12, tzinfo=zone)
+        print(zone.key, noon.utcoffset() == timedelta(0), noon.astimezone(UTC).hour, noon.tzname())
+        print(ZonedCrontab("0 13 * * *", "UTC").next_after(noon))
+        try:
+            Settings(time_zone="Asia/Shanghai")
+        except SettingsError as error:
+            print(error)
+        """
+    )
+    *said, refused = output.splitlines()
+    assert said == ["UTC True 12 UTC", "2026-07-01 13:00:00+00:00"]
+    assert refused == (
+        "EXECUTION_LOGGER_TIME_ZONE='Asia/Shanghai': must be a time zone's name such as Asia/Shanghai; "
+        "Python without a time zone database needs tzdata"
+    )

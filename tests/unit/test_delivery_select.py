@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from children import run_script
-from execution_logger import Settings
+from execution_logger import ExecutionLogger, Settings, SettingsError
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
@@ -70,7 +70,7 @@ def test_only_what_is_needed_is_loaded_and_only_when_it_is_made(settings: str, l
     output = run_script(
         f"""
         import sys
-        from execution_logger import Settings
+        from execution_logger import ExecutionLogger, Settings, SettingsError
         from execution_logger.delivery.select import select_delivery
         heavy = {{"celery", "kombu", "sqlalchemy", "asyncpg"}}
         make = select_delivery(Settings({settings}))
@@ -82,3 +82,58 @@ def test_only_what_is_needed_is_loaded_and_only_when_it_is_made(settings: str, l
     before, after = (set(line.split()) for line in output.splitlines())
     assert before == set()
     assert after & {"celery", "sqlalchemy"} == loaded
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("redi://host/0", "redi:// is not supported: must be redis://.*did you mean redis://?"),
+        ("sqs://key:s3cret@", "sqs:// is not supported"),
+        ("redis://a/0;gcpubsub://b", "gcpubsub:// is not supported"),
+        ("sentinel://host:26379/0", "SENTINEL_MASTER_NAME is not set"),
+        ("rediss://host/0?ssl_cert_reqs=maybe", "ssl_cert_reqs=maybe: must be one of"),
+    ],
+)
+def test_a_broker_that_cannot_work_stops_the_first_call(url: str, problem: str) -> None:
+    """Instead of failing in the background for ever; the same at the start of a lifespan."""
+    with pytest.raises(SettingsError, match=problem) as caught:
+        ExecutionLogger(Settings(broker_url=url)).sync.info("t", "agent", "hello")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(SettingsError, match=problem):
+        ExecutionLogger(Settings(broker_url=url)).sync.start()
+
+
+def test_the_broker_of_the_hosts_application_is_looked_at_instead() -> None:
+    """With it CELERY_BROKER_URL leads nowhere, and may be anything."""
+    app = Celery("host", broker="sqs://key:s3cret@", set_as_current=False)
+    problem = "^the broker of the Celery application: sqs:// is not supported"
+    with pytest.raises(SettingsError, match=problem) as caught:
+        select_delivery(Settings(), app)
+    assert "s3cret" not in str(caught.value)
+    app.conf.broker_url = "redis://host/0"
+    select_delivery(Settings(broker_url="redi://host/0"), app)
+
+
+@pytest.mark.parametrize("settings", [{"CELERY_ENABLED": "false"}, {"EXECUTION_LOGGER_FALLBACK": "direct"}])
+@pytest.mark.parametrize("package", ["sqlalchemy", "asyncpg"])
+def test_a_missing_package_stops_the_first_call(
+    settings: dict[str, str], package: str, tmp_path: Path
+) -> None:
+    """A host that writes to the database itself needs the worker's extra, and hears of it at its start."""
+    output = run_script(
+        f"""
+        import sys
+        sys.modules[{package!r}] = None
+        from execution_logger import SettingsError, execution_logger
+        for call in (execution_logger.sync.start, execution_logger.sync.stats):
+            try:
+                call()
+            except SettingsError as error:
+                print(error)
+        """,
+        environment={"DATABASE_URL": f"sqlite:///{tmp_path}/logs.db", **settings},
+    )
+    name = "=".join(*settings.items()).removeprefix("EXECUTION_LOGGER_")
+    assert output.splitlines() == [
+        f'{name} needs {package}: pip install "celery-execution-logger[worker]"',
+    ] * 2  # fmt: skip

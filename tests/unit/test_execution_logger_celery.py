@@ -366,16 +366,6 @@ class TestHost:
         )
         assert output == "True\n"
 
-    def test_the_variable_that_it_has_is_used(
-        self, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """CELERY_BROKER_URL is all that most hosts set."""
-        monkeypatch.setenv("CELERY_BROKER_URL", URL)
-        logger = ExecutionLogger()
-        log(logger, 50)
-        assert logger.sync.shutdown(DEADLINE_SECONDS).complete
-        assert len(broker.queue()) == 1
-
 
 class TestRedis:
     """The transport of production, with a Redis in this process."""
@@ -408,6 +398,18 @@ class TestRedis:
         assert newest["headers"]["task"] == "execution_logger.write_batch"
         assert redis.type("logs") == "list"
         logger.sync.shutdown(DEADLINE_SECONDS)
+
+    def test_the_variable_that_a_host_has_is_used(
+        self, redis: "Redis", monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """CELERY_BROKER_URL is all that most hosts set."""
+        monkeypatch.setattr(RedisQueue, "_memory", lambda _: {})  # as above
+        port = redis.connection_pool.connection_kwargs["port"]
+        monkeypatch.setenv("CELERY_BROKER_URL", f"redis://127.0.0.1:{port}/0")
+        logger = ExecutionLogger()
+        log(logger, 50)
+        assert logger.sync.shutdown(DEADLINE_SECONDS).complete
+        assert redis.llen("logs") == 1
 
 
 def test_nobody_pays_for_celery_before_it_is_needed() -> None:

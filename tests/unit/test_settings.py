@@ -9,8 +9,20 @@ from typing import Any
 
 import pytest
 
+from children import run_script
 from execution_logger import Settings, SettingsError
-from execution_logger.settings import PREFIX, SENSITIVE_KEYS, describe, is_set, unknown_variables
+from execution_logger.settings import (
+    BROKER,
+    DATABASE,
+    NOTHING,
+    PREFIX,
+    SENSITIVE_KEYS,
+    WORKER,
+    describe,
+    is_set,
+    platform_variables,
+    unknown_variables,
+)
 
 DATABASE_URL = "postgresql://user:hunter2@host/database"
 
@@ -53,6 +65,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     """Its name in capitals, after the prefix."""
     texts = {int: "51000000", float: "4.5", bool: "false", str: "redis://other", type(None): ""}
     special = {
+        "database_url": DATABASE_URL,
         "time_zone": "Asia/Shanghai", "table": "other", "language": "en", "fallback": "direct",
         "confirmation": "off", "metrics_port": "9540",
         "retention_days": "30", "schedule_time_zone": "Asia/Shanghai", "report_hook": "module:function",
@@ -149,15 +162,166 @@ def test_all_problems_are_said_at_once() -> None:
     """Those of texts that are no values, and those of values that are not allowed."""
     problem = problem_in(
         EXECUTION_LOGGER_BATCH_SIZE="many", CELERY_ENABLED="maybe", EXECUTION_LOGGER_LANGUAGE="fr",
-        EXECUTION_LOGGER_FLUSH_INTERVAL_SECONDS="inf", CELERY_TASK_TIME_LIMIT="soon",
+        EXECUTION_LOGGER_FLUSH_INTERVAL_SECONDS="inf", EXECUTION_LOGGER_TIME_ZONE="Mars",
+        EXECUTION_LOGGER_MAX_ENTRY_BYTES="2000000", CELERY_BROKER_URL="redi://host/0",
+        EXECUTION_LOGGER_FALLBACK="direct",
     )  # fmt: skip
-    assert problem.split("; ") == [
+    for part in (
         "EXECUTION_LOGGER_BATCH_SIZE='many': must be a whole number",
         "CELERY_ENABLED='maybe': must be true or false",
-        "CELERY_TASK_TIME_LIMIT='soon': must be a finite number",
         "EXECUTION_LOGGER_LANGUAGE='fr': must be one of zh, en",
         "EXECUTION_LOGGER_FLUSH_INTERVAL_SECONDS=inf: must be a finite number",
+        "EXECUTION_LOGGER_TIME_ZONE='Mars': must be a time zone's name",
+        "EXECUTION_LOGGER_MAX_ENTRY_BYTES=2000000: must not exceed EXECUTION_LOGGER_MAX_BATCH_BYTES=1048576",
+        "CELERY_BROKER_URL=(hidden): redi:// is not supported",
+        "did you mean redis://?",
+        "DATABASE_URL is not set: FALLBACK=direct needs it",
+    ):
+        assert problem.count(part) == 1
+
+
+KUBERNETES = {
+    "EXECUTION_LOGGER_METRICS_PORT": "tcp://10.0.0.11:9540",
+    "EXECUTION_LOGGER_METRICS_SERVICE_HOST": "10.0.0.11",
+    "EXECUTION_LOGGER_METRICS_SERVICE_PORT": "9540",
+    "EXECUTION_LOGGER_METRICS_SERVICE_PORT_HTTP_METRICS": "9540",
+    "EXECUTION_LOGGER_METRICS_PORT_9540_TCP": "tcp://10.0.0.11:9540",
+    "EXECUTION_LOGGER_METRICS_PORT_9540_TCP_PROTO": "tcp",
+    "EXECUTION_LOGGER_METRICS_PORT_9540_TCP_PORT": "9540",
+    "EXECUTION_LOGGER_METRICS_PORT_9540_TCP_ADDR": "10.0.0.11",
+    "EXECUTION_LOGGER_PORT": "udp://[fd00::1]:9540",
+    "EXECUTION_LOGGER_WORKER_SERVICE_HOST": "10.0.0.12",
+}
+DOCKER = {
+    "EXECUTION_LOGGER_METRICS_PORT": "tcp://172.17.0.5:9540",
+    "EXECUTION_LOGGER_METRICS_NAME": "/web/execution-logger-metrics",
+    "EXECUTION_LOGGER_METRICS_ENV_PYTHON_VERSION": "3.12",
+    "EXECUTION_LOGGER_METRICS_PORT_6000_6005_TCP_START": "6000",
+}
+
+
+@pytest.mark.parametrize("environ", [KUBERNETES, DOCKER], ids=["Kubernetes", "Docker"])
+def test_what_the_platform_generates_is_no_setting(environ: Mapping[str, str]) -> None:
+    """A Service may be called as our settings are; nobody has set anything."""
+    assert Settings.from_environment(environ) == Settings()
+    assert unknown_variables(environ) == {}
+    assert not is_set("metrics_port", environ)
+    assert sorted(platform_variables({**environ, "EXECUTION_LOGGER_QUEUE": "q"})) == sorted(environ)
+    with_ours = {**environ, "EXECUTION_LOGGER_METRICS_PORT": "9540"}
+    assert Settings.from_environment(with_ours).metrics_port == 9540
+
+
+WITHOUT_CELERY = {"CELERY_ENABLED": "false", "DATABASE_URL": DATABASE_URL}
+FOREIGN = {
+    "DATABASE_URL": "file:./dev.db",  # Prisma's
+    "CELERY_TASK_TIME_LIMIT": "30*60",
+    "CELERY_TASK_SOFT_TIME_LIMIT": "timedelta(minutes=5)",
+    "CELERY_TASK_TRACK_STARTED": "sometimes",
+}
+
+
+@pytest.mark.parametrize(
+    ("uses", "environ", "named"),
+    [
+        (None, {}, set()),
+        (None, {"CELERY_BROKER_URL": "redi://h"}, {"CELERY_BROKER_URL"}),
+        (None, {"EXECUTION_LOGGER_FALLBACK": "direct"}, {"DATABASE_URL"}),
+        (None, {"CELERY_ENABLED": "false"}, {"DATABASE_URL"}),
+        (None, {**WITHOUT_CELERY, "CELERY_BROKER_URL": "sqs://"}, set()),
+        (NOTHING, {"CELERY_BROKER_URL": "redi://h"}, set()),
+        (BROKER, {}, set()),
+        (BROKER, {"CELERY_BROKER_URL": "memory://"}, {"CELERY_BROKER_URL"}),
+        (DATABASE, {"CELERY_BROKER_URL": "redi://h"}, {"DATABASE_URL"}),
+        (WORKER, {}, {*FOREIGN}),
+    ],
+)
+def test_variables_of_the_host_are_checked_by_who_uses_them(
+    uses: frozenset[str] | None, environ: Mapping[str, str], named: set[str]
+) -> None:
+    """They may be meant for somebody else, an ORM for instance; a process that needs none of them starts."""
+    environ = {**FOREIGN, **environ}
+    if named:
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_environment(environ, uses=uses)
+        assert {name for name in environ if f"{name}=" in str(caught.value)} == named
+    else:
+        assert Settings.from_environment(environ, uses=uses).task_time_limit is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("DATABASE_URL", "mysql://user:hunter2@host/database"),
+        ("EXECUTION_LOGGER_DATABASE_URL", "mssql+pyodbc://user:hunter2@host/database"),
+        ("CELERY_BROKER_URL", "sqs://hunter2@"),
+        ("EXECUTION_LOGGER_BROKER_URL", "filesystem://hunter2"),
+        ("CELERY_TASK_TIME_LIMIT", "0"),
+        ("EXECUTION_LOGGER_TASK_TIME_LIMIT", "soon"),
+    ],
+)
+def test_the_variable_that_was_read_is_named(variable: str, text: str) -> None:
+    """And not the other one that it could have been, which nobody has set."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({variable: text}, uses=WORKER)
+    assert str(caught.value).startswith(f"{variable}=")
+    assert str(caught.value).count("=") == 1
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://u:p@h/d", "postgresql+psycopg2://u:p@h/d", "postgresql+asyncpg://h/d", "postgresql+pg8000://h/d",
+        "sqlite:///./x.db", "sqlite+aiosqlite:////var/x.db",
+    ],
+)  # fmt: skip
+def test_a_database_may_be_named_for_any_driver(url: str) -> None:
+    """The host's own driver is its business: the server is the same."""
+    assert Settings.from_environment({"DATABASE_URL": url}, uses=WORKER).database_url == url
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotation_marks_of_an_env_file_are_removed(mark: str) -> None:
+    """`docker run --env-file` leaves them in the value; one that stands alone is named."""
+    environ = {
+        "DATABASE_URL": f"{mark}{DATABASE_URL}{mark}",
+        "EXECUTION_LOGGER_QUEUE": f" {mark}mine{mark} ",
+        "EXECUTION_LOGGER_BATCH_SIZE": f"{mark}7{mark}",
+        "EXECUTION_LOGGER_TABLE": f"{mark}{mark}",
+    }
+    settings = Settings.from_environment(environ)
+    assert (settings.database_url, settings.queue, settings.batch_size) == (DATABASE_URL, "mine", 7)
+    assert settings.table == "execution_logs"
+    assert problem_in(EXECUTION_LOGGER_BATCH_SIZE=f"{mark}7").endswith(
+        "; a quotation mark is part of the value"
+    )
+
+
+def test_misspelt_names_are_one_warning() -> None:
+    """They have no effect, and hosts ask no doctor. Once a process, however often settings are read."""
+    printed = run_script(
+        """
+        from execution_logger import Settings, execution_logger
+        from execution_logger.testing import capture_entries
+        with capture_entries():
+            execution_logger.sync.info("t", "agent", "hello")
+        Settings.from_environment()
+        """,
+        environment={"EXECUTION_LOGGER_BATCHSIZE": "7", "EXECUTION_LOGGER_XYZZY": "1", **KUBERNETES},
+    )
+    no_setting = "is set, and there is no such setting;"
+    assert printed.splitlines() == [
+        f"EXECUTION_LOGGER_BATCHSIZE {no_setting} did you mean EXECUTION_LOGGER_BATCH_SIZE?",
+        f"EXECUTION_LOGGER_XYZZY {no_setting} `execution-logger config` lists all",
     ]
+
+
+def test_who_needs_the_database_hears_why_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a host has passed over is still what the others have to hear of."""
+    monkeypatch.setenv("DATABASE_URL", "file:./dev.db")
+    settings = Settings.from_environment()
+    with pytest.raises(SettingsError, match=r"^DATABASE_URL=\(hidden\): must be a URL such as postgresql"):
+        settings.require_database("status")
 
 
 @pytest.mark.parametrize("name", ["broker_url", "database_url", "result_backend"])

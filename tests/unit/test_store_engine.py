@@ -133,6 +133,13 @@ def test_a_url_that_cannot_work_is_refused(url: str | None, words: str) -> None:
     assert "s3cret" not in repr(refused.value.__cause__)
 
 
+def test_the_variable_that_was_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours wins over DATABASE_URL, which is not to blame then."""
+    monkeypatch.setenv("EXECUTION_LOGGER_DATABASE_URL", "postgresql://db/app?sslmode=on")
+    with pytest.raises(SettingsError, match=r"^EXECUTION_LOGGER_DATABASE_URL: sslmode='on' must be one of"):
+        create_engine(Settings.from_environment(), pool_size=1)
+
+
 async def test_readers_and_a_writer_of_a_sqlite_file_do_not_wait_for_each_other(tmp_path: Path) -> None:
     """The write-ahead log lets the host read while a batch is being written."""
     async with opened(f"sqlite:///{tmp_path}/logs.db") as engine, engine.connect() as reader:

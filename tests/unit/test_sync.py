@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from execution_logger import ExecutionLogger, LogEntry, Settings, SyncExecutionLogger
+from execution_logger import ExecutionLogger, LogEntry, Settings, SettingsError, SyncExecutionLogger
 from execution_logger.sync import _plain
 from execution_logger.testing import MemoryDelivery, capture_entries
 
@@ -104,3 +104,28 @@ def test_a_call_that_waits_is_refused(logger: ExecutionLogger) -> None:
 def test_a_sync_logger_knows_its_logger(logger: ExecutionLogger) -> None:
     """For what it does not offer itself."""
     assert logger.sync.logger is logger
+
+
+def test_a_host_without_a_lifespan_starts_with_one_call() -> None:
+    """The delivery is made before the first request; asked again, nothing happens."""
+    made: list[MemoryDelivery] = []
+
+    def make_delivery() -> MemoryDelivery:
+        made.append(MemoryDelivery())
+        return made[-1]
+
+    log = ExecutionLogger(Settings(journal=False), make_delivery=make_delivery).sync
+    log.start()
+    assert len(made) == 1
+    log.start()
+    log.info("t", "x", "m")
+    assert log.shutdown().complete
+    assert len(made) == 1
+
+
+def test_the_start_names_every_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Flask or Django host stops there, and not with its first request."""
+    monkeypatch.setenv("EXECUTION_LOGGER_BATCH_SIZE", "many")
+    monkeypatch.setenv("CELERY_BROKER_URL", "redi://host/0")
+    with pytest.raises(SettingsError, match=r"BATCH_SIZE='many'.*CELERY_BROKER_URL=\(hidden\): redi://"):
+        ExecutionLogger().sync.start()

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import ParseException, crontab
 
+from execution_logger.clock import time_zone
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings
 from execution_logger.worker.jobs.job import JOBS, Job
@@ -42,7 +43,7 @@ class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
     @cached_property
     def tz(self) -> ZoneInfo:
         """The time zone."""
-        return ZoneInfo(self.zone)
+        return time_zone(self.zone)
 
     def now(self) -> datetime:
         """The time in it."""
