@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry import LogCategory, LogEntry, LogLevel, known_level
 from execution_logger.fields import merged
 from execution_logger.settings import Settings
 from execution_logger.timing import TimedOperation
 
-_DEBUG, _INFO, _WARNING, _ERROR = (level.value for level in LogLevel)
+_DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (level.value for level in LogLevel)
 _WORKFLOW, _AGENT, _TOOL = (c.value for c in (LogCategory.WORKFLOW, LogCategory.AGENT, LogCategory.TOOL))
 _RETRY = LogCategory.RETRY.value
 
@@ -56,10 +56,15 @@ class LoggingCalls(ABC):
         duration_ms: int | None = None,
         **extra: Any,
     ) -> LogEntry:
-        """Record an entry of any level. `duration_ms` is in milliseconds; `extra` is kept in `details`."""
+        """Record an entry of any level. `duration_ms` is in milliseconds; `extra` is kept in `details`.
+
+        A known level is recorded by its own name, whether it comes as `"ERROR"`, `"warn"` or `logging.ERROR`.
+        In every call `exc_info` means what it does in the standard library: the exception that is being
+        handled, or the one that is passed, is in the details as `exception`, with its traceback.
+        """
         return self._record(
             task_id,
-            level,
+            known_level(level),
             category,
             message,
             step,
@@ -176,6 +181,66 @@ class LoggingCalls(ABC):
         return self._record(
             task_id,
             _ERROR,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def exception(
+        self,
+        /,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        *,
+        exc_info: Any = True,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an error entry with the exception that is being handled, or another one; see `log`."""
+        return self._record(
+            task_id,
+            _ERROR,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            {"exc_info": exc_info, **extra},
+        )
+
+    async def critical(
+        self,
+        /,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a critical entry, graver than an error; see `log`."""
+        return self._record(
+            task_id,
+            _CRITICAL,
             category,
             message,
             step,

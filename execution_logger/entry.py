@@ -1,5 +1,6 @@
 """The log entry: what a call records and what a row holds."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -20,12 +21,41 @@ MAX_DURATION_MS = 2**31 - 1
 
 
 class LogLevel(StrEnum):
-    """The levels of an entry; members are equal to their strings."""
+    """The usual levels, from the least to the gravest; members are equal to their strings.
+
+    Any other string is one too, whose place among these nobody knows.
+    """
 
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+    CRITICAL = "critical"
+
+
+ERRORS = (LogLevel.ERROR, LogLevel.CRITICAL)
+"""The levels of what has failed."""
+
+LEVEL_NAMES: Mapping[str, LogLevel] = {
+    **{level.value: level for level in LogLevel},
+    "warn": LogLevel.WARNING,
+    "err": LogLevel.ERROR,
+    "fatal": LogLevel.CRITICAL,
+    "crit": LogLevel.CRITICAL,
+}
+"""What loggers call them, the own name of each first."""
+
+_LEVEL_NUMBERS = dict(zip((10, 20, 30, 40, 50), LogLevel, strict=True))  # the standard library's
+
+
+def known_level(level: Any) -> Any:
+    """The level that is meant, `"ERROR"` and `logging.ERROR` included; an unknown one as it is."""
+    if type(level) is int:
+        return _LEVEL_NUMBERS[level].value if level in _LEVEL_NUMBERS else level
+    if type(level) is not str:
+        return level
+    known = LEVEL_NAMES.get(level) or LEVEL_NAMES.get(level.lower())
+    return level if known is None else known.value
 
 
 class LogCategory(StrEnum):

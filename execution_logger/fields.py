@@ -1,5 +1,6 @@
 """Fields that are filled in: by bind() for one logger, by context() for a block of code."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
@@ -66,6 +67,19 @@ def _leave(block: Block, token: Token[Block | None]) -> None:
     # A generator that is closed somewhere else, or not in the order of their beginnings: the context that it
     # has entered cannot be reset from here.
     block.is_left = True
+
+
+def with_exception(extra: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with the exception that `exc_info` names, as in the standard library."""
+    rest, exc_info = dict(extra), extra["exc_info"]
+    if type(exc_info) is tuple:
+        exc_info = exc_info[1] if len(exc_info) > 1 else None
+    if type(exc_info) is bool:
+        exc_info = sys.exception() if exc_info else None
+    if exc_info is not None and not issubclass(type(exc_info), BaseException):
+        return extra  # somebody else's word for something else
+    del rest["exc_info"]
+    return rest if exc_info is None else {**rest, "exception": exc_info}
 
 
 def merged(details: Any, *others: Mapping[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
 from execution_logger.entry import LogEntry
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.fields import FILLED, context, context_fields, innermost, merged
+from execution_logger.fields import FILLED, context, context_fields, innermost, merged, with_exception
 from execution_logger.pipeline import Flushing, Pipeline
 from execution_logger.report import Report
 from execution_logger.settings import BROKER, NOTHING, Settings
@@ -183,6 +183,7 @@ class ExecutionLogger(LoggingCalls):
         bound = self._bound
         if innermost.get() is not None or bound or extra:
             bound = {**context_fields(), **bound}
+            extra = with_exception(extra) if "exc_info" in extra else extra
             task_id = task_id if task_id is not None else bound.get("task_id")
             step = step if step is not None else bound.get("step")
             agent_name = agent_name if agent_name is not None else bound.get("agent_name")

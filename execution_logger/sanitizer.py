@@ -13,7 +13,14 @@ from typing import Any
 import msgspec
 
 from execution_logger.changes import CHANGED, Changes
-from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED, LogEntry
+from execution_logger.entry import (
+    IDENTIFIERS,
+    MAX_DURATION_MS,
+    MAX_IDENTIFIER_CHARS,
+    REQUIRED,
+    LogEntry,
+    known_level,
+)
 from execution_logger.forms import parts_of, simplified
 from execution_logger.renderer import BYTES, Renderer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
@@ -68,6 +75,7 @@ class Sanitizer:
         """The entry whose fields hold what a caller passed, whatever their types are, as it is recorded."""
         at = self._changes.at
         identifiers = {name: at(name, self._identifier, name, getattr(passed, name)) for name in IDENTIFIERS}
+        identifiers["level"] = known_level(identifiers["level"])
         duration_ms = at("duration_ms", self._duration, passed.duration_ms)
         message = at("message", self._required, passed.message, self._bytes_left)
         # What the message needs, or half of the room, is set aside while the details take theirs.

@@ -53,6 +53,8 @@ class SyncExecutionLogger:
     info = _plain(ExecutionLogger.info)
     warning = _plain(ExecutionLogger.warning)
     error = _plain(ExecutionLogger.error)
+    exception = _plain(ExecutionLogger.exception)
+    critical = _plain(ExecutionLogger.critical)
     log_error = _plain(ExecutionLogger.log_error)
     log_workflow_start = _plain(ExecutionLogger.log_workflow_start)
     log_workflow_complete = _plain(ExecutionLogger.log_workflow_complete)

@@ -1,7 +1,7 @@
 """An entry as a line of the terminal."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -9,8 +9,13 @@ from rich.text import Text
 from execution_logger.cli.terminal import printable
 from execution_logger.entry import LogEntry, LogLevel
 
-_STYLES = {LogLevel.DEBUG: "dim", LogLevel.WARNING: "yellow", LogLevel.ERROR: "bold red"}
-_LEVEL_CELLS = 7
+_STYLES: Mapping[str, str] = {
+    LogLevel.DEBUG: "dim",
+    LogLevel.WARNING: "yellow",
+    LogLevel.ERROR: "bold red",
+    LogLevel.CRITICAL: "bold white on red",
+}
+_LEVEL_CELLS = 8
 _WHO_CELLS = 24
 _MAX_DETAILS_CELLS = 80
 _INDENT = " " * 13
@@ -39,7 +44,7 @@ class EntryLines:
                 yield Text(_INDENT + printable(line), "dim")
 
     def _head(self, entry: LogEntry, *, is_late: bool) -> Text:
-        style = _STYLES.get(LogLevel(entry.level), "") if entry.level in tuple(LogLevel) else ""
+        style = _STYLES.get(entry.level, "")
         time = f"{entry.created_at:%H:%M:%S}.{entry.created_at.microsecond // 1000:03}"
         who = "/".join(printable(name) for name in (entry.step, entry.agent_name) if name) or entry.category
         line = Text.assemble(

@@ -14,6 +14,7 @@ _STYLES = {
     LogLevel.INFO: "",
     LogLevel.WARNING: "yellow",
     LogLevel.ERROR: "bold red",
+    LogLevel.CRITICAL: "bold red",
 }
 _TOOL_CALLS_SHOWN = 2
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.changes import CHANGED
 from execution_logger.clock import time_zone
+from execution_logger.entry import LEVEL_NAMES, LogLevel
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable
 
@@ -81,6 +82,8 @@ def _postgresql_value(column: Column[object], table: LogTable) -> str:
     field, kind = column.name, column.type.compile(_POSTGRESQL)
     if isinstance(column.type, DateTime) and not column.type.timezone:
         return f"{field} AT TIME ZONE '{table.zone.key}'"
+    if field == "level":
+        field = _level(column, table)
     if isinstance(column.type, Enum):
         # Labels are often the names of a Python enum's members: 'INFO' for 'info'.
         labels = f"unnest(enum_range(CAST(NULL AS {kind}))) AS label"
@@ -92,6 +95,23 @@ def _postgresql_value(column: Column[object], table: LogTable) -> str:
     if field == "id" and table.has_hex_ids:
         return f"replace(CAST({field} AS text), '-', '')"
     return f"CAST({field} AS {kind})"
+
+
+def _level(column: Column[object], table: LogTable) -> str:
+    """The level, by the name that the column has for it; a critical one may have that of the gravest."""
+    if isinstance(column.type, Enum):
+        held = {label.lower() for label in column.type.enums}
+    else:
+        held = {name for name in LEVEL_NAMES if len(name) <= table.limits.get("level", len(name))}
+    names = {level: _level_name(level, held) for level in LogLevel if level not in held}
+    whens = " ".join(f"WHEN '{level}' THEN '{name}'" for level, name in names.items() if name)
+    return f"(CASE level {whens} ELSE level END)" if whens else "level"
+
+
+def _level_name(level: LogLevel, held: set[str]) -> str | None:
+    levels = list(LogLevel)[::-1] if level is LogLevel.CRITICAL else [level]
+    names = (name for each in levels for name, known in LEVEL_NAMES.items() if known is each)
+    return next((name for name in names if name in held), None)
 
 
 def _postgresql_details(table: LogTable, kind: str) -> str:

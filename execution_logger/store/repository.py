@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, delete, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.encoder import EntryEncoder
-from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.entry import ERRORS, LEVEL_NAMES, LogEntry, known_level
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
@@ -48,15 +48,17 @@ class ExecutionLogRepository:
     ) -> list[LogEntry]:
         """The entries of a run, newest first; with a level or a category only those that have it."""
         table = await self._table()
-        wanted = {"level": level, "category": category}
-        conditions = [table.equals(field, value) for field, value in wanted.items() if value is not None]
-        query = newest_first(table, select_entries(table)).where(is_of_run(table, task_id), *conditions)
-        query = query.limit(limit).offset(offset)
-        return [to_entry(table, row) for row in await self._session.execute(query)]
+        conditions = [] if category is None else [table.equals("category", category)]
+        if (known := known_level(level)) in LEVEL_NAMES:
+            conditions.append(table.is_level(known))
+        elif level is not None:
+            conditions.append(table.equals("level", level))
+        return await self._list(task_id, limit, offset, *conditions)
 
     async def get_error_logs(self, task_id: str, limit: int = 50) -> list[LogEntry]:
-        """The errors of a run, newest first."""
-        return await self.list_by_trace(task_id, level=LogLevel.ERROR, limit=limit)
+        """The errors of a run, critical ones included, newest first."""
+        table = await self._table()
+        return await self._list(task_id, limit, 0, table.is_level(*ERRORS))
 
     async def get_logs_summary(self, task_id: str) -> dict[str, Any]:
         """Numbers on a run: how many entries of each level and category, how long, from when to when.
@@ -103,8 +105,9 @@ class ExecutionLogRepository:
     ) -> LogEntry:
         """Store one entry at once, masked and made safe like every other, and return it."""
         entry, encoded = self._encoder.make(
-            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
-        )
+            task_id, known_level(level), category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms,
+        )  # fmt: skip
         table = await self._table()
         await insert_entries(await self._session.connection(), table, f"[{encoded.decode()}]")
         return entry
@@ -133,6 +136,14 @@ class ExecutionLogRepository:
 
     async def _table(self) -> LogTable:
         return await look_up_table(await self._session.connection(), self._settings)
+
+    async def _list(
+        self, task_id: str, limit: int, offset: int, *conditions: ColumnElement[bool]
+    ) -> list[LogEntry]:
+        table = await self._table()
+        query = newest_first(table, select_entries(table)).where(is_of_run(table, task_id), *conditions)
+        rows = await self._session.execute(query.limit(limit).offset(offset))
+        return [to_entry(table, row) for row in rows]
 
     async def _delete(self, table: LogTable, condition: ColumnElement[bool]) -> int:
         connection = await self._session.connection()

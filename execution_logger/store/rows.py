@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import CHAR, Enum, Row, Select, select
 
-from execution_logger.entry import LogEntry
+from execution_logger.entry import LogEntry, known_level
 from execution_logger.store.table import TEXTS, LogTable
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -40,8 +40,10 @@ def to_text(table: LogTable, field: str, value: object) -> str | None:
         return None
     kind, text = table.columns[field].type, str(value)
     if isinstance(kind, Enum):
-        return text.lower()
-    return text.rstrip(" ") if isinstance(kind, CHAR) else text
+        text = text.lower()
+    if isinstance(kind, CHAR):
+        text = text.rstrip(" ")
+    return known_level(text) if field == "level" else text
 
 
 def to_utc(table: LogTable, moment: datetime | None) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.entry import LogLevel
+from execution_logger.entry import ERRORS, LogLevel
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
@@ -42,7 +42,7 @@ class Run:
         last_at: that of the last one.
         duration_seconds: from the one to the other.
         entries: how many there are.
-        errors: how many of these are errors.
+        errors: how many of these are errors, critical ones included.
         warnings: how many are warnings.
         is_cut: there are more entries than were counted: see `MOST_COUNTED`.
         last_step: the step of the last entry.
@@ -189,7 +189,7 @@ class _Page:
         self._table = table
         self._task_id, self._created_at = table.columns["task_id"], table.columns["created_at"]
         self._since = [] if since is None else [self._created_at >= from_utc(table, since)]
-        self._wanted = [table.equals("level", LogLevel.ERROR)] if with_errors else []
+        self._wanted = [table.is_level(*ERRORS)] if with_errors else []
         self._size = _FIRST_PAGE
         self.before: Any = None
         """Where the pages that were read begin."""
@@ -228,12 +228,12 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
         last_at=last.created_at,
         duration_seconds=(last.created_at - first).total_seconds(),
         entries=min(levels.total(), MOST_COUNTED),
-        errors=levels[LogLevel.ERROR],
+        errors=sum(levels[level] for level in ERRORS),
         warnings=levels[LogLevel.WARNING],
         is_cut=levels.total() > MOST_COUNTED,
         last_step=last.step,
         last_agent=last.agent_name,
-        ended_in_error=last.level == LogLevel.ERROR,
+        ended_in_error=last.level in ERRORS,
     )
 
 
@@ -242,4 +242,7 @@ async def _count_levels(
 ) -> Counter[str | None]:
     level = newest.with_only_columns(table.columns["level"]).limit(MOST_COUNTED + 1).subquery().c.level
     counted = await connection.execute(select(level, func.count()).group_by(level))
-    return Counter({to_text(table, "level", name): number for name, number in counted})
+    levels: Counter[str | None] = Counter()
+    for name, number in counted:  # one level may have several names
+        levels[to_text(table, "level", name)] += number
+    return levels

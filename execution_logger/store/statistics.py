@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from execution_logger.entry import LogLevel
+from execution_logger.entry import ERRORS
 from execution_logger.settings import Settings
 from execution_logger.store.moment import Moment
 from execution_logger.store.rows import from_utc, to_text
@@ -77,7 +77,7 @@ class Statistic:
         dimension: `all`, `level`, `category`, `step` or `agent`.
         name: of the level, the step and so on; empty for `all`.
         entries: how many.
-        errors: those of the level `error`.
+        errors: those of the levels `error` and `critical`.
         runs: how many runs began in it (their first entry is of this hour); only for `all`.
         timed: entries with a duration; counted for steps and agents.
         p50_ms: the median of these, None without any.
@@ -151,7 +151,7 @@ async def _count(connection: AsyncConnection, table: LogTable, is_in: ColumnElem
             "category": to_text(table, "category", category_value) or "",
         }
         for dimension, name in names.items():
-            counts[dimension, name, names["level"] == LogLevel.ERROR] += number
+            counts[dimension, name, names["level"] in ERRORS] += number
     return counts
 
 
@@ -225,7 +225,7 @@ def _ranked(table: LogTable, is_in: ColumnElement[bool], field: str) -> Any:
         select(
             name.label("name"),
             duration_ms.label("duration_ms"),
-            case((table.equals("level", LogLevel.ERROR), 1), else_=0).label("is_error"),
+            case((table.is_level(*ERRORS), 1), else_=0).label("is_error"),
             # Those without a duration come last, and are not counted.
             (func.row_number().over(partition_by=name, order_by=duration_ms.asc().nulls_last()) - 1).label(
                 "rank"

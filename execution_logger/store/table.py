@@ -36,6 +36,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 from execution_logger.clock import time_zone
+from execution_logger.entry import LEVEL_NAMES
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
@@ -93,6 +94,12 @@ class LogTable:
             except ValueError:
                 return false()
         return column == value[: self.limits.get(field)]
+
+    def is_level(self, *levels: str) -> ColumnElement[bool]:
+        """The condition that the level is one of these, by whichever name and in any case."""
+        column = self.columns["level"]
+        names = [name for name, level in LEVEL_NAMES.items() if level in levels]
+        return func.lower(cast(column, Text) if isinstance(column.type, Enum) else column).in_(names)
 
 
 async def look_up_table(connection: AsyncConnection, settings: Settings) -> LogTable:

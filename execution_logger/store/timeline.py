@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, false, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Uuid, false, literal, not_, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.entry import LogEntry, LogLevel
@@ -27,33 +27,29 @@ class Only:
     """Which entries of a run are wanted; all of them by default.
 
     Attributes:
-        levels: only those of one of these levels.
+        hidden: none of these levels.
         categories: only those of one of these categories.
     """
 
-    levels: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
 
     @classmethod
     def at_least(cls, level: str | None, categories: Sequence[str] = ()) -> "Only":
-        """Those of this level and of graver ones; of every level, the host's own included, without one."""
+        """Those of this level, of graver ones and of the host's own; of every level without one."""
         levels = tuple(LogLevel)
-        return cls(levels[levels.index(LogLevel(level)) :] if level else (), tuple(categories))
+        return cls(levels[: levels.index(LogLevel(level))] if level else (), tuple(categories))
 
     def takes(self, entry: LogEntry) -> bool:
         """Whether this entry is one of them."""
-        return (not self.levels or entry.level in self.levels) and (
-            not self.categories or entry.category in self.categories
-        )
+        return entry.level not in self.hidden and (not self.categories or entry.category in self.categories)
 
     def conditions(self, table: LogTable) -> list[ColumnElement[bool]]:
         """What a row has to meet."""
-        wanted = {"level": self.levels, "category": self.categories}
-        return [
-            or_(*(table.equals(field, value) for value in values))
-            for field, values in wanted.items()
-            if values
-        ]
+        conditions = [not_(table.is_level(*self.hidden))] if self.hidden else []
+        if self.categories:
+            conditions.append(or_(*(table.equals("category", each) for each in self.categories)))
+        return conditions
 
 
 ALL = Only()

@@ -228,7 +228,7 @@ def test_a_hosts_own_table_is_read(postgres_url: str) -> None:
     assert found["runs"][2]["first_at"] == "2026-11-22T02:00:01+00:00"
     assert (found["runs"][2]["errors"], found["runs"][2]["last_step"]) == (1, "s")
     lines = run(postgres_url, "tail", "run-1", **zone).stdout.splitlines()
-    assert lines[1].startswith("02:00:01.000 INFO    s ")
+    assert lines[1].startswith("02:00:01.000 INFO     s ")
     assert run(postgres_url, "export", "run-1", **zone).stdout.count("\n") == 3
 
 

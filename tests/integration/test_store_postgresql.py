@@ -20,6 +20,7 @@ from execution_logger.store import ExecutionLogRepository, WriteResult, overview
 from execution_logger.store.audit import audit
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry
+from execution_logger.store.runs import recent_runs
 from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
 from postgresql_site import PostgresqlSite
 
@@ -408,6 +409,47 @@ async def test_enums_are_written_by_the_labels_that_there_are(postgres_url: str)
         assert (await repository.get_logs_summary(task_id))["level_stats"] == {"info": 1, "error": 1}
         assert await repository.list_by_trace("no uuid") == []
         assert await repository.list_by_trace(task_id, category="retry") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("app.log_level", ["DEBUG", "WARN", "ERROR", "ERROR"]),
+        ("app.other_level", ["debug", "warning", "err", "fatal"]),
+        ("VARCHAR(5)", ["debug", "warn", "error", "fatal"]),
+        ("VARCHAR(7)", ["debug", "warning", "error", "fatal"]),
+        ("TEXT", ["debug", "warning", "error", "critical"]),
+    ],
+)
+async def test_levels_have_the_names_that_a_column_has_for_them(
+    postgres_url: str, kind: str, written: list[str]
+) -> None:
+    """No entry is refused for its level: a critical one is the gravest that there is, and is found."""
+    await execute(
+        postgres_url,
+        f"""
+        CREATE SCHEMA app;
+        CREATE TYPE app.log_level AS ENUM ('DEBUG', 'INFO', 'WARN', 'ERROR');
+        CREATE TYPE app.other_level AS ENUM ('fatal', 'err', 'warning', 'info', 'debug');
+        CREATE TABLE execution_logs (
+            id UUID PRIMARY KEY, task_id TEXT NOT NULL, level {kind} NOT NULL, category TEXT NOT NULL,
+            message TEXT NOT NULL, details JSONB, created_at TIMESTAMPTZ NOT NULL
+        )
+        """,
+    )
+    async with PostgresqlSite(postgres_url) as site, hosts_session(postgres_url) as session:
+        await upgrade(site.engine, site.settings)
+        for second, level in enumerate(("debug", "warning", "error", "critical")):
+            created_at = f"2026-11-22T02:00:0{second}Z"
+            assert await site.write(encoded(level=level, created_at=created_at)) == WriteResult(stored=1)
+        rows = await site.rows("SELECT level FROM execution_logs ORDER BY created_at")
+        assert [row["level"] for row in rows] == written
+        repository = ExecutionLogRepository(session, site.settings)
+        gravest = "error" if kind == "app.log_level" else "critical"
+        assert [each.level for each in await repository.get_error_logs("t")] == [gravest, "error"]
+        assert [each.level for each in await repository.list_by_trace("t", level="WARN")] == ["warning"]
+        runs = await recent_runs(site.engine, site.settings, limit=1, with_errors=True)
+        assert [(run.errors, run.warnings, run.ended_in_error) for run in runs.runs] == [(2, 1, True)]
 
 
 async def test_a_partitioned_table_recognises_entries_too(postgres_url: str) -> None:

@@ -1,8 +1,10 @@
 """What each call records, and that nothing that is passed is lost."""
 
 import inspect
+import logging
 from collections.abc import Iterator
 from datetime import UTC
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -38,11 +40,12 @@ OPTIONAL: dict[str, Any] = {"roadmap_id": "r", "concept_id": "c", "details": {"a
 
 # Method: the arguments of its own, and what it adds to the entry.
 CALLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "log": ({"level": "fatal", "category": "x"}, {}),
+    "log": ({"level": "notice", "category": "x"}, {}),
     "debug": ({"category": "x"}, {"level": "debug"}),
     "info": ({"category": "x"}, {"level": "info"}),
     "warning": ({"category": "x"}, {"level": "warning"}),
     "error": ({"category": "x"}, {"level": "error"}),
+    "critical": ({"category": "x"}, {"level": "critical"}),
     "log_error": ({"category": "x"}, {"level": "error"}),
     "log_workflow_start": ({"step": "s"}, {"level": "info", "category": "workflow"}),
     "log_workflow_complete": ({"step": "s"}, {"level": "info", "category": "workflow"}),
@@ -176,3 +179,85 @@ def test_a_call_never_raises_because_of_its_data(name: str, seed: int) -> None:
             timer.set_details(anything.details())
     assert entries[0] == entry
     assert len(entries) == 3
+
+
+class Kind(Enum):
+    """A host's own levels."""
+
+    BAD = "ERROR"
+
+
+class Text(str, Enum):  # noqa: UP042 - hosts have them
+    """The same, as texts."""
+
+    BAD = "ERROR"
+
+
+@pytest.mark.parametrize("level", ["ERROR", "Err", logging.ERROR, LogLevel.ERROR, Kind.BAD, Text.BAD])
+async def test_a_known_level_is_recorded_by_its_own_name(level: Any, entries: list[LogEntry]) -> None:
+    """However another logger calls it."""
+    assert (await LOGGER.log("t", level, "x", "m")).level == "error"
+    assert LOGGER.sync.log(task_id="t", level=level, category="x", message="m").level == "error"
+
+
+def exception_of(entry: LogEntry) -> dict[str, Any]:
+    """What is in its details of an exception."""
+    assert entry.details is not None
+    exception: dict[str, Any] = entry.details["exception"]
+    return exception
+
+
+class TestExceptions:
+    """The exception that is handled, with its traceback."""
+
+    async def test_exception(self, entries: list[LogEntry]) -> None:
+        """An error entry; in both ways of calling."""
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            await LOGGER.exception("t", "x", "it failed")
+            LOGGER.sync.exception("t", "x", "it failed")
+        assert len(entries) == 2
+        for entry in entries:
+            assert (entry.level, entry.message) == ("error", "it failed")
+            exception = exception_of(entry)
+            assert (exception["type"], exception["message"]) == ("ZeroDivisionError", "division by zero")
+            assert exception["traceback"].startswith("Traceback (most recent call last)")
+            assert "test_calls.py" in exception["traceback"]
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_every_call_takes_exc_info(self, name: str, entries: list[LogEntry]) -> None:
+        """As those of the standard library do."""
+        try:
+            raise KeyError("k")  # noqa: TRY301 - it is what is logged
+        except KeyError:
+            getattr(LOGGER.sync, name)(**COMMON, **CALLS[name][0], exc_info=True)
+        assert exception_of(entries[0])["type"] == "KeyError"
+        assert "exc_info" not in (entries[0].details or {})
+
+    def test_which_one(self, entries: list[LogEntry]) -> None:
+        """One that is passed, or the middle of `sys.exc_info()`."""
+        error = ValueError("passed")
+        LOGGER.sync.info("t", "x", "m", exc_info=error)
+        LOGGER.sync.exception("t", "x", "m", exc_info=(ValueError, error, None))
+        assert [exception_of(entry)["message"] for entry in entries] == ["passed", "passed"]
+
+    @pytest.mark.parametrize("exc_info", [None, False, True, (None, None, None), ()])
+    def test_none(self, exc_info: Any, entries: list[LogEntry]) -> None:
+        """Where none is handled, none is stored."""
+        LOGGER.sync.exception("t", "x", "m", exc_info=exc_info)
+        assert entries[0].details is None
+
+    def test_somebody_elses_word(self, entries: list[LogEntry]) -> None:
+        """It is kept as any other argument is."""
+        LOGGER.sync.info("t", "x", "m", exc_info="text", other=1)
+        assert entries[0].details == {"exc_info": "text", "other": 1}
+
+    def test_secrets_and_size(self, entries: list[LogEntry]) -> None:
+        """Masked and cut like any other value."""
+        try:
+            raise ValueError("password=hunter2 " + "x" * 1_000_000)  # noqa: TRY301 - as above
+        except ValueError:
+            LOGGER.sync.exception("t", "x", "m")
+        assert len(str(entries[0].details)) < 300_000
+        assert "hunter2" not in str(entries[0].details)

@@ -46,10 +46,10 @@ def test_people_read_a_timeline(stored: StoredRuns) -> None:
     """A line for each entry, under its date; wide characters take two cells."""
     assert lines(stored.run("tail", "t")) == [
         "2026-11-22 UTC",
-        "02:13:00.000 INFO    plan                     begins",
-        "02:13:01.500 DEBUG   plan/planner             calls",
-        '02:13:02.000 WARNING agent                    strange  {"n": 1, "text": "' + "x" * 61 + "…",
-        "02:13:04.000 ERROR   写作                     失败  12,345 ms",
+        "02:13:00.000 INFO     plan                     begins",
+        "02:13:01.500 DEBUG    plan/planner             calls",
+        '02:13:02.000 WARNING  agent                    strange  {"n": 1, "text": "' + "x" * 61 + "…",
+        "02:13:04.000 ERROR    写作                     失败  12,345 ms",
     ]
 
 
@@ -64,7 +64,7 @@ def test_a_new_day_has_its_date(stored: StoredRuns) -> None:
     stored.store(entry(0, day=23, message="next"))
     assert lines(stored.run("tail", "t"))[-2:] == [
         "2026-11-23 UTC",
-        "02:13:00.000 INFO    agent                    next",
+        "02:13:00.000 INFO     agent                    next",
     ]
 
 

@@ -1,24 +1,51 @@
 """What a call returns."""
 
 import json
+import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 
 from execution_logger import LogCategory, LogEntry, LogLevel
-from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED
+from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED, known_level
 
 NOW = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
+UNKNOWN: list[Any] = ["notice", "NOTICE", "", "warn ", 35, None, True, 2.5, ("error",), {}]
 ENTRY = LogEntry("id", NOW, "task", "info", "agent", "message")
 
 
 def test_levels_are_their_strings() -> None:
     """Hosts compare them with texts, and write them into texts."""
-    assert list(LogLevel) == ["debug", "info", "warning", "error"]
-    assert [level.name for level in LogLevel] == ["DEBUG", "INFO", "WARNING", "ERROR"]
+    assert list(LogLevel) == ["debug", "info", "warning", "error", "critical"]
+    assert [level.name for level in LogLevel] == ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
     assert f"{LogLevel.INFO} {LogLevel.INFO!s}" == "info info"
     assert {"info": 1}[LogLevel.INFO] == 1
+
+
+@pytest.mark.parametrize(
+    ("passed", "level"),
+    [
+        *((name, name) for name in ("debug", "info", "warning", "error", "critical")),
+        *((name.upper(), name) for name in ("debug", "info", "warning", "error", "critical")),
+        ("Warning", "warning"),
+        ("warn", "warning"),
+        ("WARN", "warning"),
+        ("fatal", "critical"),
+        ("FATAL", "critical"),
+        ("err", "error"),
+        ("crit", "critical"),
+        (logging.DEBUG, "debug"),
+        (logging.WARNING, "warning"),
+        (logging.CRITICAL, "critical"),
+        *((level, level) for level in UNKNOWN),
+    ],
+)
+def test_known_levels(passed: Any, level: Any) -> None:
+    """Whatever another logger calls them; what nobody knows stays as it is."""
+    assert known_level(passed) == level
+    assert type(known_level(passed)) is type(level)
 
 
 def test_categories_are_their_strings() -> None:

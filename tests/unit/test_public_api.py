@@ -19,6 +19,7 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "info": (("task_id", "category", "message"), FIELDS),
     "warning": (("task_id", "category", "message"), FIELDS),
     "error": (("task_id", "category", "message"), FIELDS),
+    "critical": (("task_id", "category", "message"), FIELDS),
     "log_error": (("task_id", "category", "message"), FIELDS),
     "log_workflow_start": (("task_id", "step", "message"), ("roadmap_id", "details")),
     "log_workflow_complete": (("task_id", "step", "message"), ("duration_ms", "roadmap_id", "details")),
@@ -58,6 +59,13 @@ def test_the_parameters_of_a_call(kind: type, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [ExecutionLogger, SyncExecutionLogger])
+def test_the_parameters_of_exception(kind: type) -> None:
+    """Those of `error`, and which exception."""
+    *fields, extra = wanted(*CALLS["error"])
+    assert parameters_of(kind, "exception") == [*fields, ("exc_info", True, "keyword-only"), extra]
+
+
+@pytest.mark.parametrize("kind", [ExecutionLogger, SyncExecutionLogger])
 def test_the_parameters_of_timed_operation(kind: type) -> None:
     """As those of a call."""
     assert parameters_of(kind, "timed_operation") == wanted(*TIMED)
@@ -71,7 +79,7 @@ def test_extra_may_have_any_name(kind: type, name: str) -> None:
     assert own.kind is inspect.Parameter.POSITIONAL_ONLY
 
 
-@pytest.mark.parametrize("name", [*CALLS, "flush", "shutdown"])
+@pytest.mark.parametrize("name", [*CALLS, "exception", "flush", "shutdown"])
 def test_calls_are_coroutines(name: str) -> None:
     """They are awaited by their callers; those of `sync` are not."""
     assert inspect.iscoroutinefunction(getattr(ExecutionLogger, name))

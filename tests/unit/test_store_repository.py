@@ -108,6 +108,24 @@ async def test_a_list_may_be_narrowed(site: SqliteSite, repository: ExecutionLog
     assert len(await repository.get_error_logs("t", limit=1)) == 1
 
 
+async def test_levels_by_any_name(site: SqliteSite, repository: ExecutionLogRepository) -> None:
+    """Critical entries are errors, and so are those that a host has stored in capitals."""
+    levels = ["error", "critical", "ERROR", "FATAL", "warn", "notice"]
+    await site.write(*(encoded(run(1, level=level)[0]) for level in levels))
+    created = await repository.create_log("t", "Fatal", "agent", "created")
+    assert created.level == "critical"
+    assert len(await repository.get_error_logs("t")) == 5
+    assert len(await repository.list_by_trace("t", level="ERROR")) == 2
+    assert [entry.level for entry in await repository.list_by_trace("t", level="warning")] == ["warning"]
+    assert [entry.level for entry in await repository.list_by_trace("t", level="notice")] == ["notice"]
+    assert (await repository.get_logs_summary("t"))["level_stats"] == {
+        "error": 2,
+        "critical": 3,
+        "warning": 1,
+        "notice": 1,
+    }
+
+
 async def test_a_summary_counts_what_a_run_did(site: SqliteSite, repository: ExecutionLogRepository) -> None:
     """Numbers by level and category, and the times as ISO 8601."""
     first, second, third = run(3)

@@ -72,6 +72,26 @@ async def test_only_some(site: SqliteSite) -> None:
         assert ALL.takes(entry)
 
 
+async def test_levels_by_other_names(site: SqliteSite) -> None:
+    """What a host itself has stored is as grave as it says; a level that nobody knows is never hidden."""
+    levels = ["debug", "INFO", "WARN", "Error", "critical", "FATAL", "notice", ""]
+    times = [f"2026-11-22T03:00:{number:02}Z" for number in range(len(levels))]
+    await site.write(
+        *(
+            encoded(task_id="mixed", message=str(number), level=level, created_at=time)
+            for number, (level, time) in enumerate(zip(levels, times, strict=True))
+        )
+    )
+    run = timeline(site, "mixed")
+    wanted = {"debug": "01234567", "warning": "234567", "error": "34567", "critical": "4567"}
+    for level, numbers in wanted.items():
+        only = Only.at_least(level)
+        assert "".join(found.message for found in await run.last(20, only)) == numbers
+        assert all(only.takes(found) for found in await run.last(20, only))
+    found = [each.level for each in await run.last(20)]
+    assert found == ["debug", "info", "warning", "error", "critical", "critical", "notice", ""]
+
+
 async def test_a_run_exists_or_not(site: SqliteSite) -> None:
     """By its first entry."""
     assert await timeline(site, "other").exists()
