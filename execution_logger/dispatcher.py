@@ -17,6 +17,7 @@ from execution_logger.diagnostics import InternalErrors, report
 from execution_logger.distributions import Distributions
 from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.outstanding import Outstanding, Sent
+from execution_logger.process import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.source import Source
 
@@ -406,6 +407,10 @@ class Dispatcher:
 
     def abandon(self) -> None:
         """Let go of the parent's files in a forked child."""
+        if self.delivering.acquire(blocking=False):
+            self.delivering.release()
+        else:  # the fork has not waited, or ran no hooks: the thread was in the middle of an attempt
+            free_locks_of_properties()
         if self._buffer.journal is not None:
             self._buffer.journal.abandon()
         if self.adoption is not None:

@@ -46,12 +46,13 @@ class ExitHooks:
             util.Finalize(None, self._call, exitpriority=-100)
 
     def _register_celery(self) -> None:
-        # A host that logs inside its own Celery tasks has Celery imported; nobody else pays for it.
-        if self._celery_receiver is None and "celery.app" in sys.modules:
-            from celery.signals import worker_process_shutdown  # noqa: PLC0415
+        # A host that logs inside its own Celery tasks has Celery imported; nobody else pays for it. Nothing
+        # is imported here: in a child forked meanwhile the module would stay locked.
+        signal = getattr(sys.modules.get("celery.signals"), "worker_process_shutdown", None)
+        if self._celery_receiver is None and signal is not None:
 
             def receive(**_: Any) -> None:
                 self._call()
 
             self._celery_receiver = receive
-            worker_process_shutdown.connect(receive, weak=False)
+            signal.connect(receive, weak=False)

@@ -13,11 +13,15 @@ from execution_logger.delivery.select import select_delivery
 from execution_logger.entry import LogEntry
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.fields import FILLED, context, context_fields, innermost, merged, with_exception
+from execution_logger.journal import find_destination
 from execution_logger.pipeline import Flushing, Pipeline
+from execution_logger.process import begin_in_child, survive_forks, undivided
 from execution_logger.report import Report
 from execution_logger.settings import BROKER, NOTHING, Settings
 
 if TYPE_CHECKING:
+    from threading import RLock
+
     from celery import Celery
 
     from execution_logger.sync import SyncExecutionLogger
@@ -40,6 +44,18 @@ class _Host:
         celery_app: "Celery | None",
     ) -> None:
         self.configure(settings, make_delivery, celery_app)
+        survive_forks(self)
+
+    def __del__(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline.retire()
+
+    def fork_locks(self) -> "tuple[RLock, ...]":
+        return () if self.pipeline is None else self.pipeline.fork_locks()
+
+    def begin_in_child(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline = self.pipeline.in_this_process()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -66,6 +82,8 @@ class _Host:
         self.celery_app = celery_app
 
     def start(self) -> Pipeline:
+        if not undivided[0]:
+            begin_in_child()
         if self.pipeline is not None:
             return self.pipeline
         settings = self.settings or Settings.from_environment(uses=self._uses)
@@ -73,9 +91,6 @@ class _Host:
         destination = None
         # A delivery of the host's own may lead anywhere: whose entries to adopt is for the host to say.
         if settings.journal and (self.make_delivery is None or settings.journal_directory):
-            # Only who keeps a journal pays for the import.
-            from execution_logger.journal import find_destination  # noqa: PLC0415
-
             destination = find_destination(settings, self._broker_url)
         # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
         # lock, which a signal handler could meet, and a fork could leave locked.
@@ -179,7 +194,9 @@ class ExecutionLogger(LoggingCalls):
         duration_ms: Any,
         extra: Mapping[str, Any],
     ) -> LogEntry:
-        pipeline = self._host.pipeline or self._host.start()
+        pipeline = self._host.pipeline
+        if pipeline is None or not undivided[0]:
+            pipeline = self._host.start()
         bound = self._bound
         if innermost.get() is not None or bound or extra:
             bound = {**context_fields(), **bound}

@@ -1,18 +1,16 @@
-"""What a process has once: encoder, shipper and drops, across forks and to the end of the process."""
+"""What a process has once: encoder, shipper and drops, to the end of the process."""
 
 import concurrent.futures
 
 # Not used here. A script that ends soon after its first call delivers while the interpreter exits, and
 # what the delivery imports then (Celery, Redis) imports this module, which refuses to load that late.
 import concurrent.futures.thread
-import contextlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from execution_logger.buffer import Buffer
 from execution_logger.delivery import Delivery
@@ -22,14 +20,13 @@ from execution_logger.drops import Drops
 from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.exit_hooks import ExitHooks
+from execution_logger.journal import Adoption, Destination, Journal
+from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.loops import wait_in_loop
 from execution_logger.process import process_name
 from execution_logger.report import Report
 from execution_logger.settings import Settings
 from execution_logger.shipper import Shipper
-
-if TYPE_CHECKING:
-    from execution_logger.journal import Destination
 
 OWN_TASK_ID = "execution_logger"
 """The `task_id` of entries that the library itself writes."""
@@ -37,11 +34,11 @@ OWN_TASK_ID = "execution_logger"
 _BEGIN_TIMEOUT_SECONDS = 5.0
 """How long the start of a host waits for what the first delivery needs."""
 
-_FORK_TIMEOUT_SECONDS = 2.0
-"""Twice what an attempt to send takes at most."""
-
 _LAST_TIMEOUT_SECONDS = 1.0
 """At the end of a process whose shutdown() has waited in vain already, one more attempt is enough."""
+
+_inherited: "list[Pipeline]" = []
+"""What this process shares with the one it was forked off."""
 
 
 class Pipeline:
@@ -57,20 +54,15 @@ class Pipeline:
         self,
         settings: Settings,
         make_delivery: Callable[[], Delivery],
-        destination: "Destination | None" = None,
+        destination: Destination | None = None,
     ) -> None:
         self.settings = settings
+        self.make_entry = EntryEncoder(settings).make
         self._make_delivery = make_delivery
         self._destination = destination
-        self.make_entry = EntryEncoder(settings).make
+        self._process_id = os.getpid()
+        self._in_children: dict[int, Pipeline] = {}
         self._exit_hooks = ExitHooks(self.at_exit)
-        # What this process shares with the one it was forked off. Never closed and never collected:
-        # a connection that says goodbye in the child would say it on the parent's socket.
-        self._inherited: list[Shipper] = []
-        self._begin()
-        _survive_forks(self)
-
-    def _begin(self) -> None:
         self._last_shutdown: Flushing | None = None
         self._lost = 0
         self.shipper = self._make_shipper()
@@ -82,10 +74,6 @@ class Pipeline:
         if destination is None:
             buffer, adoption = Buffer(settings, process), None
         else:
-            # Only who keeps a journal pays for the import.
-            from execution_logger.journal import Adoption, Journal  # noqa: PLC0415
-            from execution_logger.journalled_buffer import JournalledBuffer  # noqa: PLC0415
-
             buffer = JournalledBuffer(settings, process, partial(Journal, destination, process, settings))
             adoption = Adoption(destination, process, settings)
         dispatcher = Dispatcher(
@@ -93,26 +81,32 @@ class Pipeline:
         )
         return Shipper(buffer, dispatcher, settings, before_thread=self._exit_hooks.register)
 
-    def before_fork(self) -> None:
-        """Wait until the thread is between two attempts, so that the child inherits no lock of a delivery.
+    def fork_locks(self) -> "tuple[threading.RLock, ...]":
+        """What a fork waits for: an attempt to deliver, which takes a millisecond, and a call's one write.
 
-        An attempt takes a millisecond; one that hangs is not waited for longer than a send may take.
+        Or the child would inherit the lock of a delivery, or of a journal that is being made, or half an
+        entry.
         """
-        self.shipper.dispatcher.delivering.acquire(timeout=_FORK_TIMEOUT_SECONDS)
-        # Nor half an entry, or the lock of a journal that is being made at this moment.
-        self.shipper.buffer.guard.acquire(timeout=_FORK_TIMEOUT_SECONDS)
+        return self.shipper.dispatcher.delivering, self.shipper.buffer.guard
 
-    def after_fork(self) -> None:
-        """Let the parent's thread go on."""
-        for lock in (self.shipper.buffer.guard, self.shipper.dispatcher.delivering):
-            with contextlib.suppress(RuntimeError):  # it was not free in time
-                lock.release()
+    def in_this_process(self) -> "Pipeline":
+        """Itself; in a forked child the one that goes on for it, the same one for all who ask at once.
 
-    def begin_in_child(self) -> None:
-        """Start clean: the parent delivers its own entries, and its threads are not here."""
-        self.shipper.dispatcher.abandon()
-        self._inherited.append(self.shipper)
-        self._begin()
+        The parent delivers its own entries, and its threads are not here.
+        """
+        process_id = os.getpid()
+        if process_id == self._process_id:
+            return self
+        following = Pipeline(self.settings, self._make_delivery, self._destination)
+        if self._in_children.setdefault(process_id, following) is following:
+            self._abandon()
+        return self._in_children[process_id]
+
+    def _abandon(self) -> None:
+        # Never closed and never collected: a connection that says goodbye in the child would say it on
+        # the parent's socket. But its files are let go of: they would keep the parent's journal locked.
+        _inherited.append(self)
+        self.shipper.abandon()
 
     def record(self, entry: LogEntry, encoded: bytes) -> None:
         """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
@@ -178,8 +172,15 @@ class Pipeline:
             "journal_error": None if journal is None else journal.error,
         }
 
+    def retire(self) -> None:
+        """Deliver what is left and end, in the background: nobody can log any more."""
+        if self._process_id == os.getpid():
+            self.shipper.retire()
+
     def at_exit(self) -> None:
         """Deliver what is left, and say what could not be delivered."""
+        if self._process_id != os.getpid():  # a forked child has its parent's hooks
+            return
         timeout_seconds = self.settings.shutdown_timeout_seconds
         if self._last_shutdown is not None and not self._last_shutdown.report().complete:
             timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
@@ -280,23 +281,3 @@ class Flushing:
 def _dropped(refused: dict[str, int], lost: int) -> dict[str, int]:
     """Dropped entries by reason: refused by the call, or lost from the disk since then."""
     return refused | ({"journal_unreadable": lost} if lost else {})
-
-
-def _survive_forks(pipeline: Pipeline) -> None:
-    # Weak, because such hooks can never be taken back.
-    reference = weakref.ref(pipeline)
-
-    def before() -> None:
-        if (survivor := reference()) is not None:
-            survivor.before_fork()
-
-    def in_parent() -> None:
-        if (survivor := reference()) is not None:
-            survivor.after_fork()
-
-    def in_child() -> None:
-        if (survivor := reference()) is not None:
-            survivor.begin_in_child()
-
-    if hasattr(os, "register_at_fork"):  # not on Windows
-        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

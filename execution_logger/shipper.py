@@ -19,6 +19,7 @@ from execution_logger.auto_reset_event import AutoResetEvent
 from execution_logger.buffer import Buffer, held_by_caller
 from execution_logger.dispatcher import Dispatcher
 from execution_logger.flushes import Flushes
+from execution_logger.process import undo_imports_of
 from execution_logger.settings import Settings
 
 THREAD_NAME = "execution-logger"
@@ -74,6 +75,7 @@ class Shipper:
         # Taken by threads of ours only: the next one starts when the last one has closed everything.
         self._dispatching = threading.Lock()
         self._running = False
+        self._is_retired = False
         self._can_start = True
         # Never waited for: who finds it taken has interrupted a start, or is beside one. To start a
         # thread means to wait for locks of the interpreter's, which may wait for us in turn.
@@ -155,6 +157,17 @@ class Shipper:
         self.dispatcher.prepare()
         self.wake()
         return prepared
+
+    def retire(self) -> None:
+        """End the thread as soon as all is safe elsewhere: nobody can log any more."""
+        self._is_retired = True
+        self._event.set()
+
+    def abandon(self) -> None:
+        """Let go, in a forked child, of the parent's files, and of what its thread was in the middle of."""
+        self.dispatcher.abandon()
+        if self._thread is not None and self._thread.ident is not None:
+            undo_imports_of(self._thread.ident)
 
     def include_newest(self) -> None:
         """Let everybody who waits in flush() wait for the newest entry too."""
@@ -259,7 +272,7 @@ class Shipper:
         )
 
     def _ended(self) -> bool:
-        if not self._stops:
+        if not self._stops and not (self._is_retired and self.buffer.settled >= self.buffer.queued):
             return False
         stops, self._stops = self._stops, []
         # An entry that comes from here on starts the next thread, which waits until we are done; one

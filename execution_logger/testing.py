@@ -58,5 +58,9 @@ class _Capture(Pipeline):
         begun.set_result(None)
         return begun
 
+    def in_this_process(self) -> Pipeline:
+        """Itself: what a forked child records ends in its copy of the list."""
+        return self
+
     def record(self, entry: LogEntry, encoded: bytes) -> None:  # noqa: ARG002
         self.entries.append(entry)

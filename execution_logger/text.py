@@ -1,5 +1,6 @@
 """Texts: of any object, storable in every database, and of a known size as JSON."""
 
+import codecs
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ HOSTILE = (Exception, SystemExit, GeneratorExit)
 _MAX_NAME_CHARS = 100
 
 _encode = msgspec.json.Encoder().encode
+codecs.lookup("utf-16-le")  # or it would be imported in a call, which imports nothing
 _name_of = type.__dict__["__name__"].__get__  # a metaclass may have a `__name__` of its own, which raises
 
 

@@ -1,11 +1,13 @@
 """Child processes of unit tests: a script of its own, or a fork of the test."""
 
+import ctypes
 import os
 import pickle
 import select
 import subprocess
 import sys
 import textwrap
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -38,14 +40,37 @@ def run_script(
     return process.stdout
 
 
-def in_fork(function: Callable[[], _T]) -> _T:
+def fork_in_c() -> int:
+    """What `os.fork` returns, of a fork that runs none of Python's hooks, as uWSGI's and mod_wsgi's.
+
+    A child that inherits another thread's request for the interpreter waits for that thread at its next step,
+    whatever it runs: here no thread may ask for it for that moment.
+    """
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        time.sleep(0)  # who has asked already gets it
+        return int(ctypes.PyDLL(None).fork())
+    finally:
+        sys.setswitchinterval(interval)
+
+
+FORKS = (os.fork, fork_in_c) if hasattr(os, "fork") else ()
+"""Forks that Python hears of, and forks that it does not hear of."""
+
+
+def in_fork(function: Callable[[], _T], fork: Callable[[], int] | None = None) -> _T:
     """What `function` returns in a fork of this process, which then ends without any clean-up.
+
+    Args:
+        function: what the child does.
+        fork: how it is forked, by `os.fork` unless something else is said.
 
     Raises:
         AssertionError: it raised, or did not return in time.
     """
     reading, writing = os.pipe()
-    process_id = os.fork()
+    process_id = (fork or os.fork)()
     if process_id == 0:
         _answer(function, writing)
     os.close(writing)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import lock_descriptor
+from platformdirs import user_state_path
 
 from execution_logger.broker import public_url
 from execution_logger.process import file_name
@@ -86,9 +87,6 @@ def state_directory(settings: Settings) -> Path:
     """The directory of all journals."""
     if settings.journal_directory:
         return Path(settings.journal_directory)
-    # Only who needs it pays for the import.
-    from platformdirs import user_state_path  # noqa: PLC0415
-
     return user_state_path("execution-logger", appauthor=False)
 
 
