@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import click
-from rich.text import Text
 
-from execution_logger.cli.terminal import Cell, open_console, print_rows, printable
+from execution_logger.cli.terminal import Cell, Text, open_console, print_rows, printable
 from execution_logger.settings import EffectiveSetting, effective, problems_in, unknown_variables
 
 _WRONG = 2

@@ -7,18 +7,19 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
-from execution_logger.cli.terminal import open_console, printable
-from execution_logger.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
+from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, open_console, printable
+from execution_logger.doctor import AREAS, Finding, Level, Subject, examine, worst
 from execution_logger.doctor.finding import error
 from execution_logger.doctor.settings import misspelt_variables, unusable
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+
+if TYPE_CHECKING:
+    from execution_logger.doctor import Probe
 
 WRONG_USAGE = 2
 
@@ -69,7 +70,9 @@ def command(
     sys.exit(worst(found) is Level.ERROR or (strict and worst(found) is not Level.OK))
 
 
-def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> Probe:
+def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> "Probe":
+    from execution_logger.doctor import Probe, send_probe  # noqa: PLC0415 - they read the tables
+
     if obstacle := next((finding for finding in found if finding.is_final), None):
         what = f"no entry was sent: it would not arrive, see what is said of the {obstacle.area}"
         return Probe(findings=[error("probe.delivery", what, "do what is said there, and ask again")])
@@ -83,7 +86,7 @@ def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Find
         logger.setLevel(level)
 
 
-def _print(found: Sequence[Finding], probe: Probe | None, began_at: float, *, as_json: bool) -> None:
+def _print(found: Sequence[Finding], probe: "Probe | None", began_at: float, *, as_json: bool) -> None:
     seconds = time.monotonic() - began_at
     if as_json:
         facts = {

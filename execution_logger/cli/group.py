@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import execution_logger
-from execution_logger.errors import ExecutionLoggerError
+from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import platform_variables
 
 COMMANDS = (
@@ -53,7 +53,10 @@ class Commands(click.Group):
         """Import one."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"execution_logger.cli.{cmd_name}").command
+        try:
+            command: click.Command = importlib.import_module(f"execution_logger.cli.{cmd_name}").command
+        except (ModuleNotFoundError, SettingsError) as error:
+            return _not_installed(cmd_name, _missing(error))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -81,10 +84,34 @@ def _errors_in_one_line() -> Iterator[None]:
     except ExecutionLoggerError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRA:
-            raise
-        _fail(f'{package} is not installed: pip install "celery-execution-logger[worker]"')
+        _fail(_missing(error))
+
+
+def _missing(error: ModuleNotFoundError | SettingsError) -> str:
+    """What to install; any other module that is missing is a defect, and must not look like that."""
+    if isinstance(error, SettingsError):  # the store's
+        return str(error)
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRA:
+        raise error
+    return f'{package} is not installed: pip install "celery-execution-logger[worker]"'
+
+
+def _not_installed(name: str, why: str) -> click.Command:
+    """Stands in the help for a command that needs more than is installed."""
+
+    def say_why(**_: object) -> None:
+        raise ExecutionLoggerError(why)
+
+    anything = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        name,
+        callback=say_why,
+        params=[anything],
+        short_help='Needs the extra "worker", which is not installed.',
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )
 
 
 def _fail(message: str) -> None:

@@ -6,10 +6,8 @@ import time
 from dataclasses import asdict, replace
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from execution_logger.cli.terminal import day_and_time, open_console, print_rows, printable
+from execution_logger.cli.terminal import Console, Text, day_and_time, open_console, print_rows, printable
 from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination

@@ -5,14 +5,30 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from execution_logger.errors import ExecutionLoggerError
+
+if TYPE_CHECKING:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+else:
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+    except ModuleNotFoundError:  # a host, which has not the worker's extra
+        from execution_logger.cli.plain import SIMPLE_HEAD, Console, Padding, Table, Text
+
+__all__ = [
+    "PAGE_WIDTH", "SIMPLE_HEAD", "Cell", "Console", "OutputError", "Table", "Text", "ago", "day_and_time",
+    "open_console", "output_errors", "print_rows", "printable", "span",
+]  # fmt: skip
 
 PAGE_WIDTH = 140
 

@@ -47,6 +47,11 @@ def select_delivery(settings: Settings, celery_app: "Celery | None" = None) -> C
     return by_celery_or_to_database if settings.fallback == "direct" else by_celery
 
 
+def missing_packages() -> list[str]:
+    """What is not installed of the packages that reach the database."""
+    return [name for name in _DATABASE_PACKAGES if find_spec(name) is None]
+
+
 def _check_broker(settings: Settings, celery_app: "Celery | None") -> None:
     """See what can be seen of the broker's URL without Celery."""
     where = variable_of("broker_url") if celery_app is None else "the broker of the Celery application"
@@ -62,7 +67,7 @@ def _check_database(settings: Settings) -> None:
     who = "FALLBACK=direct" if settings.celery_enabled else "CELERY_ENABLED=false"
     if problem := unsupported("database_url", settings.require_database(who)):
         raise SettingsError(f"{variable_of('database_url')}: {problem}")
-    if missing := [name for name in _DATABASE_PACKAGES if find_spec(name) is None]:
+    if missing := missing_packages():
         raise SettingsError(
             f'{who} needs {", ".join(missing)}: pip install "celery-execution-logger[worker]"'
         )

@@ -45,11 +45,6 @@ _CAUSES = (
 
 def examine_database(subject: Subject) -> Iterator[Finding]:
     """Connect as a worker does, and look at the server and at the tables."""
-    if not subject.settings.database_url:
-        yield ok(
-            "database.connection", "not examined: DATABASE_URL is not set; workers need it, hosts need not"
-        )
-        return
     # Looking up a host may take longer than we wait, and the exit would wait for an executor's thread.
     with asyncio.Runner(loop_factory=ThreadLoop) as runner:
         yield from runner.run(_examine(subject))

@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from execution_logger.broker import public_url
+from execution_logger.delivery.select import missing_packages
 from execution_logger.doctor.broker import examine_broker
-from execution_logger.doctor.database import examine_database
-from execution_logger.doctor.finding import Finding, Subject, error
+from execution_logger.doctor.finding import Finding, Subject, error, ok
 from execution_logger.doctor.journal import examine_journal
 from execution_logger.doctor.results import examine_results
 from execution_logger.doctor.settings import examine_settings
 from execution_logger.doctor.workers import examine_workers
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.results import result_backend_url
-from execution_logger.settings import Settings
+from execution_logger.settings import Settings, why_no_database
 
 LIMIT_SECONDS = 8.0
 """The longest that an examination takes."""
@@ -57,7 +57,7 @@ def examine(
 def _lines_for(settings: Settings) -> list[Line]:
     lines: list[Line] = [
         (("settings", examine_settings), ("journal", examine_journal)),
-        (("database", examine_database),),
+        (("database", _examine_database),),
     ]
     if not settings.celery_enabled:
         return lines
@@ -70,6 +70,23 @@ def _lines_for(settings: Settings) -> list[Line]:
     if url is None or public_url(url) == public_url(settings.broker_url):
         return [*lines, (broker, results, workers)]
     return [*lines, (broker, workers), (results,)]
+
+
+def _examine_database(subject: Subject) -> Iterator[Finding]:
+    """Look at it where there is one, and the packages for it: a host that has Celery needs neither."""
+    if not subject.settings.database_url:
+        reason = why_no_database("the worker", subject.environ)
+    elif missing := missing_packages():
+        reason = f'{", ".join(missing)} is not installed: pip install "celery-execution-logger[worker]"'
+    else:
+        from execution_logger.doctor.database import examine_database  # noqa: PLC0415
+
+        yield from examine_database(subject)
+        return
+    if subject.settings.celery_enabled:
+        yield ok("database.connection", f"not examined: {reason}; workers need it, hosts need not")
+    else:
+        yield error("database.settings", reason, "a host with CELERY_ENABLED=false does not start without")
 
 
 class _Running:

@@ -8,7 +8,6 @@ import msgspec
 
 from execution_logger.quotes import restore_quotes
 from execution_logger.settings import Settings
-from execution_logger.store.array import EntryArray
 from execution_logger.worker.message import decode_body
 
 _MOST_MESSAGES = 5
@@ -31,6 +30,7 @@ class _Entry(msgspec.Struct):
 _decode_message = msgspec.json.Decoder(_Message).decode
 _decode_unacked = msgspec.json.Decoder(tuple[_Message, str, str]).decode
 _decode_arguments = msgspec.json.Decoder(tuple[tuple[str], Any, Any]).decode
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_entry = msgspec.json.Decoder(_Entry).decode
 _ERRORS = (msgspec.DecodeError, UnicodeError, ValueError, TypeError, RecursionError)
 
@@ -75,7 +75,7 @@ def _moments(messages: Iterable[_Message | None]) -> Iterator[datetime]:
             if message is not None:
                 body = decode_body(message.body, message.properties.body_encoding)
                 ((batch,), _, _) = _decode_arguments(body)
-                first = EntryArray.read(restore_quotes(batch)).entries[0]
+                first = _decode_entries(restore_quotes(batch))[0]
                 yield _decode_entry(first).created_at.astimezone(UTC)
         except (*_ERRORS, LookupError, OverflowError):
             continue

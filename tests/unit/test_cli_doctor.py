@@ -99,7 +99,7 @@ def test_the_probe_is_sent_when_it_is_asked_for(
         sent.append(timeout_seconds)
         return Probe({"queue": 0.25}, [error("probe.queue", "it waits", "start workers")])
 
-    monkeypatch.setattr(module, "send_probe", send_probe)
+    monkeypatch.setattr("execution_logger.doctor.probe.send_probe", send_probe)
     assert run().exit_code == 0
     result = run("--end-to-end", "--timeout", "3", "--json")
     facts = json.loads(result.stdout)

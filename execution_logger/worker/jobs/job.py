@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncEngine
+from typing import TYPE_CHECKING, Any
 
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
-from execution_logger.store.job_runs import JobRun
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from execution_logger.store.job_runs import JobRun
 
 
 class JobError(ExecutionLoggerError):
@@ -82,9 +84,9 @@ class Slice:
         summary: what was done so far, for people and for the next slice; of what JSON knows.
     """
 
-    engine: AsyncEngine
+    engine: "AsyncEngine"
     settings: Settings
-    run: JobRun
+    run: "JobRun"
     now: datetime
     limit_seconds: float
     has_time: Callable[[], bool]
