@@ -96,7 +96,8 @@ def expected(ledger: list[Noted], since_age: int | None, until_age: int | None) 
     judgement = Judgement(set(), set(), set(), set(), {})
     for process in {noted.process for noted in ledger}:
         batches = sorted(
-            (noted for noted in ledger if noted.process == process), key=lambda b: (b.first, b.batch_id)
+            (noted for noted in ledger if noted.process == process),
+            key=lambda b: (b.first, -b.entries, b.batch_id),
         )
         judged = [
             noted
@@ -112,7 +113,7 @@ def _judge(
     judgement: Judgement, process: str, batches: list[Noted], judged: list[Noted], *, has_start: bool
 ) -> None:
     seen: set[int] = set()
-    entries = 0
+    entries = late = 0
     for noted in batches:
         new = set(noted.numbers) - seen
         if noted in judged:
@@ -120,7 +121,8 @@ def _judge(
             again = set(noted.numbers) - new if noted.deliveries == 1 else set(noted.numbers)
             judgement.repeated.update((process, number) for number in again)
             if noted.is_late:
-                judgement.late.update((process, number) for number in noted.numbers)
+                late += len(new)
+                judgement.late.update((process, number) for number in new)
         seen |= new
     gaps = 0, 0
     for number in set(range(1, max(seen))) - seen:
@@ -131,7 +133,6 @@ def _judge(
         (judgement.missing if is_due else judgement.pending).add((process, number))
         gaps = gaps[0] + is_due, gaps[1] + (not is_due)
     delivered = sum(noted.entries * noted.deliveries for noted in judged)
-    late = sum(noted.entries for noted in judged if noted.is_late)
     judgement.sums[process] = (len(judged), entries, *gaps, late, delivered - entries)
 
 

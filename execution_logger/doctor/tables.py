@@ -13,7 +13,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import UPGRADE
-from execution_logger.store.ledger import Ledger
+from execution_logger.store.ledger import Ledger, missing_indexes
 from execution_logger.store.rows import to_utc
 from execution_logger.store.table import LogTable, look_up_table
 
@@ -68,7 +68,9 @@ async def examine_ledger(connection: AsyncConnection, settings: Settings) -> lis
     """The ledger, without which rows are stored, and nobody can tell what is missing."""
     problem = await Ledger(settings).problem(connection)
     if problem is None:
-        return []
+        missing = await connection.run_sync(missing_indexes, settings)
+        what = "the ledger of the batches lacks an index, so that status and audit read all of it"
+        return [warning("database.ledger", what, UPGRADE)] if missing else []
     advice = _grant(Ledger(settings).table.fullname, "SELECT, INSERT, UPDATE")
     return [
         warning(

@@ -30,12 +30,12 @@ class Account:
         process: the name of the pipeline.
         first: the lowest number of an entry that is noted.
         last: the highest one.
-        batches: how many there are.
+        batches: how many the ledger has; older ones that follow upon each other are one by now.
         entries: how many entries they hold; one that came in two batches counts once.
         dead_lettered: how many of these the database has refused; all others are rows.
         missing: entries in gaps.
         pending: entries in gaps that are too young to be called missing.
-        late: entries that were stored late.
+        late: entries that were stored late, the first time.
         repeated: deliveries of an entry beyond its first one.
         oldest_at: `created_at` of the first entry in UTC, None when it cannot be read.
         newest_at: that of the last one.
@@ -101,7 +101,8 @@ async def audit(
         engine: of `create_engine`.
         settings: name the tables, and bound the time it may take.
         since: (aware) only batches stored from then on; what was before a process's first batch in
-            the ledger is no gap then.
+            the ledger is no gap then. Batches that were merged count as stored when the last of them was,
+            on the same day.
         until: (aware) only batches stored before then.
         process: only this one's.
         late_after_seconds: from an entry's call to its row; a gap that was noticed less than that

@@ -41,7 +41,6 @@ class Deletion:
         key: what makes a row of the table unique.
         condition: on the rows.
         order: the column by which rows are taken; None for any order.
-        is_descending: take the highest first.
         is_indexed: whether the database finds the first rows of that order without reading the table.
             Otherwise a chunk has 5,000 rows however long that takes: fewer would read as much.
         timeout_seconds: longest wait for a chunk.
@@ -56,7 +55,6 @@ class Deletion:
         condition: ColumnElement[bool],
         order: Column[Any] | None,
         *,
-        is_descending: bool = False,
         is_indexed: bool = True,
         timeout_seconds: float,
         place: Any = None,
@@ -68,7 +66,6 @@ class Deletion:
         self._key = key
         self._condition = condition
         self._order = order
-        self._is_descending = is_descending
         self._is_indexed = is_indexed
         self._timeout_seconds = timeout_seconds
         self._sleep = sleep
@@ -118,17 +115,16 @@ class Deletion:
     async def _delete_chunk(self) -> int:
         condition, order = self._condition, self._order
         if order is not None and self.place is not None:
-            is_next = order <= self.place if self._is_descending else order >= self.place
-            condition = and_(condition, is_next)
+            condition = and_(condition, order >= self.place)
         chosen = select(*self._key).where(condition).limit(self._rows)
         if order is not None:
-            chosen = chosen.order_by(order.desc() if self._is_descending else order.asc())
+            chosen = chosen.order_by(order)
         found = self._key[0] if order is None else order
         statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(found)
         async with self._transaction() as connection:
             places = (await connection.execute(statement)).scalars().all()
         if places and order is not None:
-            self.place = min(places) if self._is_descending else max(places)
+            self.place = max(places)
         return len(places)
 
     @asynccontextmanager

@@ -5,20 +5,18 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, func, literal, select
+from sqlalchemy import Column, ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.deletion import Deletion
+from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import Ledger
-from execution_logger.store.moment import Moment
 from execution_logger.store.rows import from_utc
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import LogTable, look_up_table
-
-_MOST_PROCESSES = 500
 
 
 class Expiry:
@@ -70,26 +68,19 @@ class Expiry:
         key = [columns.hour, columns.dimension, columns.name]
         return self._deletion(key, columns.hour < self._before, columns.hour)
 
-    async def ledger(self) -> AsyncIterator[Deletion]:
-        """Those of the batches of the processes that have stored nothing since, some processes at a time.
+    async def ledger(self) -> AsyncIterator[int]:
+        """Delete the batches of processes that have stored nothing since; yields how many, again and again.
 
-        The last batches of a process go first. A sequence whose end is missing looks like one that has
-        ended earlier; one whose beginning is missing has a gap.
+        `compact` makes few of them, so that one statement deletes those of some processes.
         """
-        batches = Ledger(self._settings).table.c
-        while processes := await self._ended_processes():
-            is_ended = batches.process.in_(processes)
-            yield self._deletion(
-                [batches.batch_id], is_ended, batches.first, is_descending=True, is_indexed=False
-            )
-
-    async def _ended_processes(self) -> Sequence[str]:
-        batches = Ledger(self._settings).table.c
-        last_at = func.max(batches.stored_at)
-        query = select(batches.process).group_by(batches.process).limit(_MOST_PROCESSES)
-        query = query.having(last_at < literal(self._before, Moment))
-        async with self._connection() as connection:
-            return (await connection.execute(query)).scalars().all()
+        ledger = Ledger(self._settings)
+        while True:
+            async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
+                await be_patient(connection, self._timeout_seconds)
+                deleted = await ledger.delete_before(connection, self._before)
+            if not deleted:
+                return
+            yield deleted
 
     async def _log_table(self) -> LogTable:
         async with self._connection() as connection:

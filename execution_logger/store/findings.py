@@ -91,10 +91,11 @@ def to_gap(row: Row[Any]) -> Gap:
 
 
 def to_delays(rows: Iterable[Row[Any]], late_after_seconds: float) -> Iterator[Delay]:
-    """The batches that came late."""
+    """What came late of the batches, without entries that another one had brought before."""
     for row in rows:
-        if row.delay_seconds is not None and row.delay_seconds > late_after_seconds:
-            yield Delay(row.process, row.first, row.last, row.delay_seconds, row.stored_at)
+        is_late = row.delay_seconds is not None and row.delay_seconds > late_after_seconds
+        if is_late and row.overlap < row.entries:
+            yield Delay(row.process, row.first + row.overlap, row.last, row.delay_seconds, row.stored_at)
 
 
 def to_repeats(rows: Iterable[Row[Any]]) -> Iterator[Repeat]:

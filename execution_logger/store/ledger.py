@@ -4,14 +4,15 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    DateTime,
     Dialect,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -44,6 +45,7 @@ NAME = "execution_log_batches"
 
 _RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _ASK_AGAIN_AFTER_SECONDS = 60.0
+_MOST_PROCESSES = 500
 _MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
 
 
@@ -60,11 +62,26 @@ def ledger_table(settings: Settings) -> Table:
         Column("entries", Integer, nullable=False),
         Column("dead_lettered", Integer, nullable=False),
         Column("deliveries", Integer, nullable=False),
-        Column("oldest_at", DateTime(timezone=True)),
-        Column("newest_at", DateTime(timezone=True)),
-        Column("stored_at", DateTime(timezone=True), nullable=False),
+        Column("oldest_at", Moment),
+        Column("newest_at", Moment),
+        Column("stored_at", Moment, nullable=False),
+        # What was stored last; and an audit, though deleted rows may have left most of the table empty.
+        Index(f"ix_{NAME}_stored_at", "stored_at", postgresql_concurrently=True),
+        Index(f"ix_{NAME}_place", "process", "first", postgresql_concurrently=True),
         schema=schema,
     )
+
+
+def missing_indexes(connection: Connection, settings: Settings) -> list[Index]:
+    """The indexes of the ledger that the database has not, or not whole."""
+    table = ledger_table(settings)
+    if connection.dialect.name == "postgresql":
+        name = connection.dialect.identifier_preparer.format_table(table)
+        query = text(read_sql("valid_indexes.postgresql.sql"))
+        found = set(connection.execute(query, {"name": name}).scalars())
+    else:
+        found = {index["name"] for index in inspect(connection).get_indexes(table.name, table.schema)}
+    return sorted((each for each in table.indexes if each.name not in found), key=attrgetter("name"))
 
 
 class Ledger:
@@ -150,15 +167,19 @@ class Ledger:
         statement = text(read_sql("forgive_entry.sql").format(ledger=name))
         await connection.execute(statement, {"batch_id": batch_id})
 
-    async def delete_before(self, connection: AsyncConnection, moment: datetime) -> None:
-        """Delete the batches of the processes that have stored nothing since `moment` (aware).
+    async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
+        """Delete the batches of processes that have stored nothing since `moment` (aware), of some of them.
 
         Those of a process go all at once: half a sequence would look like one with a gap.
+
+        Returns:
+            How many there were; 0 when no such process is left.
         """
         batches, process = self.table, self.table.c.process
         last_at = func.max(batches.c.stored_at)
         ended = select(process).group_by(process).having(last_at < literal(moment, Moment))
-        await connection.execute(delete(batches).where(process.in_(ended)))
+        condition = process.in_(ended.limit(_MOST_PROCESSES))
+        return (await connection.execute(delete(batches).where(condition))).rowcount
 
     def _warn(self, problem: str) -> None:
         if not self._has_warned:

@@ -1,16 +1,20 @@
 """Making the tables, and bringing them up to date."""
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import CreateIndex, DropIndex
 
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.job_runs import job_run_table
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.ledger import ledger_table, missing_indexes
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import schema_and_name
+
+_INDEX_SECONDS = 3600  # 25 million batches take one minute
+_INDEXING = "hashtext('execution_logger index')"
 
 # Two upgrades at the same time would both find that there is no table.
 _LOCKS = {
@@ -33,7 +37,39 @@ async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
     timeout_seconds = settings.database_timeout_seconds
     async with attempt(engine, timeout_seconds), transaction(engine) as connection:
         await connection.execute(text(_LOCKS[connection.dialect.name]))
-        return await connection.run_sync(_upgrade, settings)
+        done = await connection.run_sync(_upgrade, settings)
+    await _index_ledger(engine, settings)
+    return done
+
+
+async def _index_ledger(engine: AsyncEngine, settings: Settings) -> None:
+    """Give the ledger of an earlier version its indexes, however large it is; it can be written meanwhile."""
+    async with attempt(engine, _INDEX_SECONDS), engine.connect() as usual:
+        connection = await usual.execution_options(isolation_level="AUTOCOMMIT")
+        missing = await connection.run_sync(missing_indexes, settings)
+        if not missing or not await _begin_indexing(connection):
+            return
+        try:
+            for index in missing:
+                # An attempt may have left half of it.
+                await connection.execute(DropIndex(index, if_exists=True))
+                await connection.execute(CreateIndex(index))
+        finally:
+            await _end_indexing(connection)
+
+
+async def _begin_indexing(connection: AsyncConnection) -> bool:
+    """Whether nobody else is at it: two that build indexes of one table would wait for each other."""
+    if connection.dialect.name == "sqlite":
+        return True
+    await connection.exec_driver_sql(f"SET statement_timeout = {_INDEX_SECONDS * 1000}")
+    return bool((await connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_INDEXING})")).scalar_one())
+
+
+async def _end_indexing(connection: AsyncConnection) -> None:
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql("RESET statement_timeout")
+        await connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_INDEXING})")
 
 
 def _upgrade(connection: Connection, settings: Settings) -> str:

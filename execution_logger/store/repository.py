@@ -127,7 +127,8 @@ class ExecutionLogRepository:
         connection = await self._session.connection()
         ledger = Ledger(self._settings)
         if await ledger.problem(connection, "SELECT", "DELETE") is None:
-            await ledger.delete_before(connection, moment)
+            while await ledger.delete_before(connection, moment):
+                pass
         return await self._delete(table, table.columns["created_at"] < from_utc(table, moment))
 
     @cached_property

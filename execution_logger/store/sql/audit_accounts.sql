@@ -9,7 +9,7 @@ SELECT
     sum(dead_lettered) AS dead_lettered,
     coalesce(sum(gap) FILTER (WHERE is_due), 0) AS missing,
     coalesce(sum(gap) FILTER (WHERE NOT is_due), 0) AS pending,
-    coalesce(sum(entries) FILTER (WHERE delay_seconds > CAST(:late_after_seconds AS double precision)), 0) AS late,
+    coalesce(sum(entries - overlap) FILTER (WHERE delay_seconds > CAST(:late_after_seconds AS double precision)), 0) AS late,
     sum(CAST(entries AS bigint) * (deliveries - 1) + overlap) AS repeated,
     min(oldest_at) AS oldest_at,
     max(newest_at) AS newest_at,

@@ -8,7 +8,7 @@ WITH numbered AS (
     FROM {ledger}
     WHERE CAST(:process AS text) IS NULL OR process = CAST(:process AS text)
     WINDOW before AS (
-        PARTITION BY process ORDER BY first, batch_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        PARTITION BY process ORDER BY first, entries DESC, batch_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     )
 ),
 batches AS (

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
+from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
 from execution_logger.store.overview import Overview, overview
@@ -32,6 +33,8 @@ RETENTION_GRACE_DAYS = 2
 
 _DEAD_LETTER_HOURS = 24
 
+_COMPACTED_SPAN = timedelta(days=2)
+
 
 async def check_health(piece: Slice) -> bool:
     """Look at each part once, and note what was found; what is wrong is the finding, and no failure.
@@ -42,6 +45,7 @@ async def check_health(piece: Slice) -> bool:
     settings, now = piece.settings, piece.now
     reasons = await _check_broker(piece)
     reasons += await _check_tables(piece)
+    reasons += await _compact(piece)
     async with attempt(piece.engine, settings.database_timeout_seconds), piece.engine.connect() as connection:
         letters = dead_letter_table(settings).c
         is_new = letters.created_at > now - timedelta(hours=_DEAD_LETTER_HOURS)
@@ -65,6 +69,21 @@ async def _check_tables(piece: Slice) -> list[str]:
     piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
     piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
     return _age_reasons(found, piece.settings, piece.now)
+
+
+async def _compact(piece: Slice) -> list[str]:
+    """Keep the ledger small; what has piled up before, the retention merges."""
+    try:
+        until = piece.now - AT_REST_AFTER
+        since = piece.now - _COMPACTED_SPAN
+        async for _ in compact(
+            piece.engine, piece.settings, until, since, timeout_seconds=piece.limit_seconds
+        ):
+            if not piece.has_time():
+                break
+    except StoreUnavailableError as error:
+        return [f"the ledger grows: {error}"]
+    return []
 
 
 async def _check_broker(piece: Slice) -> list[str]:

@@ -1,7 +1,8 @@
-"""The retention: deletes what is older than `retention_days`, entries first."""
+"""The retention: deletes what is older than `retention_days`, entries first; merges the ledger's batches."""
 
 from datetime import datetime, timedelta
 
+from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.deletion import Deletion
 from execution_logger.store.expiry import Expiry, has_time_index
 from execution_logger.store.faults import attempt
@@ -22,19 +23,32 @@ async def delete_expired(piece: Slice) -> bool:
     days = piece.settings.retention_days
     if not days:
         piece.summary["off"] = "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
-        return True
+        return await _compact(piece)
     if "before" not in piece.summary:
         await _begin(piece, days)
     expiry = _expiry(piece, days)
-    if not await _delete_entries(piece, expiry):
+    if not (await _delete_entries(piece, expiry) and await _compact(piece)):
         return False
-    async for deletion in expiry.ledger():
-        if not await _delete(piece, "batches", deletion):
+    async for deleted in expiry.ledger():
+        piece.summary["batches"] = piece.summary.get("batches", 0) + deleted
+        if not piece.has_time():
             return False
     old_statistics = _expiry(piece, max(days, STATISTICS_DAYS)).statistics()
     return await _delete(piece, "dead_letters", expiry.dead_letters()) and await _delete(
         piece, "statistics", old_statistics
     )
+
+
+async def _compact(piece: Slice) -> bool:
+    """Whether all of the ledger is merged that can be; the health check does so with the last days'."""
+    reached = piece.summary.get("compacted_until")
+    since = datetime.fromisoformat(reached) if reached else None
+    until = piece.started_at - AT_REST_AFTER
+    async for at in compact(piece.engine, piece.settings, until, since, timeout_seconds=piece.limit_seconds):
+        piece.summary["compacted_until"] = at.isoformat(timespec="microseconds")
+        if at < until and not piece.has_time():
+            return False
+    return True
 
 
 def _expiry(piece: Slice, days: int) -> Expiry:

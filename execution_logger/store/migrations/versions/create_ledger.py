@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.store.ledger import NAME
+from execution_logger.store.ledger import NAME, ledger_table
 from execution_logger.store.table import schema_and_name
 
 revision = "0002"
@@ -37,3 +37,5 @@ def upgrade() -> None:
         ),
         schema=schema,
     )
+    for index in ledger_table(context.config.attributes["settings"]).indexes:
+        op.create_index(index.name, NAME, [column.name for column in index.columns], schema=schema)
