@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from execution_logger.integrations.asgi import Application, WithLifespan
     from execution_logger.sync import SyncExecutionLogger
 
 
@@ -287,6 +288,16 @@ class ExecutionLogger(LoggingCalls):
             yield
         finally:
             await self.shutdown()
+
+    def asgi(self, app: "Application") -> "WithLifespan":
+        """Wrap any ASGI application, so that its server lets the logger get ready and deliver what is left.
+
+        `application = execution_logger.asgi(get_asgi_application())` is what Django needs under uvicorn. An
+        application with a lifespan of its own keeps it; the logger delivers after that has ended.
+        """
+        from execution_logger.integrations.asgi import WithLifespan  # noqa: PLC0415 - few hosts need it
+
+        return WithLifespan(app, self)
 
     @property
     def sync(self) -> "SyncExecutionLogger":

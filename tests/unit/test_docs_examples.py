@@ -116,6 +116,31 @@ async def test_own_lifespan(ready_logger: Callable[..., ExecutionLogger]) -> Non
     assert [entry["message"] for entry in delivery.entries] == ["running"]
 
 
+async def test_asgi(ready_logger: Callable[..., ExecutionLogger], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that knows no lifespan has one; what stands in for Django's refuses as that does."""
+
+    async def application(*_: object) -> None:
+        raise ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")
+
+    delivery = MemoryDelivery()
+    logger, answers = ready_logger(delivery), list[tuple[str, int]]()
+    asked = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> dict[str, str]:
+        if answers:
+            await logger.info("task-1", "api", "running")
+        return next(asked)
+
+    async def send(message: Any) -> None:
+        answers.append((message["type"], len(delivery.entries)))
+
+    django = SimpleNamespace(get_asgi_application=lambda: application)
+    monkeypatch.setitem(sys.modules, "django.core.asgi", django)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "host.settings")
+    await README.run_example("asgi")["application"]({"type": "lifespan"}, receive, send)
+    assert answers == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
+
+
 def test_flask(entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch) -> None:
     """The view returns the id of the entry that it recorded; what stands in for Flask only calls it."""
     application = SimpleNamespace(post=lambda _: lambda view: view)

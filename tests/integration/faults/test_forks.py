@@ -133,6 +133,25 @@ class TestWebServers:
         site.host("idle")
         site.check()
 
+    @pytest.mark.parametrize("server", ["uvicorn", pytest.param("gunicorn", marks=pytest.mark.long)])
+    def test_asked_to_end_without_a_lifespan(self, cell: Cell, site: Site, server: str) -> None:
+        """SIGTERM to Django, or to workers that are recycled: all comes at once, also without a journal."""
+        commands = {
+            "uvicorn": ["uvicorn", "--factory", "integration.faults.web:django", "--port"],
+            "gunicorn": [
+                "gunicorn", "integration.faults.web:django()", "-k", "uvicorn.workers.UvicornWorker",
+                "--workers", "2", "--max-requests", "5", "--bind",
+            ],
+        }  # fmt: skip
+        for _ in cell.a_few():
+            port = free_port()
+            address = str(port) if server == "uvicorn" else f"127.0.0.1:{port}"
+            command = [sys.executable, "-m", *commands[server], address]
+            with web_server(site, port, command, EXECUTION_LOGGER_JOURNAL="false"):
+                for _ in range(cell.random.randrange(10, 30)):
+                    wait_until(lambda: answers(port), 20)  # noqa: B023 - a worker that ends resets connections
+        site.check()
+
 
 @contextmanager
 def prefork_host(site: Site, *options: str) -> Iterator[LocalProcess]:
@@ -159,9 +178,9 @@ def send_tasks(site: Site, names: Sequence[str], host: LocalProcess) -> None:
 
 
 @contextmanager
-def web_server(site: Site, port: int, command: list[str]) -> Iterator[LocalProcess]:
+def web_server(site: Site, port: int, command: list[str], **variables: str) -> Iterator[LocalProcess]:
     """A web server, stopped at the end unless it was killed."""
-    server = site.program(command, FAULTS_CALLS=str(site.calls))
+    server = site.program(command, FAULTS_CALLS=str(site.calls), **variables)
     wait_until(lambda: answers(port), 30, message=lambda: server.output)
     yield server
     server.stop()

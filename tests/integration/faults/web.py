@@ -1,4 +1,4 @@
-"""Hosts that serve HTTP, for gunicorn (`wsgi`, `preloaded`) and uvicorn (`asgi`): each request makes calls.
+"""Hosts that serve HTTP, for gunicorn and uvicorn: each request makes calls.
 
 FAULTS_CALLS names the folder of calls.py.
 """
@@ -7,6 +7,11 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+from django.http import HttpResponse
+from django.urls import path
 
 from execution_logger import LogCategory, execution_logger
 from integration.faults.calls import Stream
@@ -36,6 +41,21 @@ def preloaded() -> Callable[..., Iterable[bytes]]:
     """The same one, made where it is loaded: with `--preload` that is before the workers are forked."""
     burst("preload")
     return wsgi
+
+
+def view(_: Any) -> HttpResponse:
+    """A view of Django's."""
+    burst("django")
+    return HttpResponse(str(os.getpid()))
+
+
+urlpatterns = [path("", view)]
+
+
+def django() -> Any:
+    """Django's application: it has no lifespan of its own."""
+    settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
+    return execution_logger.asgi(get_asgi_application())
 
 
 async def asgi(
