@@ -133,7 +133,7 @@ class SentinelServer(Server):
         return redis.Redis.from_url(
             f"{scheme}://:{self._password}@127.0.0.1:{self.port}{query}",
             decode_responses=True,
-            socket_timeout=5,
+            socket_timeout=60,
         )
 
     def wait_for_replica(self) -> None:

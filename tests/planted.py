@@ -84,7 +84,7 @@ class Site:
             env={**os.environ, **environ},
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=300,
         )
 
 
@@ -226,7 +226,7 @@ def left_over_journal(site: Site) -> Iterator[dict[str, str]]:
     environ = {**site.environ(NOBODY), "EXECUTION_LOGGER_QUEUE": "abandoned"}
     call = "from execution_logger import execution_logger; execution_logger.sync.info('t', 'c', 'm')"
     script = f"import os; {call}; os._exit(9)"
-    subprocess.run([sys.executable, "-c", script], env={**os.environ, **environ}, check=False, timeout=30)
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, **environ}, check=False, timeout=300)
     yield environ
 
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import psutil
 
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
-STOP_TIMEOUT_SECONDS = 20.0
+STOP_TIMEOUT_SECONDS = 20.0 * PATIENCE
 
 # An orphan stays a zombie until the machine's first process waits for it.
 _ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

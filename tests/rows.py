@@ -33,7 +33,7 @@ def fetch(url: str, statement: str, *arguments: Any) -> list[dict[str, Any]]:
     """The rows of a statement."""
 
     async def run() -> list[dict[str, Any]]:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await asyncpg.connect(url, timeout=60)
         try:
             await connection.set_type_codec(
                 "jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog"

@@ -17,6 +17,7 @@ from processes import Running
 from waiting import wait_until
 
 START_TIMEOUT_SECONDS = 30.0
+_PORTS_A_PROCESS = 1_000
 
 
 class MissingServerError(RuntimeError):
@@ -151,9 +152,12 @@ def free_port() -> int:
 
     It is below 32768, where kernels do not take the clients' ports from: a client that
     retries while the server is down could otherwise be given that port, or connect to itself.
+    Processes that test side by side have ports of their own: a server that is down for a while must find
+    its port free again.
     """
+    first = 20_000 + _PORTS_A_PROCESS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(first, first + _PORTS_A_PROCESS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

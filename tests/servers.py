@@ -46,7 +46,7 @@ class RedisServer(Server):
 
     def client(self, database: int = 0) -> "redis.Redis":
         """A client of its own, with texts decoded; use it in a `with` statement."""
-        return redis.Redis.from_url(self.url(database), decode_responses=True, socket_timeout=5)
+        return redis.Redis.from_url(self.url(database), decode_responses=True, socket_timeout=60)
 
     def _answers(self) -> bool:
         with self.client() as client:
@@ -104,7 +104,7 @@ class PostgresServer(Server):
         """The rows of one statement, on a connection of its own; from any test, async or not."""
 
         async def run() -> list[tuple[Any, ...]]:
-            connection = await asyncpg.connect(self.url(database), timeout=10)
+            connection = await asyncpg.connect(self.url(database), timeout=60)
             try:
                 return [tuple(row) for row in await connection.fetch(statement, *arguments)]
             finally:
@@ -117,7 +117,7 @@ class PostgresServer(Server):
     def _answers(self) -> bool:
         """Open a session, as every client does; the first byte of the answer is R for welcome."""
         parameters = b"user\0postgres\0database\0postgres\0\0"
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(struct.pack("!ii", len(parameters) + 8, 3 << 16) + parameters)
             return connection.recv(1) == b"R"
 

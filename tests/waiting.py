@@ -5,6 +5,10 @@ from collections.abc import Callable
 
 _PAUSE_SECONDS = 0.01
 
+PATIENCE = 8
+"""Machines differ: what takes seconds on one may take so many times as long on another that is busy. A
+condition that comes true costs nothing of it."""
+
 
 def wait_until(
     condition: Callable[[], object],
@@ -13,19 +17,19 @@ def wait_until(
     message: Callable[[], str] = str,
     pause_seconds: float = _PAUSE_SECONDS,
 ) -> None:
-    """Return as soon as `condition()` is true.
+    """Return as soon as `condition()` is true; `timeout_seconds` is what an idle, fast machine may need.
 
     `message` is called on failure only: it tells what the condition was waiting for. A condition
     that costs more than a look at memory takes a longer pause.
 
     Raises:
-        TimeoutError: it was not true within `timeout_seconds`.
+        TimeoutError: it was not true within `PATIENCE` times `timeout_seconds`.
     """
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds * PATIENCE
     while not condition():
         if time.monotonic() >= deadline:
             name = getattr(condition, "__qualname__", repr(condition))
-            raise TimeoutError(f"{name} was not true within {timeout_seconds:g} s. {message()}")
+            raise TimeoutError(f"{name} was not true within {timeout_seconds * PATIENCE:g} s. {message()}")
         time.sleep(pause_seconds)
 
 

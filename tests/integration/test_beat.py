@@ -101,7 +101,7 @@ def test_beat_is_restarted_when_it_crashes_and_refused_when_it_is_there(environm
             env=beat.environment,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=300,
         )
         assert second.returncode == 2
         assert "Beat runs already (process " in second.stderr

@@ -63,7 +63,7 @@ def run_host(tmp_path: Path) -> "RunHost":
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=300,
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
@@ -379,7 +379,6 @@ class TestHosts:
 class TestCeleryPerformance:
     """Amounts of entries, counted; the figures are printed, and benchmarks/ measures them properly."""
 
-    @pytest.mark.timeout(180)
     async def test_fifty_thousand_entries_arrive_over_few_connections(
         self, logger: ExecutionLogger, worker: WorkerProcess, database_url: str
     ) -> None:
@@ -452,7 +451,7 @@ def inspect_active(worker: WorkerProcess) -> str:
         cwd=worker.folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=300,
         check=False,
     )
     return json.dumps(_last_json(done.stdout))

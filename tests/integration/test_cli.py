@@ -38,7 +38,7 @@ class Site:
         """Run the command to its end."""
         environment = {**os.environ, **self.environment}
         return subprocess.run(
-            [*COMMAND, *arguments], check=False, env=environment, capture_output=True, text=True, timeout=50
+            [*COMMAND, *arguments], check=False, env=environment, capture_output=True, text=True, timeout=300
         )
 
     def worker(self, *arguments: str) -> WorkerProcess:
@@ -284,7 +284,7 @@ def test_a_paused_broker_keeps_status_waiting_for_seconds_only(
         env={**os.environ, "CELERY_BROKER_URL": own_redis_server.url(), "DATABASE_URL": postgres_url},
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=300,
     )
     assert process.returncode == 1
     assert "Timeout" in json.loads(process.stdout)["broker"]["error"]

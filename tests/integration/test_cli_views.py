@@ -39,7 +39,7 @@ def run(database_url: str, *arguments: str, **environment: str) -> "subprocess.C
         env={**os.environ, "DATABASE_URL": database_url, **environment},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=300,
     )
 
 
@@ -172,7 +172,7 @@ def test_an_export_stops_with_its_reader(database_url: str) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
     assert json.loads(done.stdout)["message"] == "1"
     assert done.stderr == ""
@@ -195,7 +195,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_file(database_url: str, tmp_pat
         capture_output=True,
         text=True,
         preexec_fn=small_files,
-        timeout=30,
+        timeout=300,
     )
     assert done.returncode == 1
     assert done.stderr == f"execution-logger: {path} cannot be written: File too large\n"

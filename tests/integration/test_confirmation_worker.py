@@ -264,7 +264,6 @@ class TestDeaths:
             check_that_it_is_given_up(site, postgres_server, worker, kill)
 
     @pytest.mark.slow
-    @pytest.mark.timeout(400)
     def test_killed_workers(self, site: Site, postgres_server: PostgresServer) -> None:
         """The batch comes back with the visibility timeout."""
         with site.worker("threads", "-c", "2") as worker:
@@ -276,7 +275,6 @@ class TestDeaths:
             check_that_it_is_given_up(site, postgres_server, worker, kill)
 
     @pytest.mark.slow
-    @pytest.mark.timeout(180)
     def test_workers_that_are_killed_in_an_outage_are_not_the_batchs_fault(
         self, own_postgres_server: PostgresServer, redis_url: str
     ) -> None:

@@ -29,7 +29,7 @@ def test_flower_shows_the_queue_and_no_password(own_redis_server: RedisServer) -
     flower = WorkerProcess(COMMAND, environment=environment)
     try:
         flower.start(ready="Visit me at")
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as browser:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as browser:
             assert browser.get("/healthcheck").text == "OK"
             wait_until(lambda: ">logs<" in "".join(browser.get("/broker").text.split()), 20)
             pages = [browser.get(path).text for path in ("/", "/broker", "/tasks", "/metrics")]
@@ -39,7 +39,7 @@ def test_flower_shows_the_queue_and_no_password(own_redis_server: RedisServer) -
             env=flower.environment,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=300,
         )
         shown = [*pages, *psutil.Process(flower.pid).cmdline(), flower.output, taken.stderr]
         assert not any(PASSWORD in text for text in shown)

@@ -67,7 +67,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=300,
     )
 
 
@@ -166,7 +166,7 @@ class TestUsers:
         port = free_port()
         command = (sys.executable, "-m", "celery", "-A", "tasks", "flower", f"--port={port}", *FLOWER_OPTIONS)
         flower = WorkerProcess(command, environment=variables)
-        with closing(flower), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with closing(flower), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
             flower.start(ready="Visit me at")
             wait_until(lambda: ">logs<" in "".join(client.get("/broker").text.split()))
             wait_until(lambda: "psubscribe" in server.commands())
@@ -237,7 +237,7 @@ class GuardedRedisServer(RedisServer):
 
     def client(self, database: int = 0) -> "redis.Redis":
         """The administrator's."""
-        return redis.Redis.from_url(self.url_of("admin"), decode_responses=True, socket_timeout=5)
+        return redis.Redis.from_url(self.url_of("admin"), decode_responses=True, socket_timeout=60)
 
     def commands(self) -> set[str]:
         """Those that were used."""
@@ -258,7 +258,6 @@ def sentinel_site(request: pytest.FixtureRequest, certificates: Certificates) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: str) -> None:
     """The master is killed under load: each entry is one row, and host and worker find the new one alone."""
     settings = Settings(

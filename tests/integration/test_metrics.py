@@ -262,7 +262,7 @@ def test_each_process_of_a_prefork_host_counts_its_own(redis_url: str, tmp_path:
     try:
         wait_until(lambda: accepted() == [0, 0], 20, message=lambda: gunicorn.output, pause_seconds=0.1)
         for number in range(20):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=10).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{number}", timeout=60).close()
         assert sum(accepted()) == 20
         gunicorn.send_signal(signal.SIGHUP)
         wait_until(lambda: accepted() == [0, 0], 20, message=lambda: gunicorn.output, pause_seconds=0.1)

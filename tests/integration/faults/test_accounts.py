@@ -30,7 +30,6 @@ def site(own_redis_server: RedisServer, own_postgres_server: PostgresServer) -> 
 class TestWorker:
     """A worker of each pool is stopped."""
 
-    @pytest.mark.timeout(120)  # a prefork worker may take half a minute to end
     @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])
     def test_stopped_while_the_database_is_away(self, site: InProcessSite, pool: str) -> None:
         """SIGTERM in an outage: the worker gives its batches back and ends; the next one writes them."""

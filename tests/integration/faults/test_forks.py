@@ -199,7 +199,7 @@ def request(port: int, count: int) -> int:
     """Make some requests, one after the other; the id of the process that served the last one."""
     body = b""
     for _ in range(count):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request("GET", "/")
             body = connection.getresponse().read()

@@ -162,7 +162,7 @@ def table_lock(site: Site) -> Iterator[None]:
     """Hold the table as ALTER TABLE does."""
 
     async def hold(locked: threading.Event, over: threading.Event) -> None:
-        connection = await asyncpg.connect(site.database_url, timeout=10)
+        connection = await asyncpg.connect(site.database_url, timeout=60)
         try:
             async with connection.transaction():
                 await connection.execute("SET LOCAL statement_timeout = 0")
@@ -185,7 +185,7 @@ def all_connections(site: Site) -> Iterator[None]:
         try:
             while True:
                 try:
-                    connections.append(await asyncpg.connect(site.postgres.url(), timeout=10))
+                    connections.append(await asyncpg.connect(site.postgres.url(), timeout=60))
                 except asyncpg.TooManyConnectionsError:
                     if taken.is_set():
                         break
