@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -19,9 +20,10 @@ from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.outstanding import Outstanding, Sent
 from execution_logger.process import free_locks_of_properties
 from execution_logger.settings import Settings
-from execution_logger.source import Source
+from execution_logger.source import NotNowError, Source
 
 if TYPE_CHECKING:
+    from execution_logger.journal.adopted import AdoptedJournal
     from execution_logger.journal.adoption import Adoption
 
 _IMPATIENT_PAUSE_SECONDS = 0.25
@@ -198,13 +200,21 @@ class Dispatcher:
             self.failed(str(error), is_hurried=False)
 
     def _send_next(self, *, is_hurried: bool) -> None:
-        """A batch of those that wait: lost, own and adopted ones in turn, so that none starves."""
+        """A batch of those that wait: lost, own and adopted ones in turn, so that none starves.
+
+        Somebody who waits in flush() waits for the own ones: they come first then.
+        """
         takers = (self._take_lost, lambda: self._take_own(is_hurried=is_hurried), self._take_adopted)
-        for _ in takers:
-            self._turn = (self._turn + 1) % len(takers)
-            if (taken := takers[self._turn]()) is not None:
-                self._attempt(*taken, is_hurried=is_hurried)
-                return
+        if is_hurried:
+            self._turn = 0
+        try:
+            for _ in takers:
+                self._turn = (self._turn + 1) % len(takers)
+                if (taken := takers[self._turn]()) is not None:
+                    self._attempt(*taken, is_hurried=is_hurried)
+                    return
+        except NotNowError as error:
+            self.failed(str(error), is_hurried=is_hurried)
 
     def _take_lost(self) -> tuple[None, Batch] | None:
         batch = self.outstanding.next_lost()
@@ -217,9 +227,11 @@ class Dispatcher:
         return None if batch is None else (self._buffer, batch)
 
     def _take_adopted(self) -> tuple[Source, Batch] | None:
-        for journal in self.adoption.journals if self.adoption is not None else ():
-            if (batch := journal.take()) is not None:
-                return journal, batch
+        for journal in tuple(self.adoption.journals) if self.adoption is not None else ():
+            if journal.is_begun:
+                with self._reading(journal):
+                    if (batch := journal.take()) is not None:
+                        return journal, batch
         return None
 
     def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
@@ -361,18 +373,39 @@ class Dispatcher:
         self._journal_error = error
 
     def _adopt(self) -> None:
-        if self.adoption is None or self.adoption.seconds_until_look() > 0:
+        """Look what dead processes have left, or read a little of it: own entries do not wait for more."""
+        if self.adoption is None:
             return
-        self.adoption.remove_done()
-        with self.delivering:
-            for journal in self.adoption.look():
-                self.outstanding.adopt(journal, journal.unconfirmed)
-                if journal.pending:
-                    report(
-                        logging.INFO, "entries that process %s has left are sent now: %d",
-                        journal.process, journal.pending,
-                    )  # fmt: skip
-        self.adoption.remove_done()
+        try:
+            if self.adoption.seconds_until_look() == 0:
+                self.adoption.remove_done()
+                with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
+                    self.adoption.look()
+            for journal in self.adoption.journals:
+                if not journal.is_begun:
+                    with self._reading(journal):
+                        self._begin(journal)
+                    break
+            self.adoption.remove_done()
+        except Exception as error:  # noqa: BLE001 - no reason to hold back own entries
+            self.errors.record("adoption", error)
+
+    def _begin(self, journal: "AdoptedJournal") -> None:
+        if not journal.begin():
+            return
+        self.outstanding.adopt(journal, journal.unconfirmed)
+        if count := journal.pending:
+            report(logging.INFO, "entries that process %s has left are sent now: %d", journal.process, count)
+
+    @contextmanager
+    def _reading(self, journal: "AdoptedJournal") -> Iterator[None]:
+        """Give up a journal that cannot be read now, until the next look."""
+        try:
+            yield
+        except OSError as error:
+            self.outstanding.drop(journal)
+            if self.adoption is not None:
+                self.adoption.leave(journal, error)
 
     # The end ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from execution_logger.delivery.interface import Confirming, QueueView
 from execution_logger.diagnostics import report
 from execution_logger.errors import DeliveryError
 from execution_logger.settings import Settings
-from execution_logger.source import Source
+from execution_logger.source import NotNowError, Source
 
 if TYPE_CHECKING:
     from execution_logger.journal.marks import SentMark
@@ -212,11 +212,16 @@ class Outstanding:
     # What is lost ----------------------------------------------------------------------------
 
     def next_lost(self) -> Batch | None:
-        """A batch that must be sent again, and the same one until it is; None when there is none."""
+        """A batch that must be sent again, and the same one until it is; None when there is none.
+
+        Raises NotNowError.
+        """
         while self._lost:
             sent = next(iter(self._lost.values()))
             try:
                 return sent.to_batch()
+            except NotNowError:
+                raise
             except OSError as error:
                 report(logging.ERROR, "batch %s cannot be sent again: %s", sent.id, error)
                 self._forget(sent, None)

@@ -5,6 +5,10 @@ from typing import Protocol
 from execution_logger.batch import Batch
 
 
+class NotNowError(OSError):
+    """What is on the disk cannot be read at this moment, for want of something that others use up."""
+
+
 class Source(Protocol):
     """Hands out batches in order, one at a time, and keeps what is sent until it is settled.
 
@@ -32,4 +36,4 @@ class Source(Protocol):
         """Whether these entries can be read again as long as they are not settled."""
 
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
-        """The entries that `keeps` speaks of."""
+        """The entries that `keeps` speaks of; raises OSError, and NotNowError when they can be read later."""

@@ -34,6 +34,13 @@ def destination_in(folder: Path) -> Destination:
     return Destination(folder / "logs-1", "redis://localhost logs")
 
 
+def measured(path: Path) -> segment.Segment:
+    """A segment that a process has left, whose lines are counted."""
+    found = segment.Segment(path, int(path.stem))
+    found.measure()
+    return found
+
+
 def replace_write(patched: pytest.MonkeyPatch, write: Callable[[int, bytes], int]) -> None:
     """Let whatever a journal writes be written in another way."""
     patched.setattr(os, "write", write)

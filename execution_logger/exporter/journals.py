@@ -6,8 +6,8 @@ from pathlib import Path
 
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.exposition import Metric, labelled_gauge
-from execution_logger.journal.directory import lock_folder, state_directory
-from execution_logger.journal.segment import SUFFIX
+from execution_logger.journal.directory import lock_folder, own_folders, state_directory
+from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
 _STATES = ("living", "dead")
@@ -40,7 +40,7 @@ def _sum_up(directory: Path) -> tuple[dict[str, float], dict[str, float]]:
     journals, sizes = (dict.fromkeys(_STATES, 0.0) for _ in range(2))
     for folder in _folders(directory):
         try:
-            size = sum(path.stat().st_size for path in folder.iterdir() if _is_segment(path))
+            size = sum(each.path.stat().st_size for each in Segment.left_in(folder))
             # Without segments it may be a folder that a process is about to lock.
             state = _STATES[size > 0 and _is_dead(folder)]
         except FileNotFoundError:  # its process is done with it
@@ -52,13 +52,8 @@ def _sum_up(directory: Path) -> tuple[dict[str, float], dict[str, float]]:
 
 def _folders(directory: Path) -> Iterator[Path]:
     """Those of all processes; nothing where no host has ever run."""
-    for destination in directory.iterdir() if directory.is_dir() else ():
-        if destination.is_dir():
-            yield from (folder for folder in destination.iterdir() if folder.is_dir())
-
-
-def _is_segment(path: Path) -> bool:
-    return path.suffix == SUFFIX and path.stem.isdecimal()
+    for destination in own_folders(directory) if directory.is_dir() else ():
+        yield from own_folders(destination)
 
 
 def _is_dead(folder: Path) -> bool:

@@ -19,20 +19,18 @@ class AdoptedJournal:
     """
 
     def __init__(self, files: JournalFiles, settings: Settings) -> None:
+        self.folder = files.folder
         self.process = files.folder.name
+        self.is_begun = False
+        """Whether it is known what the dead process had sent: all that follows needs that."""
         self._files = files
         self._settings = settings
-        # What is before the first segment was settled, or never on the disk; the marks may not say so.
-        self._settled = Watermark(max(files.marks.settled, files.first - 1))
-        self.unconfirmed: list[SentMark] = []
-        """Batches that the dead process had sent already."""
-        self._number = self._settled.value + 1
-        for mark in sorted(files.marks.sent.values(), key=lambda mark: mark.first):
-            # Behind a mark that is missing, all are sent once more.
-            if mark.first == self._number:
-                self.unconfirmed.append(mark)
-                self._number += mark.count
+        self._settled = Watermark()
+        self._unconfirmed: list[SentMark] = []
+        self._number = 1
         self._taken: Batch | None = None
+        if not files.marks.highest:
+            self.begin()
 
     @classmethod
     def adopt(cls, folder: Path, settings: Settings) -> Self | None:
@@ -45,34 +43,64 @@ class AdoptedJournal:
             return None
         files = JournalFiles(folder, lock_fd)
         try:
-            files.open_segments()
+            files.find()
         except BaseException:
             files.close()
             raise
         return cls(files, settings)
 
+    def begin(self) -> bool:
+        """Find out what the dead process had sent, one segment at a time; True when that is known.
+
+        Raises OSError when it cannot be read.
+        """
+        if self.is_begun or self._files.check_marks():
+            return self.is_begun
+        files, self.is_begun = self._files, True
+        # What is before the first segment was settled, or never on the disk; the marks may not say so.
+        self._settled = Watermark(max(files.marks.settled, files.first - 1))
+        self._number = self._settled.value + 1
+        for mark in sorted(files.marks.sent.values(), key=lambda mark: mark.first):
+            # Behind a mark that is missing, all are sent once more.
+            if mark.first == self._number:
+                self._unconfirmed.append(mark)
+                self._number += mark.count
+        return True
+
+    @property
+    def unconfirmed(self) -> list[SentMark]:
+        """Batches that the dead process had sent already; raises OSError."""
+        self._begin_at_once()
+        return self._unconfirmed
+
     @property
     def pending(self) -> int:
-        """Entries that are not known to be safe."""
-        return max(0, self._files.next - 1 - self._settled.value)
+        """Entries that are not known to be safe; raises OSError."""
+        self._begin_at_once()
+        return max(0, self._files.end - 1 - self._settled.value)
 
     @property
     def is_done(self) -> bool:
         """Whether all that can be read of it is safe elsewhere."""
-        return self._taken is None and not self.pending
+        return not self.has_more and self._settled.value >= self._files.next - 1
 
     @property
     def has_more(self) -> bool:
-        """Whether there are batches that were not sent yet."""
-        return self._taken is not None or self._number < self._files.next
+        """Whether there is something to find out, or are batches that were not sent yet."""
+        is_sent = self._taken is None and self._number >= self._files.next
+        return not (self.is_begun and is_sent and not self._files.unread)
 
     def take(self) -> Batch | None:
-        """The next batch, and the same one until it is sent; None when all have been sent."""
-        while self._taken is None and self._number < self._files.next:
+        """The next batch, and the same one until it is sent; None when all have been sent.
+
+        Nothing is read before its turn. Raises OSError when it cannot be read now.
+        """
+        self._begin_at_once()
+        while self._taken is None and (self._number < self._files.next or self._files.open_next()):
             limits = self._settings.max_batch_entries, self._settings.max_batch_bytes
             batch = read_batch(self._files, self.process, self._number, *limits)
             # Those in between, or up to the end, were never on the disk.
-            first = batch.first if batch.count else self._files.next
+            first = batch.first if batch.count else max(self._number, self._files.next)
             if first > self._number:
                 self.settle(self._number, first - self._number)
             self._number = first + batch.count
@@ -81,6 +109,10 @@ class AdoptedJournal:
             elif batch.count:
                 self.settle(batch.first, batch.count)
         return self._taken
+
+    def _begin_at_once(self) -> None:
+        while not self.begin():
+            pass
 
     def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
         """Go on to the next batch; this one is awaited, or settled next."""

@@ -1,14 +1,16 @@
 """Looking for what dead processes have left: each journal is adopted by exactly one process."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from execution_logger.diagnostics import report
 from execution_logger.journal.adopted import AdoptedJournal
-from execution_logger.journal.directory import Destination
+from execution_logger.journal.directory import Destination, check_folder
+from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
 _AT_ONCE = 4
@@ -45,16 +47,26 @@ class Adoption:
         return max(0.0, self._look_at - self._monotonic())
 
     def look(self) -> list[AdoptedJournal]:
-        """Adopt what is there, a few at a time; return what is new."""
-        self._look_at = self._monotonic() + self._settings.adopt_interval_seconds
+        """Adopt what is there, a few at a time, and read none of it yet; return what is new.
+
+        Never raises because of the disk.
+        """
         found = []
+        self._look_at = self._monotonic() + self._settings.adopt_interval_seconds
         for folder in self._left_folders():
             if len(self.journals) >= _AT_ONCE:
                 break
-            if (journal := self._adopt(folder)) is not None:
-                self.journals.append(journal)
-                found.append(journal)
+            with self._reading(folder):
+                if (journal := AdoptedJournal.adopt(folder, self._settings)) is not None:
+                    self.journals.append(journal)
+                    found.append(journal)
         return found
+
+    def leave(self, journal: AdoptedJournal, error: OSError) -> None:
+        """Leave one that cannot be read now to whoever looks next."""
+        self.journals.remove(journal)
+        journal.close()
+        self._report(journal.folder, error)
 
     def remove_done(self) -> None:
         """Delete the journals of which nothing is left to ship, and look for more."""
@@ -70,30 +82,48 @@ class Adoption:
         self.journals.clear()
         self._look_at = 0.0
 
-    def _adopt(self, folder: Path) -> AdoptedJournal | None:
+    @contextmanager
+    def _reading(self, path: Path) -> Iterator[None]:
+        """Report what cannot be read, once; what is not there any more is no news."""
         try:
-            journal = AdoptedJournal.adopt(folder, self._settings)
+            yield
         except FileNotFoundError:  # another process was faster, and is done
-            return None
+            return
         except OSError as error:
-            if folder not in self._unreadable:
-                self._unreadable.add(folder)
-                report(logging.WARNING, "what a process has left in %s cannot be read: %s", folder, error)
-            return None
-        self._unreadable.discard(folder)
-        return journal
+            self._report(path, error)
+
+    def _report(self, path: Path, error: OSError) -> None:
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            report(logging.WARNING, "what a process has left in %s cannot be read: %s", path, error)
 
     def _left_folders(self) -> Iterator[Path]:
         """The folders of other processes, locked or not, the oldest first."""
-        ours = {self._own_process, *(journal.process for journal in self.journals)}
         ages: dict[Path, float] = {}
         for folder in self._folders:
-            with suppress(OSError):  # there is none, or another process is tidying up
-                for path in folder.iterdir():
-                    if path.is_dir() and path.name not in ours:
-                        ages[path] = path.stat().st_mtime
-        now = time.time()
-        for path in sorted(ages, key=ages.__getitem__):
-            # A process makes its folder first, and locks it then.
-            if now - ages[path] > _BEING_MADE_SECONDS or any(path.glob("*.ndjson")):
+            with self._reading(folder):
+                check_folder(folder)
+                ages |= _ages_in(folder)
+        ours = {self._own_process, *(journal.process for journal in self.journals)}
+        # Those that could not be read come last, or they would take the places of the others for ever.
+        for path in sorted(ages, key=lambda path: (path in self._unreadable, ages[path])):
+            if path.name not in ours and self._is_left(path, ages[path]):
                 yield path
+
+    def _is_left(self, path: Path, changed_at: float) -> bool:
+        with self._reading(path):
+            check_folder(path)
+            # A process makes its folder first, and locks it then.
+            return time.time() - changed_at > _BEING_MADE_SECONDS or bool(Segment.left_in(path))
+        return False
+
+
+def _ages_in(folder: Path) -> dict[Path, float]:
+    """When each folder in it was changed; without those that vanish meanwhile."""
+    ages: dict[Path, float] = {}
+    with os.scandir(folder) as found:
+        for each in found:
+            with suppress(FileNotFoundError):
+                if each.is_dir(follow_symlinks=False):
+                    ages[folder / each.name] = each.stat(follow_symlinks=False).st_mtime
+    return ages

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from execution_logger.journal.directory import DAMAGED_NAME
+from execution_logger.journal.directory import DAMAGED_NAME, open_ours
 
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_PRIVATE = 0o600
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class _Entry(msgspec.Struct):
@@ -33,14 +31,17 @@ def split_damaged(lines: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
     return entries, damaged
 
 
-def set_aside(folder: Path, lines: Sequence[bytes]) -> None:
-    """Keep damaged lines in the folder of their destination; does nothing when the disk takes none."""
-    with suppress(OSError):
-        fd = os.open(folder / DAMAGED_NAME, _FLAGS, _PRIVATE)
+def set_aside(folder: Path, lines: Sequence[bytes]) -> bool:
+    """Keep damaged lines in the folder of their destination; False when the disk did not take them all."""
+    data = b"".join(line + b"\n" for line in lines)
+    try:
+        fd = open_ours(folder / DAMAGED_NAME, _FLAGS)
         try:
-            os.write(fd, b"".join(line + b"\n" for line in lines))
+            return os.write(fd, data) == len(data)
         finally:
             os.close(fd)
+    except OSError:
+        return False
 
 
 def _is_entry(line: bytes) -> bool:

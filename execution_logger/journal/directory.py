@@ -13,8 +13,11 @@ Celery and to the database: when a host is switched from one to the other, it sh
                 marks.ndjson
 """
 
+import errno
 import hashlib
 import os
+import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +37,10 @@ _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT
 _NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+# Neither a link is followed, nor does somebody's pipe hold up who opens it.
+_OURS_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_ROOT = 0
+_NO_LINK = "not used: it is a link, or something else than it should be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +112,86 @@ def make_private_folder(folder: Path) -> None:
             folder.mkdir(_PRIVATE_FOLDER)
 
 
+def make_process_folder(destination: Destination, process: str) -> Path:
+    """Make the folder of a process, or find it there; raises OSError, also when it is not ours."""
+    folder = destination.folder / process
+    for each in (destination.folder, folder):
+        make_private_folder(each)
+        check_folder(each)
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError for a folder of which others decide what is in it, as for `open_ours`."""
+    _refuse_foreign(folder, folder.lstat(), stat.S_ISDIR)
+
+
+def own_folders(directory: Path) -> list[Path]:
+    """The folders in a directory that are ours, by their names; raises OSError when it cannot be read."""
+    with os.scandir(directory) as found:
+        paths = sorted(directory / each.name for each in found if each.is_dir(follow_symlinks=False))
+    return [path for path in paths if _is_ours(path)]
+
+
+def open_ours(path: Path, flags: int) -> int:
+    """Open a file that nobody else has made or may write to, and make it with `O_CREAT`.
+
+    Others may write to many a directory, as to a container's volume. What they put there is neither
+    shipped nor followed anywhere. What root has made is as good as ours: root decides anyway. A group may
+    write, because a volume's group is given that right by Kubernetes (`fsGroup`).
+
+    Raises:
+        OSError: it cannot be opened, or is not ours.
+    """
+    try:
+        fd = os.open(path, flags | _OURS_FLAGS, _PRIVATE_FILE)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise PermissionError(errno.EPERM, _NO_LINK, str(path)) from error
+        raise
+    try:
+        _refuse_foreign(path, os.fstat(fd), stat.S_ISREG)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_ours(path: Path) -> bytes:
+    """The content of such a file; raises OSError."""
+    with os.fdopen(open_ours(path, os.O_RDONLY), "rb") as file:
+        return file.read()
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        check_folder(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_foreign(path: Path, status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
+    if os.name != "posix":
+        return
+    if not is_kind(status.st_mode):
+        problem = _NO_LINK
+    elif status.st_uid not in (os.geteuid(), _ROOT):
+        problem = f"not used: it belongs to user {status.st_uid}, and this process runs as {os.geteuid()}"
+    elif status.st_mode & stat.S_IWOTH:
+        problem = f"not used: anybody may write to it (mode {stat.S_IMODE(status.st_mode):o})"
+    else:
+        return
+    raise PermissionError(errno.EPERM, problem, str(path))
+
+
 def lock_folder(folder: Path) -> int | None:
     """Lock a process's folder and return the descriptor to close; None when another one has it.
 
     The lock ends with the process, however that ends, on a local disk and with every system.
-    Raises OSError when there is no such folder.
+    Raises OSError when there is no such folder, or the lock is not ours.
     """
-    fd = os.open(folder / LOCK_NAME, _LOCK_FLAGS, _PRIVATE_FILE)
+    fd = open_ours(folder / LOCK_NAME, _LOCK_FLAGS)
     try:
         # Who locked it before us may have deleted it when it was done: then it locks nothing.
         if lock_descriptor(fd, blocking=False) and os.fstat(fd).st_nlink:

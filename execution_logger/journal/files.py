@@ -1,16 +1,20 @@
 """The files of one process: its segments and its marks, in a folder that it has locked."""
 
 import os
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-from execution_logger.journal.directory import LOCK_NAME
+from execution_logger.journal.directory import LOCK_NAME, open_ours
 from execution_logger.journal.marks import Marks
 from execution_logger.journal.reader import Reader
-from execution_logger.journal.segment import SUFFIX, Segment
+from execution_logger.journal.segment import Segment
 
 _PROBE_NAME = "probe"
 _PROBE_BYTES = 65_536
+_PROBE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_KEPT_OPEN = 8
+"""Segments that whoever deletes them takes nothing of: 64 MiB, as much as memory may hold."""
 
 
 class JournalFiles:
@@ -19,24 +23,44 @@ class JournalFiles:
     def __init__(self, folder: Path, lock_fd: int | None) -> None:
         self.folder = folder
         self.segments: list[Segment] = []
+        self.unread: deque[Segment] = deque()
+        """Those whose turn has not come: how many lines they have is not known yet."""
         self.marks = Marks(folder)
         self.reader = Reader(self.segments)
         self.lock_fd = lock_fd
 
-    def open_segments(self) -> None:
-        """Open what is there; raises OSError.
-
-        Where lines are missing or too many, their numbers are not those of the marks any more: then all
-        is taken for unsent, which costs a duplicate that nobody sees.
-        """
+    def find(self) -> None:
+        """Find what is there, and read none of it but the marks; raises OSError."""
+        self.unread.extend(Segment.left_in(self.folder))
         self.marks = Marks.read(self.folder)
-        for path in sorted(path for path in self.folder.glob(f"*{SUFFIX}") if path.stem.isdecimal()):
-            segment = Segment.open(path)
-            if self.segments and segment.first != self.next:
-                segment.first = max(segment.first, self.next)
-                # Nor are new ones noted down: the files bear the old numbers, for whoever comes next.
-                self.marks = Marks(self.folder, is_written=False)
-            self.segments.append(segment)
+
+    def open_next(self) -> bool:
+        """Measure the next segment, as its turn has come; False when there is none. Raises OSError.
+
+        Where lines are missing or too many, their numbers are not those of the marks any more: then what
+        is not known to be safe is taken for unsent, which costs a duplicate that nobody sees. Nor are new
+        marks noted down: the files bear the old numbers, for whoever comes next.
+        """
+        if not self.unread:
+            return False
+        segment = self.unread[0]
+        segment.measure()
+        self.segments.append(self.unread.popleft())
+        if self.unread and self.unread[0].first != segment.next:
+            self.unread[0].first = max(self.unread[0].first, segment.next)
+            self.marks.forget()
+        return True
+
+    def check_marks(self) -> bool:
+        """Measure one more of the segments that the marks tell of; False when all are. Raises OSError."""
+        return self.next <= self.marks.highest and self.open_next()
+
+    def close_old(self) -> None:
+        """Close all but the newest of those that were written."""
+        for segment in self.segments[:-_KEPT_OPEN]:
+            if segment.is_kept_open:
+                segment.is_kept_open = False
+                segment.close()
 
     @property
     def size_bytes(self) -> int:
@@ -46,12 +70,20 @@ class JournalFiles:
     @property
     def first(self) -> int:
         """The number of the first line."""
-        return self.segments[0].first if self.segments else 1
+        return next((segment.first for segment in (*self.segments, *self.unread)), 1)
 
     @property
     def next(self) -> int:
-        """The number of the line that comes next."""
-        return self.segments[-1].next if self.segments else 1
+        """The number of the line that comes next to those that are measured."""
+        return self.segments[-1].next if self.segments else self.first
+
+    @property
+    def end(self) -> int:
+        """The number of the line that comes next to the last one, whatever is in between; raises OSError."""
+        if not self.unread:
+            return self.next
+        self.unread[-1].measure()
+        return self.unread[-1].next
 
     def has(self, first: int, count: int) -> bool:
         """Whether all these lines are there."""
@@ -65,7 +97,8 @@ class JournalFiles:
         """Find out whether the disk takes something again; raises OSError."""
         path = self.folder / _PROBE_NAME
         try:
-            path.write_bytes(bytes(_PROBE_BYTES))
+            with os.fdopen(open_ours(path, _PROBE_FLAGS), "wb") as file:
+                file.write(bytes(_PROBE_BYTES))
         finally:
             path.unlink(missing_ok=True)
 
@@ -86,8 +119,13 @@ class JournalFiles:
 
     def remove_settled(self) -> None:
         """Delete the segments whose entries are all safe, except for the last one."""
-        while len(self.segments) > 1 and self.segments[1].first <= self.marks.settled + 1:
+        while self.segments and self._second is not None and self._second.first <= self.marks.settled + 1:
             self.segments.pop(0).remove()
+
+    @property
+    def _second(self) -> Segment | None:
+        following = self.segments[1:2] or tuple(self.unread)[:1]
+        return following[0] if following else None
 
     def remove(self) -> None:
         """Delete all that is ours, the lock last: who finds the folder meanwhile cannot have it.
@@ -108,6 +146,7 @@ class JournalFiles:
 
         In a forked child this closes the child's descriptors only: the lock is the parent's.
         """
+        self.unread.clear()
         while self.segments:
             self.segments.pop().close()
         self.marks.close()

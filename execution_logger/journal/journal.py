@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from execution_logger.batch import Batch
 from execution_logger.journal.batches import read_again, read_batch
-from execution_logger.journal.directory import Destination, lock_folder, make_private_folder
+from execution_logger.journal.directory import Destination, lock_folder, make_process_folder
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.marks import SentMark, SettledMark
 from execution_logger.journal.segment import Segment
@@ -125,6 +125,7 @@ class Journal:
             files = self._files or self._open_files()
             if not files.are_there():
                 self._restore(files)
+            files.close_old()
             if self._active is None:
                 files.probe()
                 with self._guard:
@@ -216,7 +217,7 @@ class Journal:
             files.close()
 
     def _open_files(self) -> JournalFiles:
-        make_private_folder(self._folder)
+        make_process_folder(self._destination, self.process)
         self._destination.note_down()
         lock_fd = lock_folder(self._folder)
         if lock_fd is None:
@@ -228,7 +229,7 @@ class Journal:
 
     def _restore(self, files: JournalFiles) -> None:
         """Write everything anew from the files that are still open."""
-        make_private_folder(self._folder)
+        make_process_folder(self._destination, self.process)
         lock_fd = lock_folder(self._folder)
         if lock_fd is not None:
             files.replace_lock(lock_fd)

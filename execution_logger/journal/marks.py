@@ -7,10 +7,11 @@ from typing import Annotated, Self
 
 import msgspec
 
+from execution_logger.journal.directory import open_ours, read_ours
+
 NAME = "marks.ndjson"
 
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-_PRIVATE = 0o600
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _COMPACT_BYTES = 65_536
 
 
@@ -44,12 +45,12 @@ class Marks:
     that fails is no error.
     """
 
-    def __init__(self, folder: Path, *, is_written: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self.settled = 0
         self.sent: dict[str, SentMark] = {}
         """Batches that are not known to be stored, by their ids, in the order in which they were sent."""
         self._path = folder / NAME
-        self._is_written = is_written
+        self._is_written = True
         self._fd: int | None = None
         self._size_bytes = 0
         self._compact_at_bytes = _COMPACT_BYTES
@@ -59,10 +60,21 @@ class Marks:
         """Read what another process has left; lines that make no sense are passed over."""
         marks = cls(folder)
         with suppress(OSError):
-            for line in marks._path.read_bytes().splitlines():
+            for line in read_ours(marks._path).splitlines():
                 with suppress(msgspec.DecodeError, UnicodeDecodeError):
                     marks._apply(_decode(line))
         return marks
+
+    @property
+    def highest(self) -> int:
+        """Up to which number they tell something."""
+        return max(self.settled, *(mark.first + mark.count - 1 for mark in self.sent.values()), 0)
+
+    def forget(self) -> None:
+        """Know nothing, and write nothing any more: the numbers are not those of the file."""
+        self.close()
+        self.settled, self._size_bytes, self._is_written = 0, 0, False
+        self.sent.clear()
 
     def add(self, mark: SentMark | SettledMark) -> None:
         """Note a mark down."""
@@ -108,5 +120,5 @@ class Marks:
             return
         with suppress(OSError):
             if self._fd is None:
-                self._fd = os.open(self._path, _FLAGS, _PRIVATE)
+                self._fd = open_ours(self._path, _FLAGS)
             self._size_bytes += os.write(self._fd, lines)

@@ -79,6 +79,8 @@ class Reader:
     def _go_to(self, segment: Segment, number: int) -> None:
         if self._segment is segment and self._number == number:
             return
+        if self._segment is not None and self._segment is not segment:
+            self._segment.release()
         self._segment, self._number, self._offset = segment, segment.first, 0
         while self._number < number:
             chunk = self._read_chunk(segment, number - self._number, segment.size_bytes)

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from execution_logger.journal.directory import open_ours
 from execution_logger.journal.write import write
 
 SUFFIX = ".ndjson"
@@ -13,18 +15,21 @@ SUFFIX = ".ndjson"
 _FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _PRIVATE = 0o600
 _DIGITS = 20
+_NAME = re.compile(rf"([0-9]{{{_DIGITS}}}){re.escape(SUFFIX)}")
+_CLOSED = -1
 _CHUNK_BYTES = 1_048_576
 
 
 class Segment:
-    """An open file, named after the number of its first line as Kafka names its log's segments.
+    """A file, named after the number of its first line as Kafka names its log's segments.
 
-    The file stays open for as long as it is needed: whoever deletes it meanwhile takes nothing away.
+    One that is written is open, and whoever deletes it meanwhile takes nothing away. Others are opened to
+    be read, and closed again: descriptors are few, and a gigabyte has more than a hundred segments.
     """
 
-    __slots__ = ("count", "fd", "first", "path", "size_bytes")
+    __slots__ = ("count", "fd", "first", "is_kept_open", "is_measured", "path", "size_bytes")
 
-    def __init__(self, path: Path, first: int, fd: int) -> None:
+    def __init__(self, path: Path, first: int, fd: int = _CLOSED) -> None:
         self.path = path
         self.first = first
         self.count = 0
@@ -32,6 +37,7 @@ class Segment:
         self.size_bytes = 0
         """Where the last complete line ends."""
         self.fd = fd
+        self.is_kept_open = self.is_measured = fd != _CLOSED
 
     @classmethod
     def create(cls, folder: Path, first: int) -> Self:
@@ -40,17 +46,34 @@ class Segment:
         return cls(path, first, os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, _PRIVATE))
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open what another process has left; a last line that was torn off does not count."""
-        segment = cls(path, int(path.name.removesuffix(SUFFIX)), os.open(path, _FLAGS))
-        while chunk := segment.read(segment.size_bytes, _CHUNK_BYTES):
-            complete = chunk.rfind(b"\n") + 1
-            if not complete and len(chunk) < _CHUNK_BYTES:
-                break
-            # A line without an end in a whole chunk is no entry's: the chunk is passed over with it.
-            segment.size_bytes += complete or len(chunk)
-            segment.count += chunk.count(b"\n")
-        return segment
+    def left_in(cls, folder: Path) -> list[Self]:
+        """Those that a process has left, in their order, closed and not measured; raises OSError.
+
+        Files with other names are none.
+        """
+        with os.scandir(folder) as found:
+            names = sorted(filter(_NAME.fullmatch, (each.name for each in found)))
+        return [cls(folder / name, int(name.removesuffix(SUFFIX))) for name in names]
+
+    def measure(self) -> None:
+        """Count the lines of what another process has left, once; raises OSError.
+
+        A last line that was torn off does not count.
+        """
+        if self.is_measured:
+            return
+        count = size_bytes = 0
+        try:
+            while chunk := self.read(size_bytes, _CHUNK_BYTES):
+                complete = chunk.rfind(b"\n") + 1
+                if not complete and len(chunk) < _CHUNK_BYTES:
+                    break
+                # A line without an end in a whole chunk is no entry's: the chunk is passed over with it.
+                size_bytes += complete or len(chunk)
+                count += chunk.count(b"\n")
+        finally:
+            self.close()
+        self.count, self.size_bytes, self.is_measured = count, size_bytes, True
 
     @property
     def next(self) -> int:
@@ -86,15 +109,19 @@ class Segment:
         os.fsync(self.fd)
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """The bytes from `offset` on, fewer at the end of the file."""
-        if hasattr(os, "pread"):
-            return os.pread(self.fd, size_bytes, offset)
-        with self.path.open("rb") as file:  # Windows
-            file.seek(offset)
-            return file.read(size_bytes)
+        """The bytes from `offset` on, fewer at the end of the file; raises OSError."""
+        if not hasattr(os, "pread"):  # Windows
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                return file.read(size_bytes)
+        if self.fd == _CLOSED:
+            self.fd = open_ours(self.path, os.O_RDONLY)
+        return os.pread(self.fd, size_bytes, offset)
 
     def is_in(self, folder: Path) -> bool:
-        """Whether the file is still there under its name."""
+        """Whether the file is still there under its name; of one that is closed nothing could be saved."""
+        if self.fd == _CLOSED:
+            return True
         try:
             found = (folder / self.path.name).stat()
         except FileNotFoundError:
@@ -112,12 +139,19 @@ class Segment:
         except BaseException:
             other.remove()
             raise
-        os.close(self.fd)
+        self.close()
         self.fd, self.path = other.fd, other.path
+
+    def release(self) -> None:
+        """Close a file that was opened to be read."""
+        if not self.is_kept_open:
+            self.close()
 
     def close(self) -> None:
         """Close the file and leave it where it is."""
-        os.close(self.fd)
+        fd, self.fd = self.fd, _CLOSED
+        if fd != _CLOSED:
+            os.close(fd)
 
     def remove(self) -> None:
         """Close the file and delete it; on a disk that does not allow for that it stays."""

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from execution_logger.journal.directory import DAMAGED_NAME, DESTINATION_NAME, lock_folder
+from execution_logger.journal.directory import (
+    DAMAGED_NAME,
+    DESTINATION_NAME,
+    lock_folder,
+    own_folders,
+    read_ours,
+)
 from execution_logger.journal.files import JournalFiles
 
 
@@ -46,19 +52,18 @@ _decode = msgspec.json.Decoder(_Recorded).decode
 def survey(state_directory: Path) -> Iterator[DestinationSummary]:
     """All destinations of a state directory; raises OSError when it cannot be read."""
     if state_directory.is_dir():
-        for folder in sorted(path for path in state_directory.iterdir() if path.is_dir()):
+        for folder in own_folders(state_directory):
             yield survey_destination(folder)
 
 
 def survey_destination(folder: Path) -> DestinationSummary:
     """One destination; raises OSError when it cannot be read."""
-    folders = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    description, damaged = folder / DESTINATION_NAME, folder / DAMAGED_NAME
+    folders = own_folders(folder) if folder.is_dir() else []
     return DestinationSummary(
         folder=folder,
-        description=description.read_text().strip() if description.is_file() else "",
+        description=_content(folder / DESTINATION_NAME).decode(errors="replace").strip(),
         journals=tuple(summary for path in folders if (summary := _summarise(path)) is not None),
-        damaged_lines=damaged.read_bytes().count(b"\n") if damaged.is_file() else 0,
+        damaged_lines=_content(folder / DAMAGED_NAME).count(b"\n"),
     )
 
 
@@ -70,13 +75,15 @@ def _summarise(folder: Path) -> JournalSummary | None:
     except FileNotFoundError:
         return None
     try:
-        files.open_segments()
-        entries = max(0, files.next - max(files.first, files.marks.settled + 1))
+        files.find()
+        while files.check_marks():
+            pass
+        entries = max(0, files.end - max(files.first, files.marks.settled + 1))
         return JournalSummary(
             process=folder.name,
             is_alive=lock_fd is None,
             entries=entries,
-            size_bytes=files.size_bytes,
+            size_bytes=sum(each.path.stat().st_size for each in (*files.segments, *files.unread)),
             oldest_at=_oldest_at(files) if entries else None,
         )
     except FileNotFoundError:
@@ -85,8 +92,17 @@ def _summarise(folder: Path) -> JournalSummary | None:
         files.close()
 
 
+def _content(path: Path) -> bytes:
+    """Nothing where there is no such file of ours."""
+    try:
+        return read_ours(path)
+    except (FileNotFoundError, PermissionError):
+        return b""
+
+
 def _oldest_at(files: JournalFiles) -> datetime | None:
-    found = files.reader.read(files.marks.settled + 1, 1, 1)
+    while (found := files.reader.read(files.marks.settled + 1, 1, 1)) is None and files.open_next():
+        pass
     try:
         return None if found is None else _decode(found.lines[0]).created_at
     except (msgspec.DecodeError, UnicodeDecodeError):

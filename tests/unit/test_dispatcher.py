@@ -1,6 +1,8 @@
 """What the thread does per step: each source in its turn, each failure by itself, nothing for nothing."""
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from doubles import ManualClock
-from execution_logger import Settings
+from execution_logger import Settings, diagnostics
 from execution_logger.batch import Batch
 from execution_logger.buffer import Buffer
 from execution_logger.delivery import Delivery
@@ -20,6 +22,8 @@ from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.dispatcher import Dispatcher
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal
+from execution_logger.journal.adopted import AdoptedJournal
+from execution_logger.journal.segment import Segment
 from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.results import Outcome
 from execution_logger.testing import MemoryDelivery
@@ -172,6 +176,79 @@ class TestTurns:
             served.append("lost" if last.id in lost else last.process)
         for start in range(10):
             assert set(served[start : start + 3]) == {"lost", "living", "dead"}
+
+    def test_who_waits_in_flush_has_his_own_first(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Whatever dead processes have left, and however often that is asked for."""
+        DyingProcess(tmp_path).log(100).die()
+        broker = Broker()
+        host = make_host(broker)
+        for number in range(1, 11):
+            host.log(number, number)
+            host.step(is_hurried=True)
+            assert broker.batches[-1].process == "living"
+        host.step(is_hurried=True)
+        assert broker.batches[-1].process == "dead"
+
+    def test_a_look_that_fails_holds_back_nothing(
+        self, make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is no failed delivery; and what the same look had adopted is shipped and followed."""
+        DyingProcess(tmp_path, "a").log(4).send(1, 2).die()
+        DyingProcess(tmp_path, "b").log(1).die()
+        errors: list[BaseException] = []
+        monkeypatch.setattr(diagnostics, "on_error", lambda _, error: errors.append(error))
+        adopt = AdoptedJournal.adopt
+
+        def fail_second(folder: Path, settings: Settings) -> AdoptedJournal | None:
+            if folder.name == "b":
+                raise ValueError(folder.name)
+            return adopt(folder, settings)
+
+        monkeypatch.setattr(AdoptedJournal, "adopt", fail_second)
+        os.utime(destination_in(tmp_path).folder / "a", (1000, 1000))
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 2)
+        host.run()
+        assert [type(each) for each in errors] == [ValueError]
+        assert (host.dispatcher.last_error, host.dispatcher.failed_attempts) == (None, 0)
+        assert {(process, first) for process, first in batches_of(broker)} == {("living", 1), ("a", 3)}
+        broker.outcomes["batch-1"] = STORED
+        broker.confirm_all()
+        host.run(after_seconds=1.0)
+        assert not (destination_in(tmp_path).folder / "a").exists()
+
+    def test_without_descriptors_nothing_is_lost(
+        self, make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What cannot be read now, own, lost or adopted, is read when there are some again."""
+        DyingProcess(tmp_path).log(10).die()
+        broker = Broker()
+        host = make_host(broker, max_batch_entries=4)
+        host.buffer.__dict__["_window_entries"] = 2
+        host.log(1, 10)
+        host.step()
+        host.dispatcher.outstanding.lose_all()
+        read = Segment.read
+        with monkeypatch.context() as patched:
+
+            def refuse(*_: object) -> bytes:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            patched.setattr(Segment, "read", refuse)
+            for _ in range(10):
+                host.clock.advance(60)
+                host.step()
+            assert "Too many open files" in str(host.dispatcher.last_error)
+        assert Segment.read is read
+        host.run(after_seconds=60)
+        broker.confirm_all()
+        host.run(after_seconds=60)
+        found: dict[str, set[int]] = {"living": set(), "dead": set()}
+        for batch in broker.batches:
+            found[batch.process].update(numbers_of(batch.entries))
+        assert found == {"living": set(range(1, 11)), "dead": set(range(1, 11))}
+        assert host.dispatcher.counts.lost == 0
 
     def test_an_outage_keeps_the_order_of_each(self, make_host: MakeHost, tmp_path: Path) -> None:
         """Whichever is tried next, each one's own batches stay in their order."""

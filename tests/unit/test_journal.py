@@ -373,6 +373,26 @@ class TestDeleted:
         log(other := make_journal("q"), 1, 1)
         assert other.error is None
 
+    def test_the_newest_are_written_anew_however_many_there_are(
+        self, make_journal: MakeJournal, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Eight segments are kept open; of older ones nothing is left when somebody deletes them."""
+        monkeypatch.setattr("execution_logger.journal.journal._SEGMENT_BYTES", 1000)
+        journal = make_journal()
+        log(journal, 1, 100, 500)
+        journal.look_after(lambda: 101)
+        assert journal.has(1, 100)
+        shutil.rmtree(folder)
+        journal.look_after(lambda: 101)
+        assert journal.error is None
+        log(journal, 101, 101)
+        assert on_disk(folder) == list(range(85, 102))
+        assert numbers_of(journal.read_again(85, 17)) == list(range(85, 102))
+        with pytest.raises(FileNotFoundError):
+            journal.read_again(84, 1)
+        journal.look_after(lambda: 102)
+        assert segments_in(folder) == 9
+
     def test_nothing_is_written_while_nothing_is_missing(
         self, make_journal: MakeJournal, folder: Path
     ) -> None:

@@ -1,14 +1,17 @@
 """What dead processes leave: shipped by exactly one living process, whatever state it is in."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +20,14 @@ from children import in_fork, run_script
 from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
-from execution_logger.journal import Adoption
+from execution_logger.journal import Adoption, Journal, damage
+from execution_logger.journal import adoption as adoption_module
+from execution_logger.journal import journal as journal_module
 from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.damage import set_aside
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
+from execution_logger.journal.segment import Segment
+from execution_logger.journal.survey import survey
 from journals import DyingProcess, destination_in, entry, numbers_of
 
 MARKS = "marks.ndjson"
@@ -45,6 +52,12 @@ def make_adoption(tmp_path: Path, clock: ManualClock) -> Iterator[MakeAdoption]:
             return adoption
 
         yield make
+
+
+@pytest.fixture
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten entries in each."""
+    monkeypatch.setattr(journal_module, "_SEGMENT_BYTES", 10 * len(entry(1)))
 
 
 def make_old(folder: Path) -> None:
@@ -173,11 +186,19 @@ class TestLooking:
         DyingProcess(tmp_path, "other").log(1).die()
         (folder / f"{2:020}.ndjson").mkdir()
         adoption = make_adoption()
-        assert [journal.process for journal in adoption.look()] == ["other"]
-        assert adoption.look() == []
-        assert [record.getMessage().count(str(folder)) for record in caplog.records] == [2]
+        for _ in range(2):
+            for journal in adoption.look():
+                try:
+                    assert numbers_in(ship(journal)) == [1]
+                except PermissionError as error:
+                    adoption.leave(journal, error)
+            assert [journal.process for journal in adoption.journals] == ["other"]
+        (record,) = caplog.records
+        assert record.getMessage().count(str(folder)) == 2
         (folder / f"{2:020}.ndjson").rmdir()
-        assert [journal.process for journal in adoption.look()] == ["broken"]
+        make_old(folder)
+        (journal,) = adoption.look()
+        assert (journal.process, ship(journal), journal.is_done) == ("broken", [], True)
 
 
 class TestRemoving:
@@ -365,7 +386,7 @@ class TestGaps:
         process.journal.empty()
         (process.die() / MARKS).unlink()
         (journal,) = make_adoption().look()
-        assert (journal.is_done, journal.take()) == (True, None)
+        assert (journal.take(), journal.is_done) == (None, True)
 
     def test_a_batch_that_was_sent_from_memory_is_not_made_of_others(
         self, tmp_path: Path, make_adoption: MakeAdoption
@@ -374,6 +395,8 @@ class TestGaps:
         DyingProcess(tmp_path).log(3).log_in_memory_only(2).log(3).send(1, 3).send(4, 5).send(6, 7).die()
         (journal,) = make_adoption().look()
         assert journal.unconfirmed == [], "a gap in the numbers may be damage: all is sent once more"
+        while batch := journal.take():
+            journal.sent(batch, awaited_since=5.0)
         assert not journal.keeps(4, 2)
         assert journal.read_again(4, 2) == ()
         assert numbers_of(journal.read_again(3, 4)) == [3, 6]
@@ -414,6 +437,34 @@ class TestDamage:
         assert record.levelname == "ERROR"
         assert record.getMessage() == f"damaged lines of {folder}, which are in damaged.ndjson now: 2"
 
+    @pytest.mark.parametrize("room", [0, 5])
+    def test_damaged_lines_that_cannot_be_kept_are_lost(
+        self,
+        tmp_path: Path,
+        make_adoption: MakeAdoption,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        room: int,
+    ) -> None:
+        """The disk is full, at once or in the middle: the error says so."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        path = folder / f"{1:020}.ndjson"
+        path.write_bytes(b"0123456789\n" + path.read_bytes())
+        (journal,) = make_adoption().look()
+        write = os.write
+
+        def write_some(fd: int, data: bytes) -> int:
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(fd, data[:room])
+
+        monkeypatch.setattr(damage, "os", SimpleNamespace(write=write_some, close=os.close))
+        assert numbers_in(ship(journal)) == [1, 2]
+        (record,) = caplog.records
+        assert record.getMessage() == (
+            f"damaged lines of {folder}, which are lost, as the disk takes nothing: 1"
+        )
+
     def test_a_segment_of_foreign_bytes(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
         """All of its lines are kept aside, and those of the other segments shipped."""
         folder = DyingProcess(tmp_path).log(3).die()
@@ -453,11 +504,15 @@ class TestDamage:
         """What cannot be read any more is said, counted, and not waited for."""
         folder = DyingProcess(tmp_path).log(3).log_in_memory_only(0).die()
         (folder / f"{4:020}.ndjson").write_bytes(b"".join(entry(n) + b"\n" for n in (4, 5)))
-        (journal,) = make_adoption().look()
+        (journal,) = make_adoption(batch_size=1, max_batch_entries=1).look()
+        batch = journal.take()
+        assert batch is not None
+        journal.sent(batch, awaited_since=5.0)
         os.truncate(folder / f"{1:020}.ndjson", 0)
         assert numbers_in(ship(journal)) == [4, 5]
+        journal.settle(1, 1)
         assert journal.is_done
-        assert "3 entries of a journal cannot be read any more" in caplog.text
+        assert "2 entries of a journal cannot be read any more" in caplog.text
 
 
 _CHILD = """
@@ -473,6 +528,289 @@ _CHILD = """
     print(*(journal.process for journal in adoption.look()), flush=True)
     sys.stdin.readline()
 """
+
+
+class TestVanishing:
+    """Others tidy up while this process looks."""
+
+    @pytest.mark.parametrize("moment", ["listed", "told apart", "locked"])
+    def test_a_folder_that_vanishes_stops_no_other(
+        self,
+        tmp_path: Path,
+        make_adoption: MakeAdoption,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        moment: str,
+    ) -> None:
+        """At whichever moment: the others are adopted, and nothing is said of it."""
+        gone = DyingProcess(tmp_path, "a").log(1).die()
+        DyingProcess(tmp_path, "b").log(1).die()
+        owner, name = {
+            "listed": (adoption_module, "check_folder"),
+            "told apart": (Segment, "left_in"),
+            "locked": (AdoptedJournal, "adopt"),
+        }[moment]
+        look = getattr(owner, name)
+
+        def sweep(*arguments: Any) -> Any:
+            if arguments[0] == gone:
+                shutil.rmtree(gone, ignore_errors=True)
+            return look(*arguments)
+
+        monkeypatch.setattr(owner, name, sweep)
+        assert [journal.process for journal in make_adoption().look()] == ["b"]
+        assert caplog.records == []
+
+    @pytest.mark.parametrize("name", ["9" * 5000, "٣" * 20, "1", f"{1:020}.ndjson".upper()[:-7] + "x"])
+    def test_files_with_other_names_are_no_segments(
+        self, tmp_path: Path, make_adoption: MakeAdoption, name: str
+    ) -> None:
+        """Whatever digits are in them."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        with suppress(OSError):  # too long a name for most disks
+            (folder / f"{name}.ndjson").write_bytes(b"?\n")
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == [1, 2]
+
+    def test_a_journal_that_cannot_be_read_is_left(
+        self, tmp_path: Path, make_adoption: MakeAdoption, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With its lock free, for whoever looks next."""
+        DyingProcess(tmp_path).log(2).die()
+
+        def fail(*_: object) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as patched:
+            patched.setattr("execution_logger.journal.files.Marks.read", fail)
+            with pytest.raises(RuntimeError):
+                make_adoption("first").look()
+        (journal,) = make_adoption("second").look()
+        assert numbers_in(ship(journal)) == [1, 2]
+
+    def test_those_that_cannot_be_read_take_no_places(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """However many there are, the others have their turn."""
+        for name in "abcdef":
+            folder = DyingProcess(tmp_path, name).log(1).die()
+            if name != "f":
+                (folder / LOCK_NAME).unlink()
+                (folder / LOCK_NAME).mkdir()
+            os.utime(folder, (1000 + ord(name), 1000 + ord(name)))
+        adoption = make_adoption()
+        adoption.look()
+        assert [journal.process for journal in adoption.journals] == ["f"]
+
+
+class TestTurns:
+    """A large journal is read little by little."""
+
+    @pytest.fixture
+    def measured(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The first numbers of the segments that were measured."""
+        numbers: list[int] = []
+        measure = Segment.measure
+
+        def measuring(segment: Segment) -> None:
+            if not segment.is_measured:
+                numbers.append(segment.first)
+            measure(segment)
+
+        monkeypatch.setattr(Segment, "measure", measuring)
+        return numbers
+
+    def test_nothing_is_read_before_its_turn(
+        self, tmp_path: Path, make_adoption: MakeAdoption, small_segments: None, measured: list[int]
+    ) -> None:
+        """To adopt gigabytes costs nothing; each segment is read when all before it is sent."""
+        DyingProcess(tmp_path).log(100).die()
+        (journal,) = make_adoption(batch_size=1, max_batch_entries=5).look()
+        assert measured == []
+        assert journal.pending == 100
+        assert measured == [91], "the last one tells where they end"
+        while (batch := journal.take()) is not None:
+            assert max(each for each in measured if each != 91) <= batch.first
+            journal.sent(batch)
+            journal.settle(batch.first, batch.count)
+        assert sorted(measured) == list(range(1, 100, 10))
+        assert journal.is_done
+
+    def test_what_was_sent_already_is_found_out_step_by_step(
+        self, tmp_path: Path, make_adoption: MakeAdoption, small_segments: None, measured: list[int]
+    ) -> None:
+        """One segment at a time, up to where the marks reach."""
+        process = DyingProcess(tmp_path).log(100)
+        for first in range(1, 50, 10):
+            process.send(first, first + 9)
+        process.die()
+        (journal,) = make_adoption().look()
+        steps = 0
+        while not journal.begin():
+            steps += 1
+            assert len(measured) <= steps
+        assert measured == [1, 11, 21, 31, 41]
+        assert [mark.first for mark in journal.unconfirmed] == measured[:5]
+        assert numbers_in(ship(journal)) == list(range(51, 101))
+
+    def test_a_journal_of_many_segments_needs_few_descriptors(self, tmp_path: Path) -> None:
+        """Four of them, and the process's own: a host with a low limit goes on."""
+        output = run_script(
+            """
+            import resource, sys
+            from functools import partial
+            from pathlib import Path
+            from execution_logger import Settings
+            from execution_logger.journal import Adoption, Journal, journal
+            from execution_logger.journalled_buffer import JournalledBuffer
+            from journals import DyingProcess, destination_in, entry, numbers_of
+
+            journal._SEGMENT_BYTES = 1000
+            folder = Path(sys.argv[1])
+            for name in "abcd":
+                process = DyingProcess(folder, name)
+                for _ in range(20):
+                    process.log(100)
+                    process.journal.look_after(lambda: process._number + 1)
+                process.die()
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+            settings, to = Settings(buffer_max_entries=10), destination_in(folder)
+            buffer = JournalledBuffer(settings, "own", partial(Journal, to, "own", settings))
+            for number in range(1, 2001):
+                assert buffer.put(entry(number))
+                if number % 100 == 0:
+                    buffer.journal.look_after(buffer.next_number)
+            print(buffer.journal.error, len(list(buffer.journal._folder.iterdir())) > 100)
+            adoption = Adoption(to, "own", settings)
+            sources = [buffer, *adoption.look()]
+            found = {source.process: [] for source in sources}
+            while batches := [(each, batch) for each in sources if (batch := each.take()) is not None]:
+                for source, batch in batches:
+                    found[source.process] += numbers_of(batch.entries)
+                    source.sent(batch)
+                    source.settle(batch.first, batch.count)
+            found = found.values()
+            print([len(each) for each in found], all(each == sorted(each) for each in found))
+            adoption.remove_done()
+            buffer.journal.close()
+            print(*(path.name for path in to.folder.iterdir()))
+            """,
+            tmp_path,
+        )
+        assert output.splitlines() == ["None True", "[2000, 2000, 2000, 2000, 2000] True", "destination"]
+
+
+def disown(path: Path) -> None:
+    """Give a file or folder to another user; takes root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(path, 65534, 65534, follow_symlinks=False)
+
+
+class TestForeign:
+    """What others have put there is neither shipped nor written to."""
+
+    @pytest.mark.parametrize("what", ["destination", "process", "lock", "segment"])
+    @pytest.mark.parametrize("how", ["another user's", "open to all", "a link"])
+    def test_is_refused(
+        self,
+        tmp_path: Path,
+        make_adoption: MakeAdoption,
+        caplog: pytest.LogCaptureFixture,
+        what: str,
+        how: str,
+    ) -> None:
+        """With one warning, however often it is looked at; a link's target is left alone."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        path = {
+            "destination": folder.parent,
+            "process": folder,
+            "lock": folder / LOCK_NAME,
+            "segment": folder / f"{1:020}.ndjson",
+        }[what]
+        if how == "another user's":
+            disown(path)
+        elif how == "open to all":
+            path.chmod(0o777)
+        else:
+            target = path.rename(tmp_path / "elsewhere")
+            path.symlink_to(target)
+        before = content_of(tmp_path)
+        adoption = make_adoption()
+        for _ in range(2):
+            for journal in adoption.look():
+                with pytest.raises(PermissionError, match="not used") as refused:
+                    journal.take()
+                adoption.leave(journal, refused.value)
+        assert adoption.journals == []
+        assert content_of(tmp_path) == before
+        # A link in the place of a process's folder is no folder: nothing says that it is one.
+        assert len(caplog.records) == (0 if (what, how) == ("process", "a link") else 1)
+
+    @pytest.mark.parametrize("name", [MARKS, DAMAGED_NAME, "probe"])
+    def test_nothing_is_written_through_a_link(self, tmp_path: Path, name: str) -> None:
+        """Nor is a pipe waited for, which nobody reads."""
+        precious = tmp_path / "precious"
+        precious.write_text("precious")
+        process = DyingProcess(tmp_path).log(2)
+        folder = process.folder.parent if name == DAMAGED_NAME else process.folder
+        for make in (lambda path: path.symlink_to(precious), os.mkfifo):
+            (folder / name).unlink(missing_ok=True)
+            make(folder / name)
+            process.settle(1)
+            process.journal._suspend(OSError("the disk is full"))
+            process.journal.look_after(lambda: 3)
+            assert not set_aside(process.folder.parent, [b"?"]) or name != DAMAGED_NAME
+        assert precious.read_text() == "precious"
+        process.die()
+
+    def test_what_is_the_groups_or_roots_is_ours(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
+        """A volume in Kubernetes gives its group that right; and root decides anyway."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        for path in (folder.parent, folder, *folder.iterdir()):
+            path.chmod(path.stat().st_mode | 0o060)
+        with pytest.MonkeyPatch.context() as patched:
+            if os.geteuid() == 0:
+                patched.setattr(os, "geteuid", lambda: 1000)
+            (journal,) = make_adoption().look()
+            assert numbers_in(ship(journal)) == [1, 2]
+
+    def test_a_foreign_destination_costs_the_host_its_journal_only(self, tmp_path: Path) -> None:
+        """Its entries are in memory, and the reason is told."""
+        to = destination_in(tmp_path)
+        to.folder.mkdir()
+        to.folder.chmod(0o777)
+        journal = Journal(to, "living", Settings(), threading.RLock())
+        assert not journal.append(1, entry(1))
+        assert "anybody may write to it (mode 777)" in str(journal.error)
+        assert list(to.folder.iterdir()) == []
+        to.folder.chmod(0o700)
+        journal.look_after(lambda: 2)
+        assert journal.append(2, entry(2))
+        journal.abandon()
+
+    def test_nobody_else_is_surveyed(self, tmp_path: Path) -> None:
+        """Commands show what this user's processes have, and read nothing through a link."""
+        DyingProcess(tmp_path, "mine").log(2).die()
+        foreign = DyingProcess(tmp_path, "foreign").log(2).die()
+        foreign.chmod(0o777)
+        (tmp_path / "logs-2").symlink_to(tmp_path / "logs-1")
+        (tmp_path / "secret").write_text("secret")
+        (foreign.parent / "destination").unlink()
+        (foreign.parent / "destination").symlink_to(tmp_path / "secret")
+        (found,) = survey(tmp_path)
+        assert [journal.process for journal in found.journals] == ["mine"]
+        assert found.description == ""
+
+
+def content_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """What is in it, with inode and size."""
+    return {
+        str(path): (path.lstat().st_ino, path.lstat().st_size)
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }
 
 
 class TestProcesses:
@@ -592,7 +930,9 @@ def test_a_folder_that_is_gone_is_no_error(
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    assert adoption._adopt(folder) is None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(adoption, "_left_folders", lambda: iter([folder]))
+        assert adoption.look() == []
     assert caplog.records == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from execution_logger.journal import reader as module
 from execution_logger.journal.reader import Reader
 from execution_logger.journal.segment import Segment
+from journals import measured
 
 MANY = 1_000_000
 
@@ -73,7 +74,7 @@ def test_any_segments_are_read_exactly(
         number += len(own) + gaps[place] + (not own)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "_LEAST_CHUNK_BYTES", chunk_bytes)
-        segments = [stack.enter_context(closing(Segment.open(path))) for path in paths]
+        segments = [stack.enter_context(closing(measured(path))) for path in paths]
         reader = Reader(segments)
         assert read_all(reader, max_lines, max_bytes) == expected
         for number, line in reversed(expected):
@@ -98,13 +99,13 @@ def test_it_follows_a_segment_that_is_written(tmp_path: Path) -> None:
 def test_a_line_larger_than_what_is_asked_for(tmp_path: Path) -> None:
     """It comes alone: at least one line, whatever its size."""
     path = write(tmp_path, 1, [b"a", b"x" * 3_000_000, b"b"])
-    with closing(Segment.open(path)) as segment:
+    with closing(measured(path)) as segment:
         assert [len(line) for _, line in read_all(Reader([segment]), 10, 1000)] == [1, 3_000_000, 1]
 
 
 def test_segments_may_go_while_it_reads(tmp_path: Path) -> None:
     """Those that are settled are closed and gone; the next one is read."""
-    segments = [Segment.open(write(tmp_path, first, [b"%d" % first, b"x"])) for first in (1, 3)]
+    segments = [measured(write(tmp_path, first, [b"%d" % first, b"x"])) for first in (1, 3)]
     reader = Reader(segments)
     reader.read(1, 1, MANY)
     segments.pop(0).remove()
@@ -117,7 +118,7 @@ def test_segments_may_go_while_it_reads(tmp_path: Path) -> None:
 def test_lines_that_cannot_be_read_any_more(tmp_path: Path) -> None:
     """Somebody has cut the file: an error, and it tells how many there should be."""
     path = write(tmp_path, 1, [b"a" * 1000] * 5)
-    with closing(Segment.open(path)) as segment:
+    with closing(measured(path)) as segment:
         reader = Reader([segment])
         os.truncate(path, 2500)
         found = reader.read(1, 2, MANY)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution_logger.journal.segment import Segment
-from journals import entry, replace_write
+from journals import entry, measured, replace_write
 
 LINES = [entry(number) + b"\n" for number in range(1, 6)]
 
@@ -125,7 +125,7 @@ class TestLeft:
         content = b"".join(b"x" * size + b"\n" for size in sizes)[:cut]
         path = tmp_path_factory.mktemp("left") / "00000000000000000003.ndjson"
         path.write_bytes(content)
-        segment = Segment.open(path)
+        segment = measured(path)
         try:
             assert segment.first == 3
             assert segment.count == content.count(b"\n")
@@ -138,7 +138,7 @@ class TestLeft:
         """It is read in pieces, and a line may be in several of them."""
         path = tmp_path / "00000000000000000001.ndjson"
         path.write_bytes(b"a\n" + b"x" * size + b"\nb\nc")
-        segment = Segment.open(path)
+        segment = measured(path)
         closing.callback(segment.close)
         assert (segment.count, segment.size_bytes) == (3, size + 5)
 
@@ -147,7 +147,7 @@ class TestLeft:
         """It is no line, and the lines before it count."""
         path = tmp_path / "00000000000000000001.ndjson"
         path.write_bytes(b"a\nb\n" + b"\0" * size)
-        segment = Segment.open(path)
+        segment = measured(path)
         closing.callback(segment.close)
         assert segment.count == 2
 
