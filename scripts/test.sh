@@ -50,6 +50,7 @@ install_servers() {
     command -v redis-server >/dev/null || missing+=(redis-server)
     command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
         missing+=(postgresql)
+    command -v pgbouncer >/dev/null || missing+=(pgbouncer)
     command -v openssl >/dev/null || missing+=(openssl)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from execution_logger.delivery.message import sent_at
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
-from execution_logger.doctor.redis import examine_redis, refused_commands, unreachable
+from execution_logger.doctor.redis import cluster, examine_redis, refused_commands, unreachable
 from execution_logger.settings import Settings, is_set
 from execution_logger.worker.queue import (
     BrokerUnavailableError,
@@ -30,6 +30,9 @@ def examine_broker(subject: Subject) -> Iterator[Finding]:
         with open_channel(settings) as channel:
             length, oldest_sent_at = None, None
             if is_redis(channel):
+                if clustered := list(cluster("broker", channel.client)):
+                    yield from clustered
+                    return
                 refused = _refused(channel, settings)
                 yield from refused
                 yield from examine_redis("broker", channel.client, settings.broker_url, subject)

@@ -18,6 +18,7 @@ from execution_logger.doctor.jobs import examine_jobs
 from execution_logger.doctor.tables import examine_dead_letters, examine_entries, examine_ledger, may
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import create_engine
+from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
 from execution_logger.store.table import schema_and_name
 
@@ -43,6 +44,13 @@ _CAUSES = (
 )
 
 
+_POOLER_SIGNS = ("startup parameter", "prepared statement", "bind message supplies")
+_POOLER_ADVICE = (
+    "that is a PgBouncer: append ?prepared_statement_cache_size=0 to DATABASE_URL where its pool_mode is "
+    "transaction; set ignore_startup_parameters = statement_timeout there where it is session"
+)
+
+
 def examine_database(subject: Subject) -> Iterator[Finding]:
     """Connect as a worker does, and look at the server and at the tables."""
     # Looking up a host may take longer than we wait, and the exit would wait for an executor's thread.
@@ -53,6 +61,8 @@ def examine_database(subject: Subject) -> Iterator[Finding]:
 def unreachable(problem: str) -> Finding:
     """A database that cannot be used, and what helps against this kind of failure."""
     lower = problem.lower()
+    if any(sign in lower for sign in _POOLER_SIGNS):
+        return error("database.pgbouncer", problem, _POOLER_ADVICE)
     for signs, cause in _CAUSES:
         if (all if "does not exist" in signs else any)(sign.lower() in lower for sign in signs):
             return error("database.connection", problem, cause)
@@ -63,7 +73,7 @@ async def _examine(subject: Subject) -> list[Finding]:
     timeout_seconds = min(TIMEOUT_SECONDS, subject.settings.database_timeout_seconds)
     settings = replace(subject.settings, database_timeout_seconds=timeout_seconds)
     subject = replace(subject, settings=settings)
-    engine = create_engine(settings, pool_size=1)
+    engine = create_engine(settings, pool_size=2)
     found: list[Finding] = []
     try:
         async with AsyncExitStack() as stack:
@@ -83,6 +93,9 @@ async def _examine_all(
     connection: AsyncConnection, engine: AsyncEngine, subject: Subject
 ) -> AsyncIterator[Finding]:
     url = engine.url.set(query={}).render_as_string(hide_password=True)
+    if connection.dialect.name == "postgresql":
+        async for finding in _pooler(connection, engine):
+            yield finding
     examine_server = _postgresql if connection.dialect.name == "postgresql" else _sqlite
     async for finding in examine_server(connection, subject):
         yield finding
@@ -97,6 +110,20 @@ async def _examine_all(
         found += await examine_jobs(connection, subject.settings)
     for each in found:
         yield each
+
+
+async def _pooler(connection: AsyncConnection, engine: AsyncEngine) -> AsyncIterator[Finding]:
+    """A PgBouncer that gives each transaction another connection, where the URL does not say so.
+
+    Two connections of ours that are served by one process of the server's give it away.
+    """
+    if not engine.get_execution_options()[AUTOCOMMIT]:
+        return
+    process = select(func.pg_backend_pid())
+    async with engine.connect() as other:
+        if (await connection.execute(process)).scalar() == (await other.execute(process)).scalar():
+            what = "two connections share one process of the server's: statements get in each other's way"
+            yield error("database.pgbouncer", what, _POOLER_ADVICE)
 
 
 async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:

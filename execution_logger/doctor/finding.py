@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from execution_logger.settings import Settings
 
+_FINAL = (".connection", ".commands", ".settings", ".cluster", ".pgbouncer")
+
 
 class Level(StrEnum):
     """How bad it is, from good to bad."""
@@ -41,7 +43,7 @@ class Finding:
     @property
     def is_final(self) -> bool:
         """Whether it is pointless to ask more of this server."""
-        return self.level is Level.ERROR and self.name.endswith((".connection", ".commands", ".settings"))
+        return self.level is Level.ERROR and self.name.endswith(_FINAL)
 
 
 def ok(name: str, what: str) -> Finding:

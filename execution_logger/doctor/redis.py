@@ -76,6 +76,20 @@ def refused_commands(area: str, client: Any, commands: Sequence[Sequence[str]]) 
         yield error(f"{area}.commands", f"Redis refuses {command}: {reason}", _advice_on(reason))
 
 
+def cluster(area: str, client: Any) -> Iterator[Finding]:
+    """Celery's transport and its results use several keys in one command, which a cluster refuses."""
+    try:
+        is_cluster = client.info("cluster").get("cluster_enabled")
+    except ResponseError:  # not for this user to see
+        return
+    if is_cluster:
+        yield error(
+            f"{area}.cluster",
+            "Redis runs in cluster mode, in which Celery cannot work: its keys lie on several nodes",
+            "use a Redis without cluster-enabled; sentinel:// is the way to one that fails over",
+        )
+
+
 def examine_redis(area: str, client: Any, url: str, subject: Subject) -> Iterator[Finding]:
     """Look at the server's own description of itself, and at its clock."""
     asked_at = subject.now()

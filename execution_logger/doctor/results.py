@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from execution_logger.broker import public_url
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
-from execution_logger.doctor.redis import examine_redis, is_forbidden, unreachable
+from execution_logger.doctor.redis import cluster, examine_redis, is_forbidden, unreachable
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.results import STORED, result_backend_url
 from execution_logger.settings import Settings, is_set
@@ -31,8 +31,11 @@ def examine_results(subject: Subject) -> Iterator[Finding]:
     variable = "CELERY_RESULT_BACKEND" if settings.result_backend else "CELERY_BROKER_URL"
     results = WorkerResults(settings, timeout_seconds=_TIMEOUT_SECONDS)
     try:
+        if _is_redis(url) and (clustered := list(cluster("results", results.backend.client))):
+            yield from clustered
+            return
         yield from _try(results, url)
-        if url.startswith("redis") and public_url(url) != public_url(settings.broker_url):
+        if _is_redis(url) and public_url(url) != public_url(settings.broker_url):
             yield from examine_redis("results", results.backend.client, url, subject)
     except ResultsUnavailableError as problem:
         names = ("result_backend",) if settings.result_backend else ("broker_url",)
@@ -40,6 +43,10 @@ def examine_results(subject: Subject) -> Iterator[Finding]:
         yield unreachable("results", str(problem), variable, is_set=known)
     finally:
         results.close()
+
+
+def _is_redis(url: str) -> bool:
+    return url.startswith("redis")
 
 
 def _nowhere(settings: Settings) -> Finding:

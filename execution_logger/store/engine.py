@@ -2,6 +2,8 @@
 
 import sqlite3
 from contextlib import AbstractAsyncContextManager, suppress
+from difflib import get_close_matches
+from ssl import get_default_verify_paths
 from typing import Any
 from urllib.parse import urlencode
 from uuid import uuid4
@@ -17,14 +19,13 @@ from execution_logger.settings import DATABASE_EXAMPLES, Settings, variable_of
 from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.ping import ping_idle_connections
 
-_POSTGRESQL = (
-    "postgres",
-    "postgresql",
-    *(f"postgresql+{driver}" for driver in ("asyncpg", "psycopg", "psycopg_async", "psycopg2")),
-)
-_SQLITE = ("sqlite", "sqlite+aiosqlite", "sqlite+pysqlite")
+_POSTGRESQL = ("postgres", "postgresql")
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# As SQLAlchemy writes it for asyncpg, JDBC, and node-postgres.
+_OTHER_SSL_MODES = {
+    "true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"
+}  # fmt: skip
 _UNDERSTOOD = frozenset({
     # read by asyncpg (its `connect()` documents them) ...
     "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
@@ -32,15 +33,14 @@ _UNDERSTOOD = frozenset({
     # ... or by the server
     "application_name", "options",
 })  # fmt: skip
-_WITHOUT_EFFECT = frozenset({
-    "client_encoding", "fallback_application_name", "gssencmode", "keepalives", "keepalives_count",
-    "keepalives_idle", "keepalives_interval", "sslcompression", "tcp_user_timeout",
-})  # fmt: skip
-"""What libpq knows and asyncpg does not need: every attempt has a timeout of its own."""
+_IDENTITY = {"user": "username", "password": "password", "dbname": "database"}
+_POOLERS = {"prepared_statement_cache_size": "0", "statement_cache_size": "0", "pgbouncer": "true"}
+"""What says, for SQLAlchemy, asyncpg and Prisma, that each transaction may get another connection."""
 
 # Who has waited for a lock must see what the one before has made, so no snapshot.
 _ISOLATION_LEVELS = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _STATEMENT_CACHES = ("prepared_statement_cache_size", "statement_cache_size")
+_SIMILAR = 0.85
 _SERVER_SHARE_OF_TIMEOUT = 0.9
 _SQLITE_SHARE_OF_TIMEOUT = 0.25
 
@@ -64,8 +64,8 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     by way of PgBouncer, with `?prepared_statement_cache_size=0`, whoever writes has to commit.
 
     The URL may be written for any driver: `postgres://`, `postgresql+psycopg2://`, `sqlite:///`
-    and so on. libpq's parameters (`?sslmode=require`) work; `?prepared_statement_cache_size=0`
-    is for a PgBouncer that gives each transaction another connection.
+    and so on. libpq's parameters (`?sslmode=require`) work, and those that mean nothing here are left out;
+    `?prepared_statement_cache_size=0` is for a PgBouncer that gives each transaction another connection.
 
     Args:
         settings: names the database, and bounds every attempt to reach it.
@@ -75,9 +75,10 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
         SettingsError: the URL is missing, cannot be read, or is for another kind of database.
     """
     url = _parse(settings.database_url)
-    if url.drivername in _POSTGRESQL:
+    server = url.drivername.partition("+")[0]
+    if server in _POSTGRESQL:
         return _postgresql_engine(url, settings, pool_size)
-    if url.drivername in _SQLITE:
+    if server == "sqlite":
         return _sqlite_engine(url, settings, pool_size)
     raise SettingsError(f"{_variable()}={url.drivername}://...: must be {DATABASE_EXAMPLES}")
 
@@ -115,7 +116,7 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
     query = {name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}
     arguments: dict[str, Any] = {"connection_class": _Connection}
     parameters = {"application_name": "execution_logger"}
-    if "0" in [query.pop(name, None) for name in _STATEMENT_CACHES]:
+    if any(url.query.get(name) == value for name, value in _POOLERS.items()):
         # PgBouncer may run each statement on another connection of the server's: no statement
         # is kept, each has a unique name, and no parameter is set that PgBouncer refuses.
         arguments |= dict.fromkeys(_STATEMENT_CACHES, 0)
@@ -127,6 +128,8 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
         parameters["statement_timeout"] = str(max(1, int(milliseconds)))
     arguments["timeout"] = _connect_timeout(query.pop("connect_timeout", "0"), settings)
     place = {name: url.query[name] for name in ("host", "port") if query.pop(name, None)}
+    identity: dict[str, Any] = {_IDENTITY[name]: query.pop(name) for name in _IDENTITY if name in query}
+    url = url.set(**identity)
     parameters |= _libpq_parameters(query)
     arguments["dsn"] = f"postgresql:///?{urlencode(parameters)}"
     url = url.set(drivername="postgresql+asyncpg", query=place)
@@ -139,26 +142,39 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
 
 def _connect_timeout(text: str, settings: Settings) -> float:
     """Seconds; as for libpq, zero means no timeout, which is ours then."""
-    if not text.isdecimal():
+    if not text.removeprefix("-").isdecimal():
         raise SettingsError(f"{_variable()}: connect_timeout={text!r} must be a whole number of seconds")
-    return min(int(text) or settings.database_timeout_seconds, settings.database_timeout_seconds)
+    return min(max(0, int(text)) or settings.database_timeout_seconds, settings.database_timeout_seconds)
 
 
 def _libpq_parameters(query: dict[str, str]) -> dict[str, str]:
-    if "ssl" in query:  # as SQLAlchemy writes it for asyncpg
-        mode = query.pop("ssl")
-        query["sslmode"] = {"true": "require", "false": "disable"}.get(mode, mode)
-    unknown = query.keys() - _UNDERSTOOD - _WITHOUT_EFFECT
-    if unknown:
-        raise SettingsError(
-            f"DATABASE_URL: not supported: {', '.join(sorted(unknown))}. Remove it, or set "
-            f"EXECUTION_LOGGER_DATABASE_URL without it. Supported: {', '.join(sorted(_UNDERSTOOD))}"
-        )
-    if query.get("sslmode", "require") not in _SSL_MODES:
-        raise SettingsError(
-            f"{_variable()}: sslmode={query['sslmode']!r} must be one of {', '.join(_SSL_MODES)}"
-        )
+    """Those that asyncpg or the server reads.
+
+    URLs are shared with other programs, whose parameters mean nothing here and are left out: Prisma's
+    `schema` and `connection_limit`, `channel_binding` and keepalives of libpq, and so on. But who writes
+    `sslmod=require` must not get a connection without TLS.
+    """
+    if "ssl" in query:
+        query["sslmode"] = query.pop("ssl")
+    if "sslmode" in query:
+        mode = query["sslmode"].lower()
+        query["sslmode"] = mode = _OTHER_SSL_MODES.get(mode, mode)
+        if mode not in _SSL_MODES:
+            raise SettingsError(f"{_variable()}: sslmode={mode!r} must be one of {', '.join(_SSL_MODES)}")
+    if query.get("sslrootcert") == "system":
+        query["sslrootcert"] = _system_authorities()
+    for name in sorted(query.keys() - _UNDERSTOOD):
+        close = get_close_matches(name.lower(), _UNDERSTOOD, n=1, cutoff=_SIMILAR)
+        if close and name.lower().startswith("ssl"):
+            raise SettingsError(f"{_variable()}: there is no parameter {name}; did you mean {close[0]}?")
     return {name: value for name, value in query.items() if name in _UNDERSTOOD}
+
+
+def _system_authorities() -> str:
+    """The file with the certificates of the authorities that the system trusts, as libpq would find it."""
+    if (path := get_default_verify_paths().cafile) is None:
+        raise SettingsError(f"{_variable()}: sslrootcert=system: name the file of the authorities instead")
+    return path
 
 
 def _sqlite_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
@@ -167,6 +183,8 @@ def _sqlite_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEngine:
     # Seconds that a writer waits for another one. They pass in a thread that cannot be
     # interrupted, and more than once in an attempt: to connect, and for each statement.
     arguments = {"timeout": settings.database_timeout_seconds * _SQLITE_SHARE_OF_TIMEOUT}
+    if url.query.get("uri") != "true":  # parameters of other drivers, which sqlite3 would stumble over
+        url = url.set(query={})
     engine = _engine(url.set(drivername="sqlite+aiosqlite"), settings, pool_size, arguments, "AUTOCOMMIT")
     event.listen(engine.sync_engine, "do_connect", _try_to_open)
     event.listen(engine.sync_engine, "connect", _use_write_ahead_log)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
+from execution_logger.store import engine as module
 
 
 class _NoNetworkError(Exception):
@@ -76,6 +78,9 @@ async def test_a_url_for_any_sqlite_driver_works(scheme: str, tmp_path: Path) ->
         ("", ["application_name=execution_logger", "statement_timeout=9000"]),
         ("options=-c%20search_path%3Dlogs", ["options=-c+search_path%3Dlogs"]),
         ("keepalives=1&gssencmode=disable", []),
+        ("sslmode=no-verify", ["sslmode=require"]),
+        ("sslmode=Verify-CA&ssl=false", ["sslmode=disable"]),
+        ("ssl=1", ["sslmode=require"]),
     ],
 )
 async def test_parameters_of_libpq_are_understood(query: str, parameters: list[str]) -> None:
@@ -88,8 +93,59 @@ async def test_parameters_of_libpq_are_understood(query: str, parameters: list[s
 
 
 @pytest.mark.parametrize(
-    ("query", "seconds"), [("", 10.0), ("?connect_timeout=3", 3), ("?connect_timeout=60", 10)]
+    "query",
+    [
+        "channel_binding=require&sslmode=require",  # Neon's
+        "schema=app&connection_limit=5&pool_timeout=10&socket_timeout=5&sslaccept=strict",  # Prisma's
+        "currentSchema=app&ApplicationName=app&loginTimeout=3&stringtype=unspecified",  # JDBC's
+        "load_balance_hosts=random&require_auth=scram-sha-256&hostaddr=10.0.0.1&keepalives=1",  # libpq's
+        "min_size=1&max_size=9&command_timeout=3&uselibpqcompat=true&conn_max_age=60&supa=base-pooler.x",
+    ],
 )
+async def test_parameters_of_other_drivers_mean_nothing_here(query: str) -> None:
+    """The host's URL is used as it is, whatever reads it there."""
+    arguments = await connect_arguments(f"postgresql://ann@db.example/app?{query}")
+    given = dict(part.split("=") for part in arguments["dsn"].partition("?")[2].split("&"))
+    given.pop("sslmode", None)
+    assert given == {"application_name": "execution_logger", "statement_timeout": "9000"}
+    assert arguments["timeout"] == 10.0
+
+
+async def test_user_and_database_may_be_parameters() -> None:
+    """As libpq takes them, for sockets above all."""
+    url = "postgresql:///?host=/run/postgresql&user=ann&password=s3cret&dbname=app"
+    arguments = await connect_arguments(url)
+    wanted = {"host": "/run/postgresql", "user": "ann", "password": "s3cret", "database": "app"}
+    assert {name: arguments[name] for name in wanted} == wanted
+    assert "s3cret" not in arguments["dsn"]
+
+
+async def test_the_systems_authorities_are_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asyncpg would look for a file that is called `system`."""
+    paths = SimpleNamespace(cafile="/etc/ssl/cert.pem")
+    monkeypatch.setattr(module, "get_default_verify_paths", lambda: paths)
+    arguments = await connect_arguments("postgresql://db/app?sslmode=verify-full&sslrootcert=system")
+    assert "sslrootcert=%2Fetc%2Fssl%2Fcert.pem" in arguments["dsn"]
+    paths.cafile = None
+    with pytest.raises(SettingsError, match="name the file"):
+        await connect_arguments("postgresql://db/app?sslmode=verify-full&sslrootcert=system")
+
+
+async def test_parameters_of_other_drivers_mean_nothing_to_sqlite(tmp_path: Path) -> None:
+    """They would be arguments that `sqlite3.connect` does not have."""
+    url = f"sqlite:///{tmp_path}/logs.db?connection_limit=1&mode=rwc&check_same_thread=false"
+    async with opened(url) as engine, engine.connect() as connection:
+        assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+    assert (tmp_path / "logs.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("query", "seconds"),
+    [
+        ("", 10.0), ("?connect_timeout=3", 3), ("?connect_timeout=60", 10), ("?connect_timeout=0", 10.0),
+        ("?connect_timeout=-1", 10.0),
+    ],
+)  # fmt: skip
 async def test_connecting_ends_with_the_shorter_timeout(query: str, seconds: float) -> None:
     """The URL's own timeout holds as long as it is within that of the settings."""
     assert (await connect_arguments(f"postgresql://db.example/app{query}"))["timeout"] == seconds
@@ -104,10 +160,12 @@ async def test_several_hosts_are_passed_on() -> None:
     assert "target_session_attrs=read-write" in arguments["dsn"]
 
 
-@pytest.mark.parametrize("name", ["prepared_statement_cache_size", "statement_cache_size"])
-async def test_pgbouncer_gets_no_statement_twice(name: str) -> None:
+@pytest.mark.parametrize(
+    "parameter", ["prepared_statement_cache_size=0", "statement_cache_size=0", "pgbouncer=true"]
+)
+async def test_pgbouncer_gets_no_statement_twice(parameter: str) -> None:
     """Behind PgBouncer no statement is kept, and no name or parameter is used that it refuses."""
-    arguments = await connect_arguments(f"postgresql://db.example/app?{name}=0")
+    arguments = await connect_arguments(f"postgresql://db.example/app?{parameter}")
     assert arguments["statement_cache_size"] == arguments["prepared_statement_cache_size"] == 0
     make_name: Callable[[], str] = arguments["prepared_statement_name_func"]
     assert make_name() != make_name()
@@ -121,7 +179,9 @@ async def test_pgbouncer_gets_no_statement_twice(name: str) -> None:
         ("mysql+aiomysql://ann:s3cret@db/app", "DATABASE_URL=mysql+aiomysql"),
         ("postgresql://ann:s3cret@db:port/app", "cannot be read"),
         ("postgresql://ann:s3cret@db/app?sslmode=on", "verify-full"),
-        ("postgresql://ann:s3cret@db/app?channel_binding=require", "channel_binding"),
+        ("postgresql://ann:s3cret@db/app?sslmod=require", "no parameter sslmod; did you mean sslmode"),
+        ("postgresql://ann:s3cret@db/app?ssl=perhaps", "sslmode='perhaps' must be one of"),
+        ("mariadb://ann:s3cret@db/app", "DATABASE_URL=mariadb://"),
         ("postgresql://ann:s3cret@db/app?connect_timeout=soon", "connect_timeout='soon'"),
     ],
 )
