@@ -20,12 +20,12 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import create_engine
 from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
+from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
 
 TIMEOUT_SECONDS = 3.0
 
 _QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
-_VERSION_TABLE = "execution_logger_alembic_version"
 _NEARLY_ALL = 0.9
 _CAUSES = (
     (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
@@ -171,11 +171,11 @@ async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Fin
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")
     head = ScriptDirectory.from_config(config).get_current_head()
-    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(_VERSION_TABLE, schema))
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(VERSION_TABLE, schema))
     if not exists:
-        what = f"the library's migrations were never run (there is no table {_VERSION_TABLE})"
+        what = f"the library's migrations were never run (there is no table {VERSION_TABLE})"
         return [warning("database.migrations", what, UPGRADE)]
-    versions = table(_VERSION_TABLE, column("version_num"), schema=schema)
+    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
     if not await may(connection, versions, "SELECT"):
         return []
     found: Any = (await connection.execute(select(versions.c.version_num))).scalar()

@@ -8,7 +8,7 @@ from execution_logger.errors import SettingsError
 
 try:
     from execution_logger.store.engine import create_engine
-    from execution_logger.store.migrate import upgrade
+    from execution_logger.store.migrate import include_name, upgrade
     from execution_logger.store.overview import Overview, overview
     from execution_logger.store.repository import ExecutionLogRepository
     from execution_logger.store.writer import Writer, WriteResult
@@ -23,6 +23,7 @@ __all__ = [
     "WriteResult",
     "Writer",
     "create_engine",
+    "include_name",
     "overview",
     "upgrade",
 ]

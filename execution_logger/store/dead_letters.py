@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from execution_logger.settings import Settings
 from execution_logger.store.moment import Moment
 from execution_logger.store.sql import read_sql
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.table import table_beside
 from execution_logger.store.text import batch_key, storable
 
 NAME = "execution_log_dead_letters"
@@ -28,9 +28,9 @@ def dead_letter_table(settings: Settings) -> Table:
 
     One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
     """
-    schema, _ = schema_and_name(settings.table)
+    schema, name = table_beside(settings, NAME)
     return Table(
-        NAME,
+        name,
         MetaData(),
         Column("id", Text, primary_key=True),
         Column("batch_id", Text, nullable=False),

@@ -39,7 +39,7 @@ from execution_logger.store.insert import entries_statement, insert_entries
 from execution_logger.store.moment import Moment
 from execution_logger.store.span import Span
 from execution_logger.store.sql import read_sql
-from execution_logger.store.table import LogTable, schema_and_name
+from execution_logger.store.table import LogTable, identifier, table_beside
 
 NAME = "execution_log_batches"
 
@@ -52,9 +52,9 @@ _MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest
 @cache
 def ledger_table(settings: Settings) -> Table:
     """The table, which is in the same schema as that of the entries."""
-    schema, _ = schema_and_name(settings.table)
+    schema, name = table_beside(settings, NAME)
     return Table(
-        NAME,
+        name,
         MetaData(),
         Column("batch_id", Text, primary_key=True),
         Column("process", Text, nullable=False),
@@ -66,8 +66,8 @@ def ledger_table(settings: Settings) -> Table:
         Column("newest_at", Moment),
         Column("stored_at", Moment, nullable=False),
         # What was stored last; and an audit, though deleted rows may have left most of the table empty.
-        Index(f"ix_{NAME}_stored_at", "stored_at", postgresql_concurrently=True),
-        Index(f"ix_{NAME}_place", "process", "first", postgresql_concurrently=True),
+        Index(identifier(f"ix_{name}_stored_at"), "stored_at", postgresql_concurrently=True),
+        Index(identifier(f"ix_{name}_place"), "process", "first", postgresql_concurrently=True),
         schema=schema,
     )
 
@@ -189,7 +189,7 @@ class Ledger:
     def _problem(self, connection: Connection, rights: tuple[str, ...]) -> str | None:
         name = self.table.fullname
         try:
-            columns = inspect(connection).get_columns(NAME, self.table.schema)
+            columns = inspect(connection).get_columns(self.table.name, self.table.schema)
         except NoSuchTableError:
             return f'table "{name}" does not exist. {UPGRADE}'
         found = {column["name"]: _python_type(column["type"]) for column in columns}

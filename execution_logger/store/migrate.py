@@ -1,10 +1,13 @@
 """Making the tables, and bringing them up to date."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from execution_logger.settings import Settings
+from execution_logger.store import dead_letters, job_runs, ledger, statistics
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
@@ -13,6 +16,10 @@ from execution_logger.store.ledger import ledger_table, missing_indexes
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import schema_and_name
 
+VERSION_TABLE = "execution_logger_alembic_version"
+"""The version of the tables; `alembic_version` is the host's."""
+
+_OWN = (dead_letters.NAME, ledger.NAME, job_runs.NAME, statistics.NAME)
 _INDEX_SECONDS = 3600  # 25 million batches take one minute
 _INDEXING = "hashtext('execution_logger index')"
 
@@ -40,6 +47,34 @@ async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
         done = await connection.run_sync(_upgrade, settings)
     await _index_ledger(engine, settings)
     return done
+
+
+def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
+    """For `include_name` of `context.configure` in a host's Alembic: leaves our tables to `db upgrade`.
+
+    Without it `alembic revision --autogenerate` drops them, because the host's models do not have them.
+    The table of the entries (`EXECUTION_LOGGER_TABLE`) is compared when the host has a model of it.
+
+    Returns:
+        Whether Alembic is to compare it with the models.
+    """
+    if type_ != "table" or name is None:
+        return True
+    if name == VERSION_TABLE or any(name == own or name.startswith(f"{own}_") for own in _OWN):
+        return False
+    schema, entries = schema_and_name(Settings.from_environment().table)
+    if name != entries or (schema is not None and schema != parent_names.get("schema_name")):
+        return True
+    return parent_names.get("schema_qualified_table_name") in _tables_of_host()
+
+
+def _tables_of_host() -> set[str]:
+    """The tables of the models that Alembic compares with."""
+    from alembic import context  # noqa: PLC0415
+
+    metadata = context.get_context().opts.get("target_metadata")
+    models = metadata if isinstance(metadata, list | tuple) else [metadata] if metadata is not None else []
+    return {table for each in models for table in each.tables}
 
 
 async def _index_ledger(engine: AsyncEngine, settings: Settings) -> None:

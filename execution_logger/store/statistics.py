@@ -32,7 +32,7 @@ from execution_logger.entry import ERRORS
 from execution_logger.settings import Settings
 from execution_logger.store.moment import Moment
 from execution_logger.store.rows import from_utc, to_text
-from execution_logger.store.table import LogTable, schema_and_name
+from execution_logger.store.table import LogTable, table_beside
 
 NAME = "execution_log_statistics"
 
@@ -51,9 +51,9 @@ def statistics_table(settings: Settings) -> Table:
 
     One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
     """
-    schema, _ = schema_and_name(settings.table)
+    schema, name = table_beside(settings, NAME)
     return Table(
-        NAME,
+        name,
         MetaData(),
         Column("hour", Moment, primary_key=True),
         Column("dimension", Text, primary_key=True),

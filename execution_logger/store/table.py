@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -46,6 +47,9 @@ FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
 REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created_at")
 """Fields that a table must have a column for. The others go to `details` where it has none."""
 
+_USUAL_NAME = "execution_logs"
+_MOST_NAME_BYTES = 63
+_DIGEST_CHARS = 8
 _UUID_CHARS = 36
 _HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
 _USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
@@ -124,6 +128,24 @@ def schema_and_name(name: str) -> tuple[str | None, str]:
     """The two parts of a table's name; a name without schema is looked for on the search path."""
     schema, _, table = name.rpartition(".")
     return schema or None, table
+
+
+def table_beside(settings: Settings, name: str) -> tuple[str | None, str]:
+    """Schema and name of a table of the library's: next to that of the entries, and for that one alone.
+
+    Two tables of entries in one schema share nothing: where theirs is not the usual name, it is appended.
+    """
+    schema, entries = schema_and_name(settings.table)
+    return schema, name if entries == _USUAL_NAME else identifier(f"{name}_{entries}")
+
+
+def identifier(name: str) -> str:
+    """A name that PostgreSQL takes; a longer one is cut, and still differs from all others."""
+    encoded = name.encode()
+    if len(encoded) <= _MOST_NAME_BYTES:
+        return name
+    digest = sha256(encoded).hexdigest()[:_DIGEST_CHARS]
+    return f"{encoded[: _MOST_NAME_BYTES - _DIGEST_CHARS - 1].decode(errors='ignore')}_{digest}"
 
 
 def _describe(connection: Connection, settings: Settings) -> LogTable:

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
 
 attributes = context.config.attributes
@@ -9,8 +10,7 @@ schema, _ = schema_and_name(attributes["settings"].table)
 
 context.configure(
     connection=attributes["connection"],
-    # The host's own migrations have a table `alembic_version`.
-    version_table="execution_logger_alembic_version",
+    version_table=VERSION_TABLE,
     version_table_schema=schema,
 )
 context.run_migrations()

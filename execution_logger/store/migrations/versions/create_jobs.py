@@ -3,10 +3,8 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.store.job_runs import NAME as JOB_RUNS
-from execution_logger.store.job_runs import NOTHING
-from execution_logger.store.statistics import NAME as STATISTICS
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.job_runs import NOTHING, job_run_table
+from execution_logger.store.statistics import statistics_table
 
 revision = "0003"
 down_revision = "0002"
@@ -19,19 +17,20 @@ _SQLITE_NOW = sa.text("(strftime('%Y-%m-%d %H:%M:%f000', 'now'))")
 
 def upgrade() -> None:
     """Leave alone what is there."""
-    schema, _ = schema_and_name(context.config.attributes["settings"].table)
+    settings = context.config.attributes["settings"]
+    job_runs, statistics = job_run_table(settings), statistics_table(settings)
     inspector = sa.inspect(op.get_bind())
-    if not inspector.has_table(JOB_RUNS, schema):
-        _create_job_runs(schema)
-    if not inspector.has_table(STATISTICS, schema):
-        _create_statistics(schema)
+    if not inspector.has_table(job_runs.name, job_runs.schema):
+        _create_job_runs(job_runs.name, job_runs.schema)
+    if not inspector.has_table(statistics.name, statistics.schema):
+        _create_statistics(statistics.name, statistics.schema)
 
 
-def _create_job_runs(schema: str | None) -> None:
+def _create_job_runs(name: str, schema: str | None) -> None:
     is_sqlite = op.get_bind().dialect.name == "sqlite"
     moment = sa.DateTime(timezone=True)
     table = op.create_table(
-        JOB_RUNS,
+        name,
         sa.Column("name", sa.Text(), primary_key=True),
         sa.Column(
             "known_since", moment, nullable=False, server_default=_SQLITE_NOW if is_sqlite else sa.func.now()
@@ -51,12 +50,12 @@ def _create_job_runs(schema: str | None) -> None:
         schema=schema,
     )
     # From now on they are due: one that never runs is late some day, and not just absent.
-    op.bulk_insert(table, [{"name": name, **NOTHING} for name in _JOBS])
+    op.bulk_insert(table, [{"name": job, **NOTHING} for job in _JOBS])
 
 
-def _create_statistics(schema: str | None) -> None:
+def _create_statistics(name: str, schema: str | None) -> None:
     op.create_table(
-        STATISTICS,
+        name,
         sa.Column("hour", sa.DateTime(timezone=True), primary_key=True),
         sa.Column("dimension", sa.Text(), primary_key=True),
         sa.Column("name", sa.Text(), primary_key=True),

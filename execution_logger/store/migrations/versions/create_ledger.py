@@ -3,8 +3,7 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.store.ledger import NAME, ledger_table
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.ledger import ledger_table
 
 revision = "0002"
 down_revision = "0001"
@@ -15,12 +14,12 @@ _SQLITE_NOW = sa.text("(strftime('%Y-%m-%d %H:%M:%f000', 'now'))")
 
 def upgrade() -> None:
     """Leave it alone when it is there."""
-    schema, _ = schema_and_name(context.config.attributes["settings"].table)
+    table = ledger_table(context.config.attributes["settings"])
     bind = op.get_bind()
-    if sa.inspect(bind).has_table(NAME, schema):
+    if sa.inspect(bind).has_table(table.name, table.schema):
         return
     op.create_table(
-        NAME,
+        table.name,
         sa.Column("batch_id", sa.Text(), primary_key=True),
         sa.Column("process", sa.Text(), nullable=False),
         sa.Column("first", sa.BigInteger(), nullable=False),
@@ -35,7 +34,8 @@ def upgrade() -> None:
             nullable=False,
             server_default=_SQLITE_NOW if bind.dialect.name == "sqlite" else sa.func.now(),
         ),
-        schema=schema,
+        schema=table.schema,
     )
-    for index in ledger_table(context.config.attributes["settings"]).indexes:
-        op.create_index(index.name, NAME, [column.name for column in index.columns], schema=schema)
+    for index in table.indexes:
+        columns = [column.name for column in index.columns]
+        op.create_index(index.name, table.name, columns, schema=table.schema)

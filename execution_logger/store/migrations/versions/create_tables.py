@@ -4,25 +4,26 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from execution_logger.store.dead_letters import NAME as DEAD_LETTERS
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.table import identifier, schema_and_name
 
 revision = "0001"
 down_revision = None
 
 # What PostgreSQL takes and Python's datetime cannot hold would make a whole run unreadable.
 _READABLE = "created_at BETWEEN '0001-01-02 00:00:00+00' AND '9999-12-30 00:00:00+00'"
-_MAX_PREFIX_CHARS = 40  # an index's name has at most 63
 
 
 def upgrade() -> None:
     """Leave alone what is there: it is the host's."""
-    schema, name = schema_and_name(context.config.attributes["settings"].table)
+    settings = context.config.attributes["settings"]
+    schema, name = schema_and_name(settings.table)
+    dead_letters = dead_letter_table(settings).name
     inspector = sa.inspect(op.get_bind())
     if not inspector.has_table(name, schema):
         _create_entries(name, schema)
-    if not inspector.has_table(DEAD_LETTERS, schema):
-        _create_dead_letters(schema)
+    if not inspector.has_table(dead_letters, schema):
+        _create_dead_letters(dead_letters, schema)
 
 
 def _create_entries(name: str, schema: str | None) -> None:
@@ -43,16 +44,15 @@ def _create_entries(name: str, schema: str | None) -> None:
         sa.CheckConstraint(_READABLE, name="created_at_is_readable"),
         schema=schema,
     )
-    prefix = f"ix_{name[:_MAX_PREFIX_CHARS]}"
     # A run's timeline, in its order.
-    op.create_index(f"{prefix}_timeline", name, ["task_id", "created_at", "id"], schema=schema)
+    op.create_index(identifier(f"ix_{name}_timeline"), name, ["task_id", "created_at", "id"], schema=schema)
     # The newest, the oldest, and those that are old enough to be deleted.
-    op.create_index(f"{prefix}_created_at", name, ["created_at"], schema=schema)
+    op.create_index(identifier(f"ix_{name}_created_at"), name, ["created_at"], schema=schema)
 
 
-def _create_dead_letters(schema: str | None) -> None:
+def _create_dead_letters(name: str, schema: str | None) -> None:
     op.create_table(
-        DEAD_LETTERS,
+        name,
         sa.Column("id", sa.Text(), primary_key=True),
         sa.Column("batch_id", sa.Text(), nullable=False),
         sa.Column("entry", sa.Text(), nullable=False),
