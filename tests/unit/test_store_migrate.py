@@ -2,13 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from batches import encoded
+from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult, upgrade
+from execution_logger.store import WriteResult, overview, upgrade
+from execution_logger.store.audit import audit
+from execution_logger.worker.jobs.job import STATISTICS
+from execution_logger.worker.jobs.runner import Runner
+from execution_logger.worker.jobs.status import read_jobs
 from sqlite_site import SqliteSite
 
 SCHEMA = "SELECT name, sql FROM sqlite_master ORDER BY name"
@@ -143,3 +148,25 @@ async def test_a_failed_upgrade_leaves_nothing_half_made(site: SqliteSite) -> No
     with pytest.raises(StoreUnavailableError, match="ix_execution_logs_created_at already exists"):
         await upgrade(site.engine, site.settings)
     assert site.rows(SCHEMA) == before
+
+
+async def test_two_tables_in_one_schema_share_nothing(tmp_path: Path) -> None:
+    """Dead letters, batches, job runs and statistics are of one table of entries each."""
+    names = ("execution_logs", "app_logs", "y" * 59 + "1", "y" * 59 + "2")
+    sites = [SqliteSite(tmp_path / "logs.db", table=name) for name in names]
+    for number, site in enumerate(sites):
+        await upgrade(site.engine, site.settings)
+        entries = [encoded() for _ in range(number)]
+        await site.writer.write("b", batch(*entries, BAD["no task"]), process="p", first=1)
+        runner = Runner(site.engine, replace(site.settings, schedule_statistics="off"))
+        await runner.run(STATISTICS, "m", "n", is_by_hand=True)
+    for number, site in enumerate(sites):
+        assert (await overview(site.engine, site.settings)).dead_letters == 1
+        (account,) = (await audit(site.engine, site.settings)).accounts
+        assert (account.entries, account.repeated) == (number + 1, 0)
+        runs = {job.name: job.state for job in await read_jobs(site.engine, site.settings)}
+        assert runs["statistics"] == "succeeded"
+        await site.engine.dispose()
+    tables = sites[0].rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+    assert len({row["name"] for row in tables}) == 4 * 5 + 1
+    assert max(len(row["name"]) for row in tables) <= 63
