@@ -2,7 +2,24 @@
 
 import logging
 
+
+class _Logger(logging.Logger):
+    """One that `logging.config` does not switch off: by default it does that to all that it is not told of.
+
+    What is said here is about entries that may be lost. A host that wants none of it sets the level.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        """Never."""
+        return False
+
+    @disabled.setter
+    def disabled(self, _: bool) -> None: ...
+
+
 logger = logging.getLogger("execution_logger")
+logger.__class__ = _Logger  # not by `setLoggerClass`, which is the host's
 
 
 def report(level: int, message: str, *args: object, error: BaseException | None = None) -> None:

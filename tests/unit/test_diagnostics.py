@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from children import run_script
 from execution_logger import diagnostics
 from execution_logger.diagnostics import InternalErrors, report
 
@@ -64,3 +66,28 @@ def test_a_handler_that_fails_ends_nothing(internal_errors: InternalErrorsSeen) 
         ("a", KeyError),
     ]
     internal_errors.clear()
+
+
+@pytest.mark.parametrize("configure", ["dictConfig({'version': 1})", "fileConfig(path)"])
+def test_a_host_that_configures_logging_does_not_silence_us(configure: str, tmp_path: Path) -> None:
+    """Both disable by default what they are not told of; a level is what switches us off."""
+    path = tmp_path / "logging.ini"
+    path.write_text(
+        "[loggers]\nkeys=root\n[handlers]\nkeys=\n[formatters]\nkeys=\n[logger_root]\nlevel=INFO\nhandlers=\n"
+    )
+    said = run_script(
+        f"""
+        import copy, logging, logging.config, pickle
+        from execution_logger.diagnostics import logger, report
+        path = {str(path)!r}
+        other = logging.getLogger("other")
+        logging.config.{configure}
+        other.warning("silent")
+        report(logging.WARNING, "entries are kept")
+        logger.warning("said")
+        assert pickle.loads(pickle.dumps(logger)) is logger
+        logging.getLogger("execution_logger").setLevel(logging.CRITICAL)
+        logger.warning("silent")
+        """
+    )
+    assert said.splitlines() == ["entries are kept", "said"]
