@@ -11,9 +11,11 @@ import os
 import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -270,6 +272,8 @@ class Settings:
         problems = [*filter(None, wrong.values()), *_problems_between(values, wrong)]
         if problems:
             raise SettingsError("; ".join(problems))
+        for name in ("journal_directory", "service_directory"):
+            object.__setattr__(self, name, _absolute(values[name]))
 
     @classmethod
     def from_environment(
@@ -520,6 +524,13 @@ def _problems_between(values: Mapping[str, Any], wrong: Mapping[str, str | None]
             yield why_no_database("CELERY_ENABLED=false", {})
         elif values["fallback"] == "direct":
             yield why_no_database("FALLBACK=direct", {})
+
+
+def _absolute(path: str | None) -> str | None:
+    """Where it leads now: the process may change its folder later, and others of it must find the same."""
+    with suppress(RuntimeError, OSError):  # no home directory, or no current one: said where it is used
+        return path and str(Path(path).expanduser().absolute())
+    return path
 
 
 def _variable(setting: "Field[Any]") -> str:

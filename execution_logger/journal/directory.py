@@ -15,19 +15,22 @@ Celery and to the database: when a host is switched from one to the other, it sh
 
 import errno
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from filelock import lock_descriptor
 from platformdirs import user_state_path
 
 from execution_logger.broker import public_url
+from execution_logger.diagnostics import report
 from execution_logger.process import file_name
-from execution_logger.settings import DEFAULT_BROKER_URL, Settings
+from execution_logger.settings import DEFAULT_BROKER_URL, PREFIX, Settings
 
 LOCK_NAME = "lock"
 DAMAGED_NAME = "damaged.ndjson"
@@ -92,9 +95,38 @@ def find_destination(settings: Settings, broker: str | None = None) -> Destinati
 
 def state_directory(settings: Settings) -> Path:
     """The directory of all journals."""
-    if settings.journal_directory:
-        return Path(settings.journal_directory)
-    return user_state_path("execution-logger", appauthor=False)
+    return user_directory(settings.journal_directory, "execution-logger", "JOURNAL_DIRECTORY")
+
+
+def user_directory(chosen: str | None, name: str, setting: str) -> Path:
+    """The directory that a setting names, or one of this name among the user's; absolute.
+
+    Without a home directory, as of a container's user without an entry in `passwd`, it is one among the
+    temporary files, and a WARNING says so once.
+    """
+    try:
+        return Path(chosen or user_state_path(name, appauthor=False)).expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        problem = f"{chosen or 'the state directory of this user'} cannot be used ({error})"
+        return _temporary_directory(name, problem, PREFIX + setting)
+
+
+@cache  # for the warning's sake
+def _temporary_directory(name: str, problem: str, variable: str) -> Path:
+    # Predictable, as the next process must find it. It holds nothing that is not ours: see open_ours.
+    folder = Path(os.environ.get("TMPDIR") or "/tmp", f"{name}-{_user_id()}").absolute()  # noqa: S108
+    report(
+        logging.WARNING,
+        "%s: %s is used instead; set %s to a folder of this user's",
+        problem,
+        folder,
+        variable,
+    )
+    return folder
+
+
+def _user_id() -> int:
+    return os.geteuid() if os.name == "posix" else 0
 
 
 def _folder(settings: Settings, name: str, description: str) -> Path:

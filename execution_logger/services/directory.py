@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.journal.directory import make_private_folder
+from execution_logger.journal.directory import make_private_folder, user_directory
 from execution_logger.settings import Settings
 
 
@@ -26,12 +26,7 @@ class ServiceError(ExecutionLoggerError):
 
 def service_directory(settings: Settings) -> Path:
     """The directory of all services of a deployment."""
-    if settings.service_directory:
-        return Path(settings.service_directory).absolute()
-    # Only who needs it pays for the import.
-    from platformdirs import user_state_path  # noqa: PLC0415
-
-    return user_state_path("execution-logger-services", appauthor=False)
+    return user_directory(settings.service_directory, "execution-logger-services", "SERVICE_DIRECTORY")
 
 
 def service_folder(settings: Settings, name: str) -> Path:

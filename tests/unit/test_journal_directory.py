@@ -1,34 +1,147 @@
 """Where journals are, and which of them a process may ship."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from children import run_script
 from execution_logger import Settings
-from execution_logger.journal import Adoption, Destination, find_destination
+from execution_logger.cli import main
+from execution_logger.journal import Adoption, Destination, directory, find_destination
+from execution_logger.journal.directory import state_directory
+from execution_logger.services.directory import service_directory
 from journals import DyingProcess
 
 BROKER = "redis://:secret@broker/0"
 DATABASE = "postgresql://user:secret@database/logs"
 
 
-def destination(folder: Path, broker: str | None = None, **settings: Any) -> Destination:
+def destination_of(folder: Path, broker: str | None = None, **settings: Any) -> Destination:
     """The destination of these settings, in this folder."""
     return find_destination(Settings(journal_directory=str(folder), **settings), broker)
 
 
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without HOME and without an entry in passwd."""
+
+    def nobody(*_: object) -> None:
+        raise KeyError
+
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    directory._temporary_directory.cache_clear()
+
+
 def test_it_says_where_to_without_passwords(tmp_path: Path) -> None:
     """For people who look into the folder."""
-    assert destination(tmp_path, broker_url=BROKER).description == "redis://broker/0 logs"
-    direct = destination(tmp_path, celery_enabled=False, database_url=DATABASE)
+    assert destination_of(tmp_path, broker_url=BROKER).description == "redis://broker/0 logs"
+    direct = destination_of(tmp_path, celery_enabled=False, database_url=DATABASE)
     assert direct.description == "postgresql://database/logs execution_logs"
+
+
+def test_a_relative_directory_is_where_it_was_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever folder the process changes to afterwards, and whoever is handed the settings."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(journal_directory="journal", service_directory="services")
+    monkeypatch.chdir("/")
+    assert find_destination(settings).folder.parent == tmp_path / "journal"
+    assert find_destination(replace(settings, queue="q")).folder.parent == tmp_path / "journal"
+    assert service_directory(settings) == tmp_path / "services"
+
+
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder of that name is made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = Settings(journal_directory="~/journal", service_directory="~/services")
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert state_directory(settings) == tmp_path / "journal"
+    assert service_directory(settings) == tmp_path / "services"
+
+
+@pytest.mark.parametrize("chosen", [None, "~/journal", "~nobody-of-this-name/journal"])
+def test_without_a_home_directory_it_is_among_the_temporary_files(
+    tmp_path: Path,
+    homeless: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    chosen: str | None,
+) -> None:
+    """Of this user only, the same for every process, and one warning says so."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    settings = Settings(journal_directory=chosen)
+    for _ in range(3):
+        assert state_directory(settings) == tmp_path / f"execution-logger-{os.geteuid()}"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "set EXECUTION_LOGGER_JOURNAL_DIRECTORY" in record.getMessage()
+
+
+def test_a_current_folder_that_is_gone_is_survived(
+    tmp_path: Path, homeless: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A relative directory leads nowhere then."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert state_directory(Settings(journal_directory="journal")).is_relative_to(tmp_path)
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("command", [("recover",), ("status", "--json"), ("manage", "status"), ("config",)])
+def test_commands_work_without_a_home_directory(
+    tmp_path: Path, homeless: None, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """They look where a host without one has its journal."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://127.0.0.1:1/0")
+    result = CliRunner().invoke(main, command)
+    assert not isinstance(result.exception, RuntimeError), result.exc_info
+    assert "Traceback" not in result.output
+
+
+def test_a_call_works_without_a_home_directory(tmp_path: Path) -> None:
+    """Its entry is on the disk, and one warning says where."""
+    output = run_script(
+        """
+        import os, pwd, sys
+
+        def nobody(*_):
+            raise KeyError
+
+        pwd.getpwuid = nobody
+        from execution_logger import ExecutionLogger
+        from execution_logger.testing import MemoryDelivery
+
+        for name in ("HOME", "XDG_STATE_HOME"):
+            os.environ.pop(name, None)
+        logger = ExecutionLogger()
+        logger.sync.info("t", "agent", "hello")
+        logger.sync.info("t", "agent", "hello")
+        os.chdir("/")
+        print(logger.stats()["journal_bytes"] > 0, logger.stats()["journal_error"])
+        os._exit(0)
+        """,
+        environment={"TMPDIR": str(tmp_path), "CELERY_BROKER_URL": "redis://127.0.0.1:1/0"},
+    )
+    assert output.splitlines()[-1] == "True None", output
+    assert output.count("EXECUTION_LOGGER_JOURNAL_DIRECTORY") == 1
+    assert list(tmp_path.glob("execution-logger-*/logs-*/*/0*.ndjson"))
 
 
 def test_a_host_that_is_switched_ships_what_it_had_left(tmp_path: Path) -> None:
     """Both ways of one set of settings are each other's."""
-    on = destination(tmp_path, broker_url=BROKER, database_url=DATABASE)
-    off = destination(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=False)
+    on = destination_of(tmp_path, broker_url=BROKER, database_url=DATABASE)
+    off = destination_of(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=False)
     assert on.folder != off.folder
     assert on.folders == (on.folder, off.folder)
     assert off.folders == (off.folder, on.folder)
@@ -36,16 +149,16 @@ def test_a_host_that_is_switched_ships_what_it_had_left(tmp_path: Path) -> None:
 
 def test_a_database_that_is_not_named_is_no_other_way(tmp_path: Path) -> None:
     """Most hosts know their broker only."""
-    on = destination(tmp_path, broker_url=BROKER)
+    on = destination_of(tmp_path, broker_url=BROKER)
     assert on.folders == (on.folder,)
 
 
 def test_the_default_broker_may_be_another_hosts(tmp_path: Path) -> None:
     """Who has never named one has left nothing there; what lies there belongs into another database."""
-    off = destination(tmp_path, database_url=DATABASE, celery_enabled=False)
+    off = destination_of(tmp_path, database_url=DATABASE, celery_enabled=False)
     assert off.folders == (off.folder,)
     broker = "redis://localhost:6379/0"
-    of_application = destination(tmp_path, broker, database_url=DATABASE, celery_enabled=False)
+    of_application = destination_of(tmp_path, broker, database_url=DATABASE, celery_enabled=False)
     assert len(of_application.folders) == 2
 
 
@@ -53,7 +166,7 @@ def test_the_default_broker_may_be_another_hosts(tmp_path: Path) -> None:
 def test_what_was_left_before_the_switch_is_adopted(tmp_path: Path, *, is_on: bool) -> None:
     """By the first process that runs the other way."""
     ways = [
-        destination(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=way)
+        destination_of(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=way)
         for way in (is_on, not is_on)
     ]
     DyingProcess(tmp_path, to=ways[0]).log(3).die()
@@ -65,8 +178,8 @@ def test_what_was_left_before_the_switch_is_adopted(tmp_path: Path, *, is_on: bo
 
 def test_journals_of_the_living_are_left_alone(tmp_path: Path) -> None:
     """A host that is not switched yet ships for itself."""
-    on = destination(tmp_path, broker_url=BROKER, database_url=DATABASE)
-    off = destination(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=False)
+    on = destination_of(tmp_path, broker_url=BROKER, database_url=DATABASE)
+    off = destination_of(tmp_path, broker_url=BROKER, database_url=DATABASE, celery_enabled=False)
     living = DyingProcess(tmp_path, "living", to=on).log(1)
     adoption = Adoption(off, "other", Settings())
     assert adoption.look() == []
