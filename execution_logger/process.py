@@ -146,8 +146,10 @@ def free_locks_of_properties() -> None:
     """
     for name, module in tuple(sys.modules.items()):
         if name.partition(".")[0] in ("celery", "kombu"):
-            for kind in tuple(vars(module).values()):
-                for attribute in tuple(vars(kind).values()) if isinstance(kind, type) else ():
+            # Not `isinstance`: a proxy of Celery's imports something to answer.
+            kinds = [kind for kind in tuple(vars(module).values()) if issubclass(type(kind), type)]
+            for kind in kinds:
+                for attribute in tuple(vars(kind).values()):
                     if isinstance(attribute, cached_property) and hasattr(attribute, "lock"):
                         attribute.lock = threading.RLock()
 

@@ -7,15 +7,20 @@ import select
 import subprocess
 import sys
 import textwrap
-import time
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from doubles import DEADLINE_SECONDS
+from waiting import let_pass, wait_until
 
 _T = TypeVar("_T")
+
+_TASKS = Path("/proc/self/task")
+_QUIET_SECONDS = 0.01
 
 
 def run_script(
@@ -43,20 +48,32 @@ def run_script(
 def fork_in_c() -> int:
     """What `os.fork` returns, of a fork that runs none of Python's hooks, as uWSGI's and mod_wsgi's.
 
-    A child that inherits another thread's request for the interpreter waits for that thread at its next step,
-    whatever it runs: here no thread may ask for it for that moment.
+    It comes when all other threads sleep: a child that inherits one's wait for the interpreter may wait for
+    that thread at its next step, whatever it runs.
     """
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000)
-    try:
-        time.sleep(0)  # who has asked already gets it
-        return int(ctypes.PyDLL(None).fork())
-    finally:
-        sys.setswitchinterval(interval)
+    wait_until(_is_quiet)
+    return int(ctypes.PyDLL(None).fork())
 
 
-FORKS = (os.fork, fork_in_c) if hasattr(os, "fork") else ()
+FORKS = (os.fork, fork_in_c) if _TASKS.is_dir() else (os.fork,) if hasattr(os, "fork") else ()
 """Forks that Python hears of, and forks that it does not hear of."""
+
+
+def _is_quiet() -> bool:
+    """Whether no other thread does anything for a moment in which it might."""
+    before = _switches()
+    let_pass(_QUIET_SECONDS)
+    return before == _switches()
+
+
+def _switches() -> dict[str, str]:
+    """How often the other threads of this process have gone to sleep or woken up."""
+    found = {}
+    for task in _TASKS.iterdir():
+        if task.name != str(threading.get_native_id()):
+            with suppress(OSError):  # it has ended
+                found[task.name] = (task / "status").read_text().partition("\nvoluntary_ctxt_switches")[2]
+    return found
 
 
 def in_fork(function: Callable[[], _T], fork: Callable[[], int] | None = None) -> _T:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import execution_logger.clock as library_clock
+from children import fork_in_c
 from execution_logger import LogCategory, execution_logger
 from integration.faults.calls import Stream
 
@@ -163,11 +164,21 @@ def loop(host: Host) -> None:
 
 def forks(host: Host) -> None:
     """A process that forks with entries in its buffer; its children end in `os._exit` at once."""
+    _fork_all_the_time(host, os.fork)
+
+
+def forks_in_c(host: Host) -> None:
+    """The same by forks that Python does not hear of."""
+    _fork_all_the_time(host, fork_in_c)
+
+
+def _fork_all_the_time(host: Host, fork: Callable[[], int]) -> None:
     with host.stream("parent") as parent:
         while not host.stop.is_set():
             host.burst(parent)
-            child_id = os.fork()
+            child_id = fork()
             if child_id == 0:
+                assert execution_logger.stats()["accepted"] == 0
                 host.burst(host.stream("child"))
                 os._exit(0)
             host.burst(parent)
@@ -236,7 +247,9 @@ def limited(host: Host) -> None:
     plain(host)
 
 
-FUNCTIONS = (plain, idle, bursts, flushing, threads, loop, forks, pools, processes, clock, limited)
+FUNCTIONS = (
+    plain, idle, bursts, flushing, threads, loop, forks, forks_in_c, pools, processes, clock, limited,
+)  # fmt: skip
 VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 
 

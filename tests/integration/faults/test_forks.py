@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,15 @@ class TestForks:
         for _ in cell.a_few():
             host = site.host("pools")
             assert host.wait(40) == 0, host.output
+        site.host("idle")
+        site.check()
+
+    def test_forks_in_c(self, cell: Cell, site: Site) -> None:
+        """Forks that run none of Python's hooks; each child looks at its numbers first, and then logs."""
+        for _ in cell.repetitions(1):
+            host = site.host("forks_in_c", "--pause", 0.05)
+            cell.let_pass_up_to(2)
+            host.stop()
         site.host("idle")
         site.check()
 
@@ -151,6 +161,56 @@ class TestWebServers:
                 for _ in range(cell.random.randrange(10, 30)):
                     wait_until(lambda: answers(port), 20)  # noqa: B023 - a worker that ends resets connections
         site.check()
+
+
+class TestUwsgi:
+    """uWSGI, whose forks run Python's hooks only where it is told so; its master has logged before them."""
+
+    @pytest.mark.parametrize(
+        ("used", "options"),
+        [
+            ("preloaded", []),
+            ("looked_at", []),
+            ("preloaded", ["--py-call-uwsgi-fork-hooks"]),
+            ("preloaded", ["--py-call-osafterfork"]),
+            pytest.param("preloaded", ["--threads", "4"], marks=pytest.mark.long),
+        ],
+        ids=["no hooks", "no hooks after stats", "fork hooks", "hook in the child", "threads"],
+    )
+    def test_workers_of_a_master_that_has_logged(
+        self, cell: Cell, site: Site, used: str, options: list[str]
+    ) -> None:
+        """120 entries of the children are 120 rows, and each child has a name of its own on its batches."""
+        children: set[int] = set()
+        for _ in cell.a_few():
+            port = free_port()
+            with web_server(site, port, uwsgi(port, used, *options)):
+                children |= {request(port, 1) for _ in range(12)}
+        site.host("idle")
+        site.check()
+        found = site.fetch("SELECT DISTINCT process FROM execution_log_batches")
+        names = [str(row["process"]) for row in found]
+        for child in children:
+            assert len([name for name in names if f"-{child}-" in name]) == 1, names
+
+    @pytest.mark.long
+    def test_workers_are_killed(self, cell: Cell, site: Site) -> None:
+        """One after the other, at a random moment; the master forks others."""
+        port = free_port()
+        with web_server(site, port, uwsgi(port, "preloaded")):
+            for _ in cell.repetitions(2):
+                kill_one(port, cell.random.randrange(1, 20))
+            request(port, 20)
+        site.host("idle")
+        site.check()
+
+
+def uwsgi(port: int, application: str, *options: str) -> list[str]:
+    """The command of a uWSGI with two workers, in which threads may run."""
+    name = f"integration.faults.web:{application}()"
+    command = [str(Path(sys.executable).with_name("uwsgi")), "--http-socket", f"127.0.0.1:{port}"]
+    ways = ["--master", "--die-on-term", "--enable-threads", "--processes", "2", "--disable-logging"]
+    return [*command, *ways, "--module", name, *options]
 
 
 @contextmanager

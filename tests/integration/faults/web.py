@@ -1,4 +1,4 @@
-"""Hosts that serve HTTP, for gunicorn and uvicorn: each request makes calls.
+"""Hosts that serve HTTP, for gunicorn, uWSGI and uvicorn: each request makes calls.
 
 FAULTS_CALLS names the folder of calls.py.
 """
@@ -56,6 +56,12 @@ def django() -> Any:
     """Django's application: it has no lifespan of its own."""
     settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__)
     return execution_logger.asgi(get_asgi_application())
+
+
+def looked_at() -> Callable[..., Iterable[bytes]]:
+    """The same one, after a mere look at the numbers where it is loaded."""
+    execution_logger.stats()
+    return wsgi
 
 
 async def asgi(
