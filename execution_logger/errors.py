@@ -24,5 +24,13 @@ class StoreUnavailableError(ExecutionLoggerError):
     """The database cannot take any rows now; the batch is kept and written later."""
 
 
+class BatchHeldError(StoreUnavailableError):
+    """The database works and does not take this batch now; it is kept, and others may go on."""
+
+
+class TableRefusesError(BatchHeldError):
+    """The database refuses every entry for one reason: somebody has to change the table or a setting."""
+
+
 class ResultsUnavailableError(ExecutionLoggerError):
     """The result backend does not answer; what became of a batch is not known now."""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
@@ -61,25 +61,27 @@ class Entries:
 
         return self._run(read())
 
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """Those of all, newest first."""
-        found: list[str] = []
-        while page := self.page(_PAGE, len(found)):
-            found += (letter.id for letter in page)
-        return found
 
-    def find(self, letter_id: str) -> DeadLetter | None:
-        """One of them."""
-
-        async def read() -> DeadLetter | None:
+        async def read() -> Sequence[str]:
             async with self._engine.connect() as connection:
-                return await self._letters.get(connection, letter_id)
+                return await self._letters.ids(connection)
 
         return self._run(read())
 
-    def retry(self, letter: DeadLetter) -> str | None:
-        """Store one; the reason when that is refused again."""
-        return self._run(retry(self._engine, self._settings, letter))
+    def find(self, letter_ids: Sequence[str]) -> Sequence[DeadLetter]:
+        """Some of them; those that are there no more are left out."""
+
+        async def read() -> Sequence[DeadLetter]:
+            async with self._engine.connect() as connection:
+                return await self._letters.get(connection, letter_ids)
+
+        return self._run(read())
+
+    def retry(self, letters: Sequence[DeadLetter]) -> Mapping[str, str]:
+        """Store some; the reasons when they are refused again, by their ids."""
+        return self._runner.run(retry(self._engine, self._settings, letters))
 
     def delete(self, letter_ids: Sequence[str] | None) -> int:
         """Delete these, or all; how many there were."""
@@ -146,16 +148,14 @@ def retry_command(letter_ids: tuple[str, ...], is_all: bool) -> None:  # noqa: F
     """
     settings = Settings.from_environment()
     _require_choice(letter_ids, is_all=is_all)
-    refused = 0
+    count = refused = 0
     with Entries(settings) as entries:
-        if is_all:
-            letter_ids = (*entries.ids(), *(message.id for message in _messages(settings)))
-        for letter_id in letter_ids:
-            problem = _retry(settings, entries, letter_id)
-            if problem:
+        for found in _to_retry(settings, entries, letter_ids):
+            count += len(found)
+            for letter_id, problem in _retry(settings, entries, found).items():
                 refused += 1
                 click.echo(f"{printable(letter_id)}: {printable(problem)}", err=True)
-    click.echo(f"Retried with success: {len(letter_ids) - refused}. Refused again: {refused}.")
+    click.echo(f"Retried with success: {count - refused}. Refused again: {refused}.")
     sys.exit(bool(refused))
 
 
@@ -190,15 +190,32 @@ def _messages(settings: Settings, limit: int | None = None) -> list[DeadMessage]
 
 def _find(settings: Settings, entries: Entries, letter_id: str) -> DeadLetter | DeadMessage:
     is_message = letter_id.startswith(ID_PREFIX) and settings.celery_enabled
-    found = find_message(settings, letter_id) if is_message else entries.find(letter_id)
+    found = find_message(settings, letter_id) if is_message else next(iter(entries.find([letter_id])), None)
     if found is None:
         raise UnknownLetterError(f"{letter_id}: there is none with this id. See: execution-logger dead list")
     return found
 
 
-def _retry(settings: Settings, entries: Entries, letter_id: str) -> str | None:
-    found = _find(settings, entries, letter_id)
-    return entries.retry(found) if isinstance(found, DeadLetter) else put_back(settings, found)
+def _to_retry(
+    settings: Settings, entries: Entries, letter_ids: Sequence[str]
+) -> Iterator[Sequence[DeadLetter | DeadMessage]]:
+    """These, or else all, in pieces."""
+    if letter_ids:
+        yield from ([_find(settings, entries, letter_id)] for letter_id in letter_ids)
+        return
+    ids = entries.ids()
+    for start in range(0, len(ids), _PAGE):
+        yield entries.find(ids[start : start + _PAGE])
+    yield _messages(settings)
+
+
+def _retry(
+    settings: Settings, entries: Entries, found: Sequence[DeadLetter | DeadMessage]
+) -> Mapping[str, str]:
+    """Why some of these are refused again."""
+    problems = dict(entries.retry([each for each in found if isinstance(each, DeadLetter)]))
+    messages = [each for each in found if isinstance(each, DeadMessage)]
+    return problems | {each.id: problem for each in messages if (problem := put_back(settings, each))}
 
 
 def _facts(each: DeadLetter | DeadMessage) -> dict[str, Any]:

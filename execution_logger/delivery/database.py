@@ -2,13 +2,22 @@
 
 import asyncio
 import socket
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from execution_logger.batch import Batch
-from execution_logger.delivery.interface import Guarantee, Receipt
-from execution_logger.errors import DeliveryError, StoreUnavailableError
+from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.errors import BatchHeldError, DeliveryError, StoreUnavailableError, TableRefusesError
 from execution_logger.settings import Settings
-from execution_logger.store import Writer, create_engine
+from execution_logger.store import Writer, WriteResult, create_engine
+
+if TYPE_CHECKING:
+    from execution_logger.results import Outcome
+
+_MOST_HELD = 20
+"""More would wait in memory: those behind them stay in the journal."""
+_RETRY_SECONDS = 5.0
 
 
 class ThreadLoop(asyncio.SelectorEventLoop):
@@ -24,24 +33,59 @@ class ThreadLoop(asyncio.SelectorEventLoop):
 
 
 class DatabaseDelivery:
-    """Writes batches itself, over one connection, in the shipper's thread and a loop of its own."""
+    """Writes batches itself, over one connection, in the shipper's thread and a loop of its own.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    What the database does not take for now is held, and tried again whenever somebody asks for it, while
+    those behind it are written.
+    """
+
+    is_confirming = True
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._runner = asyncio.Runner(loop_factory=ThreadLoop)
         self._engine = create_engine(settings, pool_size=1)
-        self._writer = Writer(self._engine, settings)
+        self._writer = Writer(self._engine, settings, now)
+        self._held: dict[str, tuple[Batch, float]] = {}
 
     def deliver(self, batch: Batch) -> Receipt:
         """Write the batch; entries that the database refuses for good are in the dead letters then."""
-        writing = self._writer.write(
-            batch.id, batch.to_json(), process=batch.process or None, first=batch.first or None
-        )
         try:
-            result = self._runner.run(writing)
+            result = self._write(batch)
+        except BatchHeldError as error:
+            if isinstance(error, TableRefusesError) or len(self._held) >= _MOST_HELD:
+                raise DeliveryError(str(error)) from error
+            self._held[batch.id] = batch, self._now()
+            return Receipt(Guarantee.AWAITED)
         except StoreUnavailableError as error:
             raise DeliveryError(str(error)) from error
         return Receipt(Guarantee.STORED, result.dead_lettered)
+
+    def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
+        """Try the one again that was held for longest, when it is due; the others wait on."""
+        # Here, because Celery comes with it, and hosts of this delivery do without.
+        from execution_logger.results import Outcome  # noqa: PLC0415
+
+        outcomes = {batch_id: Outcome(is_stored=False) for batch_id in batch_ids if batch_id in self._held}
+        due = next(iter(outcomes), None)
+        if due is None or self._now() < self._held[due][1] + _RETRY_SECONDS:
+            return outcomes
+        batch, _ = self._held.pop(due)
+        try:
+            outcomes[due] = Outcome(is_stored=True, dead_lettered=self._write(batch).dead_lettered)
+        except StoreUnavailableError:
+            self._held[due] = batch, self._now()
+        return outcomes
+
+    def look_at_queue(self) -> QueueView:
+        """What is held waits; a dead process's batches do not, and are to be sent again."""
+        return QueueView(len(self._held), 0, None)
+
+    def _write(self, batch: Batch) -> WriteResult:
+        writing = self._writer.write(
+            batch.id, batch.to_json(), process=batch.process or None, first=batch.first or None
+        )
+        return self._runner.run(writing)
 
     def close(self) -> None:
         """Close the connection and the loop."""

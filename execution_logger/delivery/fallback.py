@@ -38,8 +38,11 @@ class FallbackDelivery:
         return isinstance(self._first, Confirming) and self._first.is_confirming
 
     def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
-        """Ask the first one: the second one's answers are final."""
-        return self._confirming.collect(batch_ids)
+        """Ask the first one, and then the second one, which may hold some."""
+        outcomes = dict(self._confirming.collect(batch_ids))
+        if isinstance(self._second, Confirming):
+            outcomes |= self._second.collect([each for each in batch_ids if each not in outcomes])
+        return outcomes
 
     def look_at_queue(self) -> QueueView:
         """Look at the queue of the first one."""

@@ -1,6 +1,7 @@
 """The dead letters: entries that the database refuses for good, kept with its reason."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -10,10 +11,11 @@ from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, delete, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
+from execution_logger.store.faults import is_refusal
 from execution_logger.store.moment import Moment
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import table_beside
-from execution_logger.store.text import batch_key, storable
+from execution_logger.store.text import batch_key, escape, storable
 
 NAME = "execution_log_dead_letters"
 
@@ -65,6 +67,14 @@ class DeadLetter:
     created_at: datetime
 
 
+def _forms(entry: str, reason: str) -> Iterator[tuple[str, str]]:
+    """As it is; in ASCII; and what is kept of an entry whose text cannot be."""
+    yield entry, reason
+    yield escape(entry), escape(reason)
+    digest = hashlib.sha256(entry.encode()).hexdigest()
+    yield f'{{"sha256":"{digest}","characters":{len(entry)}}}', escape(reason)
+
+
 class DeadLetters:
     """Keeps the dead letters of all batches.
 
@@ -76,24 +86,36 @@ class DeadLetters:
         self._table = dead_letter_table(settings)
 
     async def add(self, connection: AsyncConnection, batch_id: str, entry: str, reason: str) -> None:
-        """Keep an entry; nothing happens when it is kept already.
+        """Keep an entry, and commit; nothing happens when it is kept already.
+
+        What the database does not take as it is, it takes in ASCII; at last its id and what it was
+        refused for.
 
         Args:
-            connection: whose transaction it belongs to.
+            connection: with no transaction open.
             batch_id: the batch that it came with.
             entry: any text; beyond 16 Mi characters, which no entry has, it is cut.
             reason: why it was refused.
         """
         name = connection.dialect.identifier_preparer.format_table(self._table)
+        statement = text(read_sql("insert_dead_letter.sql").format(table=name))
         if len(entry) > _MAX_ENTRY_CHARS:
             reason = f"(cut from {len(entry)} characters) {reason}"
-        values = {
-            "id": dead_letter_id(entry),
-            "batch_id": batch_key(batch_id),
-            "entry": storable(entry)[:_MAX_ENTRY_CHARS],
-            "reason": storable(reason)[:_MAX_REASON_CHARS],
-        }
-        await connection.execute(text(read_sql("insert_dead_letter.sql").format(table=name)), values)
+        values = {"id": dead_letter_id(entry), "batch_id": batch_key(batch_id)}
+        refusal: Exception | None = None
+        for kept, why in _forms(storable(entry)[:_MAX_ENTRY_CHARS], storable(reason)[:_MAX_REASON_CHARS]):
+            try:
+                await connection.execute(statement, {**values, "entry": kept, "reason": why})
+                await connection.commit()
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                await connection.rollback()
+                refusal = error
+            else:
+                return
+        if refusal is not None:
+            raise refusal
 
     async def ids_of(self, connection: AsyncConnection, batch_id: str) -> set[str]:
         """The ids of the dead letters that this batch has left already."""
@@ -112,11 +134,18 @@ class DeadLetters:
             query = query.where(columns.batch_id == batch_key(batch_id))
         return [DeadLetter(*row) for row in await connection.execute(query)]
 
-    async def get(self, connection: AsyncConnection, letter_id: str) -> DeadLetter | None:
-        """One of them, None when there is none with this id."""
-        rows = await connection.execute(select(self._table).where(self._table.c.id == letter_id))
-        row = rows.one_or_none()
-        return None if row is None else DeadLetter(*row)
+    async def ids(self, connection: AsyncConnection) -> Sequence[str]:
+        """Those of all, newest first."""
+        columns = self._table.c
+        query = select(columns.id).order_by(columns.created_at.desc(), columns.id)
+        return (await connection.execute(query)).scalars().all()
+
+    async def get(self, connection: AsyncConnection, letter_ids: Iterable[str]) -> Sequence[DeadLetter]:
+        """Those with these ids, in their order; less when there are none with some of them."""
+        wanted = list(letter_ids)
+        rows = await connection.execute(select(self._table).where(self._table.c.id.in_(wanted)))
+        found = {row.id: DeadLetter(*row) for row in rows}
+        return [found[letter_id] for letter_id in wanted if letter_id in found]
 
     async def delete(self, connection: AsyncConnection, letter_ids: Iterable[str]) -> int:
         """Delete those with these ids, in the connection's transaction; return how many there were."""

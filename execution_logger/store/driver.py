@@ -24,7 +24,7 @@ async def execute(connection: AsyncConnection, statement: str, values: Sequence[
         How many rows it has touched.
 
     Raises:
-        asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: `is_data_error` knows both.
+        asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: `is_refusal` knows both.
     """
     own: Any = connection.sync_connection
     if own.get_execution_options().get(AUTOCOMMIT):

@@ -85,8 +85,20 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
 
 def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
     """A connection on which several statements are one transaction; leaving the block commits it."""
-    level = _ISOLATION_LEVELS[engine.dialect.name]
-    return engine.execution_options(isolation_level=level, **{AUTOCOMMIT: False}).begin()
+    return engine.execution_options(**_transactional(engine.dialect.name)).begin()
+
+
+async def in_transactions(connection: AsyncConnection) -> None:
+    """Let the statements on this connection be one transaction up to each commit, until it is closed.
+
+    Args:
+        connection: of an engine of `create_engine`, with no transaction open.
+    """
+    await connection.execution_options(**_transactional(connection.dialect.name))
+
+
+def _transactional(dialect: str) -> dict[str, Any]:
+    return {"isolation_level": _ISOLATION_LEVELS[dialect], AUTOCOMMIT: False}
 
 
 async def be_patient(connection: AsyncConnection, seconds: float) -> None:

@@ -1,9 +1,10 @@
-"""What a database's errors mean: is the entry at fault, or can nothing be written now?"""
+"""What a database's errors mean: has it refused what it was given, or can nothing be written now?"""
 
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -11,27 +12,72 @@ from execution_logger.errors import StoreUnavailableError
 
 UPGRADE = "Run: execution-logger db upgrade"
 
-# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html: cardinality and data
-# exceptions, broken constraints, limits exceeded, features missing; a view's check option, and what a
-# trigger of the host's raises. All others (connection, resources, locks, privileges, ...) pass.
-_DATA_CLASSES = ("21", "22", "23", "54", "0A", "44", "P0")
-_SQLITE_DATA_CODES = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG)
+# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html, and states: connections,
+# rollbacks, resources, an operator at work, the system; a standby, a lock. All others answer this batch.
+_OUTAGES = ("08", "40", "53", "57", "58", "25006", "55P03", "55006")
+_TIMEOUT = "57014"
+_FOREIGN_KEY = "23503"
+_CHECK = "23514"
 _UNDEFINED_TABLE = "42P01"
+# Cardinality and data exceptions, broken constraints, limits exceeded, features missing, a view's check
+# option, what a trigger raises: the same for ever. All others may be a migration that is under way.
+_FOR_GOOD = ("0A", "21", "22", "23", "44", "54", "P0")
+_SQLITE_REFUSALS = (
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+)
 
 
-def is_data_error(error: Exception) -> bool:
-    """Whether a statement failed because of the data that it was given, and would fail again."""
+def is_refusal(error: BaseException) -> bool:
+    """Whether a server that works has refused what it was given; otherwise nothing can be written now."""
     origin = _origin(error)
     if isinstance(origin, sqlite3.Error):
-        code = getattr(origin, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-        return code in _SQLITE_DATA_CODES or "malformed JSON" in str(origin)
-    return _sqlstate(origin).startswith(_DATA_CLASSES)
+        return _sqlite_code(origin) & 0xFF in _SQLITE_REFUSALS
+    sqlstate = _sqlstate(origin)
+    return bool(sqlstate) and not sqlstate.startswith(_OUTAGES)
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server has ended a statement that took too long."""
+    return _sqlstate(_origin(error)) == _TIMEOUT
+
+
+def is_foreign_key(error: BaseException) -> bool:
+    """Whether an entry was refused because what it refers to is not there, or not yet."""
+    origin = _origin(error)
+    if isinstance(origin, sqlite3.Error):
+        return _sqlite_code(origin) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+    return _sqlstate(origin) == _FOREIGN_KEY
+
+
+def is_missing_partition(error: BaseException) -> bool:
+    """Whether an entry was refused because no partition is there for it."""
+    origin: Any = _origin(error)
+    # As a check that has no name: the text may be in any language.
+    is_check = _sqlstate(origin) == _CHECK and origin.table_name and not origin.constraint_name
+    return bool(is_check)
+
+
+def is_for_good(error: BaseException) -> bool:
+    """Whether a refusal would be the same however often the entry is tried."""
+    origin = _origin(error)
+    if isinstance(origin, sqlite3.Error):
+        return _sqlite_code(origin) & 0xFF != sqlite3.SQLITE_ERROR or "malformed JSON" in str(origin)
+    return _sqlstate(origin).startswith(_FOR_GOOD) and not is_foreign_key(error)
 
 
 def reason_of(error: BaseException) -> str:
     """The database's own words, without statement and parameters."""
     origin = _origin(error)
     return f"{type(origin).__name__}: {origin}"
+
+
+def summary_of(error: BaseException) -> str:
+    """The first line of it: PostgreSQL tells the values, if at all, in the others."""
+    origin = _origin(error)
+    return (str(origin).splitlines() or [""])[0] or type(origin).__name__
 
 
 @asynccontextmanager
@@ -53,9 +99,8 @@ async def attempt(engine: AsyncEngine, timeout_seconds: float) -> AsyncIterator[
 
 
 def _summary(error: Exception) -> str:
-    origin = _origin(error)
-    text = (str(origin).splitlines() or [""])[0] or type(origin).__name__
-    missing = _sqlstate(origin) == _UNDEFINED_TABLE or "no such table" in text
+    text = summary_of(error)
+    missing = _sqlstate(_origin(error)) == _UNDEFINED_TABLE or "no such table" in text
     return f"{text}. {UPGRADE}" if missing else text
 
 
@@ -63,6 +108,10 @@ def _origin(error: BaseException) -> BaseException:
     """The driver's error: SQLAlchemy wraps it, and for asyncpg its adapter does so once more."""
     wrapped = getattr(error, "orig", None)
     return error if wrapped is None else wrapped.__cause__ or wrapped
+
+
+def _sqlite_code(origin: sqlite3.Error) -> int:
+    return getattr(origin, "sqlite_errorcode", sqlite3.SQLITE_OK)
 
 
 def _sqlstate(origin: BaseException) -> str:

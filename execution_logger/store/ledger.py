@@ -161,11 +161,11 @@ class Ledger:
         statement = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
         await connection.execute(statement, span.values() | {"dead_lettered": dead_lettered})
 
-    async def forgive(self, connection: AsyncConnection, batch_id: str) -> None:
-        """Note that a dead letter of this batch became a row, in the connection's transaction."""
+    async def forgive(self, connection: AsyncConnection, batch_id: str, number: int) -> None:
+        """Note that so many dead letters of this batch became rows, in the connection's transaction."""
         name = connection.dialect.identifier_preparer.format_table(self.table)
         statement = text(read_sql("forgive_entry.sql").format(ledger=name))
-        await connection.execute(statement, {"batch_id": batch_id})
+        await connection.execute(statement, {"batch_id": batch_id, "number": number})
 
     async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
         """Delete the batches of processes that have stored nothing since `moment` (aware), of some of them.

@@ -87,6 +87,12 @@ class LogTable:
         """Whether the ids are UUIDs without dashes."""
         return _length(self.columns["id"]) == _HEX_UUID_CHARS
 
+    def id_value(self, id_: UUID) -> UUID | str:
+        """An id as the column has it."""
+        if isinstance(self.columns["id"].type, Uuid):
+            return id_
+        return id_.hex if self.has_hex_ids else str(id_)
+
     def equals(self, field: str, value: str) -> ColumnElement[bool]:
         """The condition that a text field was written as `value`."""
         column = self.columns[field]

@@ -1,17 +1,20 @@
-"""The writer: stores batches, and sorts out the entries that the database refuses."""
+"""The writer: stores batches, whole if the database takes them so."""
 
+import time
 from asyncio import CancelledError
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from execution_logger.errors import BatchHeldError
 from execution_logger.settings import Settings
 from execution_logger.store.array import EntryArray, join
-from execution_logger.store.dead_letters import DeadLetters, dead_letter_id
-from execution_logger.store.faults import attempt, is_data_error, reason_of
+from execution_logger.store.bisection import Bisection, Pace
+from execution_logger.store.dead_letters import DeadLetters
+from execution_logger.store.faults import attempt, is_refusal, summary_of
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.span import Span
@@ -39,13 +42,20 @@ class Writer:
     Args:
         engine: of `create_engine`; its pool bounds how many batches are written at once.
         settings: names the table, and bounds each attempt in time.
+        now: a clock in seconds.
     """
 
-    def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
+    def __init__(
+        self, engine: AsyncEngine, settings: Settings, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        limit_seconds = settings.database_timeout_seconds
         self._engine = engine
         self._settings = settings
+        self._now = now
         self._dead_letters = DeadLetters(settings)
         self._ledger = Ledger(settings)
+        self._pace = Pace(limit_seconds, now)
+        self._bisection = Bisection(self._dead_letters, self._store_some, self._pace, limit_seconds, now)
 
     async def write(
         self,
@@ -58,8 +68,9 @@ class Writer:
     ) -> WriteResult:
         """Store a batch, all at once; an entry that is in the table already stays as it is.
 
-        When the database refuses the batch because of its data, the entries at fault become dead
-        letters and the others are stored. The same batch may be written any number of times.
+        When the database refuses the batch, or takes too long, it is stored in pieces. An entry that
+        stays refused alone becomes a dead letter, some after a time in which it is tried again. The same
+        batch may be written any number of times.
 
         Args:
             batch_id: kept with the dead letters; in the ledger it recognises the batch.
@@ -70,6 +81,7 @@ class Writer:
             one_by_one: store each entry by itself, and not all at once.
 
         Raises:
+            BatchHeldError: the database works, but must be given this batch again, or the rest of it.
             StoreUnavailableError: the database cannot take any rows now, or did not answer within
                 `database_timeout_seconds`. The batch is to be written again, with the same id.
         """
@@ -100,6 +112,9 @@ class Writer:
             connection = await self._engine.connect()
             try:
                 yield connection
+            except BatchHeldError:
+                self._forget()  # the host may change its tables meanwhile
+                raise
             except (Exception, CancelledError) as error:
                 # The next attempt starts afresh: the host may have changed its tables, or this
                 # connection may lead to a server that is a standby now, or hangs.
@@ -124,7 +139,6 @@ class Writer:
             letters = [batch]
         for letter in letters:
             await self._dead_letters.add(connection, batch_id, letter, reason)
-            await connection.commit()
         result = WriteResult(dead_lettered=len(letters))
         span = Span.of(batch_id, process, first, letters)
         if span is not None and await self._ledger.is_usable(connection):
@@ -145,36 +159,56 @@ class Writer:
             array = EntryArray.read(batch)
         except (TypeError, ValueError, RecursionError) as error:
             text = batch if isinstance(batch, str) else repr(batch)
-            return await self._bury(connection, batch_id, text, f"Not a batch: {error}")
-        if not array.entries:
+            await self._dead_letters.add(connection, batch_id, text, f"Not a batch: {error}")
+            return WriteResult(dead_lettered=1)
+        count = len(array.entries)
+        if not count:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
         span = Span.of(batch_id, process, first, array.entries)
         if span is not None and not await self._ledger.is_usable(connection):
             span = None
-        if not one_by_one:
+        refusal: Exception | None = None
+        if not one_by_one and (self._pace.most is None or count <= self._pace.most):
             try:
-                stored = await self._store(connection, table, array.text, span)
+                stored = await self._store(connection, table, array.text, count, span)
             except Exception as error:
-                if not is_data_error(error):
+                if not is_refusal(error):
                     raise
+                refusal = error
                 await connection.rollback()
+                self._forget()
+                table = await look_up_table(connection, self._settings)
             else:
-                return WriteResult(stored=stored, duplicates=len(array.entries) - stored)
-        result = await self._sort_out(connection, batch_id, array.texts(), one_by_one=one_by_one)
+                self._bisection.accepted = array.entries[-1]
+                return WriteResult(stored=stored, duplicates=count - stored)
+        await connection.rollback()  # what was only looked up
+        stored, dead_lettered = await self._bisection.run(
+            connection, table, batch_id, array.texts(), refusal, one_by_one=one_by_one
+        )
+        result = WriteResult(stored, count - stored - dead_lettered, dead_lettered)
         if span is not None:
             await self._note(connection, span, result)
         return result
 
+    async def _store_some(self, connection: AsyncConnection, table: LogTable, entries: Sequence[str]) -> int:
+        return await self._store(connection, table, join(entries), len(entries))
+
     async def _store(
-        self, connection: AsyncConnection, table: LogTable, entries: str, span: Span | None = None
+        self, connection: AsyncConnection, table: LogTable, entries: str, count: int, span: Span | None = None
     ) -> int:
         """Store all of these or none, and the batch's row in the ledger with them."""
-        if span is None:
-            stored = await insert_entries(connection, table, entries)
-        else:
-            stored = await self._ledger.store(connection, table, entries, span)
-        await connection.commit()
+        began_at = self._now()
+        try:
+            if span is None:
+                stored = await insert_entries(connection, table, entries)
+            else:
+                stored = await self._ledger.store(connection, table, entries, span)
+            await connection.commit()
+        except (Exception, CancelledError) as error:
+            self._pace.failed(count, self._now() - began_at, error)
+            raise
+        self._pace.stored(count, self._now() - began_at)
         return stored
 
     async def _note(self, connection: AsyncConnection, span: Span, result: WriteResult) -> None:
@@ -183,46 +217,10 @@ class Writer:
             await self._ledger.add(connection, span, dead_lettered=result.dead_lettered)
             await connection.commit()
         except DBAPIError as error:
-            if not is_data_error(error):
+            if not is_refusal(error):
                 raise
             await connection.rollback()
-            self._ledger.distrust(reason_of(error))
-
-    async def _sort_out(
-        self, connection: AsyncConnection, batch_id: str, entries: list[str], *, one_by_one: bool
-    ) -> WriteResult:
-        """Halve the batch until the entries at fault are alone, or begin with each alone.
-
-        Each half is stored, and each dead letter kept, at once: an attempt that runs out of time
-        is followed by one that has less to do.
-        """
-        self._forget()
-        table = await look_up_table(connection, self._settings)
-        dead = await self._dead_letters.ids_of(connection, batch_id)
-        living = [entry for entry in entries if dead_letter_id(entry) not in dead]
-        pieces = [[entry] for entry in reversed(living)] if one_by_one else [living]
-        dead_lettered = len(entries) - len(living)
-        stored = 0
-        while pieces:
-            piece = pieces.pop()
-            try:
-                stored += await self._store(connection, table, join(piece))
-            except DBAPIError as error:
-                if not is_data_error(error):
-                    raise
-                await connection.rollback()
-                if len(piece) > 1:
-                    middle = len(piece) // 2
-                    pieces += [piece[middle:], piece[:middle]]
-                else:
-                    await self._bury(connection, batch_id, piece[0], reason_of(error))
-                    dead_lettered += 1
-        return WriteResult(stored, len(entries) - stored - dead_lettered, dead_lettered)
-
-    async def _bury(self, connection: AsyncConnection, batch_id: str, entry: str, reason: str) -> WriteResult:
-        await self._dead_letters.add(connection, batch_id, entry, reason)
-        await connection.commit()
-        return WriteResult(dead_lettered=1)
+            self._ledger.distrust(summary_of(error))
 
     def _forget(self) -> None:
         forget_tables(self._engine.pool)

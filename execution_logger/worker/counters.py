@@ -103,12 +103,12 @@ class WorkerCounters:
             self._batch_entries.observe(result.stored + result.duplicates + result.dead_lettered)
             self._write_seconds.observe(seconds)
 
-    def failed(self) -> None:
-        """An attempt to write has failed: the database is away."""
+    def failed(self, *, is_down: bool = True) -> None:
+        """An attempt to write has failed: the database is away, or else holds a single batch up."""
         with self._lock:
             self._row[_Cell.WRITE_FAILURES] += 1
             # Whoever has written a batch since then has ended that outage, for all.
-            if self._row[_Cell.DOWN_SINCE] <= max(self._column(_Cell.WRITTEN_AT)):
+            if is_down and self._row[_Cell.DOWN_SINCE] <= max(self._column(_Cell.WRITTEN_AT)):
                 self._row[_Cell.DOWN_SINCE] = time.monotonic()
 
     def figures(self) -> WorkerFigures:

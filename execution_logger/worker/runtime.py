@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from execution_logger.diagnostics import logger
-from execution_logger.errors import StoreUnavailableError
+from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
@@ -91,7 +91,8 @@ class Runtime:
         becomes dead letters.
 
         Raises:
-            StoreUnavailableError: that time is over, or the worker shuts down; the batch goes back.
+            StoreUnavailableError: that time is over, or the worker shuts down, or the database wants this
+                batch later (`BatchHeldError`); it goes back.
         """
         give_up_at = time.monotonic() + self._patience_seconds
 
@@ -104,6 +105,13 @@ class Runtime:
                 began_at = time.monotonic()
                 try:
                     result = self._attempt(batch, watch)
+                except BatchHeldError as error:
+                    # Others may be stored meanwhile, so this is no outage, and it keeps no thread.
+                    watch.end()
+                    self.counters.failed(is_down=False)
+                    self._hold(batch, error)
+                    self.pause()
+                    raise
                 except StoreUnavailableError as error:
                     watch.end()
                     self.counters.failed()

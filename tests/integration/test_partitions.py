@@ -71,7 +71,7 @@ async def test_without_a_default_partition(site: PostgresqlSite) -> None:
     )
     async with site.engine.connect() as connection:
         (letter,) = await DeadLetters(site.settings).list(connection)
-    assert await retry(site.engine, site.settings, letter) is None
+    assert await retry(site.engine, site.settings, [letter]) == {}
     assert await partitions(site) == ["execution_logs_2026_12", "later"]
     assert await site.dead() == []
 

@@ -246,7 +246,6 @@ async def test_a_column_that_changes_its_type(site: PostgresqlSite) -> None:
     assert await site.write(entry) == WriteResult(stored=1)
     await site.rows("CREATE TYPE kind AS ENUM ('info', 'error')")
     await site.rows("ALTER TABLE execution_logs ALTER COLUMN level TYPE kind USING CAST(level AS kind)")
-    await check_is_away(site, 'column "level" is of type kind', entry)
     await check_is_back(site, entry)
 
 
@@ -353,10 +352,10 @@ async def test_a_database_that_does_not_exist_yet(postgres_server: PostgresServe
 
 @pytest.mark.parametrize(
     "sqlstate",
-    ["08006", "25006", "40001", "40P01", "53100", "53200", "55P03", "57014", "57P01", "58030", "XX000"],
+    ["08006", "25006", "40001", "40P01", "53100", "53200", "55006", "55P03", "57014", "57P01", "58030"],
 )
 async def test_an_error_that_passes_makes_no_dead_letter(site: PostgresqlSite, sqlstate: str) -> None:
-    """Disk full, deadlock, serialisation and the like; what is unknown counts as passing."""
+    """Disk full, deadlock, serialisation and the like."""
     entry = encoded()
     await _raise_on_insert(site, sqlstate)
     await check_is_away(site, "refused", entry)
@@ -364,9 +363,7 @@ async def test_an_error_that_passes_makes_no_dead_letter(site: PostgresqlSite, s
     await check_is_back(site, entry)
 
 
-@pytest.mark.parametrize(
-    "sqlstate", ["21000", "22001", "22P02", "23514", "23503", "54000", "0A000", "44000", "P0001"]
-)
+@pytest.mark.parametrize("sqlstate", ["21000", "22001", "22P02", "23514", "54000", "0A000", "44000", "P0001"])
 async def test_an_error_in_the_data_makes_a_dead_letter(site: PostgresqlSite, sqlstate: str) -> None:
     """It would be the same for ever; the entries around it are stored."""
     await _raise_on_insert(site, sqlstate, condition="NEW.message = 'bad'")

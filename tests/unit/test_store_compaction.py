@@ -151,7 +151,7 @@ async def test_a_dead_letter_can_still_become_a_row(site: SqliteSite) -> None:
     assert (await look(site)).accounts[0].dead_lettered == 1
     async with site.engine.connect() as connection:
         (letter,) = await DeadLetters(site.settings).list(connection)
-    assert await retry(site.engine, site.settings, replace(letter, entry=encoded())) is None
+    assert await retry(site.engine, site.settings, [replace(letter, entry=encoded())]) == {}
     await merge(site, later)
     assert ranges(site) == [(1, 6)]
     assert (await look(site)).accounts[0].dead_lettered == 0

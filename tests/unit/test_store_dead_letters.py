@@ -68,8 +68,8 @@ async def test_one_letter_is_found_by_its_id(site: Site) -> None:
     (letter,) = await site.letters()
     async with site.engine.connect() as connection:
         found = DeadLetters(site.settings)
-        assert await found.get(connection, letter.id) == letter
-        assert await found.get(connection, "x") is None
+        assert await found.get(connection, [letter.id, "x"]) == [letter]
+        assert await found.ids(connection) == [letter.id]
 
 
 async def test_letters_are_deleted_by_id_or_by_age(site: Site) -> None:
@@ -90,11 +90,11 @@ async def test_a_retry_stores_the_entry_and_deletes_the_letter(site: Site) -> No
     loud = encoded(level="loud")
     await site.writer.write("b", batch(encoded(), loud), process="p", first=1)
     (letter,) = await site.letters()
-    assert await retry(site.engine, site.settings, letter) == "IntegrityError: too loud"
+    assert await retry(site.engine, site.settings, [letter]) == {letter.id: "IntegrityError: too loud"}
     assert len(site.dead()) == 1
     site.execute("DROP TRIGGER loud")
     for _ in range(2):
-        assert await retry(site.engine, site.settings, letter) is None
+        assert await retry(site.engine, site.settings, [letter]) == {}
     assert site.dead() == []
     assert [row["level"] for row in site.rows()] == ["info", "loud"]
     assert site.rows("SELECT entries, dead_lettered FROM execution_log_batches") == [
@@ -107,7 +107,7 @@ async def test_what_is_no_entry_stays_a_letter(site: Site, entry: str) -> None:
     """However often it is tried."""
     await site.writer.refuse("b", entry, "why not")
     (letter,) = await site.letters()
-    assert await retry(site.engine, site.settings, letter)
+    assert await retry(site.engine, site.settings, [letter])
     assert await site.letters() == [letter]
 
 
@@ -123,16 +123,16 @@ async def test_a_batch_that_does_harm_is_refused_entry_by_entry(site: Site) -> N
         {"entries": 2, "dead_lettered": 2}
     ]
     for letter in letters:
-        assert await retry(site.engine, site.settings, letter) is None
+        assert await retry(site.engine, site.settings, [letter]) == {}
     assert (len(site.rows()), site.dead()) == (2, [])
 
 
 async def test_a_letter_that_holds_a_whole_batch_is_retried_whole(site: Site) -> None:
     """It is not read before."""
-    async with site.engine.begin() as connection:
+    async with site.engine.connect() as connection:
         await DeadLetters(site.settings).add(connection, "b", batch(encoded(), encoded()), "by hand")
     (letter,) = await site.letters()
-    assert await retry(site.engine, site.settings, letter) is None
+    assert await retry(site.engine, site.settings, [letter]) == {}
     assert (len(site.rows()), site.dead()) == (2, [])
 
 
@@ -147,7 +147,7 @@ async def test_a_retry_that_breaks_off_leaves_everything_as_it_was(site: Site) -
     (letter,) = await site.letters()
     event.listen(site.engine.sync_engine, "before_cursor_execute", note)
     with pytest.raises(StoreUnavailableError, match="cut"):
-        await retry(site.engine, site.settings, letter)
+        await retry(site.engine, site.settings, [letter])
     assert (site.rows(), await site.letters()) == ([], [letter])
 
 
@@ -156,5 +156,5 @@ async def test_a_retry_needs_no_ledger(site: Site) -> None:
     site.execute("DROP TABLE execution_log_batches")
     await site.writer.refuse("b", encoded(), "r")
     (letter,) = await site.letters()
-    assert await retry(site.engine, site.settings, letter) is None
+    assert await retry(site.engine, site.settings, [letter]) == {}
     assert len(site.rows()) == 1

@@ -93,12 +93,11 @@ async def test_columns_that_allow_no_null_get_something_empty(tmp_path: Path) ->
 
 
 async def test_a_table_that_changes_under_a_writer_is_looked_at_again(tmp_path: Path) -> None:
-    """A host migrates while the worker runs: entries wait or fit, and none becomes a dead letter."""
+    """A host migrates while the worker runs: entries fit at once, and none becomes a dead letter."""
     async with hosts_site(tmp_path / "logs.db", Column("step", String(50))) as (site, _):
+        await upgrade(site.engine, site.settings)
         assert await site.write(encoded(step="s")) == WriteResult(stored=1)
         site.execute("ALTER TABLE execution_logs DROP COLUMN step")
-        with pytest.raises(StoreUnavailableError, match="step"):
-            await site.write(encoded(step="t"))
         assert await site.write(encoded(step="t")) == WriteResult(stored=1)
         assert [row["details"] for row in site.rows()] == [None, '{"step":"t"}']
 

@@ -14,7 +14,7 @@ from batches import batch, encoded
 from children import in_fork
 from doubles import DEADLINE_SECONDS
 from execution_logger import Settings, SettingsError
-from execution_logger.errors import StoreUnavailableError
+from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.store import WriteResult, create_engine, upgrade
 from execution_logger.worker import runtime as module
 from execution_logger.worker.batch import ReceivedBatch
@@ -321,6 +321,19 @@ class TestOutage:
         assert runtime.write(ReceivedBatch("b", "[]")) is STORED
         runtime.pause()
         assert clock.now == 0.0
+
+    def test_a_batch_that_the_database_wants_later_is_no_outage(
+        self, runtime: Runtime, writer: FakeWriter, clock: FakeTime, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It goes back after a moment, for others to be written; log and metrics know of no outage."""
+        writer.failures = [BatchHeldError("later")]
+        with pytest.raises(BatchHeldError, match="later"):
+            runtime.write(ReceivedBatch("b", "[]"))
+        assert clock.now == pytest.approx(1.0, abs=0.2)
+        assert runtime.write(ReceivedBatch("c", "[]")) is STORED
+        assert caplog.records == []
+        figures = runtime.counters.figures()
+        assert (figures.database_down_seconds, figures.numbers["write_failures"]) == (0.0, 1)
 
 
 class TestWord:

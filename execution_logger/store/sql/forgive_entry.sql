@@ -1,2 +1,3 @@
--- One entry of a batch that was a dead letter is a row now.
-UPDATE {ledger} SET dead_lettered = dead_lettered - 1 WHERE batch_id = :batch_id AND dead_lettered > 0
+-- Entries of a batch that were dead letters are rows now.
+UPDATE {ledger} SET dead_lettered = dead_lettered - CAST(:number AS integer)
+WHERE batch_id = :batch_id AND dead_lettered >= CAST(:number AS integer)

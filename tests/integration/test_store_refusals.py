@@ -1,0 +1,422 @@
+"""What PostgreSQL refuses, and what takes too long: good entries are stored, whatever becomes of others."""
+
+import asyncio
+import json
+import logging
+import shutil
+import zoneinfo
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from batches import batch, encoded
+from execution_logger.batch import Batch
+from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.delivery.interface import Guarantee
+from execution_logger.errors import BatchHeldError, StoreUnavailableError, TableRefusesError
+from execution_logger.store import Writer, WriteResult
+from execution_logger.store.dead_letters import DeadLetters
+from execution_logger.store.retry import retry
+from postgresql_site import PostgresqlSite
+from rows import upgrade_database
+from servers import PostgresServer
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+class RefusingSite(PostgresqlSite):
+    """A site whose writer has a clock."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__(url, **settings)
+        self.clock = Clock()
+        self.writer = Writer(self.engine, self.settings, self.clock)
+
+    async def write(self, *entries: str, batch_id: str = "b") -> WriteResult:
+        """Write a batch of these, which the ledger notes."""
+        return await self.writer.write(batch_id, batch(*entries), process="p", first=1)
+
+    async def messages(self) -> list[str]:
+        """Those of the rows, sorted."""
+        return sorted(row["message"] for row in await self.rows())
+
+
+@pytest.fixture
+async def site(database_url: str) -> AsyncIterator[RefusingSite]:
+    """The library's own tables."""
+    async with RefusingSite(database_url) as site:
+        yield site
+
+
+@pytest.fixture
+async def ann(site: RefusingSite) -> AsyncIterator[RefusingSite]:
+    """A user with all rights, whom row security concerns."""
+    await execute(
+        site.url,
+        "CREATE USER ann; GRANT ALL ON ALL TABLES IN SCHEMA public TO ann; "
+        "ALTER TABLE execution_logs ENABLE ROW LEVEL SECURITY; "
+        "CREATE POLICY reading ON execution_logs FOR SELECT USING (true)",
+    )
+    async with RefusingSite(site.url.replace("postgres@", "ann@")) as ann:
+        yield ann
+    await execute(site.url, "DROP OWNED BY ann; DROP USER ann")
+
+
+async def execute(url: str, script: str) -> None:
+    """Run statements on a connection of the test's own."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(script)
+    finally:
+        await connection.close()
+
+
+async def add_trigger(site: PostgresqlSite, body: str, table: str = "execution_logs") -> None:
+    """Let the host do something with each row before it is stored."""
+    await execute(
+        site.url,
+        f"CREATE FUNCTION hosts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$; "
+        f"CREATE TRIGGER hosts BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION hosts()",
+    )
+
+
+TRIGGERS = {
+    "a column that is missing": "IF NEW.message = 'bad' THEN PERFORM nothing FROM execution_logs; END IF;",
+    "a function that is missing": "IF NEW.message = 'bad' THEN PERFORM nothing(); END IF;",
+    "a type that does not fit": (
+        "IF NEW.message = 'bad' THEN INSERT INTO execution_log_batches (batch_id, first) "
+        "VALUES ('x', TIMESTAMP '2026-01-01'); END IF;"
+    ),
+    "an error of the server's own": (
+        "IF NEW.message = 'bad' THEN RAISE 'broken' USING ERRCODE = 'XX000'; END IF;"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TRIGGERS)
+async def test_what_a_hosts_trigger_cannot_do(
+    site: RefusingSite, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Good entries are rows at once; the other one is soon a dead letter, and the log names it."""
+    await add_trigger(site, TRIGGERS[what])
+    entries = [encoded(message="1"), encoded(message="bad"), encoded(message="2")]
+    with pytest.raises(BatchHeldError, match="1 entries are refused and tried again"):
+        await site.write(*entries)
+    assert await site.messages() == ["1", "2"]
+    assert await site.write(encoded(message="behind it"), batch_id="c") == WriteResult(stored=1)
+    site.clock.now += 11
+    assert await site.write(*entries) == WriteResult(duplicates=2, dead_lettered=1)
+    assert await site.write(*entries) == WriteResult(duplicates=2, dead_lettered=1)
+    assert len(await site.dead()) == 1
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("1 entries of batch b are refused, and are dead letters now; the first one: ")
+
+
+async def test_what_row_security_refuses(ann: RefusingSite, site: RefusingSite) -> None:
+    """Whether it comes alone or with others: those of other tenants are not held up by it."""
+    await execute(
+        site.url, "CREATE POLICY writing ON execution_logs FOR INSERT WITH CHECK (task_id LIKE 'ours-%')"
+    )
+    ours = [encoded(task_id="ours-1", message=str(number)) for number in range(5)]
+    with pytest.raises(BatchHeldError):
+        await ann.write(ours[0], encoded(task_id="theirs"), *ours[1:])
+    alone = encoded(task_id="theirs", message="alone")
+    with pytest.raises(BatchHeldError):
+        await ann.write(alone, batch_id="c")
+    ann.clock.now += 11
+    assert await ann.write(alone, batch_id="c") == WriteResult(dead_lettered=1)
+    assert await site.messages() == list("01234")
+    assert "row-level security" in (await site.dead())[0]["reason"]
+
+
+async def check_is_held(site: RefusingSite, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    """Nothing is a dead letter, however long it lasts, and it is said once."""
+    for number in range(6):
+        with pytest.raises(TableRefusesError, match=reason):
+            await site.write(encoded(), encoded(level="error"), batch_id=str(number % 3))
+        site.clock.now += 400
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert reason in errors[0]
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+REFUSING = {
+    "a check on the levels": (
+        "ALTER TABLE execution_logs ADD CONSTRAINT capitals CHECK (level IN ('INFO', 'ERROR'))",
+        "capitals",
+        "ALTER TABLE execution_logs DROP CONSTRAINT capitals",
+    ),
+    "a trigger": (
+        (
+            "CREATE FUNCTION hosts() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN NEW.nothing = 1; RETURN NEW; END $$; "
+            "CREATE TRIGGER hosts BEFORE INSERT ON execution_logs FOR EACH ROW EXECUTE FUNCTION hosts()"
+        ),
+        'record "new" has no field "nothing"',
+        "DROP TRIGGER hosts ON execution_logs",
+    ),
+    "a trigger at the end of the transaction": (
+        (
+            "CREATE FUNCTION hosts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$; "
+            "CREATE CONSTRAINT TRIGGER hosts AFTER INSERT ON execution_logs DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION hosts()"
+        ),
+        "not today",
+        "DROP TRIGGER hosts ON execution_logs",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSING)
+async def test_a_table_that_refuses_everything(
+    site: RefusingSite, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the table that is to be put right: the entries wait for that, and are rows then."""
+    change, reason, remedy = REFUSING[what]
+    await execute(site.url, change)
+    await check_is_held(site, caplog, reason)
+    assert (await site.rows(), await site.dead()) == ([], [])
+    await execute(site.url, remedy)
+    assert await site.write(encoded(), batch_id="0") == WriteResult(stored=1)
+
+
+async def test_rights_and_policies_that_are_missing(
+    ann: RefusingSite, site: RefusingSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No policy lets anything in; or the right to insert was taken away."""
+    await check_is_held(ann, caplog, "row-level security")
+    await execute(site.url, "REVOKE INSERT ON execution_logs FROM ann")
+    with pytest.raises(TableRefusesError, match="permission denied"):
+        await ann.write(encoded())
+    assert await site.dead() == []
+
+
+async def test_a_table_that_began_to_refuse_everything(site: RefusingSite) -> None:
+    """The last entry that it has taken would be refused now, too."""
+    assert await site.write(encoded(level="error", task_id="r")) == WriteResult(stored=1)
+    await execute(
+        site.url, "ALTER TABLE execution_logs ADD CONSTRAINT full_ CHECK (level <> 'error') NOT VALID"
+    )
+    with pytest.raises(TableRefusesError, match="full_"):
+        await site.write(encoded(level="error"), batch_id="c")
+    assert await site.write(encoded(), batch_id="d") == WriteResult(stored=1)
+    # Others pass, so it is to blame.
+    assert await site.write(encoded(level="error"), batch_id="c") == WriteResult(dead_lettered=1)
+
+
+@pytest.fixture
+def new_zone(tmp_path: Path) -> Iterator[str]:
+    """A time zone that only Python knows: its data may be newer than the server's."""
+    (tmp_path / "New").mkdir()
+    (source,) = (place for path in zoneinfo.TZPATH if (place := Path(path, "Asia/Shanghai")).exists())
+    shutil.copy(source, tmp_path / "New" / "Zone")
+    zoneinfo.reset_tzpath([tmp_path, *zoneinfo.TZPATH])
+    yield "New/Zone"
+    zoneinfo.reset_tzpath()
+
+
+async def test_a_time_zone_that_the_server_does_not_know(
+    postgres_url: str, new_zone: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Entries wait until the setting or the server is changed."""
+    await asyncio.to_thread(upgrade_database, postgres_url)
+    await execute(
+        postgres_url,
+        "ALTER TABLE execution_logs DROP CONSTRAINT created_at_is_readable; "
+        "ALTER TABLE execution_logs ALTER COLUMN created_at TYPE timestamp",
+    )
+    async with RefusingSite(postgres_url, time_zone=new_zone) as site:
+        await check_is_held(site, caplog, 'time zone "New/Zone" not recognized')
+        assert await site.dead() == []
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_CN"])
+async def test_a_database_of_another_encoding(postgres_server: PostgresServer, encoding: str) -> None:
+    """What it cannot hold is a dead letter, escaped if need be, and all others are rows."""
+    name = f"encoded_{encoding.lower()}"
+    await asyncio.to_thread(
+        postgres_server.execute,
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    url = postgres_server.url(name)
+    await asyncio.to_thread(upgrade_database, url)
+    texts = ["plain", "学", "é", "😀"]
+    async with RefusingSite(url) as site:
+        result = await site.write(*(encoded_as_it_is(text) for text in texts))
+        rows = [row["message"] for row in await site.rows()]
+        dead = [json.loads(row["entry"])["message"] for row in await site.dead()]
+        assert result == WriteResult(stored=len(rows), dead_lettered=len(dead))
+        assert rows[0] == "plain"
+        assert sorted(rows + dead) == sorted(texts)
+        assert len(rows) == {"LATIN1": 2, "SQL_ASCII": 4, "EUC_CN": 3}[encoding]
+
+
+def encoded_as_it_is(message: str) -> str:
+    """An entry as the library encodes it, which is not in ASCII."""
+    return json.dumps(json.loads(encoded(message=message)), ensure_ascii=False)
+
+
+async def test_a_place_for_dead_letters_that_refuses_them(site: RefusingSite) -> None:
+    """At last the entry's fingerprint is kept, and the reason."""
+    await execute(
+        site.url, "ALTER TABLE execution_log_dead_letters ADD CONSTRAINT short CHECK (length(entry) < 100)"
+    )
+    assert await site.write(encoded(), encoded(message=None)) == WriteResult(stored=1, dead_lettered=1)
+    (letter,) = await site.dead()
+    assert json.loads(letter["entry"]).keys() == {"sha256", "characters"}
+    assert "null value" in letter["reason"]
+
+
+ADD_RUNS = (
+    "CREATE TABLE runs (id text PRIMARY KEY); INSERT INTO runs VALUES ('early'); "
+    "ALTER TABLE execution_logs ADD FOREIGN KEY (task_id) REFERENCES runs"
+)
+"""The host has a table of runs, to which each entry must belong."""
+
+
+async def test_a_run_that_is_committed_later(site: RefusingSite) -> None:
+    """Its entries overtook it, and wait for it; those of other runs do not."""
+    await execute(site.url, ADD_RUNS)
+    late, entries = encoded(task_id="late"), [encoded(task_id="early") for _ in range(3)]
+    for _ in range(3):
+        with pytest.raises(BatchHeldError, match="foreign key"):
+            await site.write(*entries, late)
+        assert len(await site.rows()) == 3
+        site.clock.now += 90
+    await execute(site.url, "INSERT INTO runs VALUES ('late')")
+    assert await site.write(*entries, late) == WriteResult(stored=1, duplicates=3)
+    assert await site.dead() == []
+
+
+async def test_a_run_that_is_never_committed(site: RefusingSite) -> None:
+    """After five minutes its entries are dead letters, and rows with the first retry after it came."""
+    await execute(site.url, ADD_RUNS)
+    late = [encoded(task_id="late") for _ in range(7)]
+    with pytest.raises(BatchHeldError, match="foreign key"):
+        await site.write(*late)
+    site.clock.now += 301
+    assert await site.write(*late) == WriteResult(dead_lettered=7)
+    async with site.engine.connect() as connection:
+        letters = await DeadLetters(site.settings).list(connection)
+    assert len(await retry(site.engine, site.settings, letters)) == 7
+    await execute(site.url, "INSERT INTO runs VALUES ('late')")
+    assert await retry(site.engine, site.settings, letters) == {}
+    assert (len(await site.rows()), await site.dead()) == (7, [])
+    assert (await site.rows("SELECT dead_lettered FROM execution_log_batches"))[0]["dead_lettered"] == 0
+
+
+async def test_a_month_without_partition(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """When the whole batch is of that month, it waits for the partition; other months go on."""
+    await execute(
+        postgres_url,
+        """
+        CREATE TABLE execution_logs (
+            id UUID, task_id TEXT NOT NULL, level TEXT NOT NULL, category TEXT NOT NULL,
+            message TEXT NOT NULL, details JSONB, created_at TIMESTAMPTZ NOT NULL,
+            PRIMARY KEY (created_at, id)
+        ) PARTITION BY RANGE (created_at);
+        CREATE TABLE others PARTITION OF execution_logs FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')
+        """,
+    )
+    await asyncio.to_thread(upgrade_database, postgres_url)
+    async with RefusingSite(postgres_url) as site:
+        january = [encoded(created_at="2027-01-15T10:00:00Z") for _ in range(2)]
+        for _ in range(3):
+            with pytest.raises(BatchHeldError, match="no partition"):
+                await site.write(*january)
+            assert await site.write(encoded(), batch_id="c") == WriteResult(stored=1)
+            site.clock.now += 400
+        assert len([record for record in caplog.records if "no partition" in record.getMessage()]) == 1
+        await execute(
+            postgres_url,
+            "CREATE TABLE january PARTITION OF execution_logs "
+            "FOR VALUES FROM ('2027-01-01') TO ('2027-02-01')",
+        )
+        assert await site.write(*january) == WriteResult(stored=2)
+        assert await site.dead() == []
+
+
+@asynccontextmanager
+async def hurried(url: str) -> AsyncIterator[PostgresqlSite]:
+    """A site that gives a statement less than a second."""
+    async with PostgresqlSite(url, database_timeout_seconds=1.0) as site:
+        yield site
+
+
+async def write_to_the_end(site: PostgresqlSite, entries: list[str], most_passes: int) -> WriteResult:
+    """Write a batch again and again, until it is not held any more."""
+    for _ in range(most_passes):
+        try:
+            return await site.write(*entries)
+        except StoreUnavailableError:  # held; or our patience was shorter than the server's
+            pass
+    raise AssertionError("it takes too many passes")
+
+
+async def test_a_batch_that_takes_longer_than_it_may(database_url: str) -> None:
+    """It is stored in smaller and smaller pieces, each of which is kept; the next batch begins with those."""
+    async with hurried(database_url) as site:
+        await add_trigger(site, "PERFORM pg_sleep(0.1);")
+        entries = [encoded() for _ in range(24)]
+        with pytest.raises(StoreUnavailableError, match=r"24 entries took|no answer"):
+            await site.write(*entries)
+        await write_to_the_end(site, entries, 40)
+        assert len(await site.rows()) == 24
+        others = [encoded() for _ in range(12)]
+        await write_to_the_end(site, others, 40)
+        assert len(await site.rows()) == 36
+        assert await site.dead() == []
+        await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
+        for size in (1, 2, 4, 8, 16, 32):
+            await write_to_the_end(site, [encoded() for _ in range(size)], 1)
+        assert site.writer._pace.most is None or site.writer._pace.most >= 32
+
+
+async def test_one_entry_that_is_slow_alone(database_url: str) -> None:
+    """It is no dead letter for that; the others of its batch are stored, and those of other batches."""
+    async with hurried(database_url) as site:
+        await add_trigger(site, "IF NEW.message = 'slow' THEN PERFORM pg_sleep(30); END IF;")
+        entries = [encoded(message=str(number)) for number in range(4)]
+        slow = [*entries[:2], encoded(message="slow"), *entries[2:]]
+        with pytest.raises(AssertionError, match="too many passes"):
+            await write_to_the_end(site, slow, 12)
+        assert len(await site.rows()) == 4
+        assert await site.write(encoded(), batch_id="c") == WriteResult(stored=1)
+        await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
+        assert (await site.write(*slow)).stored == 1
+        assert await site.dead() == []
+
+
+def test_a_host_that_writes_by_itself(database_url: str) -> None:
+    """Behind a batch that must wait the others are written; it is tried again while they are."""
+    clock = Clock()
+    asyncio.run(execute(database_url, ADD_RUNS))
+    site = PostgresqlSite(database_url)
+    delivery = DatabaseDelivery(site.settings, clock)
+    try:
+        late = Batch((encoded(task_id="late").encode(),))
+        receipt = delivery.deliver(late)
+        assert receipt.guarantee is Guarantee.AWAITED
+        assert delivery.look_at_queue().waiting == 1
+        assert delivery.deliver(Batch((encoded(task_id="early").encode(),))).guarantee is Guarantee.STORED
+        assert not delivery.collect([late.id])[late.id].is_stored
+        clock.now += 6
+        asyncio.run(execute(database_url, "INSERT INTO runs VALUES ('late')"))
+        assert delivery.collect([late.id])[late.id].is_stored
+        assert delivery.collect([late.id]) == {}
+    finally:
+        delivery.close()
