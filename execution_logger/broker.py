@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 
 TASK_NAME = "execution_logger.write_batch"
 
@@ -172,11 +173,6 @@ def settings_of_host(app: Any, settings: Settings) -> Settings:
         sentinel_master_name=options.get("master_name") or settings.sentinel_master_name,
         sentinel_password=sentinels.get("password") or settings.sentinel_password,
     )
-
-
-def public_url(url: str) -> str:
-    """The URL, or several with `;` between them, without users and passwords, for people to read."""
-    return ";".join(re.sub("//.*@", "//", each).partition("?")[0] for each in url.split(";"))
 
 
 def text_of(error: BaseException) -> str:

@@ -32,6 +32,11 @@ class Changes:
         """How many names the present place has."""
         return len(self._path)
 
+    @property
+    def is_at_item(self) -> bool:
+        """Whether the present place is an item of a sequence."""
+        return bool(self._path) and self._path[-1].startswith("[")
+
     def at(self, name: str, step: Callable[..., Any], *args: Any) -> Any:
         """Call `step`, whose changes are at `name` below the present place."""
         self._path.append(name)

@@ -20,8 +20,10 @@ from execution_logger.entry import (
 from execution_logger.sanitizer import Sanitizer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
 from execution_logger.settings import Settings
+from execution_logger.text import is_hostile
 
 _BACKSLASH = ord("\\")
+_SLASH, _EQUALS = map(ord, "/=")  # one of them is in all credentials; to search for more takes far longer
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
 
 
@@ -94,11 +96,19 @@ class EntryEncoder:
                     step, agent_name, roadmap_id, concept_id, copied, duration_ms,
                 )  # fmt: skip
                 encoded = self._encode(entry)
-            except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds and marks it
+            except _NotPlainError:
                 copied = None
+            except Exception as error:  # whatever it was, the thorough way finds and marks it
+                if not is_hostile(error):
+                    raise
             else:
-                # Nearly all are short and have no backslash: that costs the least to find out.
-                if len(encoded) <= MAX_IDENTIFIER_CHARS and _BACKSLASH not in encoded:
+                # Nearly all are short and have none of these bytes: that costs the least to find out.
+                if (
+                    len(encoded) <= MAX_IDENTIFIER_CHARS
+                    and _BACKSLASH not in encoded
+                    and _SLASH not in encoded
+                    and _EQUALS not in encoded
+                ):
                     return entry, encoded
                 if self._is_storable(entry, encoded):
                     return entry, _fitted(encoded)
@@ -127,8 +137,8 @@ class EntryEncoder:
                 raise _NotPlainError
             rest -= len(key)
             kind = type(value)
-            if keys[key] and value is not None:
-                copy[key] = _masked(value, keys[key])
+            if keys[key] and value is not None and (verdict := keys.of(key, key, copy)):
+                copy[key] = _masked(value, verdict)
             elif kind is str:
                 rest -= len(value)
             elif kind is not int and kind is not bool and value is not None:
@@ -149,6 +159,8 @@ class EntryEncoder:
     def _copy_list(self, values: list[Any], room: int) -> list[Any]:
         if (size := len(values)) > room:
             raise _NotPlainError
+        if size == 2 and self._keys.first_of(values):  # noqa: PLR2004 - a name and a value
+            raise _NotPlainError
         rest = room
         copy = values.copy()
         for index, value in enumerate(copy):
@@ -165,6 +177,10 @@ class EntryEncoder:
         # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
         if b"\\u0000" in encoded:
             return False
+        if _SLASH in encoded or _EQUALS in encoded:
+            text = encoded.decode()
+            if self._keys.without_credentials(text) != text:
+                return False
         # No identifier can be too long in an entry that is short as a whole.
         if len(encoded) <= MAX_IDENTIFIER_CHARS:
             return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from execution_logger.text import HOSTILE
+from execution_logger.text import is_hostile
 
 FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
 """Columns that bound fields fill in; every other bound field goes into `details`."""
@@ -91,7 +91,9 @@ def merged(details: Any, *others: Mapping[str, Any]) -> Any:
         return rest
     try:
         return {**rest, **as_dict(details)}
-    except HOSTILE:  # whatever it is instead of a dict, it is recorded too
+    except BaseException as error:  # whatever it is instead of a dict, it is recorded too
+        if not is_hostile(error):
+            raise
         return {**rest, "details": details}
 
 

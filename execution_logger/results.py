@@ -22,7 +22,6 @@ from redis.retry import Retry
 
 from execution_logger.broker import (
     is_sentinel,
-    public_url,
     sentinel_options,
     text_of,
     tls_options,
@@ -30,6 +29,7 @@ from execution_logger.broker import (
 )
 from execution_logger.errors import ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 
 STORED = "SUCCESS"
 HELD = "HELD"

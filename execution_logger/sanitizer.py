@@ -24,12 +24,13 @@ from execution_logger.entry import (
 from execution_logger.forms import parts_of, simplified
 from execution_logger.renderer import BYTES, Renderer
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
-from execution_logger.text import HOSTILE, fitted, is_hostile, json_size, storable, text_of, type_name
+from execution_logger.text import fitted, is_hostile, json_size, storable, type_name
 
 MAX_DEPTH = 32
 _MAX_INT_BITS = 1024
 _MAX_HEX_CHARS = 2000
 _MAX_FLOAT_BYTES = 25
+_MAX_NUMBER_CHARS = 100
 _MAX_CHANGES_BYTES = 4096
 
 _ROOM_BYTES = 32
@@ -79,7 +80,7 @@ class Sanitizer:
         duration_ms = at("duration_ms", self._duration, passed.duration_ms)
         message = at("message", self._required, passed.message, self._bytes_left)
         # What the message needs, or half of the room, is set aside while the details take theirs.
-        size = json_size(storable(message[: self._bytes_left])[0]) + 1
+        size = json_size(storable(self._keys.beginning(message, self._bytes_left))[0]) + 1
         reserved = min(size, self._bytes_left // 2)
         self._bytes_left -= reserved
         details = self._details(passed.details)
@@ -109,12 +110,17 @@ class Sanitizer:
         if value is None:
             return None
         try:
-            number = round(float(value))
-        except HOSTILE:
+            kind = type(value)
+            is_text = issubclass(kind, (str, bytes)) and len(value) <= _MAX_NUMBER_CHARS
+            # A long text, or what else has a length, is no number, and would be read to its end.
+            number = round(float(value)) if is_text or not hasattr(kind, "__len__") else -1
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
             number = -1
         if 0 <= number <= MAX_DURATION_MS:
             return number
-        shown = self._keys.masked(text_of(value, repr)[:100])
+        shown = self._keys.beginning(self._text(value, _MAX_NUMBER_CHARS), _MAX_NUMBER_CHARS)
         self._changes.mark(f"was {shown}, not a number from 0 to {MAX_DURATION_MS}")
         return None
 
@@ -154,12 +160,12 @@ class Sanitizer:
                 return self._value(simple, verdict)
             if (parts := parts_of(value)) is not None:
                 return self._nested(value, parts, verdict)
-        return self._spend(MASK if verdict else self._renderer.text(value))
+        return self._spend(MASK if verdict else self._renderer.text(value, self._bytes_left))
 
     def _text(self, value: Any, max_bytes: int) -> str:
         """The text of anything, whole; that of a container is the JSON of what fits into `max_bytes`."""
         if issubclass(type(value), _RENDERED):
-            return self._renderer.text(value)
+            return self._renderer.text(value, max_bytes)
         bytes_left, self._bytes_left = self._bytes_left, max_bytes
         safe = self._value(value)
         self._bytes_left = bytes_left
@@ -178,13 +184,18 @@ class Sanitizer:
             self._bytes_left -= size
             return value
         self._changes.mark(f"was a whole number of {bits} bits")
-        return self._spend(hex(value)[:_MAX_HEX_CHARS])
+        # Of a huge number only the first digits are written; each stands for four bits.
+        surplus = max(0, bits // 4 - _MAX_HEX_CHARS) * 4
+        text = hex(abs(value) >> surplus)
+        return self._spend(f"{'-' if value < 0 else ''}{text}"[:_MAX_HEX_CHARS])
 
     def _spend(self, text: str, max_bytes: int | None = None, max_chars: int | None = None) -> str:
         """The text as far as there is room for it."""
         room = self._bytes_left - 1
         most = room if max_bytes is None or max_bytes > room else max_bytes
-        kept, size, changes = fitted(text, most, max_chars)
+        chars = max(most if max_chars is None else min(most, max_chars), 0)
+        length = len(text) if len(text) > chars else None
+        kept, size, changes = fitted(self._keys.beginning(text, chars), most, max_chars, length)
         for change in changes:
             self._changes.mark(change)
         self._bytes_left -= size + 1
@@ -219,7 +230,7 @@ class Sanitizer:
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)
                 break
-            below = self._keys[text] or verdict
+            below = self._keys.of(key, text, parts) or verdict
             if below is Verdict.MASK and value is not None:
                 safe[name] = self._spend(MASK)
             else:
@@ -228,12 +239,22 @@ class Sanitizer:
 
     def _sequence(self, parts: Iterable[Any], verdict: Verdict) -> list[Any]:
         safe: list[Any] = []
-        for item in self._taken(parts):
+        taken = self._taken(parts)
+        # Headers are often pairs: of a lone list nobody knows whether it is one.
+        named = self._keys.first_of(taken) if len(taken) == 2 and self._is_pair(parts) else Verdict.KEEP  # noqa: PLR2004
+        for item in taken:
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)
                 break
-            safe.append(self._changes.at(f"[{len(safe)}]", self._value, item, verdict))
+            below = verdict or (named if safe else Verdict.KEEP)
+            if below is Verdict.MASK and named and item is not None:
+                safe.append(self._spend(MASK))
+            else:
+                safe.append(self._changes.at(f"[{len(safe)}]", self._value, item, below))
         return safe
+
+    def _is_pair(self, parts: object) -> bool:
+        return isinstance(parts, tuple) or self._changes.is_at_item
 
     def _taken(self, parts: Iterable[Any]) -> list[Any]:
         """The parts, or more of them than there is room for: each takes two bytes at least."""
@@ -260,6 +281,8 @@ class Sanitizer:
     def _mark_cut(self, kept: int, parts: Any) -> None:
         try:
             total = f" of {len(parts)}"
-        except HOSTILE:
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
             total = ""
         self._changes.mark(f"cut after {kept}{total} items")

@@ -1,9 +1,10 @@
-"""Which keys hold secrets."""
+"""Which keys hold secrets, and where texts show them."""
 
 import re
 import string
-from collections.abc import Iterable
-from enum import IntEnum
+from collections.abc import Iterable, Mapping
+from enum import Enum, IntEnum
+from typing import Any
 
 MASK = "[masked]"
 
@@ -13,14 +14,44 @@ _LONGEST_REMEMBERED = 64
 
 # How an object's text shows what it holds: a repr as `name=value`, a dict as `'name': value`.
 _NAME = re.compile(
-    r"""(?<![\w-])(?P<bare>[\w-]++)=|(?P<quote>['"])(?P<quoted>[^'"\n]{1,100}+)(?P=quote)\s*:"""
+    r"""(?<![\w-])(?P<bare>[\w-]++)=|(?P<quote>['"])(?P<quoted>[^'"\n]{1,100}+)(?P=quote)\s*[:,]"""
 )
 # A quoted value, a word, or anything else to the end of the line: where a nested value ends is not seen.
 _VALUE = re.compile(
-    r"""\s*(?:'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"|[^\s,'"()\[\]{}<>]++(?=[\s,)\]}>]|$)|[^\n]*)"""
+    r"""\s*(?:b?'(?:[^'\\\n]|\\.)*+'|b?"(?:[^"\\\n]|\\.)*+"|[^\s,'"()\[\]{}<>]++(?=[\s,)\]}>]|$)|[^\n]*)"""
 )
 
+_LOGIN = r"""(?:[^\s/?\#"'<>]|'(?![,\])}:\s]))*"""
+# Credentials in plain texts. A password may hold what should have been escaped, if no port stands there.
+_CREDENTIALS = re.compile(
+    rf"""
+      (?<=://)(?:{_LOGIN}@
+               |[^\s/?\#@:"'<>\[]*:(?!\d{{0,5}}(?:[/?\#,;\s"'<>)\]}}]|$))[^\s"'<>]{{0,1000}}@)
+      | (?<=[?&\#;])(?P<parameter>[\w.%-]{{1,100}}+)=[^&\s"'<>\#]++
+      | (?<!\w)(?P<dsn>(?:ssl)?password=)(?:'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|[^\s,;&'"()\[\]{{}}]++)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_MARKS = ("://", "assword=")
+"""Without one of these a text holds no such credentials: what costs the least to find out."""
+_PARAMETERS = frozenset({"sig", "key", "auth"})
+"""Parameters of URLs that are secrets, and harmless words elsewhere."""
+WINDOW_CHARS = 4096
+
 _SEPARATORS = str.maketrans("", "", string.punctuation + string.whitespace)
+_PARTS = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
+
+# Parts of other words, too: records_number, session_idle_seconds. They count where a part of the key ends.
+_ENDS_A_PART: Mapping[str, re.Pattern[str]] = {
+    "dsn": re.compile(r"dsns?\d*(?: |$)"),
+    "sessionid": re.compile(r"session ?ids?\d*(?: |$)"),
+}
+# What is only said of them is no secret: signature_version, jwt_algorithm.
+_DESCRIBED = frozenset({"passphrase", "jwt", "bearer", "sessionid", "dsn", "signature"})
+_DESCRIPTIONS = (
+    "version", "algorithm", "alg", "method", "type", "format", "count", "length", "size", "valid", "verified",
+    "enabled", "required", "expires", "ttl",
+)  # fmt: skip
 
 
 class Verdict(IntEnum):
@@ -30,6 +61,8 @@ class Verdict(IntEnum):
     MASK = 1
     NUMBERS_ONLY = 2
     """The key counts language-model tokens: numbers stay, anything else is masked."""
+    AS_NAMED = 3
+    """The key says "value": what it holds is told by another one beside it, "name" or "key"."""
 
 
 class SensitiveKeys(dict[str, Verdict]):
@@ -44,35 +77,96 @@ class SensitiveKeys(dict[str, Verdict]):
         self._words = tuple(word for word in map(_folded, words) if word)
 
     def __missing__(self, key: str) -> Verdict:
-        verdict = self._judge(_folded(key))
+        verdict = self._judge(key, _folded(key))
         if len(key) <= _LONGEST_REMEMBERED:
             if len(self) >= _MOST_VERDICTS:
                 self.clear()
             self[key] = verdict
         return verdict
 
+    def of(self, key: object, text: str, parts: Mapping[Any, Any]) -> Verdict:
+        """What happens to the value under a key of `parts`, whose text is `text`."""
+        verdict = self[text]
+        if verdict is Verdict.KEEP and isinstance(key, Enum):
+            verdict = self[str(key._name_)]
+        return self.as_named(text, parts) if verdict is Verdict.AS_NAMED else verdict
+
+    def as_named(self, key: str, parts: Mapping[Any, Any]) -> Verdict:
+        """What happens to a value whose name is beside it, as Docker, Kubernetes and AWS write them."""
+        prefix = key[: -len("value")]  # of "value", "Value", "default_value", "ParameterValue"
+        for name in (f"{at}{word}" for at in {"", prefix} for word in ("name", "key", "Name", "Key")):
+            if (verdict := self.first_of((parts.get(name), None))) is not Verdict.KEEP:
+                return verdict
+        return Verdict.KEEP
+
+    def first_of(self, pair: Any) -> Verdict:
+        """What happens to the second of a pair, such as a header: the first one may be its name."""
+        name = pair[0]
+        if type(name) is bytes:
+            name = name[:_LONGEST_REMEMBERED].decode("latin-1")
+        verdict = self[name[:WINDOW_CHARS]] if type(name) is str else Verdict.KEEP
+        return Verdict.KEEP if verdict is Verdict.AS_NAMED else verdict
+
     def masked(self, text: str) -> str:
-        """Mask the values under sensitive keys in the text of an object, such as its repr."""
+        """Mask what the text of an object, such as its repr, shows under sensitive keys, and credentials."""
         parts: list[str] = []
         end = 0
         for name in _NAME.finditer(text):
             verdict = self[name["bare"] or name["quoted"]]
             # What stands inside a masked value is gone with it.
-            if verdict is Verdict.KEEP or name.start() < end:
+            if verdict is Verdict.KEEP or verdict is Verdict.AS_NAMED or name.start() < end:
                 continue
             value = _VALUE.match(text, name.end())
             value_end = value.end() if value else len(text)
             if verdict is Verdict.MASK or not text[name.end() : value_end].strip().isdigit():
                 parts += text[end : name.end()], MASK
                 end = value_end
-        return "".join([*parts, text[end:]])
+        return self.without_credentials("".join([*parts, text[end:]]))
 
-    def _judge(self, key: str) -> Verdict:
-        found = [word for word in self._words if word in key]
+    def without_credentials(self, text: str) -> str:
+        """Mask users and passwords in URLs, sensitive parameters, and passwords in libpq's strings."""
+        return _CREDENTIALS.sub(self._without, text) if any(mark in text for mark in _MARKS) else text
+
+    def beginning(self, text: str, most_chars: int) -> str:
+        """The beginning of a text, without credentials.
+
+        It is cut first, so that the work is bounded. A little more is looked at than may be kept: one that is
+        cut in two could not be seen.
+        """
+        if len(text) <= most_chars:
+            return self.without_credentials(text)
+        return self.without_credentials(seen(text, most_chars))[:most_chars]
+
+    def _without(self, found: re.Match[str]) -> str:
+        if found["dsn"]:
+            return f"{found['dsn']}{MASK}"
+        if name := found["parameter"]:
+            is_secret = name.lower() in _PARAMETERS or self[name] is Verdict.MASK
+            return f"{name}={MASK}" if is_secret else found[0]
+        return f"{MASK}@"
+
+    def _judge(self, key: str, folded: str) -> Verdict:
+        found = [word for word in self._words if word in folded]
+        if found and not _DESCRIBED.isdisjoint(found):
+            found = _without_descriptions(found, key, folded)
         if not found:
-            return Verdict.KEEP
+            return Verdict.AS_NAMED if folded.endswith("value") else Verdict.KEEP
         # `prompt_tokens: 1200` is what people look for in the log of an agent.
-        return Verdict.NUMBERS_ONLY if found == ["token"] and _counts_tokens(key) else Verdict.MASK
+        return Verdict.NUMBERS_ONLY if found == ["token"] and _counts_tokens(folded) else Verdict.MASK
+
+
+def seen(text: str, most_chars: int) -> str:
+    """The beginning of a longer text, cut where no URL, and no password, is cut in two."""
+    window = text[: most_chars + WINDOW_CHARS]
+    head = window.rsplit(maxsplit=1)[0]
+    # One that never ends might be a URL whose login is not over: as if it were.
+    return head if len(head) >= most_chars else f"{window}@"
+
+
+def _without_descriptions(found: list[str], key: str, folded: str) -> list[str]:
+    spaced = _PARTS.sub(" ", key).lower()
+    found = [word for word in found if word not in _ENDS_A_PART or _ENDS_A_PART[word].search(spaced)]
+    return [] if _DESCRIBED.issuperset(found) and folded.endswith(_DESCRIPTIONS) else found
 
 
 def _counts_tokens(key: str) -> bool:

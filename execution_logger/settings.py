@@ -23,6 +23,7 @@ from execution_logger import hints
 from execution_logger.clock import time_zone
 from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
+from execution_logger.urls import HIDDEN, each_url, public_url
 
 PREFIX = "EXECUTION_LOGGER_"
 DEFAULT_BROKER_URL = "redis://localhost:6379/0"
@@ -44,7 +45,6 @@ _EXAMPLES = {
 }
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SIMILAR = 0.7
-_SECRETS = re.compile(r"(//).*@")
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _MOST_DAYS = 36_500
 _HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
@@ -63,7 +63,7 @@ _PLATFORM_VALUES = {
 
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
-    "authorization", "cookie", "credential",
+    "authorization", "cookie", "credential", "passphrase", "jwt", "bearer", "session_id", "dsn", "signature",
 )  # fmt: skip
 """Words that make a key sensitive wherever they stand in it; case, `_` and `-` do not matter."""
 
@@ -472,9 +472,7 @@ def _without_secrets(url: str | None) -> str:
     """The URL for people to read; nothing of one whose parts cannot be told apart."""
     if url is None:
         return ""
-    if not all(map(_is_whole, url.split(";"))):
-        return "(hidden)"
-    return ";".join(_SECRETS.sub(r"\1***@", each).partition("?")[0] for each in url.split(";"))
+    return public_url(url, user="***@") if all(map(_is_whole, each_url(url))) else HIDDEN
 
 
 def _is_whole(url: str) -> bool:
@@ -565,7 +563,7 @@ def _setting_of(name: str) -> "Field[Any]":
 
 
 def _shown(setting: "Field[Any]", value: object) -> str:
-    return "(hidden)" if setting.metadata["secret"] else repr(value)
+    return HIDDEN if setting.metadata["secret"] else repr(value)
 
 
 def _is_url(value: str) -> bool:

@@ -1,16 +1,17 @@
 """Texts: of any object, storable in every database, and of a known size as JSON."""
 
 import codecs
+import opcode
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import msgspec
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
-HOSTILE = (Exception, SystemExit, GeneratorExit)
-"""What code of others can raise inside `__repr__`, `__iter__` or a property; Ctrl-C is the user's own."""
-
+_HOSTILE = (Exception, SystemExit, GeneratorExit)
+_RAISE = opcode.opmap["RAISE_VARARGS"]
 _MAX_NAME_CHARS = 100
 
 _encode = msgspec.json.Encoder().encode
@@ -19,8 +20,30 @@ _name_of = type.__dict__["__name__"].__get__  # a metaclass may have a `__name__
 
 
 def is_hostile(error: BaseException) -> bool:
-    """Whether it is one of `HOSTILE`, or a panic of a library in Rust, whose class has no other name."""
-    return isinstance(error, HOSTILE) or type(error).__module__ == "pyo3_runtime"
+    """Whether data raised this while it was read, inside `__repr__`, `__iter__` or a property, say.
+
+    What a signal brings is the host's own and must go on: what a handler written in Python raises,
+    whatever its class, and the KeyboardInterrupt of Python's own handler, for which no `raise` statement
+    stands anywhere. So a KeyboardInterrupt, or another exception that no `except Exception` catches, is
+    taken for the data's only where a `raise` made it. One that is injected into a thread goes on as well.
+    """
+    trace, before = error.__traceback__, None
+    while trace is not None:
+        frame = trace.tb_frame
+        if before is not None and _is_handler(frame, before):
+            return False
+        last, before, trace = trace, frame, trace.tb_next
+    if isinstance(error, _HOSTILE) or type(error).__module__ == "pyo3_runtime":  # a panic of Rust's
+        return True
+    return before is not None and before.f_code.co_code[last.tb_lasti] == _RAISE
+
+
+def _is_handler(frame: FrameType, interrupted: FrameType) -> bool:
+    """Whether a frame is that of a signal handler: those are given the frame that they interrupt."""
+    return any(
+        value is interrupted or (type(value) is tuple and any(item is interrupted for item in value))
+        for value in frame.f_locals.values()
+    )
 
 
 def type_name(value: object) -> str:
@@ -33,7 +56,9 @@ def text_of(value: Any, how: Callable[[Any], str] = str) -> str:
     """`str(value)`, or a placeholder when that raises."""
     try:
         return str.__str__(how(value))  # str() may return a subclass with methods of its own
-    except HOSTILE:
+    except BaseException as error:
+        if not is_hostile(error):
+            raise
         return unreadable(value)
 
 
@@ -62,14 +87,19 @@ def json_size(text: str) -> int:
     return len(_encode(text))
 
 
-def fitted(text: str, max_bytes: int, max_chars: int | None = None) -> tuple[str, int, list[str]]:
-    """Return the storable beginning of a text that fits, its size as JSON, and what was changed."""
+def fitted(
+    text: str, max_bytes: int, max_chars: int | None = None, length: int | None = None
+) -> tuple[str, int, list[str]]:
+    """Return the storable beginning of a text that fits, its size as JSON, and what was changed.
+
+    Of a text that was cut before, `length` says how long it was.
+    """
     begun = text[: max(max_bytes if max_chars is None else min(max_bytes, max_chars), 0)]
     kept, changes = storable(begun)
-    whole = len(begun) == len(text)
+    whole = length is None and len(begun) == len(text)
     while (size := json_size(kept)) > max_bytes and kept:
         kept = kept[: min(len(kept) - 1, len(kept) * max_bytes // size)]
         whole = False
     if not whole:
-        changes.append(f"cut from {len(text)} characters to {len(kept)}")
+        changes.append(f"cut from {len(text) if length is None else length} characters to {len(kept)}")
     return kept, size, changes

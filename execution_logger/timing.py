@@ -8,7 +8,7 @@ from typing import Any, Self
 from execution_logger.entry import LogEntry, LogLevel
 from execution_logger.fields import as_dict, merged
 from execution_logger.loops import cancellations
-from execution_logger.text import HOSTILE, text_of
+from execution_logger.text import is_hostile, text_of
 
 _ERROR_CHARS = 100
 
@@ -51,7 +51,9 @@ class TimedOperation:
         """Add to the details of the entry at the end."""
         try:
             self._details.update(as_dict(details or {}))
-        except HOSTILE:  # whatever it is instead of a dict, it is recorded too
+        except BaseException as error:  # whatever it is instead of a dict, it is recorded too
+            if not is_hostile(error):
+                raise
             self._details["details"] = details
 
     def __enter__(self) -> Self:

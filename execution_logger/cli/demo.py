@@ -11,10 +11,8 @@ from uuid import uuid4
 import click
 from rich.console import Console
 from rich.text import Text
-from sqlalchemy import make_url
 
 import execution_logger
-from execution_logger.broker import public_url
 from execution_logger.cli.db import upgrade_database
 from execution_logger.demo.demonstration import Demonstration, Shares
 from execution_logger.demo.documents import find_documents
@@ -24,6 +22,7 @@ from execution_logger.demo.timeline import timeline
 from execution_logger.demo.worker import WorkerProcess
 from execution_logger.demo.workspace import LEGACY_FILE, Workspace, open_workspace
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 from execution_logger.worker.queue import delete_queue, queue_length
 
 _PROJECT = "celery-execution-logger"
@@ -132,7 +131,7 @@ def _introduce(console: Console, options: Options, shares: Shares) -> None:
     broker = public_url(options.broker_url) if options.broker_url else "a folder (embedded)"
     database = "a SQLite file"
     if options.database_url:
-        database = make_url(options.database_url).render_as_string(hide_password=True)
+        database = public_url(options.database_url)
     _print_fact(console, "Files", f"{files} of {options.folder}, in {len(shares.paths)} concurrent runs")
     _print_fact(console, "", f"One is planted: {LEGACY_FILE} is not UTF-8, so that a step fails at first")
     _print_fact(console, "Broker", broker)

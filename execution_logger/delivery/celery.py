@@ -11,7 +11,6 @@ from execution_logger.batch import Batch
 from execution_logger.broker import (
     connection_arguments,
     producer_options,
-    public_url,
     settings_of_host,
     text_of,
 )
@@ -21,6 +20,7 @@ from execution_logger.delivery.queue import BrokerQueue, open_queue
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 
 _QUEUE_CHECK_SECONDS = 1.0
 _RESULTS_TIMEOUT_SECONDS = 1.0

@@ -22,6 +22,7 @@ from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
 from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
+from execution_logger.urls import public_url
 
 TIMEOUT_SECONDS = 3.0
 
@@ -92,7 +93,7 @@ async def _examine(subject: Subject) -> list[Finding]:
 async def _examine_all(
     connection: AsyncConnection, engine: AsyncEngine, subject: Subject
 ) -> AsyncIterator[Finding]:
-    url = engine.url.set(query={}).render_as_string(hide_password=True)
+    url = public_url(engine.url.render_as_string(hide_password=True), user="***@")
     if connection.dialect.name == "postgresql":
         async for finding in _pooler(connection, engine):
             yield finding

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from execution_logger.broker import public_url
 from execution_logger.doctor.finding import Finding, Subject, error, warning
 from execution_logger.results import Results, result_backend_url
 from execution_logger.settings import Settings, is_set
+from execution_logger.urls import public_url
 from execution_logger.worker.inspection import Inspected
 from execution_logger.worker.queue import BrokerUnavailableError, is_redis, open_channel
 

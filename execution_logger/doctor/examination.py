@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from execution_logger.broker import public_url
 from execution_logger.delivery.select import missing_packages
 from execution_logger.doctor.broker import examine_broker
 from execution_logger.doctor.finding import Finding, Subject, error, ok
@@ -15,6 +14,7 @@ from execution_logger.doctor.workers import examine_workers
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.results import result_backend_url
 from execution_logger.settings import Settings, why_no_database
+from execution_logger.urls import public_url
 
 LIMIT_SECONDS = 8.0
 """The longest that an examination takes."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from execution_logger.broker import public_url
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.urls import public_url
 
 _OLDEST_VERSION = (6, 2)  # the first with LMOVE, and the oldest that anybody still repairs
 _NEARLY_FULL = 0.8

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from uuid import uuid4
 
-from execution_logger.broker import public_url
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.doctor.redis import cluster, examine_redis, is_forbidden, unreachable
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.results import STORED, result_backend_url
 from execution_logger.settings import Settings, is_set
+from execution_logger.urls import public_url
 from execution_logger.worker.results import WorkerResults
 
 _TIMEOUT_SECONDS = 1.0

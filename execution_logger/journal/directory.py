@@ -27,10 +27,10 @@ from pathlib import Path
 from filelock import lock_descriptor
 from platformdirs import user_state_path
 
-from execution_logger.broker import public_url
 from execution_logger.diagnostics import report
 from execution_logger.process import file_name
 from execution_logger.settings import DEFAULT_BROKER_URL, PREFIX, Settings
+from execution_logger.urls import HIDDEN, public_url
 
 LOCK_NAME = "lock"
 DAMAGED_NAME = "damaged.ndjson"
@@ -79,11 +79,12 @@ def find_destination(settings: Settings, broker: str | None = None) -> Destinati
         settings: name the directory, and what entries are sent to.
         broker: another broker, that of the host's Celery application.
     """
-    queue = f"{public_url(broker or settings.broker_url)} {settings.queue}"
-    table = f"{public_url(settings.database_url or '')} {settings.table}"
+    broker_url, database_url = broker or settings.broker_url, settings.database_url or ""
+    queue = f"{public_url(broker_url)} {settings.queue}"
+    table = f"{public_url(database_url)} {settings.table}"
     by_celery, to_database = (
-        _folder(settings, settings.queue, queue),
-        _folder(settings, settings.table, table),
+        _folder(settings, settings.queue, queue, broker_url),
+        _folder(settings, settings.table, table, database_url),
     )
     if settings.celery_enabled:
         return Destination(by_celery, queue, (to_database,) if settings.database_url else ())
@@ -129,7 +130,9 @@ def _user_id() -> int:
     return os.geteuid() if os.name == "posix" else 0
 
 
-def _folder(settings: Settings, name: str, description: str) -> Path:
+def _folder(settings: Settings, name: str, description: str, url: str) -> Path:
+    if HIDDEN in description:  # which says nothing of the place, and two places are two folders
+        description += url
     digest = hashlib.sha256(description.encode()).hexdigest()[:8]
     return state_directory(settings) / f"{file_name(name)}-{digest}"
 

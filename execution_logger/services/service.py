@@ -9,13 +9,13 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from execution_logger.broker import public_url
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.services.beat_lock import beat_process
 from execution_logger.services.directory import ServiceError, service_folder
 from execution_logger.services.flower import ADDRESS, PORT, check_flower
 from execution_logger.services.record import Record
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 from execution_logger.worker.online import worker_processes
 
 NAMES = ("worker", "beat", "flower")

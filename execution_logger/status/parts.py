@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 
-from execution_logger.broker import public_url
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.directory import state_directory
@@ -16,6 +15,7 @@ from execution_logger.settings import Settings
 from execution_logger.status.asking import Asking, Facts, Part
 from execution_logger.store.engine import create_engine
 from execution_logger.store.overview import read_overview
+from execution_logger.urls import public_url
 from execution_logger.worker.jobs.status import JobStatus, read_jobs
 from execution_logger.worker.online import workers_online
 from execution_logger.worker.queue import queue_length
@@ -94,7 +94,7 @@ def _read_database(settings: Settings, facts: Facts) -> None:
 
 async def _read_tables(settings: Settings, facts: Facts) -> None:
     engine = create_engine(settings, pool_size=1)
-    url = engine.url.set(query={}).render_as_string(hide_password=True)
+    url = public_url(engine.url.render_as_string(hide_password=True), user="***@")
     facts |= {"url": url, "table": settings.table}
     try:
         await read_overview(engine, settings, facts)

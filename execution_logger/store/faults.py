@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.urls import public_url
 
 UPGRADE = "Run: execution-logger db upgrade"
 
@@ -94,7 +95,7 @@ async def attempt(engine: AsyncEngine, timeout_seconds: float) -> AsyncIterator[
         raise
     except Exception as error:
         text = f"no answer within {timeout_seconds:g} s" if deadline.expired() else _summary(error)
-        name = engine.url.render_as_string(hide_password=True)
+        name = public_url(engine.url.render_as_string(hide_password=True), user="***@")
         raise StoreUnavailableError(f"The database {name} cannot be used now: {text}") from error
 
 

@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
-from execution_logger.broker import TASK_NAME, public_url
+from execution_logger.broker import TASK_NAME
 from execution_logger.results import result_backend_url
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 
 COMMAND = "execution_logger"
 """The name of the command: `celery -A tasks inspect execution_logger` asks, too."""

@@ -10,9 +10,10 @@ import msgspec
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
 
-from execution_logger.broker import connection_arguments, public_url, text_of
+from execution_logger.broker import connection_arguments, text_of
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
+from execution_logger.urls import public_url
 from execution_logger.worker.oldest import oldest_entry_at
 
 

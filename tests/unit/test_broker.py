@@ -18,7 +18,6 @@ from execution_logger.broker import (
     configured_url,
     connection_arguments,
     producer_options,
-    public_url,
     sentinel_options,
     settings_of_host,
     text_of,
@@ -26,6 +25,7 @@ from execution_logger.broker import (
     url_without_tls,
     worker_options,
 )
+from execution_logger.urls import public_url
 
 SENTINELS = "sentinel://:secret@a:26379/1;sentinel://b:26379"
 

@@ -1,6 +1,9 @@
 """Any value has a text, and what that does not tell is marked."""
 
 import base64
+import signal
+import sys
+from asyncio import CancelledError
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ class Rendering:
 
     def text(self, value: Any) -> str:
         """The text of a value."""
-        return self.renderer.text(value)
+        return self.renderer.text(value, 100_000)
 
     @property
     def marks(self) -> str:
@@ -99,10 +102,41 @@ def test_an_unreadable_object_has_a_placeholder(result: Any) -> None:
     assert error in rendering.marks
 
 
-def test_ctrl_c_is_the_users_own() -> None:
-    """It ends the program, also while that is logging."""
-    with pytest.raises(KeyboardInterrupt):
-        Rendering().text(WithRepr(KeyboardInterrupt()))
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), type("Own", (KeyboardInterrupt,), {})(), CancelledError()]
+)
+def test_no_exception_of_the_datas_escapes(error: BaseException) -> None:
+    """Not even those that end a program, or a task."""
+    assert Rendering().text(WithRepr(error)) == "<unreadable WithRepr>"
+
+
+class Signalled:
+    """An object during whose repr a signal comes."""
+
+    def __repr__(self) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return "not reached"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, KeyboardInterrupt, SystemExit, TimeoutError, GeneratorExit, type("Own", (BaseException,), {})],
+)
+def test_what_a_signal_brings_goes_on(error: type[BaseException] | None) -> None:
+    """Ctrl-C ends the program, also while that is logging, and so does what a host's own handler raises."""
+
+    def handle(*_: Any) -> None:
+        if error is SystemExit:
+            sys.exit(1)
+        if error is not None:
+            raise error
+
+    before = signal.signal(signal.SIGINT, handle if error else signal.default_int_handler)
+    try:
+        with pytest.raises(error or KeyboardInterrupt):
+            Rendering().text(Signalled())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_exception_has_type_message_and_traceback() -> None:

@@ -1,7 +1,12 @@
 """Whatever is passed becomes JSON of a bounded size, and says what was changed."""
 
+import array
+import enum
+import functools
 import math
-from collections import UserDict, deque
+import signal
+import tracemalloc
+from collections import UserDict, UserString, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -9,7 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import attrs
 import msgspec
+import numpy as np
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,10 +41,11 @@ from anything import (
     raised,
 )
 from execution_logger.changes import CHANGED
+from execution_logger.encoder import EntryEncoder
 from execution_logger.entry import LogEntry
 from execution_logger.sanitizer import MAX_DEPTH, Sanitizer
 from execution_logger.sensitive import MASK, SensitiveKeys
-from execution_logger.settings import SENSITIVE_KEYS
+from execution_logger.settings import SENSITIVE_KEYS, Settings
 from execution_logger.text import json_size
 
 KEYS = SensitiveKeys(SENSITIVE_KEYS)
@@ -189,12 +198,31 @@ def test_a_panic_of_a_library_in_rust_is_survived() -> None:
     assert changed(Model.model_construct(x=Panicking()))[0] == "<unreadable Model>"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, type("Own", (BaseException,), {})])
+def test_no_exception_of_the_datas_escapes(error: type[BaseException]) -> None:
+    """Whatever it does while it is read."""
+
+    class Interrupted(list[int]):
+        def __iter__(self) -> Any:
+            raise error
+
+        __len__ = __iter__
+
+    class Uncountable:
+        def __float__(self) -> Any:
+            raise error
+
+    assert f"to its end: {error.__name__}" in str(recorded(Interrupted())[1])
+    assert made_safe(duration_ms=Uncountable()).duration_ms is None
+
+
 def test_ctrl_c_is_the_users_own() -> None:
     """It ends the program, also while that is logging."""
 
     class Interrupted(list[int]):
         def __iter__(self) -> Any:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            return iter(())
 
     with pytest.raises(KeyboardInterrupt):
         recorded(Interrupted())
@@ -591,3 +619,162 @@ def test_it_never_raises_and_always_fits(seed: int) -> None:
     fields = {name: anything.value() for name in (*names, "duration_ms")}
     made_safe(1024, details=anything.details(), **fields)
     assert made_safe(5000, details=anything.details()).message == "message"
+
+
+# Work that is bounded as the entry is -------------------------------------------------------------
+
+
+class Heavy(pydantic.BaseModel):
+    """A model with more than an entry has room for."""
+
+    items: Any
+    name: str = "n"
+    pin: Any = pydantic.Field(default="hidden", exclude=True)
+    card: str = "4111"
+
+    @pydantic.field_serializer("card")
+    def _shown(self, _: str) -> str:
+        return "****"
+
+
+@attrs.define
+class WithAttributes:
+    """What attrs makes, with a repr of all it holds."""
+
+    items: Any
+    pin: Any = attrs.field(default="hidden", repr=False)
+
+
+class Text(str):
+    """A text of a class of its own."""
+
+    __slots__ = ()
+
+
+MILLION = 1_000_000
+ITEMS = [10**6] * MILLION
+HUGE: Mapping[str, Callable[[], Any]] = {
+    "str": lambda: "x" * 50 * MILLION,
+    "subclass": lambda: Text("x" * 50 * MILLION),
+    "bytes": lambda: b"x" * 50 * MILLION,
+    "no text": lambda: b"\xff" * 50 * MILLION,
+    "bytearray": lambda: bytearray(50 * MILLION),
+    "memoryview": lambda: memoryview(bytes(50 * MILLION)),
+    "with gaps": lambda: memoryview(bytes(50 * MILLION))[::2],
+    "of two dimensions": lambda: memoryview(bytes(50 * MILLION)).cast("B", (50, MILLION)),
+    "UserString": lambda: UserString("x" * 50 * MILLION),
+    "int": lambda: 1 << (400 * MILLION),
+    "Decimal": lambda: Decimal((0, (9,) * 10**6, 0)),
+    "list": lambda: ITEMS,
+    "array": lambda: array.array("q", ITEMS),
+    "NumPy": lambda: np.zeros(50 * MILLION),
+    "an unknown size": type("Array", (), {"tolist": lambda _: list(ITEMS)}),
+    "model": lambda: Heavy(items=ITEMS),
+    "models in a model": lambda: Heavy(items=[Heavy(items=ITEMS)]),
+    "SimpleNamespace": lambda: SimpleNamespace(items=ITEMS),
+    "attrs": lambda: WithAttributes(ITEMS),
+    "partial": lambda: functools.partial(print, ITEMS),
+    "exception": lambda: raised(ValueError(ITEMS)),
+    "exception's text": lambda: raised(ValueError("x" * 50 * MILLION)),
+    "cause": lambda: raised(ValueError("short"), raised(KeyError(ITEMS))),
+    "group": lambda: ExceptionGroup("several", [KeyError(ITEMS)]),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+@pytest.mark.parametrize("field", ["details", "message", "task_id", "duration_ms"])
+def test_the_work_on_a_huge_value_is_bounded(name: str, field: str) -> None:
+    """As what is kept is: as long as a text that nobody would notice."""
+    value = HUGE[name]()
+    tracemalloc.start()
+    try:
+        made_safe(20_000, **{field: {"x": value} if field == "details" else value})
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_beginning_of_a_huge_value_is_kept() -> None:
+    """Which is worth more than the end of it."""
+    safe, changes = recorded(
+        {
+            "int": (0xABC << 40_000) + 1,
+            "negative": -(0xABC << 40_000),
+            "decimal": Decimal((1, (1, 2, 3) + (0,) * 10_000, -5)),
+            "text": Text("ab" * 50_000),
+            "bytes": "ä".encode() * 50_000,
+        },
+        max_bytes=150_000,
+    )
+    assert safe["text"].startswith("abab")
+    assert set(safe["bytes"]) == {"ä"}
+    assert safe["int"].startswith("0xabc000")
+    assert safe["negative"].startswith("-0xabc00")
+    assert safe["decimal"].startswith("-1.23000")
+    assert "10003" not in safe["decimal"]
+    assert {f"details.{name}" for name in ("int", "negative", "decimal")} <= set(changes)
+
+
+def test_a_model_too_large_to_be_dumped_shows_what_its_author_shows() -> None:
+    """What serializers would hide, and what is left out, is masked."""
+    assert value_of(Heavy(items=[1])) == {"items": [1], "name": "n", "card": "****"}
+    safe, _ = recorded({"x": Heavy(items=[0] * 50_000)}, max_bytes=200_000)
+    assert safe["x"]["items"][:2] == [0, 0]
+    assert (safe["x"]["name"], safe["x"]["card"], safe["x"]["pin"]) == ("n", MASK, MASK)
+    assert value_of(WithAttributes([1])) == {"items": [1], "pin": MASK}
+
+
+@given(
+    st.integers(0, 300),
+    st.sampled_from(["redis://user:{}@host", "https://h/?access_token={}", "password={}"]),
+)
+def test_a_cut_leaves_no_beginning_of_a_secret(position: int, template: str) -> None:
+    """It is masked before it is cut, in texts of any kind."""
+    text = "word " * position + template.format(SECRET * 3) + " word" * 2000
+    for value in (text, text.encode(), Text(text), ValueError(text), PlainRepr(text), UserString(text)):
+        entry = made_safe(1024, message=value, step=value, details={"x": value})
+        assert b"unter" not in msgspec.json.encode(entry)
+        assert b"hunt" not in msgspec.json.encode(entry)
+
+
+# Secrets whose names stand beside them --------------------------------------------------------------
+
+
+class Header(enum.Enum):
+    """Names of headers, whose values say nothing."""
+
+    AUTHORIZATION = 1
+    AGENT = 2
+
+
+@pytest.mark.parametrize(
+    ("value", "safe"),
+    [
+        ([("Authorization", "Bearer x"), ("Accept", "y")], [["Authorization", MASK], ["Accept", "y"]]),
+        ([[b"cookie", b"x"], [b"accept", b"y"]], [["cookie", MASK], ["accept", "y"]]),
+        ((("X-Api-Key", "x"),), [["X-Api-Key", MASK]]),
+        ([["Authorization", "Bearer x"]], [["Authorization", MASK]]),
+        (("password", "x"), ["password", MASK]),
+        (["password", "reset"], ["password", "reset"]),
+        ([["password", "reset", "mail"]], [["password", "reset", "mail"]]),
+        ([("max_tokens", 5)], [["max_tokens", 5]]),
+        ([{"name": "DB_PASSWORD", "value": "x"}], [{"name": "DB_PASSWORD", "value": MASK}]),
+        ({"Name": "ApiToken", "Value": 5}, {"Name": "ApiToken", "Value": MASK}),
+        ({"Key": "secret", "Value": ["x"]}, {"Key": "secret", "Value": MASK}),
+        ({"key": b"jwt", "value": "x"}, {"key": "jwt", "value": MASK}),
+        (
+            {"ParameterKey": "DbPassword", "ParameterValue": "x"},
+            {"ParameterKey": "DbPassword", "ParameterValue": MASK},
+        ),
+        ({"name": "password", "default_value": "x"}, {"name": "password", "default_value": MASK}),
+        ({"name": "HOME", "value": "/root"}, {"name": "HOME", "value": "/root"}),
+        ({"file_name": "secrets.txt", "value": 1}, {"file_name": "secrets.txt", "value": 1}),
+        ({"name": "token_count", "value": 5}, {"name": "token_count", "value": 5}),
+        ({Header.AUTHORIZATION: "x", Header.AGENT: "y"}, {"1": MASK, "2": "y"}),
+    ],
+)
+def test_a_name_beside_a_value_tells(value: Any, safe: Any) -> None:
+    """Headers as pairs, variables as Docker, Kubernetes and AWS write them, members of enums."""
+    assert value_of(value) == safe
+    entry, _ = EntryEncoder(Settings()).make("task", "info", "tool", "message", details={"x": value})
+    assert entry.details == {"x": safe}

@@ -1,13 +1,16 @@
 """Secrets are found by their keys, however these are written."""
 
 import time
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution_logger.encoder import EntryEncoder
 from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
-from execution_logger.settings import SENSITIVE_KEYS
+from execution_logger.settings import SENSITIVE_KEYS, Settings
 
 KEYS = SensitiveKeys(SENSITIVE_KEYS)
 
@@ -18,7 +21,10 @@ KEYS = SensitiveKeys(SENSITIVE_KEYS)
         "password", "PASSWORD", "db_password", "passwordHash", "pwd", "passwd", "client-secret", "apiKey",
         "accessToken", "X-Auth-Token", "token_2", "refresh_token", "api_key", "API-KEY", "api.key",
         "api key", "OPENAI_API_KEY", "aws_access_key_id", "private_key", "Authorization", "Set-Cookie",
-        "credentials",
+        "credentials", "passphrase", "ssh_passphrase", "jwt", "refreshJwt", "bearer", "bearerAuth",
+        "session_id", "sessionId", "SESSION-ID", "sessionid", "JSESSIONID", "session_ids", "session_id_2",
+        "dsn", "SENTRY_DSN", "sentryDsn", "dbDSN", "signature", "X-Hub-Signature-256", "requestSignature",
+        "jwt_token_count",
     ],
 )  # fmt: skip
 def test_these_are_masked(key: str) -> None:
@@ -28,7 +34,35 @@ def test_these_are_masked(key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "_", "author", "message", "pass", "key", "keyboard", "model", "api", "cost", "a" * 1000, "密码"],
+    [
+        "",
+        "_",
+        "author",
+        "message",
+        "pass",
+        "key",
+        "keyboard",
+        "model",
+        "api",
+        "cost",
+        "a" * 1000,
+        "密码",
+        "session_count",
+        "session",
+        "session_idle_seconds",
+        "session_ideas",
+        "records_number",
+        "words_new",
+        "signature_version",
+        "signatureCount",
+        "jwt_algorithm",
+        "bearer_type",
+        "session_id_length",
+        "dsn_format",
+        "name",
+        "design",
+        "assigned",
+    ],
 )
 def test_these_are_kept(key: str) -> None:
     """A word is sensitive as a whole only."""
@@ -120,3 +154,109 @@ def test_masking_takes_time_in_proportion_to_the_text(text: str) -> None:
     began_at = time.process_time()
     KEYS.masked(text)
     assert time.process_time() - began_at < 1
+
+
+FIELDS = st.sampled_from(
+    ["count", "number", "version", "index", "name", "seconds", "size", "total", "model", "step"]
+)
+
+
+@given(
+    st.sampled_from(["session", "tool", "step", "record", "run", "design"]), FIELDS, st.sampled_from("_-. ")
+)
+def test_harmless_fields_are_kept(noun: str, field: str, separator: str) -> None:
+    """However they are written."""
+    for key in (f"{noun}{separator}{field}", f"{noun}{field.title()}", f"{noun}s{separator}{field}".upper()):
+        assert KEYS[key] is Verdict.KEEP
+
+
+@given(
+    st.sampled_from(SENSITIVE_KEYS),
+    st.sampled_from(["", "db", "user", "x"]),
+    st.sampled_from("_-. "),
+    st.sampled_from([str.lower, str.upper, str.title]),
+)
+def test_a_word_is_found_however_it_is_written(
+    word: str, before: str, separator: str, case: Callable[[str], str]
+) -> None:
+    """With any separator, in any case."""
+    key = separator.join([before, *word.split("_")] if before else word.split("_"))
+    assert KEYS[case(key)] is Verdict.MASK
+
+
+# Credentials in texts -------------------------------------------------------------------------------
+
+url_secrets = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Z"], exclude_characters="\"<>'"), min_size=3
+)
+
+
+@given(
+    url_secrets.map(lambda text: quote(text, safe="!$&()*+,;=")),
+    st.sampled_from(
+        [
+            "redis://:{}@host:6379/0", "postgresql://app:{}@[::1]:5432/db", "https://{}@host", "amqp://u:{}@h//",
+            "sentinel://:{}@a:1;sentinel://:{}@b:1", "sqla+postgresql://u:{}@h/d?sslmode=on",
+        ]
+    ),
+    st.sampled_from(["{}", "cannot reach {}: refused", '{{"url": "{}"}}', "['{}', 'a@b']", "<{}>", "\n{}\n"]),
+)  # fmt: skip
+def test_a_text_shows_no_login_of_a_url(secret: str, url: str, around: str) -> None:
+    """Whatever is around it; host and path stay."""
+    text = around.format(url.format(secret, secret) if url.count("{}") == 2 else url.format(secret))
+    expected = around.format(url).replace("app:{}", MASK).replace("u:{}", MASK).replace(":{}", MASK)
+    assert KEYS.without_credentials(text) == expected.replace("{}", MASK)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("redis://:pa/ss?w#rd@host/0", f"redis://{MASK}@host/0"),
+        ("redis://:pa@ss@host/0", f"redis://{MASK}@host/0"),
+        ("redis://:pa'ss@host/0 x", f"redis://{MASK}@host/0 x"),
+        ("postgresql://h/d?sslpassword=x&sslmode=on", f"postgresql://h/d?sslpassword={MASK}&sslmode=on"),
+        ("https://h/?a=1&access_token=x#b", f"https://h/?a=1&access_token={MASK}#b"),
+        ("https://h/#id_token=x&state=1", f"https://h/#id_token={MASK}&state=1"),
+        ("https://h/b?sv=1&sig=a%2Fb&se=2", f"https://h/b?sv=1&sig={MASK}&se=2"),
+        ("https://h/b?X-Amz-Signature=abc", f"https://h/b?X-Amz-Signature={MASK}"),
+        ("url 'https://h/v1?key=abc' failed", f"url 'https://h/v1?key={MASK}' failed"),
+        ("host=h password=x dbname=d", f"host=h password={MASK} dbname=d"),
+        ("host=h password='a \\' b' sslpassword=y", f"host=h password={MASK} sslpassword={MASK}"),
+        ("Server=h;Password=x;Pooling=on", f"Server=h;Password={MASK}"),  # it may hold a `;`
+        ("https://host:8080/@user/post@2x.png", "https://host:8080/@user/post@2x.png"),
+        ("https://host/a:b@c and me@example.com", "https://host/a:b@c and me@example.com"),
+        ("see http://host:80, mail a@b.c", "see http://host:80, mail a@b.c"),
+        ("https://[::1]:80/a@b", "https://[::1]:80/a@b"),
+        (
+            "https://h/?max_tokens=5&signature_version=4&page=2",
+            "https://h/?max_tokens=5&signature_version=4&page=2",
+        ),
+        ("redis://h1:1;redis://h2:1", "redis://h1:1;redis://h2:1"),
+        ("what is my password?", "what is my password?"),
+    ],
+)
+def test_credentials_in_texts(text: str, masked: str) -> None:
+    """Those are masked, and what looks like them stays."""
+    assert KEYS.without_credentials(text) == masked
+    assert KEYS.without_credentials(masked) == masked
+    entry, _ = EntryEncoder(Settings()).make("t", "info", "api", text, details={"x": text, "y": [text]})
+    assert entry.message == masked
+    assert entry.details == {"x": masked, "y": [masked]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "://" * 30_000,
+        "://a:b" * 20_000,
+        "&a" * 50_000,
+        "://?" + "a=" * 50_000,
+        "password='" * 10_000,
+        "://'" * 30_000,
+    ],
+)
+def test_looking_for_credentials_takes_time_in_proportion_to_the_text(text: str) -> None:
+    """Whatever it is made of."""
+    began_at = time.process_time()
+    KEYS.without_credentials(f"://{text}")
+    assert time.process_time() - began_at < 2
