@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 from uuid_utils import uuid7
@@ -39,7 +40,8 @@ class Batch:
 
 
 class _Recorded(msgspec.Struct):
-    created_at: datetime
+    # With its zone: what has none may be before the year 1 in another one.
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 _decode = msgspec.json.Decoder(_Recorded).decode
@@ -49,5 +51,5 @@ def recorded_at(entry: bytes) -> float | None:
     """When an encoded entry was recorded, in seconds since 1970; None when it does not tell."""
     try:
         return _decode(entry).created_at.timestamp()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

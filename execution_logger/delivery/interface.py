@@ -39,7 +39,7 @@ class QueueView:
     in_flight: int | None
     """Taken by workers and not acknowledged."""
     oldest_sent_at: float | None
-    """When the message that comes next was sent, in seconds since 1970."""
+    """When the message that comes next was sent, at the earliest, in seconds since 1970 by our clock."""
 
 
 class Delivery(Protocol):

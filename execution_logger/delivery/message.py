@@ -6,6 +6,7 @@ which the host's instrumentation would trace each batch.
 
 import time
 from dataclasses import dataclass
+from socket import gethostname
 from typing import Any
 
 import msgspec
@@ -19,12 +20,16 @@ CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"
 
 _TASK_ID_CHARS = 40
+_CLOCKS_DIFFER_SECONDS = 600.0
+"""How much the clocks of two hosts may differ before what only waits in the queue is sent again."""
 
 
 class _Headers(msgspec.Struct):
     """What a message in the queue tells of itself."""
 
     sent_at: float | None = None
+    origin: str = ""
+    """Of whom, as Celery writes it: gen<pid>@<host name>."""
 
 
 class _Envelope(msgspec.Struct):
@@ -72,6 +77,16 @@ def sent_at(message: bytes | None) -> float | None:
         return _decode_envelope(message).headers.sent_at if message else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def earliest_sent_at(message: bytes | None) -> float | None:
+    """When a message was sent, at the earliest, by the clock of this host; None when it does not tell."""
+    try:
+        headers = _decode_envelope(message).headers if message else _Headers()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    is_own = headers.origin.rpartition("@")[2] == gethostname()
+    return headers.sent_at if is_own or headers.sent_at is None else headers.sent_at - _CLOCKS_DIFFER_SECONDS
 
 
 def describe(batch: Batch) -> str:

@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 
 from execution_logger.delivery.headroom import Headroom
 from execution_logger.delivery.interface import QueueView
-from execution_logger.delivery.message import CONTENT_ENCODING, CONTENT_TYPE, Message, sent_at
+from execution_logger.delivery.message import CONTENT_ENCODING, CONTENT_TYPE, Message, earliest_sent_at
 
 _PERSISTENT = 2
 _UNACKED = "unacked"
@@ -113,7 +113,7 @@ class RedisQueue:
             pipeline.llen(self._name).lindex(self._name, -1)
             pipeline.hlen(self._channel.unacked_key).hlen(_UNACKED)
             waiting, oldest, ours, others = pipeline.execute()
-        return QueueView(waiting, ours + others, sent_at(oldest))
+        return QueueView(waiting, ours + others, earliest_sent_at(oldest))
 
     def _memory(self) -> Mapping[str, Any]:
         """What INFO says of it; nothing where this user may not ask, or the server does not know."""

@@ -48,6 +48,6 @@ def _is_entry(line: bytes) -> bool:
     try:
         line.decode()  # what msgspec skips it does not look at closely
         _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -43,7 +44,7 @@ class DestinationSummary:
 
 
 class _Recorded(msgspec.Struct):
-    created_at: datetime | None = None
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 _decode = msgspec.json.Decoder(_Recorded).decode
@@ -105,5 +106,5 @@ def _oldest_at(files: JournalFiles) -> datetime | None:
         pass
     try:
         return None if found is None else _decode(found.lines[0]).created_at
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -1,6 +1,8 @@
 """What one message carries."""
 
-from execution_logger.batch import Batch
+import pytest
+
+from execution_logger.batch import Batch, recorded_at
 
 ENTRY = b'"0123456789"'
 
@@ -30,3 +32,21 @@ def test_missing_entries_count() -> None:
     assert (len(batch), batch.count) == (2, 5)
     assert Batch((), missing=3).count == 3
     assert Batch(()).to_json() == "[]"
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        '"0001-01-01T00:00:00"', '"9999-12-31T23:59:59"', '"2026-11-28T19:00:00"', '"yesterday"',
+        '"2026-13-45T19:00:00Z"', "12", "null", "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_time_that_cannot_be_read_is_none(time: str) -> None:
+    """It stands in somebody's file, and nothing may fail because of it."""
+    assert recorded_at(b'{"created_at":' + time.encode() + b"}") is None
+
+
+def test_the_time_of_an_entry_is_read() -> None:
+    """Whatever its zone, also before 1970."""
+    assert recorded_at(b'{"created_at":"1970-01-01T01:00:00+01:00"}') == 0.0
+    assert (recorded_at(b'{"created_at":"0001-01-01T00:00:00Z"}') or 0) < 0

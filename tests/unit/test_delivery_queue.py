@@ -128,6 +128,15 @@ class TestRedis:
         redis.hset("unacked", "tag", "a message in the hands of a host's own worker")
         assert queue.look() == QueueView(2, 2, oldest.headers["sent_at"])
 
+    @pytest.mark.parametrize("origin", ["gen1@another-host", "somebody", ""])
+    def test_another_hosts_clock_may_be_minutes_ahead(self, make_queue: MakeQueue, origin: str) -> None:
+        """What it has sent may be ten minutes older than it says: nothing that waits behind it is lost."""
+        queue = make_queue()
+        oldest = message("first")
+        oldest.headers["origin"] = origin
+        queue.send(oldest)
+        assert queue.look() == QueueView(1, 0, oldest.headers["sent_at"] - 600)
+
     def test_a_connection_that_was_closed_meanwhile_is_replaced(self, make_queue: MakeQueue) -> None:
         """A Redis that closes idle connections, or was restarted, costs no failed attempt."""
         queue = make_queue()

@@ -778,6 +778,23 @@ def test_the_time_of_a_batch_is_not_earlier_than_that_of_its_message(make_host: 
     assert sent.sent_at >= told[0]
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "yesterday"])
+def test_a_line_whose_time_cannot_be_read_is_sent_once(
+    make_host: MakeHost, tmp_path: Path, time: str
+) -> None:
+    """It is for the database to say what it thinks of it."""
+    folder = DyingProcess(tmp_path).log(1).die()
+    line = {"id": "id-1", "task_id": "t", "message": "", "number": 1, "created_at": time}
+    (folder / f"{1:020}.ndjson").write_text(json.dumps(line) + "\n")
+    broker = Broker()
+    host = make_host(broker)
+    host.run()
+    broker.confirm_all()
+    host.run(after_seconds=60)
+    assert (len(broker.batches), host.dispatcher.failed_attempts) == (1, 0)
+    assert not folder.exists()
+
+
 def test_entries_that_nobody_can_read_any_more_are_passed_over(
     make_host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

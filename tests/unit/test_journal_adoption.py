@@ -465,6 +465,19 @@ class TestDamage:
             f"damaged lines of {folder}, which are lost, as the disk takes nothing: 1"
         )
 
+    def test_a_line_that_is_nested_too_deep_is_damaged(
+        self, tmp_path: Path, make_adoption: MakeAdoption
+    ) -> None:
+        """However deep: it stops nothing."""
+        folder = DyingProcess(tmp_path).log(2).die()
+        path = folder / f"{1:020}.ndjson"
+        path.write_bytes(
+            entry(1)[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n" + entry(2) + b"\n"
+        )
+        (journal,) = make_adoption().look()
+        assert numbers_in(ship(journal)) == [2]
+        assert journal.is_done
+
     def test_a_segment_of_foreign_bytes(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
         """All of its lines are kept aside, and those of the other segments shipped."""
         folder = DyingProcess(tmp_path).log(3).die()
