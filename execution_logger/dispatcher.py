@@ -120,6 +120,12 @@ class Dispatcher:
         """Whether batches wait that are no news: lost ones, and those of dead processes."""
         return self.outstanding.has_lost or self._has_adopted()
 
+    @property
+    def is_adopting(self) -> bool:
+        """Whether journals of dead processes are not done yet, or it is time to look for more."""
+        adoption = self.adoption
+        return adoption is not None and (bool(adoption.journals) or adoption.seconds_until_look() == 0)
+
     # When ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:

@@ -3,7 +3,7 @@
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-_CONFIRMATION_SECONDS = 1.0
+CONFIRMATION_SECONDS = 1.0
 """How long a shutdown waits for the workers' word once everything is sent."""
 
 
@@ -23,7 +23,7 @@ class _Request:
             # All is sent. What is not confirmed soon is in the journal, or was never promised more.
             self.is_sent = True
             if not self.until_stored:
-                self.expires_at = min(self.expires_at, now + _CONFIRMATION_SECONDS)
+                self.expires_at = min(self.expires_at, now + CONFIRMATION_SECONDS)
         reached = settled if self.until_stored or self.then_stop else delivered
         return reached >= self.ticket or self.expires_at <= now
 

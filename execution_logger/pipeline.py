@@ -184,6 +184,7 @@ class Pipeline:
         timeout_seconds = self.settings.shutdown_timeout_seconds
         if self._last_shutdown is not None and not self._last_shutdown.report().complete:
             timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
+        self.shipper.ship_for_children(timeout_seconds)
         report = self.flush(timeout_seconds, then_stop=True).wait()
         # More than one hook may fire at the end of a process; what is lost is said once.
         if not report.complete and self._lost != report.waiting:

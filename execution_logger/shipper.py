@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from execution_logger.auto_reset_event import AutoResetEvent
 from execution_logger.buffer import Buffer, held_by_caller
 from execution_logger.dispatcher import Dispatcher
-from execution_logger.flushes import Flushes
+from execution_logger.flushes import CONFIRMATION_SECONDS, Flushes
 from execution_logger.process import undo_imports_of
 from execution_logger.settings import Settings
 
@@ -68,6 +68,7 @@ class Shipper:
         self._came_round_at = 0.0
         self._flushes = Flushes()
         self._stops: list[Future[None]] = []
+        self._children_until = 0.0
         self._event = AutoResetEvent()
         self._linger_over = AutoResetEvent()
         self._thread: threading.Thread | None = None
@@ -121,6 +122,12 @@ class Shipper:
             finally:
                 self._start_lock.release()
 
+    def ship_for_children(self, timeout_seconds: float) -> None:
+        """Before the thread ends, let it send what children of this process have left, if anything."""
+        adoption = self.dispatcher.adoption
+        if adoption is not None and adoption.look_for_children():
+            self._children_until = self._monotonic() + timeout_seconds
+
     def flush(
         self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
     ) -> "Future[None]":
@@ -133,7 +140,7 @@ class Shipper:
         ticket = self.buffer.queued
         is_patient = until_stored or (then_stop and self.is_alive)
         reached = self.buffer.settled if is_patient else self.buffer.delivered
-        nothing_to_do = reached >= ticket and not (then_stop and self.is_alive)
+        nothing_to_do = reached >= ticket and not (then_stop and (self.is_alive or self._children_until))
         if nothing_to_do or self.is_own_thread():
             done: Future[None] = Future()
             done.set_result(None)
@@ -274,6 +281,8 @@ class Shipper:
     def _ended(self) -> bool:
         if not self._stops and not (self._is_retired and self.buffer.settled >= self.buffer.queued):
             return False
+        if self._children_until:
+            self._ship_for_children()
         stops, self._stops = self._stops, []
         # An entry that comes from here on starts the next thread, which waits until we are done; one
         # that came before is seen below.
@@ -287,6 +296,21 @@ class Shipper:
         for stop in stops:
             stop.set_result(None)
         return True
+
+    def _ship_for_children(self) -> None:
+        """Send what dead children have left; wait for the workers' word of it as for that of own entries."""
+        until, self._children_until = self._children_until, 0.0
+        is_sent = False
+        while (left := until - self._monotonic()) > 0 and self.dispatcher.last_error is None:
+            due = self.dispatcher.seconds_until_due(is_hurried=True)
+            self._event.wait(left if due is None else min(due, left))
+            with self._dispatching:
+                self.dispatcher.step(is_hurried=True)
+            if not self.dispatcher.is_adopting:
+                return
+            if not is_sent and not self.dispatcher.has_others:
+                is_sent = True
+                until = min(until, self._monotonic() + CONFIRMATION_SECONDS)
 
     def seconds_until_due(self) -> float | None:
         """Seconds until there is something to do; 0 for now, None for never."""

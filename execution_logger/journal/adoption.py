@@ -11,6 +11,7 @@ from execution_logger.diagnostics import report
 from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.directory import Destination, check_folder
 from execution_logger.journal.segment import Segment
+from execution_logger.process import is_child
 from execution_logger.settings import Settings
 
 _AT_ONCE = 4
@@ -40,6 +41,7 @@ class Adoption:
         self._settings = settings
         self._monotonic = monotonic
         self._look_at = 0.0
+        self._only_children = False
         self._unreadable: set[Path] = set()
 
     def seconds_until_look(self) -> float:
@@ -68,6 +70,15 @@ class Adoption:
         journal.close()
         self._report(journal.folder, error)
 
+    def look_for_children(self) -> bool:
+        """At the end of the process, adopt what its own children have left, and no more; whether that may be.
+
+        `multiprocessing.Pool` ends its children by a signal that lets them send nothing.
+        """
+        self._only_children = True
+        self._look_at = 0.0
+        return next(self._left_folders(), None) is not None
+
     def remove_done(self) -> None:
         """Delete the journals of which nothing is left to ship, and look for more."""
         for journal in [journal for journal in self.journals if journal.is_done]:
@@ -81,6 +92,7 @@ class Adoption:
             journal.close()
         self.journals.clear()
         self._look_at = 0.0
+        self._only_children = False
 
     @contextmanager
     def _reading(self, path: Path) -> Iterator[None]:
@@ -107,6 +119,8 @@ class Adoption:
         ours = {self._own_process, *(journal.process for journal in self.journals)}
         # Those that could not be read come last, or they would take the places of the others for ever.
         for path in sorted(ages, key=lambda path: (path in self._unreadable, ages[path])):
+            if self._only_children and not is_child(path.name):
+                continue
             if path.name not in ours and self._is_left(path, ages[path]):
                 yield path
 

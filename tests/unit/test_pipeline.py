@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from children import in_fork
-from doubles import DEADLINE_SECONDS, BlockedDelivery
+from doubles import DEADLINE_SECONDS, BlockedDelivery, FileDelivery, delivered_to
 from execution_logger import LogEntry, Report, Settings
 from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
@@ -492,6 +492,55 @@ class TestJournal:
         assert messages(delivery) == ["left"]
         assert delivery.batches[0].process == pipeline.shipper.buffer.process
         wait_until(lambda: following.stats()["adopted"] == 1)
+        down.failures.clear()
+
+    @pytest.mark.parametrize("is_shut_down", [False, True])
+    @pytest.mark.parametrize("children", [1, 9])
+    def test_the_end_of_a_process_ships_what_its_children_have_left(
+        self,
+        make_kept: MakePipeline,
+        tmp_path: Path,
+        children: int,
+        is_shut_down: bool,  # noqa: FBT001
+    ) -> None:
+        """They were killed, and the next look for dead processes would be a minute later: too late."""
+        sent = tmp_path / "sent"
+        pipeline = make_kept(FileDelivery(sent), flush_interval_seconds=1000.0)
+        pipeline.begin().result(DEADLINE_SECONDS)
+        record(pipeline, "parent")
+        for number in range(children):  # of which each may send what those before it have left
+            in_fork(lambda: record(pipeline.in_this_process(), f"child {number}").id)  # noqa: B023
+        if is_shut_down:
+            pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()
+        pipeline.at_exit()
+        found = {entry["message"] for entry in delivered_to(sent)}  # twice, when a sender was killed
+        assert sorted(found) == [*(f"child {number}" for number in range(children)), "parent"]
+        assert pipeline.stats()["adopted"] > 0
+        assert not _threads()
+
+    def test_what_others_have_left_is_not_for_the_end_of_a_process(
+        self, make_kept: MakePipeline, tmp_path: Path
+    ) -> None:
+        """It may be gigabytes, and they have parents of their own."""
+        delivery = MemoryDelivery()
+        pipeline = make_kept(delivery, flush_interval_seconds=1000.0)
+        pipeline.begin().result(DEADLINE_SECONDS)
+        left = in_fork(lambda: in_fork(lambda: record(pipeline.in_this_process(), "grandchild").message))
+        record(pipeline, "parent")
+        pipeline.at_exit()
+        assert (left, messages(delivery)) == ("grandchild", ["parent"])
+
+    def test_a_child_that_cannot_be_sent_for_stays_on_the_disk(
+        self, make_kept: MakePipeline, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The end of the process comes in its time."""
+        down = MemoryDelivery()
+        pipeline = make_kept(down, flush_interval_seconds=1000.0, shutdown_timeout_seconds=SHORT_SECONDS)
+        pipeline.begin().result(DEADLINE_SECONDS)
+        down.failures = [DOWN] * 1000
+        in_fork(lambda: record(pipeline.in_this_process(), "child").id)
+        pipeline.at_exit()
+        assert (messages(down), down.failures != []) == ([], True)
         down.failures.clear()
 
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from children import in_fork
-from execution_logger.process import file_name, process_name
+from children import in_fork, run_script
+from execution_logger.process import file_name, is_child, process_name
 
 
 def test_it_tells_the_host_and_the_process() -> None:
@@ -25,6 +25,29 @@ def test_no_two_are_the_same() -> None:
 def test_a_forked_child_has_one_of_its_own() -> None:
     """With its own number."""
     assert in_fork(lambda: f"-{os.getpid()}-" in process_name())
+
+
+def test_a_process_knows_the_names_of_its_children() -> None:
+    """And those of no others: not its own, its parent's or its grandchildren's."""
+    child, grandchild = in_fork(lambda: (process_name(), in_fork(process_name)))
+    assert is_child(child)
+    assert not any(is_child(name) for name in (process_name(), grandchild, f"other{child}", "", "damaged"))
+    assert not in_fork(lambda: is_child(child))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_however_it_has_started_them(method: str) -> None:
+    """A server that forks on its behalf is not their parent."""
+    printed = run_script(
+        f"""
+        import multiprocessing
+        from execution_logger.process import is_child, process_name
+        if __name__ == "__main__":
+            with multiprocessing.get_context("{method}").Pool(1) as pool:
+                print(is_child(pool.apply(process_name)), is_child(process_name()))
+        """
+    )
+    assert printed.splitlines() == ["True False"]
 
 
 @pytest.mark.parametrize(

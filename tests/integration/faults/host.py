@@ -205,6 +205,16 @@ def _burst_in_child(folder: Path) -> None:
             stream.make(log)
 
 
+def terminated(host: Host) -> None:
+    """A pool that is left by its `with`: its children are ended by SIGTERM, and then the process ends."""
+    end_at_once = (signal.SIGTERM, signal.SIG_DFL)
+    with host.stream("parent") as parent:
+        host.burst(parent)
+        context = multiprocessing.get_context("fork")
+        with context.Pool(4, initializer=signal.signal, initargs=end_at_once) as pool:
+            pool.map(_burst_in_child, [host.folder] * 8, chunksize=1)
+
+
 def processes(host: Host) -> None:
     """Children of `multiprocessing` that log until the host is killed together with them."""
     context = multiprocessing.get_context("fork")
@@ -248,7 +258,8 @@ def limited(host: Host) -> None:
 
 
 FUNCTIONS = (
-    plain, idle, bursts, flushing, threads, loop, forks, forks_in_c, pools, processes, clock, limited,
+    plain, idle, bursts, flushing, threads, loop, forks, forks_in_c, pools, terminated, processes, clock,
+    limited,
 )  # fmt: skip
 VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 

@@ -60,6 +60,13 @@ class TestForks:
         site.host("idle")
         site.check()
 
+    def test_a_pool_is_terminated(self, cell: Cell, site: Site) -> None:
+        """`with multiprocessing.Pool()`: what its children leave, their parent sends at its own end."""
+        for _ in cell.a_few():
+            host = site.host("terminated")
+            assert host.wait(40) == 0, host.output
+        site.check()
+
     @pytest.mark.long
     def test_children_of_multiprocessing_are_killed(self, cell: Cell, site: Site) -> None:
         """`kill -9` of a parent with three children that log with it, all at once."""
