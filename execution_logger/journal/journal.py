@@ -4,6 +4,7 @@ import errno
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from execution_logger.batch import Batch
 from execution_logger.journal.batches import read_again, read_batch
@@ -50,6 +51,8 @@ class Journal:
         self._segment_bytes = min(_SEGMENT_BYTES, settings.journal_max_bytes // 4)
         self._sync = settings.journal_fsync
         self._files: JournalFiles | None = None
+        self._let_go: weakref.finalize[..., Any] = weakref.finalize(self, bool)
+        """Closes the files; called once, or when it is collected."""
         self._active: Segment | None = None
         self._is_begun = False
 
@@ -209,12 +212,12 @@ class Journal:
                 self._is_begun = self.is_full = False
                 self.error = None
                 files.remove()
+                self._let_go()
 
     def abandon(self) -> None:
         """Let go of it in a forked child: it is the parent's."""
-        files, self._files, self._active = self._files, None, None
-        if files is not None:
-            files.close()
+        self._files = self._active = None
+        self._let_go()
 
     def _open_files(self) -> JournalFiles:
         make_process_folder(self._destination, self.process)
@@ -223,8 +226,9 @@ class Journal:
         if lock_fd is None:
             raise OSError(errno.EWOULDBLOCK, "another process looks at it")
         self._files = JournalFiles(self._folder, lock_fd)
+        self._let_go = weakref.finalize(self, self._files.close)
         # Not at the end of the interpreter, when entries are still being shipped.
-        weakref.finalize(self, self._files.close).atexit = False
+        self._let_go.atexit = False
         return self._files
 
     def _restore(self, files: JournalFiles) -> None:

@@ -72,7 +72,7 @@ class TestRegistries:
         del owner
         gc.collect()
         assert reference() is None
-        hooks._call()
+        hooks.call()
 
     def test_the_end_of_a_celery_child(self) -> None:
         """It ends in `os._exit`, after this signal; registering twice is registering once."""
@@ -82,6 +82,34 @@ class TestRegistries:
             owner.hooks.register()
         worker_process_shutdown.send(sender=None)
         assert owner.ends == 1
+
+    def test_owners_that_are_gone_leave_nothing_in_them(self) -> None:
+        """A host that makes a logger for each request must not grow."""
+        run_script(
+            """
+            import atexit, gc, multiprocessing.util as util, celery.signals as signals
+            from execution_logger import ExecutionLogger, Settings
+            from execution_logger.exit_hooks import ExitHooks
+            from execution_logger.testing import MemoryDelivery
+
+            def registered():
+                gc.collect()
+                hooks = sum(isinstance(each, ExitHooks) for each in gc.get_objects())
+                receivers = len(signals.worker_process_shutdown.receivers)
+                return hooks, atexit._ncallbacks(), len(util._finalizer_registry), receivers
+
+            def use():
+                logger = ExecutionLogger(Settings(), make_delivery=MemoryDelivery)
+                logger.sync.info("t", "agent", "x")
+                logger.sync.shutdown(5)
+
+            use()
+            before = registered()
+            for _ in range(20):
+                use()
+            assert registered() == before, (before, registered())
+            """
+        )
 
 
 class TestScript:

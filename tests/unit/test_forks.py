@@ -19,6 +19,7 @@ from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger, LogEntry, Settings, process
 from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Receipt
+from execution_logger.journal.files import JournalFiles
 from execution_logger.pipeline import Pipeline
 from execution_logger.testing import MemoryDelivery, capture_entries
 from waiting import wait_until
@@ -522,6 +523,19 @@ class TestDropped:
         delivery.open()
         wait_until(lambda: not shipper.is_alive)
         assert messages(delivery) == ["hello"]
+
+    def test_a_logger_that_is_shut_down_and_used_again(self, make_logger: MakeLogger, tmp_path: Path) -> None:
+        """Nothing of an earlier life stays in memory, neither files nor what would close them."""
+        logger = make_logger(journal_directory=str(tmp_path))
+
+        def kept() -> tuple[int, int]:
+            record(logger)
+            logger.sync.shutdown(DEADLINE_SECONDS)
+            gc.collect()
+            files = sum(isinstance(each, JournalFiles) for each in gc.get_objects())
+            return files, len(weakref.finalize._registry)  # type: ignore[attr-defined]
+
+        assert kept() == [kept() for _ in range(5)][-1]
 
     def test_bound_ones_and_sync_ones_keep_it(self, make_logger: MakeLogger) -> None:
         """They log the same way; so does a block that is still open."""
