@@ -240,9 +240,10 @@ class Settings:
     )
 
     # The schedules
-    retention_days: int = _setting(
-        90,
-        "Days after which entries are deleted, once a day; 0 keeps them for ever.",
+    retention_days: int | None = _setting(
+        None,
+        "Days after which entries are deleted, once a day; 0 keeps them for ever. "
+        "Default: 90 for a table that `db upgrade` has made, 0 for others.",
         minimum=0,
         maximum=_MOST_DAYS,
     )

@@ -18,6 +18,8 @@ from execution_logger.store.rows import from_utc
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import LogTable, look_up_table
 
+_USUAL_DAYS = 90
+
 
 class Expiry:
     """Deletes what is older than a moment, of one kind of rows after the other.
@@ -100,6 +102,13 @@ class Expiry:
     ) -> Deletion:
         timeout_seconds = self._timeout_seconds
         return Deletion(self._engine, key, condition, order, timeout_seconds=timeout_seconds, **how)
+
+
+def days_kept(settings: Settings, table: LogTable) -> int:
+    """How many days entries are kept; 0 for ever, as in a table of the host's that was never asked for."""
+    if settings.retention_days is not None:
+        return settings.retention_days
+    return _USUAL_DAYS if table.is_own else 0
 
 
 def has_time_index(table: LogTable) -> bool:

@@ -47,6 +47,9 @@ FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
 REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created_at")
 """Fields that a table must have a column for. The others go to `details` where it has none."""
 
+MARK = "created_at_is_readable"
+"""A constraint of the table that `db upgrade` makes."""
+
 _USUAL_NAME = "execution_logs"
 _MOST_NAME_BYTES = 63
 _DIGEST_CHARS = 8
@@ -92,6 +95,11 @@ class LogTable:
         if isinstance(self.columns["id"].type, Uuid):
             return id_
         return id_.hex if self.has_hex_ids else str(id_)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether `db upgrade` has made it; it marks what it makes."""
+        return any(each.name == MARK for each in self.table.constraints)
 
     def equals(self, field: str, value: str) -> ColumnElement[bool]:
         """The condition that a text field was written as `value`."""

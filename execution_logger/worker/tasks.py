@@ -17,12 +17,13 @@ from celery.signals import (
 
 from execution_logger.broker import TASK_NAME
 from execution_logger.diagnostics import logger
-from execution_logger.errors import StoreUnavailableError
+from execution_logger.errors import SettingsError, StoreUnavailableError
 from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.description import answer_when_asked, describe
 from execution_logger.worker.job_tasks import register_jobs
+from execution_logger.worker.pool import check_green
 from execution_logger.worker.runtime import Runtime
 
 
@@ -41,7 +42,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
     create_engine(settings, pool_size=1)  # connects to nothing
     runtime = Runtime(settings)
     backend = DisabledBackend(_without_results())
-    _follow_the_worker(runtime)
+    _follow_the_worker(runtime, settings.queue)
     register_jobs(app, settings, runtime, backend)
     if settings.metrics_port:
         # Only who wants metrics needs the package.
@@ -83,12 +84,18 @@ def _without_results() -> Celery:
     return Celery("execution_logger.no_results", set_as_current=False, fixups=(), config_source={})
 
 
-def _follow_the_worker(runtime: Runtime) -> None:
+def _follow_the_worker(runtime: Runtime, queue: str) -> None:
     """Let the runtime know what the worker that hosts it does: start, shut down, end."""
 
     def on_setup(instance: Any = None, **_: Any) -> None:
         # The command line's -c and -P win over the settings. A prefork child writes one batch at a time.
-        in_children = "prefork" in getattr(instance.pool_cls, "__module__", "")
+        pool = getattr(instance.pool_cls, "__module__", "")
+        if queue in instance.app.amqp.queues.consume_from:  # others of the application may be as they like
+            try:
+                check_green(pool, "--pool")
+            except SettingsError as error:
+                raise SystemExit(f"execution-logger: {error}") from None
+        in_children = "prefork" in pool
         runtime.connections = 1 if in_children else instance.concurrency
         answer_when_asked()
 

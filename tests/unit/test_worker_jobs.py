@@ -114,6 +114,24 @@ class TestRetention:
             assert result.run.summary["off"] == "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
             assert len(site.rows()) == 1
 
+    @pytest.mark.parametrize(("retention_days", "left"), [(None, 2), (0, 2), (90, 1)])
+    async def test_a_table_of_the_hosts_is_deleted_from_when_that_was_asked_for(
+        self, tmp_path: Path, retention_days: int | None, left: int
+    ) -> None:
+        """Its old rows were there before us; neither job takes them for too old."""
+        async with Site(tmp_path, retention_days=retention_days, celery_enabled=False) as site:
+            site.execute(
+                "CREATE TABLE execution_logs (id CHAR(36) PRIMARY KEY, task_id TEXT, level TEXT, "
+                "category TEXT, message TEXT, details JSON, created_at DATETIME)"
+            )
+            await upgrade(site.engine, site.settings)
+            await site.log(days(1000), days(1))
+            summary = (await site.run(HEALTH)).run.summary
+            assert any("is of" in reason for reason in summary["reasons"]) == (left == 1)
+            summary = (await site.run(RETENTION)).run.summary
+            assert ("is set" in summary.get("off", "")) == (retention_days is None)
+            assert len(site.rows()) == left
+
     async def test_rows_that_stay_are_a_failure(self, site: Site) -> None:
         """That names the cause, in the list of the jobs and in the health."""
         await site.log(days(100))

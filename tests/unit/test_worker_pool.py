@@ -40,6 +40,14 @@ def test_prefork_is_refused_on_windows(pool: str, options: list[str], named: str
     check_pool(settings, options, "linux")
 
 
+@pytest.mark.parametrize("options", [["-P", "gevent"], ["--pool=eventlet"], ["-Pgevent"]])
+def test_pools_of_greenlets_are_refused(options: list[str]) -> None:
+    """There batches are taken, and the thread that writes them never runs."""
+    name = "eventlet" if "eventlet" in options[0] else "gevent"
+    with pytest.raises(SettingsError, match=f"^--pool={name}: cannot store batches; use threads, prefork"):
+        check_pool(Settings(), options)
+
+
 @pytest.mark.parametrize(("pool", "options"), [("threads", []), ("solo", []), ("prefork", ["-P", "threads"])])
 def test_other_pools_run_on_windows(pool: str, options: list[str]) -> None:
     """The default is one of them; the command line wins."""

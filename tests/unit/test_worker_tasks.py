@@ -241,7 +241,7 @@ class TestSignals:
         self, worker: Worker, pool: Any, connections: int
     ) -> None:
         """In a process: each prefork child has one of its own."""
-        instance = SimpleNamespace(pool_cls=pool.TaskPool, concurrency=8)
+        instance = SimpleNamespace(app=worker.app, pool_cls=pool.TaskPool, concurrency=8)
         signals.celeryd_after_setup.send(sender="worker", instance=instance, conf=worker.app.conf)
         assert worker.runtime.connections == connections
 

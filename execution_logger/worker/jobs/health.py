@@ -13,8 +13,10 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.expiry import days_kept
 from execution_logger.store.faults import attempt
 from execution_logger.store.overview import Overview, overview
+from execution_logger.store.table import look_up_table
 from execution_logger.worker.jobs.job import Slice
 from execution_logger.worker.jobs.status import job_statuses
 from execution_logger.worker.queue import BrokerUnavailableError, QueueLength, queue_length, waiting_since
@@ -64,11 +66,14 @@ async def _check_tables(piece: Slice) -> list[str]:
     """A large table of the host's without an index on the time cannot be looked at in time."""
     try:
         found = await overview(piece.engine, piece.settings)
+        timeout_seconds = piece.settings.database_timeout_seconds
+        async with attempt(piece.engine, timeout_seconds), piece.engine.connect() as connection:
+            days = days_kept(piece.settings, await look_up_table(connection, piece.settings))
     except StoreUnavailableError as error:
         return [f"the tables cannot be looked at: {error}"]
     piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
     piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
-    return _age_reasons(found, piece.settings, piece.now)
+    return _age_reasons(found, days, piece.now)
 
 
 async def _compact(piece: Slice) -> list[str]:
@@ -116,15 +121,15 @@ def _queue_reasons(settings: Settings, length: QueueLength, waits_seconds: float
     return reasons
 
 
-def _age_reasons(found: Overview, settings: Settings, now: datetime) -> list[str]:
+def _age_reasons(found: Overview, days: int, now: datetime) -> list[str]:
     """Entries that are too old, whatever the jobs say of themselves."""
-    if not settings.retention_days or found.oldest is None:
+    if not days or found.oldest is None:
         return []
-    too_old = now - timedelta(days=settings.retention_days + RETENTION_GRACE_DAYS)
+    too_old = now - timedelta(days=days + RETENTION_GRACE_DAYS)
     if found.oldest >= too_old:
         return []
-    days = f"although entries are kept for {settings.retention_days} days"
-    return [f"the oldest entry is of {found.oldest:%Y-%m-%d}, {days}: execution-logger jobs run retention"]
+    limit = f"although entries are kept for {days} days"
+    return [f"the oldest entry is of {found.oldest:%Y-%m-%d}, {limit}: execution-logger jobs run retention"]
 
 
 def _conclude(piece: Slice, reasons: Sequence[str]) -> None:

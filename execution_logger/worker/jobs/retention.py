@@ -4,13 +4,18 @@ from datetime import datetime, timedelta
 
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.deletion import Deletion
-from execution_logger.store.expiry import Expiry, has_time_index
+from execution_logger.store.expiry import Expiry, days_kept, has_time_index
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import look_up_table
+from execution_logger.store.table import LogTable, look_up_table
 from execution_logger.worker.jobs.job import Slice
 
 STATISTICS_DAYS = 400
 """Statistics outlive their entries: a year and a month, to compare with."""
+
+_OFF = "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
+_OFF_UNTIL_SET = (
+    "the table is the host's own: nothing is deleted until EXECUTION_LOGGER_RETENTION_DAYS is set"
+)
 
 
 async def delete_expired(piece: Slice) -> bool:
@@ -20,12 +25,15 @@ async def delete_expired(piece: Slice) -> bool:
         StoreUnavailableError: the database cannot be used now, or refuses to delete.
         StubbornRowsError: it does not delete what it should, and says nothing.
     """
-    days = piece.settings.retention_days
+    timeout_seconds = piece.settings.database_timeout_seconds
+    async with attempt(piece.engine, timeout_seconds), piece.engine.connect() as connection:
+        table = await look_up_table(connection, piece.settings)
+    days = days_kept(piece.settings, table)
     if not days:
-        piece.summary["off"] = "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
+        piece.summary["off"] = _OFF if piece.settings.retention_days == 0 else _OFF_UNTIL_SET
         return await _compact(piece)
     if "before" not in piece.summary:
-        await _begin(piece, days)
+        _begin(piece, table, days)
     expiry = _expiry(piece, days)
     if not (await _delete_entries(piece, expiry) and await _compact(piece)):
         return False
@@ -57,12 +65,9 @@ def _expiry(piece: Slice, days: int) -> Expiry:
     return Expiry(piece.engine, piece.settings, before, timeout_seconds=piece.limit_seconds)
 
 
-async def _begin(piece: Slice, days: int) -> None:
+def _begin(piece: Slice, table: LogTable, days: int) -> None:
     before = piece.started_at - timedelta(days=days)
     piece.summary |= {"before": before.isoformat(timespec="seconds"), "entries": 0}
-    timeout_seconds = piece.settings.database_timeout_seconds
-    async with attempt(piece.engine, timeout_seconds), piece.engine.connect() as connection:
-        table = await look_up_table(connection, piece.settings)
     if not has_time_index(table):
         piece.summary["advice"] = (
             f'"{piece.settings.table}" has no index that begins with created_at, so every chunk reads '

@@ -5,7 +5,7 @@ from alembic import context, op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from execution_logger.store.dead_letters import dead_letter_table
-from execution_logger.store.table import identifier, schema_and_name
+from execution_logger.store.table import MARK, identifier, schema_and_name
 
 revision = "0001"
 down_revision = None
@@ -41,7 +41,7 @@ def _create_entries(name: str, schema: str | None) -> None:
         sa.Column("details", sa.JSON().with_variant(JSONB(), "postgresql")),
         sa.Column("duration_ms", sa.Integer()),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
-        sa.CheckConstraint(_READABLE, name="created_at_is_readable"),
+        sa.CheckConstraint(_READABLE, name=MARK),
         schema=schema,
     )
     # A run's timeline, in its order.
