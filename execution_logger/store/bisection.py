@@ -303,7 +303,7 @@ def _seconds_to_wait_after(error: DBAPIError) -> float:
 
 async def _without_stored(connection: AsyncConnection, table: LogTable, entries: list[str]) -> list[str]:
     """Those that are no rows yet: what is slow must not be done twice."""
-    ids = {entry: _id(entry) for entry in entries}
+    ids = {entry: id_of(entry) for entry in entries}
     column = table.columns["id"]
     wanted = [table.id_value(id_) for id_ in ids.values() if id_ is not None]
     found = (await connection.execute(select(column).where(column.in_(wanted)))).scalars()
@@ -315,7 +315,8 @@ class _Identified(msgspec.Struct):
     id: UUID
 
 
-def _id(entry: str) -> UUID | None:
+def id_of(entry: str) -> UUID | None:
+    """The id of an encoded entry; None when it has none."""
     try:
         return msgspec.json.decode(entry, type=_Identified).id
     except msgspec.DecodeError:

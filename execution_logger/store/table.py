@@ -1,7 +1,7 @@
 """The table that entries are in, as it really is: the library's own, or one that the host made."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -29,7 +29,9 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    text,
 )
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
@@ -41,6 +43,7 @@ from execution_logger.entry import LEVEL_NAMES
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
+from execution_logger.store.sql import read_sql
 
 TEXTS = ("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "message")
 FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
@@ -75,6 +78,7 @@ class LogTable:
         missing: the fields that have none.
         limits: most characters of a field that the database would refuse to store longer.
         key: the columns by which an entry that was stored already is recognised.
+        triggers: those that see a row before it is stored, and may take it elsewhere.
         zone: the time zone of a `created_at` without time zone.
     """
 
@@ -83,6 +87,7 @@ class LogTable:
     missing: tuple[str, ...]
     limits: Mapping[str, int]
     key: tuple[str, ...]
+    triggers: tuple[str, ...]
     zone: ZoneInfo
 
     @property
@@ -171,8 +176,12 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
             table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except NoSuchTableError:
         raise StoreUnavailableError(f'Table "{settings.table}" does not exist. {UPGRADE}') from None
-    columns = {field: table.c[field] for field in FIELDS if field in table.c}
-    problem = next(_problems(table, columns), None)
+    traits = _traits(connection, table)
+    columns = {field: _plain(table.c[field]) for field in FIELDS if field in table.c}
+    # Nobody may write a generated column: its field goes to the details, as if there were none.
+    columns = {field: column for field, column in columns.items() if column.computed is None}
+    keys = [names for names in traits["key"].values() if _recognises(names, columns)]
+    problem = next(_problems(table, columns, traits, keys), None)
     if problem:
         raise StoreUnavailableError(f'Table "{settings.table}": {problem}')
     return LogTable(
@@ -181,14 +190,51 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
         missing=tuple(field for field in FIELDS if field not in columns),
         # SQLite stores a text of any length in a VARCHAR(50).
         limits=dict(_limits(columns)) if connection.dialect.name == "postgresql" else {},
-        key=next(_keys(table)),
+        key=min(keys, key=len),
+        triggers=tuple(traits["trigger"]),
         zone=time_zone(settings.time_zone),
     )
 
 
-def _problems(table: Table, columns: Mapping[str, Column[object]]) -> Iterator[str]:
+def _traits(connection: Connection, table: Table) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """By `key`, `rule` and `trigger`: their names, and the columns of a key."""
+    traits: dict[str, dict[str, tuple[str, ...]]] = {"key": {}, "rule": {}, "trigger": {}}
+    if connection.dialect.name == "postgresql":
+        values = {"name": connection.dialect.identifier_preparer.format_table(table)}
+        for trait, name, columns in connection.execute(text(read_sql("table_traits.postgresql.sql")), values):
+            traits[trait][name] = tuple(columns or ())
+        return traits
+    for number, names in enumerate(_keys(table)):
+        traits["key"][str(number)] = names
+    query = text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name")
+    traits["trigger"] = dict.fromkeys(connection.execute(query, {"name": table.name}).scalars(), ())
+    return traits
+
+
+def _plain(column: Column[Any]) -> Column[Any]:
+    """The column with the type that its domain is made of; the database checks what the domain asks for."""
+    while isinstance(column.type, DOMAIN):
+        column.nullable = column.nullable and not column.type.not_null
+        column.type = column.type.data_type
+    return column
+
+
+def _recognises(key: tuple[str, ...], columns: Mapping[str, Column[Any]]) -> bool:
+    """Whether an entry that comes twice has the same key, and no NULL in it, which would equal nothing."""
+    never_null = {field for field in columns if field in REQUIRED or not columns[field].nullable}
+    return "id" in key and set(key) <= never_null - {"details"}
+
+
+def _problems(
+    table: Table,
+    columns: Mapping[str, Column[Any]],
+    traits: Mapping[str, Mapping[str, tuple[str, ...]]],
+    keys: Sequence[tuple[str, ...]],
+) -> Iterator[str]:
     for field in REQUIRED:
-        if field not in columns:
+        if field in table.c and field not in columns:
+            yield f'column "{field}" is generated, and cannot be written. Make it a plain one'
+        elif field not in columns:
             yield f'column "{field}" is missing. Add it, or set EXECUTION_LOGGER_TABLE to another table'
     for field, column in columns.items():
         if not isinstance(column.type, _USABLE[field]):
@@ -200,8 +246,20 @@ def _problems(table: Table, columns: Mapping[str, Column[object]]) -> Iterator[s
     for column in table.c:
         if column.name not in columns and _must_be_given(table, column):
             yield f'column "{column.name}" allows no NULL and has no default. Give it one in the database'
-    if next(_keys(table), None) is None:
-        yield 'neither a primary key nor a unique constraint recognises an entry by its "id". Add one'
+    yield from _key_problems(traits, keys)
+
+
+def _key_problems(
+    traits: Mapping[str, Mapping[str, tuple[str, ...]]], keys: Sequence[tuple[str, ...]]
+) -> Iterator[str]:
+    for rule in traits["rule"]:
+        yield f'its rule "{rule}" allows no ON CONFLICT. Drop it, or make it a trigger'
+    if not keys:
+        yield (
+            "neither a primary key nor a unique constraint, over columns that are never NULL, and neither "
+            'partial nor deferrable, recognises an entry by its "id". Add one; '
+            "instead of a view, name its table"
+        )
 
 
 def _must_be_given(table: Table, column: Column[object]) -> bool:
@@ -223,11 +281,14 @@ def _length(column: Column[object]) -> int | None:
 
 
 def _keys(table: Table) -> Iterator[tuple[str, ...]]:
-    """What makes an entry unique: its id, and in a partitioned table what that is partitioned by."""
+    """What is unique in a table of SQLite's: its id, and perhaps more."""
     candidates: list[PrimaryKeyConstraint | UniqueConstraint | Index] = [table.primary_key]
     candidates += [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
-    candidates += [index for index in table.indexes if index.unique]
-    for unique in candidates:
-        names = tuple(column.name for column in unique.columns)
-        if "id" in names and set(names) <= set(FIELDS):
-            yield names
+    candidates += [
+        index
+        for index in table.indexes
+        if index.unique
+        and index.dialect_options["sqlite"]["where"] is None
+        and len(index.columns) == len(index.expressions)
+    ]
+    yield from (tuple(column.name for column in unique.columns) for unique in candidates)

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.errors import BatchHeldError
+from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.array import EntryArray, join
-from execution_logger.store.bisection import Bisection, Pace
+from execution_logger.store.bisection import Bisection, Pace, good_entry, id_of
 from execution_logger.store.dead_letters import DeadLetters
+from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import attempt, is_refusal, summary_of
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
@@ -54,6 +56,7 @@ class Writer:
         self._now = now
         self._dead_letters = DeadLetters(settings)
         self._ledger = Ledger(settings)
+        self._checked: LogTable | None = None
         self._pace = Pace(limit_seconds, now)
         self._bisection = Bisection(self._dead_letters, self._store_some, self._pace, limit_seconds, now)
 
@@ -165,6 +168,8 @@ class Writer:
         if not count:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
+        if table.triggers and table is not self._checked:
+            await self._check_triggers(connection, table)
         span = Span.of(batch_id, process, first, array.entries)
         if span is not None and not await self._ledger.is_usable(connection):
             span = None
@@ -190,6 +195,30 @@ class Writer:
         if span is not None:
             await self._note(connection, span, result)
         return result
+
+    async def _check_triggers(self, connection: AsyncConnection, table: LogTable) -> None:
+        """Find out whether an entry that comes twice is one row that can be read, whatever triggers do."""
+        await connection.rollback()  # what was only looked up
+        await in_transactions(connection)
+        entry = good_entry(self._bisection.accepted)
+        ids = [table.id_value(id_) for id_ in (id_of(entry),) if id_ is not None]
+        copies = select(func.count()).select_from(table.table).where(table.columns["id"].in_(ids))
+        try:
+            for _ in range(2):
+                await insert_entries(connection, table, join([entry]))
+            number = (await connection.execute(copies)).scalar_one()
+        except DBAPIError as error:
+            if not is_refusal(error):
+                raise
+            number = 1  # refused: no such entry is a row, and the batch itself will tell why
+        await connection.rollback()
+        if number != 1:
+            raise StoreUnavailableError(
+                f'Table "{self._settings.table}": an entry that comes twice would be {number} rows there. '
+                f"It has the trigger {', '.join(table.triggers)}: let that leave rows in the table, or "
+                "name the one that it fills in EXECUTION_LOGGER_TABLE"
+            )
+        self._checked = table
 
     async def _store_some(self, connection: AsyncConnection, table: LogTable, entries: Sequence[str]) -> int:
         return await self._store(connection, table, join(entries), len(entries))

@@ -25,7 +25,7 @@ from sqlite_site import SqliteSite
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+    async with SqliteSite(tmp_path / "logs.db", database_timeout_seconds=5.0) as site:
         await upgrade(site.engine, site.settings)
         yield site
 

@@ -1,0 +1,157 @@
+"""Keys and triggers of a host's table: what is accepted is read back, once, and the rest is refused."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from batches import encoded, fields
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.store import WriteResult
+from execution_logger.store.timeline import Timeline
+from postgresql_site import PostgresqlSite
+from rows import upgrade_database
+
+COLUMNS = (
+    "task_id TEXT NOT NULL, level TEXT NOT NULL, category TEXT NOT NULL, message TEXT NOT NULL, "
+    "details JSONB, created_at TIMESTAMPTZ NOT NULL"
+)
+TABLE = f"CREATE TABLE execution_logs (id UUID PRIMARY KEY, {COLUMNS}); "
+KEYLESS = f"CREATE TABLE execution_logs (id UUID NOT NULL, {COLUMNS}); "
+ROUTE = "CREATE FUNCTION route() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; "
+BEFORE = "CREATE TRIGGER route BEFORE INSERT ON execution_logs FOR EACH ROW EXECUTE FUNCTION route();"
+
+ACCEPTED = {
+    "a key with a column that is never NULL": f"CREATE TABLE execution_logs "
+    f"(id UUID, step TEXT NOT NULL, {COLUMNS}, UNIQUE (id, step))",
+    "two keys, one of them partial": (
+        KEYLESS + "CREATE UNIQUE INDEX a ON execution_logs (id) WHERE level = 'error'; "
+        "CREATE UNIQUE INDEX b ON execution_logs (id) INCLUDE (task_id)"
+    ),
+    "domains": (
+        "CREATE DOMAIN name AS VARCHAR(5) NOT NULL; CREATE DOMAIN key AS UUID; "
+        "CREATE DOMAIN moment AS timestamptz; "
+        "CREATE TABLE execution_logs (id key PRIMARY KEY, task_id TEXT NOT NULL, level TEXT NOT NULL, "
+        "category TEXT NOT NULL, message TEXT NOT NULL, step name, details JSONB, created_at moment NOT NULL)"
+    ),
+    "generated columns": (
+        f"CREATE TABLE execution_logs (id UUID PRIMARY KEY, {COLUMNS}, day DATE NOT NULL GENERATED ALWAYS AS "
+        "(CAST(created_at AT TIME ZONE 'UTC' AS date)) STORED, "
+        "duration_ms INTEGER GENERATED ALWAYS AS (length(message)) STORED)"
+    ),
+    "a table that inherits": (
+        f"CREATE TABLE parent (id UUID PRIMARY KEY, {COLUMNS}); "
+        "CREATE TABLE execution_logs (PRIMARY KEY (id)) INHERITS (parent)"
+    ),
+    "a trigger that changes a value": (
+        TABLE + ROUTE.format(body="NEW.category = upper(NEW.category); RETURN NEW;") + BEFORE
+    ),
+    "a trigger that fills a child": (
+        TABLE
+        + "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (execution_logs); "
+        + ROUTE.format(body="INSERT INTO child SELECT NEW.* ON CONFLICT DO NOTHING; RETURN NULL;")
+        + BEFORE
+    ),
+}
+
+REFUSED = {
+    "a key with NULLs": (
+        f"CREATE TABLE execution_logs (id UUID, step TEXT, {COLUMNS}, UNIQUE (id, step))",
+        "never NULL",
+    ),
+    "a partial key": (
+        KEYLESS + "CREATE UNIQUE INDEX a ON execution_logs (id) WHERE level = 'error'",
+        "never NULL, and neither partial",
+    ),
+    "a deferrable key": (
+        f"CREATE TABLE execution_logs (id UUID PRIMARY KEY DEFERRABLE, {COLUMNS})",
+        "nor deferrable",
+    ),
+    "a key of an expression": (
+        KEYLESS + "CREATE UNIQUE INDEX a ON execution_logs (id, lower(task_id))",
+        "recognises an entry",
+    ),
+    "a key that is its parent's only": (
+        (
+            f"CREATE TABLE parent (id UUID PRIMARY KEY, {COLUMNS}); "
+            "CREATE TABLE execution_logs () INHERITS (parent)"
+        ),
+        "recognises an entry",
+    ),
+    "a rule": (
+        TABLE + "CREATE RULE away AS ON INSERT TO execution_logs DO INSTEAD NOTHING",
+        'rule "away" allows no ON CONFLICT',
+    ),
+    "a view": (
+        TABLE.replace("execution_logs", "real")
+        + "CREATE VIEW execution_logs AS SELECT * FROM real; "
+        + ROUTE.format(body="INSERT INTO real SELECT NEW.*; RETURN NEW;")
+        + BEFORE.replace("BEFORE", "INSTEAD OF"),
+        "instead of a view, name its table",
+    ),
+    "a level that is generated": (
+        TABLE.replace("level TEXT NOT NULL", "level TEXT GENERATED ALWAYS AS ('info') STORED"),
+        'column "level" is generated',
+    ),
+    "a trigger that drops rows": (
+        TABLE + ROUTE.format(body="RETURN NULL;") + BEFORE,
+        "would be 0 rows there. It has the trigger route",
+    ),
+    "a trigger that fills a child without key": (
+        TABLE
+        + "CREATE TABLE child () INHERITS (execution_logs); "
+        + ROUTE.format(body="INSERT INTO child SELECT NEW.*; RETURN NULL;")
+        + BEFORE,
+        "would be 2 rows there",
+    ),
+}
+
+
+async def prepare(url: str, script: str) -> None:
+    """Make the host's table, and the library's others."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(script)
+    finally:
+        await connection.close()
+    await asyncio.to_thread(upgrade_database, url)
+
+
+@pytest.mark.parametrize("what", ACCEPTED)
+async def test_what_is_accepted_is_read_back_once(postgres_url: str, what: str) -> None:
+    """However often it comes."""
+    await prepare(postgres_url, ACCEPTED[what])
+    async with PostgresqlSite(postgres_url) as site:
+        entries = [fields(step="a step", details={"k": 1}, duration_ms=7), fields()]
+        for _ in range(3):
+            result = await site.write(*map(encoded, entries))
+            assert result.dead_lettered == 0
+        assert len(await site.rows()) == 2
+        read = await Timeline(site.engine, site.settings, "t").last(10)
+        assert {entry.id for entry in read} == {entry["id"] for entry in entries}
+        assert {entry.duration_ms for entry in read} == {7, None}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_what_is_refused_says_what_to_do(postgres_url: str, what: str) -> None:
+    """The entries wait, none is a dead letter, and none is anywhere else."""
+    script, words = REFUSED[what]
+    await prepare(postgres_url, script)
+    async with PostgresqlSite(postgres_url) as site:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError) as refused:
+                await site.write(encoded(), encoded())
+            assert words in str(refused.value)
+        assert (await site.rows(), await site.dead()) == ([], [])
+
+
+async def test_rows_are_never_twice_behind_a_trigger_that_refuses(postgres_url: str) -> None:
+    """What cannot be tried beforehand is told by the batch itself."""
+    script = (
+        TABLE + ROUTE.format(body="IF NEW.message = 'probe' THEN RAISE 'no'; END IF; RETURN NEW;") + BEFORE
+    )
+    await prepare(postgres_url, script)
+    async with PostgresqlSite(postgres_url) as site:
+        entry = encoded()
+        assert await site.write(entry) == WriteResult(stored=1)
+        assert await site.write(entry) == WriteResult(duplicates=1)
