@@ -15,11 +15,18 @@ from execution_logger.delivery.database import ThreadLoop
 from execution_logger.doctor.clocks import compare_clocks
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.doctor.jobs import examine_jobs
-from execution_logger.doctor.tables import examine_dead_letters, examine_entries, examine_ledger, may
+from execution_logger.doctor.tables import (
+    examine_dead_letters,
+    examine_entries,
+    examine_job_rights,
+    examine_ledger,
+    may,
+)
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import create_engine
 from execution_logger.store.driver import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
+from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
 from execution_logger.urls import public_url
@@ -108,7 +115,9 @@ async def _examine_all(
     ]
     if all(each.advice != UPGRADE for each in found):
         found += await _migrations(connection, subject)
-        found += await examine_jobs(connection, subject.settings)
+        found += await examine_job_rights(connection, subject.settings)
+        if await may(connection, job_run_table(subject.settings), "SELECT"):
+            found += await examine_jobs(connection, subject.settings)
     for each in found:
         yield each
 

@@ -13,8 +13,10 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import UPGRADE
-from execution_logger.store.ledger import Ledger, missing_indexes
+from execution_logger.store.job_runs import job_run_table
+from execution_logger.store.ledger import Ledger, ledger_table, missing_indexes
 from execution_logger.store.rows import to_utc
+from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import LogTable, look_up_table
 
 _AHEAD = timedelta(minutes=10)
@@ -79,6 +81,25 @@ async def examine_ledger(connection: AsyncConnection, settings: Settings) -> lis
             UPGRADE if UPGRADE in problem else advice,
         )
     ]
+
+
+async def examine_job_rights(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """What the jobs and `dead retry` may not do, table by table; batches are stored all the same."""
+    needed = (
+        ((await look_up_table(connection, settings)).table, ("DELETE",)),
+        (dead_letter_table(settings), ("DELETE",)),
+        (ledger_table(settings), ("DELETE",)),
+        (job_run_table(settings), ("SELECT", "INSERT", "UPDATE")),
+        (statistics_table(settings), ("SELECT", "INSERT", "DELETE")),
+    )
+    findings = []
+    for table, rights in needed:
+        missing = [right for right in rights if not await may(connection, table, right)]
+        if missing:
+            what = f"the user of DATABASE_URL has no {' and no '.join(missing)} on table {table.fullname}"
+            advice = _grant(table.fullname, ", ".join(missing))
+            findings.append(warning("database.job_rights", f"{what}: the jobs cannot do their work", advice))
+    return findings
 
 
 async def may(connection: AsyncConnection, table: FromClause, right: str) -> bool:

@@ -323,7 +323,7 @@ CASES = [
             "DROP OWNED BY reader; DROP ROLE reader",
             DATABASE_URL="postgresql://reader@127.0.0.1:{port}/{db}",
         ),
-        {"database.rights": ERROR, "database.ledger": WARNING},
+        {"database.rights": ERROR, "database.ledger": WARNING, "database.job_rights": WARNING},
         'no INSERT on table "execution_logs"',
         "GRANT INSERT ON execution_logs",
     ),
