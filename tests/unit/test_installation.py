@@ -2,15 +2,23 @@
 
 import importlib.metadata
 import json
+import runpy
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import execution_logger
+from execution_logger.frozen import hook_directories
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTRIBUTION = importlib.metadata.distribution("celery-execution-logger")
 PACKAGE = Path(execution_logger.__file__).parent
+HOOK = PACKAGE / "frozen" / "hook-execution_logger.py"
 
 
 def test_the_installed_package_is_tested() -> None:
@@ -47,3 +55,29 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = set(done.stdout.split())
     assert "execution_logger" in loaded
     assert not loaded & {"celery", "kombu", "redis", "sqlalchemy", "asyncpg", "alembic", "rich", "click"}
+
+
+def test_pyinstaller_finds_the_hook() -> None:
+    """It asks every installed package for the entry point."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    assert declared["pyinstaller40"] == {"hook-dirs": "execution_logger.frozen:hook_directories"}
+    assert [Path(folder) / "hook-execution_logger.py" for folder in hook_directories()] == [HOOK]
+
+
+def test_the_hook_names_what_is_imported_by_name_and_the_statements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a frozen host would miss at its first delivery: each name exists."""
+    asked: list[str] = []
+
+    def collect(name: str, **_: object) -> list[str]:
+        asked.append(name)
+        return [name]
+
+    for name in ("PyInstaller", "PyInstaller.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    hooks = ModuleType("PyInstaller.utils.hooks")
+    vars(hooks).update(collect_data_files=collect, collect_submodules=collect)
+    monkeypatch.setitem(sys.modules, "PyInstaller.utils.hooks", hooks)
+    names = runpy.run_path(str(HOOK))
+    assert names["datas"] == ["execution_logger"]
+    assert [name for name in names["hiddenimports"] if find_spec(name) is None] == []
+    assert {"execution_logger", "celery.app", "kombu.transport.redis"} <= {*names["hiddenimports"], *asked}
