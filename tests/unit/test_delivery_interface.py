@@ -80,7 +80,7 @@ class _DatabaseSite:
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._path = request.getfixturevalue("tmp_path") / "logs.db"
-        settings = Settings(database_url=f"sqlite:///{self._path}", database_timeout_seconds=1.0)
+        settings = Settings(database_url=f"sqlite:///{self._path}")
         upgrade_database(f"sqlite:///{self._path}")
         self.delivery = DatabaseDelivery(settings)
 

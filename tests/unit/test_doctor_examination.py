@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.doctor import AREAS, Finding, Level, Subject, examination, examine, worst
 from execution_logger.doctor.clocks import compare_clocks
@@ -30,11 +31,11 @@ def test_lines_run_side_by_side_and_are_shown_in_order() -> None:
     both = threading.Barrier(2)
 
     def first(_: Subject) -> Iterator[Finding]:
-        both.wait(5)
+        both.wait(DEADLINE_SECONDS)
         yield ok("settings.values", "a")
 
     def second(_: Subject) -> Iterator[Finding]:
-        both.wait(5)
+        both.wait(DEADLINE_SECONDS)
         yield ok("database.table", "b")
 
     found = examine(SUBJECT, lines=[[("database", second)], [("settings", first)]])
@@ -47,21 +48,21 @@ def test_what_hangs_is_a_finding_and_hides_nothing() -> None:
 
     def hangs(_: Subject) -> Iterator[Finding]:
         yield warning("broker.eviction", "something", "do it")
-        go_on.wait(5)
+        go_on.wait(DEADLINE_SECONDS)
         try:
             yield ok("broker.queue", "too late")
         finally:
             is_over.set()
 
-    found = examine(SUBJECT, lines=[[("broker", hangs)], [("database", good)]], limit_seconds=0.05)
+    found = examine(SUBJECT, lines=[[("broker", hangs)], [("database", good)]], limit_seconds=1)
     go_on.set()
     assert [(finding.name, finding.level) for finding in found] == [
         ("broker.eviction", Level.WARNING),
         ("broker.connection", Level.ERROR),
         ("database.table", Level.OK),
     ]
-    assert found[1].what == "no answer within 0.05 s"
-    assert is_over.wait(5)
+    assert found[1].what == "no answer within 1 s"
+    assert is_over.wait(DEADLINE_SECONDS)
     assert len(found) == 3
 
 

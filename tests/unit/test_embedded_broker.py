@@ -8,6 +8,7 @@ from queue import Empty
 import pytest
 from kombu import Connection
 
+from doubles import DEADLINE_SECONDS
 from execution_logger.embedded_broker import transport_options
 
 
@@ -49,7 +50,7 @@ def test_messages_come_in_the_order_of_sending(connection: Connection) -> None:
     for number in range(50):
         send(connection, "logs", {"number": number})
     queue = connection.SimpleQueue("logs")
-    received = [queue.get(timeout=5) for _ in range(50)]
+    received = [queue.get(timeout=DEADLINE_SECONDS) for _ in range(50)]
     for message in received:
         message.ack()
     assert [message.payload["number"] for message in received] == list(range(50))
@@ -60,7 +61,7 @@ def test_another_process_finds_them(connection: Connection, url: str) -> None:
     """The folder is all that they share."""
     send(connection, "logs", {"text": "学"})
     with Connection(url, transport_options=transport_options(url)) as other:
-        message = other.SimpleQueue("logs").get(timeout=5)
+        message = other.SimpleQueue("logs").get(timeout=DEADLINE_SECONDS)
         assert message.payload == {"text": "学"}
         message.ack()
 

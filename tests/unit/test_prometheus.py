@@ -196,7 +196,8 @@ class TestServe:
         """It closes what it has inherited, and the parent's server goes on."""
         with closing(MetricsServer([], "127.0.0.1", port)) as server:
             assert in_fork(server.close) is None
-            assert urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).status == 200
+            address = f"http://127.0.0.1:{port}/metrics"
+            assert urllib.request.urlopen(address, timeout=DEADLINE_SECONDS).status == 200
 
 
 def test_without_the_package_one_line_says_what_to_install() -> None:

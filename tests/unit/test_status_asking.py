@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from doubles import DEADLINE_SECONDS
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.status.asking import Asking, Facts, Part
 
@@ -20,7 +21,7 @@ class Silent:
         """Say which time it is."""
         self.times_asked += 1
         facts["time"] = self.times_asked
-        assert self.go.wait(10)
+        assert self.go.wait(DEADLINE_SECONDS)
         facts["done"] = True
 
 
@@ -51,7 +52,7 @@ def test_each_part_answers_for_itself() -> None:
 
 def test_parts_are_asked_at_the_same_time() -> None:
     """Each of these waits for the other one."""
-    meeting = threading.Barrier(2, timeout=10)
+    meeting = threading.Barrier(2, timeout=DEADLINE_SECONDS)
 
     def meet(facts: Facts) -> None:
         facts["met"] = meeting.wait() in (0, 1)

@@ -40,7 +40,7 @@ class Site(SqliteSite):
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A site whose host refuses loud entries."""
-    async with Site(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+    async with Site(tmp_path / "logs.db") as site:
         await upgrade(site.engine, site.settings)
         site.execute(LOUD)
         yield site

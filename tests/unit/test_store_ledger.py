@@ -24,7 +24,7 @@ WITHOUT = "DROP TABLE execution_log_batches"
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db", database_timeout_seconds=1.0) as site:
+    async with SqliteSite(tmp_path / "logs.db") as site:
         await upgrade(site.engine, site.settings)
         yield site
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from batches import BAD, encoded
+from doubles import DEADLINE_SECONDS
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store import upgrade
 from execution_logger.worker.jobs import health, report, statistics
@@ -398,7 +399,7 @@ class TestReport:
         may_return.set()
         for thread in threading.enumerate():
             if thread.name == "execution-logger-report":
-                thread.join(5)
+                thread.join(DEADLINE_SECONDS)
         assert result.outcome == "failed"
         assert result.run.error == f"EXECUTION_LOGGER_REPORT_HOOK={hook}: {reason}"
 

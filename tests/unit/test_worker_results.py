@@ -12,6 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.results import HELD, STORED, Outcome
@@ -74,9 +75,9 @@ def test_who_waits_for_it_is_told(in_redis: WorkerResults) -> None:
     """Celery's `AsyncResult.get()` listens, and does not ask again."""
     with in_redis.backend.client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(KEY)
-        listener.get_message(timeout=1)
+        listener.get_message(timeout=DEADLINE_SECONDS)
         in_redis.store("a", STORED, DONE)
-        message = listener.get_message(timeout=1)
+        message = listener.get_message(timeout=DEADLINE_SECONDS)
     assert message["data"] == in_redis.backend.client.get(KEY)
 
 
