@@ -54,7 +54,8 @@ def read_again(files: JournalFiles, first: int, count: int) -> tuple[bytes, ...]
 
 def _read(files: JournalFiles, number: int, max_lines: int, max_bytes: int) -> Lines | None:
     try:
-        return files.reader.read(number, max_lines, max_bytes)
+        with files.using:
+            return files.reader.read(number, max_lines, max_bytes)
     except OSError as error:
         if error.errno in _NOT_NOW:
             raise NotNowError(error.errno, error.strerror, error.filename) from error

@@ -1,6 +1,7 @@
 """The files of one process: its segments and its marks, in a folder that it has locked."""
 
 import os
+import threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ class JournalFiles:
         self.marks = Marks(folder)
         self.reader = Reader(self.segments)
         self.lock_fd = lock_fd
+        # Held while a file is used or closed by the thread that ships; a call that finds it taken goes on.
+        self.using = threading.Lock()
 
     def find(self) -> None:
         """Find what is there, and read none of it but the marks; raises OSError."""
@@ -56,11 +59,16 @@ class JournalFiles:
         return self.next <= self.marks.highest and self.open_next()
 
     def close_old(self) -> None:
-        """Close all but the newest of those that were written."""
-        for segment in self.segments[:-_KEPT_OPEN]:
-            if segment.is_kept_open:
-                segment.is_kept_open = False
-                segment.close()
+        """Close all but the newest of those that were written, unless that would have to wait."""
+        if not self.using.acquire(blocking=False):
+            return
+        try:
+            for segment in self.segments[:-_KEPT_OPEN]:
+                if segment.is_kept_open:
+                    segment.is_kept_open = False
+                    segment.close()
+        finally:
+            self.using.release()
 
     @property
     def size_bytes(self) -> int:
@@ -119,8 +127,9 @@ class JournalFiles:
 
     def remove_settled(self) -> None:
         """Delete the segments whose entries are all safe, except for the last one."""
-        while self.segments and self._second is not None and self._second.first <= self.marks.settled + 1:
-            self.segments.pop(0).remove()
+        with self.using:
+            while self.segments and self._second is not None and self._second.first <= self.marks.settled + 1:
+                self.segments.pop(0).remove()
 
     @property
     def _second(self) -> Segment | None:

@@ -107,6 +107,7 @@ class Journal:
         else:
             last = Segment.create(self._folder, number)
             files.segments.append(last)
+            files.close_old()
         self._active = last
 
     def _suspend(self, error: OSError) -> None:
@@ -128,7 +129,6 @@ class Journal:
             files = self._files or self._open_files()
             if not files.are_there():
                 self._restore(files)
-            files.close_old()
             if self._active is None:
                 files.probe()
                 with self._guard:
@@ -237,9 +237,10 @@ class Journal:
         lock_fd = lock_folder(self._folder)
         if lock_fd is not None:
             files.replace_lock(lock_fd)
-        for segment in files.segments[:-1]:
-            segment.restore(self._folder)
-        for segment in files.segments[-1:]:
-            with self._guard:  # a call that writes meanwhile must not write to the old file
+        with files.using:
+            for segment in files.segments[:-1]:
                 segment.restore(self._folder)
+            for segment in files.segments[-1:]:
+                with self._guard:  # a call that writes meanwhile must not write to the old file
+                    segment.restore(self._folder)
         files.marks.rewrite()

@@ -9,6 +9,7 @@ import asyncio
 import math
 import multiprocessing
 import os
+import pwd
 import resource
 import signal
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 import execution_logger.clock as library_clock
 from children import fork_in_c
 from execution_logger import LogCategory, execution_logger
+from execution_logger.journal import journal
 from integration.faults.calls import Stream
 
 BURST = 30
@@ -257,9 +259,28 @@ def limited(host: Host) -> None:
     plain(host)
 
 
+def homeless(host: Host) -> None:
+    """A container's user: without HOME, and without an entry in passwd."""
+
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    pwd.getpwuid = nobody  # type: ignore[assignment]
+    for name in ("HOME", "XDG_STATE_HOME"):
+        os.environ.pop(name, None)
+    plain(host)
+
+
+def few_descriptors(host: Host) -> None:
+    """A process that may open 64 files, and whose journal has more than a hundred."""
+    journal._SEGMENT_BYTES = 10_000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    plain(host)
+
+
 FUNCTIONS = (
     plain, idle, bursts, flushing, threads, loop, forks, forks_in_c, pools, terminated, processes, clock,
-    limited,
+    limited, homeless, few_descriptors,
 )  # fmt: skip
 VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 

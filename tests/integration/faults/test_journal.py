@@ -91,6 +91,53 @@ class TestJournal:
             site.host("idle")
             site.check()
 
+    def test_deleted_beyond_the_window(self, cell: Cell, frail_redis_site: Site) -> None:
+        """Swept away while more waits than memory holds of it: as long as the host lives nothing is lost."""
+        site = frail_redis_site
+        site.redis.stop()
+        for _ in cell.a_few():
+            host = site.host("plain", "--count", 12_000, "--rate", 500)
+            site.wait_for_calls(12_000, 60)
+            shutil.rmtree(site.journal)
+            site.wait_for_calls(1_000, 30)
+            site.redis.start()
+            with site.worker():
+                host.stop()
+                site.host("idle").stop()
+                site.check()
+            site.redis.stop()
+
+    def test_few_descriptors(self, cell: Cell, frail_redis_site: Site) -> None:
+        """At most 64 open files, and over a hundred on the disk: after a kill the next one sends them."""
+        site = frail_redis_site
+        site.redis.stop()
+        for _ in cell.a_few():
+            host = site.host("few_descriptors", "--rate", 1_000)
+            site.wait_for_calls(6_000, 60)
+            host.kill()
+            assert "the journal takes no entries" not in host.output
+            assert sum(1 for folder in site.journals() for _ in folder.iterdir()) > 100
+            site.redis.start()
+            with site.worker():
+                heir = site.host("few_descriptors", "--rate", 100)
+                wait_until(lambda: site.rows() >= 6_000, 60)
+                heir.stop()
+                assert "Too many open files" not in heir.output
+                site.check()
+            site.redis.stop()
+
+    def test_no_home(self, cell: Cell, site: Site) -> None:
+        """A user without HOME and passwd entry: one warning, and a kill loses nothing either."""
+        variables = {"EXECUTION_LOGGER_JOURNAL_DIRECTORY": "", "TMPDIR": str(site.folder)}
+        for _ in cell.repetitions(2):
+            host = site.host("homeless", "--count", 500, "--rate", 200, **variables)
+            cell.let_pass_up_to(1)
+            host.kill()
+            assert host.output.count("set EXECUTION_LOGGER_JOURNAL_DIRECTORY") == 1, host.output
+        heir = site.host("homeless", "--count", 1, "--rate", 1, **variables)
+        site.check()
+        heir.stop()
+
 
 class TestClock:
     """The wall clock of the host is set back by an hour, fifty times a second."""
