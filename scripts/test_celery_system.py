@@ -41,13 +41,16 @@ from execution_logger.store.ledger import ledger_table  # noqa: E402
 from execution_logger.worker.queue import delete_queue, queue_length  # noqa: E402
 
 ENTRIES = 50
-STORED_SECONDS = 20.0
+STORED_SECONDS = 60.0
 POLL_SECONDS = 0.2
-MANAGE_SECONDS = 60.0
+MANAGE_SECONDS = 150.0
 JOBS = ("HEALTH", "STATISTICS", "RETENTION", "REPORT")
 COLOURS = {"ok": "green", "skipped": "yellow", "failed": "red"}
 
 T = TypeVar("T")
+
+IN_TIME = ("--timeout", "120")
+"""A machine that is slow may need more than `manage` waits for."""
 
 
 class StepError(Exception):
@@ -87,8 +90,8 @@ class Trial:
         try:
             self.step("broker", (), self.ask_broker)
             self.step("database", (), self.ask_database)
-            self.step("worker", ("broker", "database"), lambda: self.manage("start", "worker"))
-            self.step("beat", ("broker", "database"), lambda: self.manage("start", "beat"))
+            self.step("worker", ("broker", "database"), lambda: self.manage("start", "worker", *IN_TIME))
+            self.step("beat", ("broker", "database"), lambda: self.manage("start", "beat", *IN_TIME))
             self.step("batch", ("worker",), self.store_batch)
             self.step("flower", ("broker", "database"), self.start_flower)
         finally:
@@ -152,7 +155,7 @@ class Trial:
         """Start Flower and wait until its page answers."""
         if find_spec("flower") is None:
             raise SkippedError('not installed: pip install "celery-execution-logger[flower]"')
-        return self.manage("start", "flower")
+        return self.manage("start", "flower", *IN_TIME)
 
     def clean_up(self) -> str:
         """Stop the processes, and remove the queue and the rows."""

@@ -80,14 +80,17 @@ def stop_command(service: str, timeout: float) -> None:
     _for_each(reversed(_services(service)), lambda each: _stop(each, timeout))
 
 
-@command.command("restart")
+@command.command("restart", context_settings={"show_default": True})
 @_SERVICE
-def restart_command(service: str) -> None:
+@click.option(
+    "--timeout", type=_SECONDS, default=START_SECONDS, help="Seconds for the end, and for the start."
+)
+def restart_command(service: str, timeout: float) -> None:
     """Stop a service, or all, and start it with the settings of this environment.
 
     The exit code is 1 when one had to be killed, or does not work in time.
     """
-    _for_each(_services(service), lambda each: all([_stop(each, STOP_SECONDS), _start(each, START_SECONDS)]))
+    _for_each(_services(service), lambda each: all([_stop(each, timeout), _start(each, timeout)]))
 
 
 @command.command("status")

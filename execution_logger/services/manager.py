@@ -89,7 +89,7 @@ def start(service: Service, timeout_seconds: float = START_SECONDS) -> Status:
         ServiceError: it could not be started, or has ended; with the last lines of its log.
     """
     if not is_running(service):
-        _begin(service)
+        _begin(service, timeout_seconds)
     status = look(service)
 
     def is_settled() -> bool:
@@ -130,7 +130,7 @@ def stop(service: Service, timeout_seconds: float = STOP_SECONDS) -> bool:
     return False
 
 
-def _begin(service: Service) -> None:
+def _begin(service: Service, timeout_seconds: float) -> None:
     """Start a runner, and wait until it has begun; another one that was faster is as good."""
     _wait_until(lambda: _can_start(service), _FREE_SECONDS)
     service.check()
@@ -145,7 +145,7 @@ def _begin(service: Service) -> None:
             start_new_session=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
-    _wait_until(lambda: runner.poll() is not None or is_running(service), START_SECONDS)
+    _wait_until(lambda: runner.poll() is not None or is_running(service), max(timeout_seconds, START_SECONDS))
 
 
 def _problem(service: Service, record: Record) -> str | None:

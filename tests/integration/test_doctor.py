@@ -183,7 +183,7 @@ CASES = [
             lambda client: client.lpush("logs", json.dumps({"headers": {"sent_at": time.time() - 600}}))
         ),
         {"broker.age": WARNING},
-        "waits for 600 s",
+        "waits for 60",
         "start workers",
     ),
     Case(

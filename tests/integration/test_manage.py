@@ -23,6 +23,8 @@ from waiting import wait_until
 
 COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "manage")
 
+IN_TIME = ("--timeout", "240")
+
 
 class Machine:
     """A machine whose only services are those of one state directory; none is left at the end."""
@@ -37,8 +39,10 @@ class Machine:
         }
         self._seen: dict[int, psutil.Process] = {}
 
-    def run(self, *words: str, timeout_seconds: float = 100) -> "subprocess.CompletedProcess[str]":
-        """Run `execution-logger manage` to its end."""
+    def run(self, *words: str, timeout_seconds: float = 600) -> "subprocess.CompletedProcess[str]":
+        """Run `execution-logger manage` to its end, with time enough for a slow machine."""
+        if words[0] in ("start", "stop", "restart") and "--timeout" not in words:
+            words = (*words, *IN_TIME)
         try:
             return subprocess.run(
                 [*COMMAND, *words], check=False, env=self.environment, capture_output=True, text=True,
@@ -158,7 +162,9 @@ def test_nothing_outlives_a_runner_that_is_killed(machine: Machine) -> None:
 def test_two_starts_at_once_are_one_service(machine: Machine) -> None:
     """Both wait until it works, and succeed."""
     starts = [
-        subprocess.Popen([*COMMAND, "start", "beat"], env=machine.environment, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [*COMMAND, "start", "beat", *IN_TIME], env=machine.environment, stdout=subprocess.PIPE
+        )
         for _ in range(2)
     ]
     outputs = [start.communicate(timeout=300)[0] for start in starts]
