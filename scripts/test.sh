@@ -62,5 +62,7 @@ case "$part" in
     *) fail "there is no part '$part': lint, unit or integration" ;;
 esac
 case "$part" in all | lint) lint ;; esac
-case "$part" in all | unit) pytest tests/unit "$@" ;; esac
-case "$part" in all | integration) install_servers && pytest tests/integration "$@" ;; esac
+# Side by side: unit tests keep a core each busy, integration tests mostly wait for processes.
+side_by_side=(--dist worksteal --durations 10)
+case "$part" in all | unit) pytest tests/unit -n auto "${side_by_side[@]}" "$@" ;; esac
+case "$part" in all | integration) install_servers && pytest tests/integration -n 4 "${side_by_side[@]}" "$@" ;; esac
