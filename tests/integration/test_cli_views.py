@@ -56,7 +56,13 @@ class Following:
         self.process = LocalProcess(
             [*COMMAND, "tail", *arguments, "--follow", "--json"],
             output=self._output,
-            environment={**os.environ, "PYTHONUNBUFFERED": "1", "DATABASE_URL": database_url},
+            environment={
+                **os.environ,
+                "PYTHONUNBUFFERED": "1",
+                "DATABASE_URL": database_url,
+                # A busy machine is no outage.
+                "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "30",
+            },
         )
 
     @property
