@@ -16,7 +16,7 @@ from rich.text import Text
 
 from execution_logger.cli.terminal import ago, day_and_time, open_console, printable
 from execution_logger.settings import Settings
-from execution_logger.status import Part, StatusReader
+from execution_logger.status import ANSWER_SECONDS, Part, StatusReader
 
 _WATCH_SECONDS = 2.0
 _sleep = time.sleep
@@ -39,17 +39,26 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
     metavar="[SECONDS]",
     help=f"Look again and again, every {_WATCH_SECONDS:g} s if not said otherwise, until Ctrl-C.",
 )
-def command(as_json: bool, watch_seconds: float | None) -> None:  # noqa: FBT001 - click passes it by name
+@click.option(
+    "--timeout",
+    "answer_seconds",
+    type=click.FloatRange(min=0.5),
+    default=ANSWER_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the answers of a look are waited for.",
+)
+def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -> None:  # noqa: FBT001 - click passes it by name
     """Show where the entries are, and whether all parts answer.
 
     That is what is not written yet, the journal, the queue, the workers and the tables. The journal is
     that of this machine and user; other hosts have their own. All parts are asked at the same time, and
-    none for longer than a few seconds; of one that says only half there is that half. With --json and
+    none for longer than --timeout; of one that says only half there is that half. With --json and
     --watch each look is one line.
 
     The exit code is 0 when all parts answer, and 1 otherwise; 130 after Ctrl-C.
     """
-    reader = StatusReader(Settings.from_environment())
+    reader = StatusReader(Settings.from_environment(), answer_seconds)
     if watch_seconds is None:
         parts = reader.read()
         if as_json:

@@ -12,7 +12,7 @@ from execution_logger.journal import find_destination
 from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, survey
 from execution_logger.settings import Settings
-from execution_logger.status.asking import Asking, Facts, Part
+from execution_logger.status.asking import ANSWER_SECONDS, Asking, Facts, Part
 from execution_logger.store.engine import create_engine
 from execution_logger.store.overview import read_overview
 from execution_logger.urls import public_url
@@ -20,7 +20,7 @@ from execution_logger.worker.jobs.status import JobStatus, read_jobs
 from execution_logger.worker.online import workers_online
 from execution_logger.worker.queue import queue_length
 
-_ATTEMPT_SECONDS = 2.0
+_ATTEMPT_SHARE = 0.4
 _NOT_USED = "not used: CELERY_ENABLED=false"
 
 
@@ -33,12 +33,17 @@ class StatusReader:
 
     Args:
         settings: name all parts.
+        answer_seconds: how long all answers are waited for.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, answer_seconds: float = ANSWER_SECONDS) -> None:
+        # An attempt ends before it is given up here, so that the error is its own.
+        attempt_seconds = min(_ATTEMPT_SHARE * answer_seconds, settings.database_timeout_seconds)
+        settings = replace(settings, database_timeout_seconds=attempt_seconds)
         without = () if settings.celery_enabled else ("workers",)
         self._asking = Asking(
-            {name: partial(read, settings) for name, read in PARTS.items() if name not in without}
+            {name: partial(read, settings) for name, read in PARTS.items() if name not in without},
+            answer_seconds,
         )
 
     def read(self) -> dict[str, Part]:
@@ -88,8 +93,7 @@ def _read_workers(settings: Settings, facts: Facts) -> None:
 
 def _read_database(settings: Settings, facts: Facts) -> None:
     settings.require_database("status")
-    seconds = min(_ATTEMPT_SECONDS, settings.database_timeout_seconds)
-    asyncio.run(_read_tables(replace(settings, database_timeout_seconds=seconds), facts))
+    asyncio.run(_read_tables(settings, facts))
 
 
 async def _read_tables(settings: Settings, facts: Facts) -> None:
@@ -104,8 +108,7 @@ async def _read_tables(settings: Settings, facts: Facts) -> None:
 
 def _read_jobs(settings: Settings, facts: Facts) -> None:
     settings.require_database("status")
-    seconds = min(_ATTEMPT_SECONDS, settings.database_timeout_seconds)
-    for job in asyncio.run(_job_statuses(replace(settings, database_timeout_seconds=seconds))):
+    for job in asyncio.run(_job_statuses(settings)):
         facts[job.name] = job.problem or job.succeeded_at or job.state
 
 

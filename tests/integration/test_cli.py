@@ -239,13 +239,13 @@ def test_status_shows_where_everything_is(site: Site) -> None:
     with site.redis.client() as client:
         client.lpush("logs\x06\x166", json.dumps(site.example()))
         client.lpush("logs.quarantine", "x")
-    found = json.loads(site.run("status", "--json").stdout)
+    found = json.loads(site.run("status", "--json", "--timeout", "60").stdout)
     broker = found["broker"]["facts"]
     assert (broker["waiting"], broker["in_flight"], broker["quarantined"]) == (3, 0, 1)
     assert found["workers"]["facts"]["online"] == []
     with site.worker("--", "--hostname", "one@%h"), other_worker(site):
         site.check_all_stored()
-        done = site.run("status", "--json")
+        done = site.run("status", "--json", "--timeout", "60")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     (name,) = found["workers"]["facts"]["online"]

@@ -96,7 +96,7 @@ class TestTls:
         with worker_of(url, database_url) as worker, logging_to(Settings(broker_url=url)) as logger:
             log(logger, 3)
             wait_until(lambda: logger.stats()["stored"] == 3)
-            status = run("status", "--json", **variables)
+            status = run("status", "--json", "--timeout", "60", **variables)
             assert run("doctor", **variables).returncode == 0
             assert "insecure" not in worker.output
         assert status.returncode == 0, status.stdout
@@ -151,7 +151,12 @@ class TestUsers:
             wait_until(lambda: logger.stats()["stored"] == 3)
             assert len(workers_online(settings)) == 1
             self.check_redelivery(server, worker, logger, database_url)
-            assert run("status", CELERY_BROKER_URL=worker_url, DATABASE_URL=database_url).returncode == 0
+            assert (
+                run(
+                    "status", "--timeout", "60", CELERY_BROKER_URL=worker_url, DATABASE_URL=database_url
+                ).returncode
+                == 0
+            )
             with closing(CeleryDelivery(Settings(broker_url=host))) as delivery:
                 assert delivery.look_at_queue().waiting == 0
         messages = dead_messages(settings)
@@ -298,7 +303,9 @@ def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: s
             thread.join()
         logger.sync.flush()
         wait_until(lambda: logger.stats()["stored"] == logged, 45, message=lambda: str(logger.stats()))
-        status = run("status", "--json", CELERY_BROKER_URL=sentinel_site.url, **environment)
+        status = run(
+            "status", "--json", "--timeout", "60", CELERY_BROKER_URL=sentinel_site.url, **environment
+        )
         assert json.loads(status.stdout)["broker"]["error"] is None
         with closing(Results(settings, timeout_seconds=1)) as results:
             results.store("batch", STORED, {})

@@ -17,9 +17,9 @@ from stored_runs import StoredRuns
 def stored(tmp_path: Path) -> StoredRuns:
     """Three runs: one that went well, one with an error in it, and one that ended in one."""
     stored = StoredRuns(tmp_path / "logs.db")
-    stored.store_run("well", "info", "info", age_seconds=90)
-    stored.store_run("troubled", "error", "warning", "info", age_seconds=8000, step="s", agent_name="a")
-    stored.store_run("failed", "info", "error", age_seconds=300)
+    stored.store_run("well", "info", "info", age_seconds=7500)
+    stored.store_run("troubled", "error", "warning", "info", age_seconds=40_000, step="s", agent_name="a")
+    stored.store_run("failed", "info", "error", age_seconds=15_000)
     return stored
 
 
@@ -34,9 +34,9 @@ def test_people_get_a_table(stored: StoredRuns) -> None:
     assert result.exit_code == 0, result.output
     found = rows(result.stdout)
     assert [row[0] for row in found] == ["well", "failed", "troubled"]
-    assert found[0][3:] == ["89", "s", "1.0", "s", "2", "0", "0", "-"]
+    assert found[0][3:] == ["2", "h", "1.0", "s", "2", "0", "0", "-"]
     assert found[1][-4:] == ["1", "0", "error", "-"]
-    assert found[2][3:] == ["2", "h", "2.0", "s", "3", "1", "1", "s", "/", "a"]
+    assert found[2][3:] == ["11", "h", "2.0", "s", "3", "1", "1", "s", "/", "a"]
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -64,9 +64,9 @@ def test_programs_read_json(stored: StoredRuns) -> None:
 def test_a_part_may_be_asked_for(stored: StoredRuns) -> None:
     """By age, and by errors."""
     assert [row[0] for row in rows(stored.run("runs", "--errors").stdout)] == ["failed", "troubled"]
-    assert [row[0] for row in rows(stored.run("runs", "--since", "4m").stdout)] == ["well"]
-    assert stored.run("runs", "--since", "10s").stdout.startswith("No run is stored since 20")
-    assert "No run with errors is stored since" in stored.run("runs", "--since", "4m", "--errors").stdout
+    assert [row[0] for row in rows(stored.run("runs", "--since", "3h").stdout)] == ["well"]
+    assert stored.run("runs", "--since", "1h").stdout.startswith("No run is stored since 20")
+    assert "No run with errors is stored since" in stored.run("runs", "--since", "3h", "--errors").stdout
 
 
 def test_what_others_have_written_is_shown_safely(stored: StoredRuns) -> None:
