@@ -4,7 +4,7 @@
 
 A ledger of the last 60 days of some processes, as an earlier version has left it: a row a batch, and no
 index. `db upgrade` makes the indexes, the jobs merge the batches; then everything is asked that is asked of
-a ledger. 25 million batches take about 20 minutes and 12 GB of disk. PostgreSQL has its default settings, but
+a ledger. 25 million batches take hours and 12 GB of disk. PostgreSQL has its default settings, but
 does not wait for the disk.
 """
 

@@ -20,7 +20,7 @@ VERSION_TABLE = "execution_logger_alembic_version"
 """The version of the tables; `alembic_version` is the host's."""
 
 _OWN = (dead_letters.NAME, ledger.NAME, job_runs.NAME, statistics.NAME)
-_INDEX_SECONDS = 3600  # 25 million batches take one minute
+_INDEX_SECONDS = 3600  # 25 million batches take minutes
 _INDEXING = "hashtext('execution_logger index')"
 
 # Two upgrades at the same time would both find that there is no table.
