@@ -1,13 +1,28 @@
 """What the library says about itself: on the standard logger `execution_logger`, sparingly."""
 
 import logging
+from typing import Any
+
+from execution_logger.text import printable
 
 
 class _Logger(logging.Logger):
-    """One that `logging.config` does not switch off: by default it does that to all that it is not told of.
+    """One whose messages are one line each, and that `logging.config` does not switch off.
 
-    What is said here is about entries that may be lost. A host that wants none of it sets the level.
+    By default it does that to all that it is not told of, but what is said here is about entries that may
+    be lost. A host that wants none of it sets the level.
     """
+
+    def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
+        """Write out what would add lines to the log, or steer a terminal: much is quoted from others."""
+        record = super().makeRecord(*args, **kwargs)
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - an object that raises; the host's handlers say so in their way
+            return record
+        if not text.isprintable():
+            record.msg, record.args = printable(text), ()
+        return record
 
     @property
     def disabled(self) -> bool:
@@ -18,8 +33,14 @@ class _Logger(logging.Logger):
     def disabled(self, _: bool) -> None: ...
 
 
-logger = logging.getLogger("execution_logger")
-logger.__class__ = _Logger  # not by `setLoggerClass`, which is the host's
+def our_logger(name: str) -> logging.Logger:
+    """The standard logger of this name, made safe for what is said here: see `_Logger`."""
+    found = logging.getLogger(name)
+    found.__class__ = _Logger  # not by `setLoggerClass`, which is the host's
+    return found
+
+
+logger = our_logger("execution_logger")
 
 
 def report(level: int, message: str, *args: object, error: BaseException | None = None) -> None:

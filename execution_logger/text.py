@@ -1,7 +1,9 @@
-"""Texts: of any object, storable in every database, and of a known size as JSON."""
+"""Texts: of any object, storable in every database, of a known size as JSON, and safe to show."""
 
 import codecs
+import json
 import opcode
+import unicodedata
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -13,6 +15,10 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _HOSTILE = (Exception, SystemExit, GeneratorExit)
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 _MAX_NAME_CHARS = 100
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (also bidirectional), surrogate, breaks
+_JOINERS = "\u200c\u200d"  # parts of words and of emoji
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_INDENT = "  "
 
 _encode = msgspec.json.Encoder().encode
 codecs.lookup("utf-16-le")  # or it would be imported in a call, which imports nothing
@@ -103,3 +109,42 @@ def fitted(
     if not whole:
         changes.append(f"cut from {len(text) if length is None else length} characters to {len(kept)}")
     return kept, size, changes
+
+
+def printable(text: str) -> str:
+    r"""The text on one line, with what would steer a terminal written out: `\x1b[2J`, `\n`.
+
+    Whoever can log could otherwise clear the screen, change the window's title, make a line read as
+    another one, or add lines to a log.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """A text that has lines of its own, each printable; all but the first are indented.
+
+    So none of them looks like the beginning of another message.
+    """
+    first, *others = map(printable, text.split("\n"))
+    return "\n".join([first, *(line if line.startswith(_INDENT) else _INDENT + line for line in others)])
+
+
+def printable_json(text: str) -> str:
+    """JSON that does not steer a terminal; it stays the same JSON, with its line breaks."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped_in_json(char) if char != "\n" and _is_hidden(char) else char for char in text)
+
+
+def _is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in _HIDDEN and char not in _JOINERS
+
+
+def _escaped(char: str) -> str:
+    return _SHORT.get(char) or char.encode("unicode_escape").decode()
+
+
+def _escaped_in_json(char: str) -> str:
+    return json.dumps(char)[1:-1] if char > "\x7f" else f"\\u{ord(char):04x}"

@@ -1,7 +1,6 @@
 """`execution-logger audit`: which entries are missing, came late, or came more than once."""
 
 import asyncio
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows
+from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
@@ -93,7 +92,7 @@ def command(
             "of it. Its name is in stats() and in the names of its journal's files"
         )
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"is_complete": found.is_complete}, indent=2, default=_iso))
+        echo_json(asdict(found) | {"is_complete": found.is_complete}, default=_iso)
     else:
         _print(open_console(), found, _span(since, until))
     sys.exit(0 if found.is_complete else 1)

@@ -1,6 +1,5 @@
 """`execution-logger config`: every setting, and where it comes from."""
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,8 +7,9 @@ from dataclasses import asdict
 
 import click
 
-from execution_logger.cli.terminal import Cell, Text, open_console, print_rows, printable
+from execution_logger.cli.terminal import Cell, Text, echo_json, open_console, print_rows
 from execution_logger.settings import EffectiveSetting, effective, problems_in, unknown_variables
+from execution_logger.text import printable
 
 _WRONG = 2
 _DEFAULT = "default"
@@ -33,7 +33,7 @@ def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passe
     shown = [setting for setting in found if setting.variable is not None or not changed]
     if as_json:
         settings = [asdict(setting) for setting in shown]
-        click.echo(json.dumps({"settings": settings, "problems": problems, "unknown": unknown}, indent=2))
+        echo_json({"settings": settings, "problems": problems, "unknown": unknown})
     else:
         _print(shown, problems, unknown)
     sys.exit(_WRONG if problems else 0)
@@ -61,7 +61,7 @@ def _print(
 
 def _value(setting: EffectiveSetting) -> Text:
     style = "red" if setting.problem else ""
-    return Text(setting.value or "-", style)
+    return Text(printable(setting.value or "-"), style)
 
 
 def _style(setting: EffectiveSetting) -> str:

@@ -6,6 +6,7 @@ import click
 
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine, upgrade
+from execution_logger.text import printable
 
 
 @click.group()
@@ -21,7 +22,7 @@ def upgrade_command() -> None:
     """
     settings = Settings.from_environment(uses=DATABASE)
     settings.require_database("db upgrade")
-    click.echo(asyncio.run(upgrade_database(settings)))
+    click.echo(printable(asyncio.run(upgrade_database(settings))))
     click.echo("Nothing else in the database was touched.")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import click
 
-from execution_logger.cli.terminal import day_and_time, open_console, print_rows, printable
+from execution_logger.cli.terminal import day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
@@ -17,6 +17,7 @@ from execution_logger.store.dead_letters import DeadLetter, DeadLetters
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.retry import retry
+from execution_logger.text import printable
 from execution_logger.worker.dead_messages import (
     ID_PREFIX,
     DeadMessage,
@@ -120,7 +121,7 @@ def list_command(as_json: bool, limit: int) -> None:  # noqa: FBT001 - click pas
     with Entries(settings) as entries:
         found: list[DeadLetter | DeadMessage] = [*entries.page(limit), *_messages(settings, limit)]
     if as_json:
-        click.echo(json.dumps([_facts(each) for each in found], indent=2))
+        echo_json([_facts(each) for each in found])
     elif found:
         _print(found)
     else:
@@ -135,7 +136,7 @@ def show_command(letter_id: str) -> None:
     with Entries(settings) as entries:
         found = _find(settings, entries, letter_id)
     content = {"entry": found.entry} if isinstance(found, DeadLetter) else {"message": _text(found)}
-    click.echo(json.dumps({**_facts(found), **content}, indent=2, ensure_ascii=False))
+    echo_json({**_facts(found), **content}, ensure_ascii=False)
 
 
 @command.command("retry")

@@ -22,6 +22,7 @@ from execution_logger.demo.timeline import timeline
 from execution_logger.demo.worker import WorkerProcess
 from execution_logger.demo.workspace import LEGACY_FILE, Workspace, open_workspace
 from execution_logger.settings import Settings
+from execution_logger.text import printable, printable_lines
 from execution_logger.urls import public_url
 from execution_logger.worker.queue import delete_queue, queue_length
 
@@ -109,7 +110,7 @@ async def _run_in(workspace: Workspace, paths: list[Path], options: Options, con
             summary = await demonstration.run(worker, progress)
         await _report(console, demonstration, summary, next(iter(shares.paths)))
         if not summary.is_complete:
-            console.print(Text(f"The worker's last lines:\n{worker.output}"))
+            console.print(Text(printable_lines(f"The worker's last lines:\n{worker.output}")))
     return 0 if summary.is_complete else 1
 
 
@@ -139,7 +140,7 @@ def _introduce(console: Console, options: Options, shares: Shares) -> None:
 
 
 def _print_fact(console: Console, name: str, value: str) -> None:
-    console.print(Text.assemble((f"{name:10}", "bold"), value), soft_wrap=True)
+    console.print(Text.assemble((f"{name:10}", "bold"), printable(value)), soft_wrap=True)
 
 
 async def _report(console: Console, demonstration: Demonstration, summary: Summary, task_id: str) -> None:

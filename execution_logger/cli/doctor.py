@@ -1,6 +1,5 @@
 """`execution-logger doctor`: what is wrong with a deployment, and what to do about it."""
 
-import json
 import logging
 import os
 import sys
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, open_console, printable
+from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
 from execution_logger.doctor import AREAS, Finding, Level, Subject, examine, worst
 from execution_logger.doctor.finding import error
 from execution_logger.doctor.settings import misspelt_variables, unusable
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
+from execution_logger.text import printable
 
 if TYPE_CHECKING:
     from execution_logger.doctor import Probe
@@ -96,7 +96,7 @@ def _print(found: Sequence[Finding], probe: "Probe | None", began_at: float, *, 
         }
         if probe is not None:
             facts["legs"] = {name: round(leg, 4) for name, leg in probe.seconds.items()}
-        click.echo(json.dumps(facts, indent=2))
+        echo_json(facts)
         return
     console = open_console()
     console.print(_table(found))

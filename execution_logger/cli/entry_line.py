@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from execution_logger.cli.terminal import printable
 from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.text import printable
 
 _STYLES: Mapping[str, str] = {
     LogLevel.DEBUG: "dim",

@@ -16,8 +16,18 @@ from execution_logger.cli.terminal import output_errors
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store.formats import FORMATS, Format
 from execution_logger.store.timeline import Timeline
+from execution_logger.text import printable
 
 _PAGE_SECONDS = 60.0  # the first one of a table without an index has to be sorted for
+
+
+class _Shown:
+    """The terminal. A CSV for programs keeps every character of a text, and a terminal would obey them."""
+
+    def write(self, piece: bytes) -> None:
+        """Show whole lines."""
+        lines = piece.decode("utf-8-sig").splitlines()
+        click.echo("\n".join(map(printable, lines)))
 
 
 class ExportError(ExecutionLoggerError):
@@ -51,7 +61,8 @@ def command(task_id: str, name: str, output: Path | None) -> None:
             written = _export(task_id, form, file)
             _check(written, task_id)
             size_bytes = file.tell() if file.seekable() else 0
-        click.echo(f"{written:,} entries of the run {task_id!r}, {size_bytes:,} bytes: {output}", err=True)
+        said = f"{written:,} entries of the run {task_id!r}, {size_bytes:,} bytes: {output}"
+        click.echo(printable(said), err=True)
     _check(written, task_id)
 
 
@@ -62,18 +73,19 @@ def _check(written: int, task_id: str) -> None:
         )
 
 
-def _export(task_id: str, form: Format, file: BinaryIO) -> int:
+def _export(task_id: str, form: Format, file: "BinaryIO | _Shown") -> int:
     return asyncio.run(_write(task_id, form, file))
 
 
 def _export_to_stdout(task_id: str, form: Format) -> int:
     with output_errors():
-        written = _export(task_id, form, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        stdout = sys.stdout.buffer
+        written = _export(task_id, form, _Shown() if stdout.isatty() else stdout)
+        stdout.flush()
     return written
 
 
-async def _write(task_id: str, form: Format, file: BinaryIO) -> int:
+async def _write(task_id: str, form: Format, file: "BinaryIO | _Shown") -> int:
     """Write the run, nothing at all when there is none; return how many entries it has."""
     written = 0
     async with (

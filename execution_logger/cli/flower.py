@@ -5,6 +5,7 @@ import os
 import click
 
 from execution_logger.services.flower import ADDRESS, PORT, check_flower, flower_options, warning_of
+from execution_logger.text import printable
 from execution_logger.worker import create_client
 from execution_logger.worker.parent import stop_at_end_of_input
 
@@ -25,7 +26,7 @@ def command(address: str, port: int, stop_at_eof: bool, flower_arguments: tuple[
     """
     check_flower(address, port)
     if warning := warning_of(address, flower_arguments, os.environ):
-        click.echo(f"execution-logger: {warning}", err=True)
+        click.echo(printable(f"execution-logger: {warning}"), err=True)
     app = create_client()
     if stop_at_eof:
         stop_at_end_of_input()

@@ -12,6 +12,7 @@ import click
 import execution_logger
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import platform_variables
+from execution_logger.text import printable_lines
 
 COMMANDS = (
     "worker",
@@ -115,7 +116,7 @@ def _not_installed(name: str, why: str) -> click.Command:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"execution-logger: {message}", err=True)
+    click.echo(printable_lines(f"execution-logger: {message}"), err=True)
     sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 import click
 
 from execution_logger.settings import BROKER, DATABASE, Settings
+from execution_logger.text import printable
 from execution_logger.worker.health import check_worker, worker_name
 
 
@@ -18,4 +19,4 @@ def command(name: str | None) -> None:
     """
     name = name or worker_name()
     check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
-    click.echo(f"{name} works")
+    click.echo(printable(f"{name} works"))

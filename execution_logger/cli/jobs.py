@@ -1,7 +1,6 @@
 """`execution-logger jobs`: the scheduled jobs, what they did, and why one did not."""
 
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,11 @@ from uuid import uuid4
 import click
 from rich.text import Text
 
-from execution_logger.cli.terminal import Cell, day_and_time, open_console, print_rows, printable
+from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.diagnostics import logger
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
+from execution_logger.text import printable
 from execution_logger.worker.jobs.job import JOBS, Job
 from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.jobs.status import JobStatus, read_jobs
@@ -39,7 +39,7 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
         return
     jobs = asyncio.run(_read(Settings.from_environment(uses=DATABASE)))
     if as_json:
-        click.echo(json.dumps([asdict(job) for job in jobs], indent=2, default=_iso))
+        echo_json([asdict(job) for job in jobs], default=_iso)
     else:
         _print(jobs)
     sys.exit(any(job.problem for job in jobs))
@@ -64,7 +64,7 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     run = result.run
     if as_json:
         facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}
-        click.echo(json.dumps(facts, indent=2, default=_iso))
+        echo_json(facts, default=_iso)
     elif result.outcome == "skipped":
         click.echo(f"{name}: it runs already, since {_time(run.started_at)} UTC", err=True)
     elif result.outcome == "failed":
@@ -109,7 +109,7 @@ async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
                 return result
             owner, next_owner = next_owner, f"command-{uuid4()}"
             if not is_quiet:
-                click.echo(f"{job.name} goes on: {_shown(result.run.summary)}")
+                click.echo(printable(f"{job.name} goes on: {_shown(result.run.summary)}"))
     finally:
         await engine.dispose()
 

@@ -1,6 +1,5 @@
 """`execution-logger manage`: worker, Beat and Flower in the background, without a service manager."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from execution_logger.cli.terminal import open_console
+from execution_logger.cli.terminal import echo_json, open_console
 from execution_logger.services.directory import ServiceError
 from execution_logger.services.manager import (
     START_SECONDS,
@@ -31,6 +30,7 @@ from execution_logger.services.runner import LOG_NAME
 from execution_logger.services.service import NAMES, Service, find_service
 from execution_logger.services.tail import Tail
 from execution_logger.settings import Settings
+from execution_logger.text import printable, printable_lines
 
 ALL = "all"
 
@@ -104,7 +104,7 @@ def status_command(service: str, as_json: bool) -> None:  # noqa: FBT001 - click
     """
     found = [(each, look(each)) for each in _services(service)]
     if as_json:
-        click.echo(json.dumps([_facts(*each) for each in found], indent=2, default=str))
+        echo_json([_facts(*each) for each in found], default=str)
     else:
         open_console().print(_table(found))
     codes = {_EXIT_CODES[status.condition] for _, status in found}
@@ -123,7 +123,7 @@ def logs_command(service: str, count: int, follows: bool) -> None:  # noqa: FBT0
         while True:
             for each, tail in zip(services, tails, strict=True):
                 for line in tail.read():
-                    click.echo(line if len(services) == 1 else f"{each.name:6} | {line}")
+                    click.echo(printable(line if len(services) == 1 else f"{each.name:6} | {line}"))
             if not follows:
                 return
             time.sleep(_FOLLOW_SECONDS)
@@ -144,20 +144,19 @@ def _for_each(services: Any, act: Callable[[Service], bool]) -> None:
             succeeded &= act(service)
         except ServiceError as error:
             succeeded = False
-            click.echo(f"execution-logger: {error}", err=True)
+            click.echo(printable_lines(f"execution-logger: {error}"), err=True)
     sys.exit(not succeeded)
 
 
 def _start(service: Service, timeout_seconds: float) -> bool:
     what = "runs already" if is_running(service) else "started"
     status = start(service, timeout_seconds)
-    click.echo(f"{service.name} {what}: process {status.record and status.record.pid}, {service.about}")
+    pid = status.record and status.record.pid
+    click.echo(printable(f"{service.name} {what}: process {pid}, {service.about}"))
     if status.problem:
-        click.echo(
-            f"execution-logger: {service.name} runs, but not as it should: {status.problem}\n"
-            f"  its log: {service.folder / LOG_NAME}",
-            err=True,
-        )
+        problem = f"execution-logger: {service.name} runs, but not as it should: {status.problem}"
+        click.echo(printable(problem), err=True)
+        click.echo(printable(f"  its log: {service.folder / LOG_NAME}"), err=True)
     return status.problem is None
 
 
@@ -203,12 +202,11 @@ def _said(status: Status) -> str:
     if record is None:
         return "never started here"
     if status.condition is Condition.RUNNING:
-        said = f"process {record.pid} since {_moment(record.started_at)}, {record.about}"
-        return f"{said}\n{status.problem}" if status.problem else said
+        said = printable(f"process {record.pid} since {_moment(record.started_at)}, {record.about}")
+        return f"{said}\n{printable(status.problem)}" if status.problem else said
     ended = f", at {_moment(record.ended_at)}" if record.ended_at else ""
-    return (
-        f"{status.problem or ('it was told to end' if record.was_stopped else 'it ended by itself')}{ended}"
-    )
+    how = status.problem or ("it was told to end" if record.was_stopped else "it ended by itself")
+    return printable(f"{how}{ended}")
 
 
 def _moment(moment: datetime) -> str:

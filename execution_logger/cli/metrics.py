@@ -12,6 +12,7 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.exporter import SystemCollector
 from execution_logger.exposition import PROCESS_COLLECTOR, MetricsServer, exposition
 from execution_logger.settings import Settings, is_set
+from execution_logger.text import printable
 from execution_logger.worker.queue import check_broker_url
 
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Metrics] %(message)s"  # as Celery's lines look
@@ -40,7 +41,8 @@ def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001
         check_broker_url(settings)
     with closing(SystemCollector.of(settings)) as collector:
         if once:
-            click.echo(exposition([collector]), nl=False)
+            text = exposition([collector])
+            click.echo("\n".join(map(printable, text.split("\n"))), nl=False)
         else:
             _serve(collector, address or settings.metrics_address, port)
 

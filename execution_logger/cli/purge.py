@@ -11,6 +11,7 @@ from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.deletion import Deletion
 from execution_logger.store.expiry import Expiry
+from execution_logger.text import printable
 
 _PROGRESS_SECONDS = 1.0
 _MOST_SECONDS = 600.0  # to count them takes a while
@@ -41,7 +42,7 @@ def command(before: datetime | None, task_id: str | None, dry_run: bool, yes: bo
         try:
             deletion = runner.run(expiry.entries() if task_id is None else expiry.of_run(task_id))
             number = runner.run(deletion.count())
-            click.echo(f"{number:,} entries {what} in {settings.table}")
+            click.echo(printable(f"{number:,} entries {what} in {settings.table}"))
             if number and not dry_run:
                 if not yes:
                     click.confirm("Delete them for good?", abort=True)

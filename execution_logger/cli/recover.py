@@ -1,13 +1,12 @@
 """`execution-logger recover`: ship what dead processes have left on this machine's disk."""
 
-import json
 import sys
 import time
 from dataclasses import asdict, replace
 
 import click
 
-from execution_logger.cli.terminal import Console, Text, day_and_time, open_console, print_rows, printable
+from execution_logger.cli.terminal import Console, Text, day_and_time, echo_json, open_console, print_rows
 from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination
@@ -15,6 +14,7 @@ from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, survey, survey_destination
 from execution_logger.pipeline import Pipeline
 from execution_logger.settings import Settings
+from execution_logger.text import printable
 
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 5.0
@@ -102,7 +102,7 @@ def _print_json(
     found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
 ) -> None:
     parts = {"found": asdict(found), "left": asdict(after), "other_destinations": [asdict(o) for o in others]}
-    click.echo(json.dumps({**parts, "error": error}, indent=2, default=str))
+    echo_json({**parts, "error": error}, default=str)
 
 
 def _print(

@@ -1,7 +1,6 @@
 """`execution-logger runs`: the newest runs, and how they went."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,7 +11,15 @@ from rich.text import Text
 
 from execution_logger.cli.audit import to_moment
 from execution_logger.cli.database import open_database
-from execution_logger.cli.terminal import PAGE_WIDTH, day_and_time, open_console, print_rows, span
+from execution_logger.cli.terminal import (
+    PAGE_WIDTH,
+    Cell,
+    day_and_time,
+    echo_json,
+    open_console,
+    print_rows,
+    span,
+)
 from execution_logger.store.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
 
 _WITHIN_SECONDS = 10.0
@@ -38,7 +45,7 @@ def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool
     """
     found = asyncio.run(_read(limit, since, with_errors=with_errors))
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2, default=datetime.isoformat))
+        echo_json(asdict(found), default=datetime.isoformat)
     else:
         _print(found, since, with_errors=with_errors)
 
@@ -92,11 +99,11 @@ def _print_runs(console: Console, runs: Sequence[Run]) -> None:
     print_rows(console, columns, rows, right=_NUMBERS, folded={"last step / agent": 20})
 
 
-def _cells(run: Run, now: datetime) -> dict[str, Text]:
+def _cells(run: Run, now: datetime) -> dict[str, Cell]:
     more = "+" if run.is_cut else ""
     where = " / ".join(name for name in (run.last_step, run.last_agent) if name)
     return {
-        "run": Text(run.task_id),
+        "run": run.task_id,
         "first entry (UTC)": Text(day_and_time(run.first_at)),
         "ago": Text(span((now - run.last_at).total_seconds())),
         "took": Text(_duration(run.duration_seconds)),
@@ -104,7 +111,7 @@ def _cells(run: Run, now: datetime) -> dict[str, Text]:
         "errors": Text(f"{run.errors:,}{more}", "red" if run.errors else "dim"),
         "warn": Text(f"{run.warnings:,}{more}", "yellow" if run.warnings else "dim"),
         "end": Text("error", "bold red") if run.ended_in_error else Text(""),
-        "last step / agent": Text(where or "-"),
+        "last step / agent": where or "-",
     }
 
 

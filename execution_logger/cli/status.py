@@ -1,6 +1,5 @@
 """`execution-logger status`: where the entries are, and whether all parts answer."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from execution_logger.cli.terminal import ago, day_and_time, open_console, printable
+from execution_logger.cli.terminal import ago, day_and_time, echo_json, open_console
 from execution_logger.settings import Settings
 from execution_logger.status import ANSWER_SECONDS, Part, StatusReader
+from execution_logger.text import printable
 
 _WATCH_SECONDS = 2.0
 _sleep = time.sleep
@@ -62,7 +62,7 @@ def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -
     if watch_seconds is None:
         parts = reader.read()
         if as_json:
-            click.echo(json.dumps(_facts(parts), indent=2, default=str))
+            echo_json(_facts(parts), default=str)
         else:
             open_console().print(_table(parts))
         sys.exit(any(part.error for part in parts.values()))
@@ -75,7 +75,7 @@ def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -
 def _watch_as_json(reader: StatusReader, every_seconds: float) -> None:
     while True:
         look = {"at": datetime.now(UTC), "parts": _facts(reader.read())}
-        click.echo(json.dumps(look, default=str))
+        echo_json(look, default=str, indent=None)
         _sleep(every_seconds)
 
 

@@ -1,13 +1,16 @@
 """The terminal: texts of others shown safely, and a page where there is no terminal."""
 
+import json
 import sys
-import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from execution_logger.errors import ExecutionLoggerError
+from execution_logger.text import printable, printable_json
 
 if TYPE_CHECKING:
     from rich.box import SIMPLE_HEAD
@@ -27,7 +30,7 @@ else:
 
 __all__ = [
     "PAGE_WIDTH", "SIMPLE_HEAD", "Cell", "Console", "OutputError", "Table", "Text", "ago", "day_and_time",
-    "open_console", "output_errors", "print_rows", "printable", "span",
+    "echo_json", "open_console", "output_errors", "print_rows", "span",
 ]  # fmt: skip
 
 PAGE_WIDTH = 140
@@ -36,25 +39,11 @@ Cell = str | Text
 
 _NONE_FOLDED: Mapping[str, int] = {}
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (also bidirectional), surrogate, breaks
-_JOINERS = "\u200c\u200d"  # parts of words and of emoji
 _CLOCKS_DIFFER_SECONDS = 2
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\"}
 
 
 class OutputError(ExecutionLoggerError):
     """The standard output takes nothing."""
-
-
-def printable(text: str) -> str:
-    r"""The text on one line, with what would steer the terminal written out: `\x1b[2J`, `\n`.
-
-    Whoever can log could otherwise clear the screen, change the window's title, or make a line read
-    as another one.
-    """
-    if text.isprintable():
-        return text
-    return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -68,6 +57,18 @@ def open_console(*, stderr: bool = False) -> Console:
         reconfigure(errors="backslashreplace")
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=PAGE_WIDTH)
+
+
+def echo_json(
+    value: object,
+    *,
+    default: Callable[[Any], object] | None = None,
+    indent: int | None = 2,
+    ensure_ascii: bool = True,
+) -> None:
+    """Print a value for programs, as JSON that does not steer the terminal of people."""
+    text = json.dumps(value, indent=indent, default=default, ensure_ascii=ensure_ascii)
+    click.echo(printable_json(text))
 
 
 def print_rows(
@@ -172,11 +173,3 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(0, seconds):.0f} s"
-
-
-def _is_hidden(char: str) -> bool:
-    return unicodedata.category(char) in _HIDDEN and char not in _JOINERS
-
-
-def _escaped(char: str) -> str:
-    return _SHORT.get(char) or char.encode("unicode_escape").decode()

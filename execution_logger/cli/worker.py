@@ -10,6 +10,7 @@ import click
 from execution_logger.cli.foreground import LEVELS, LOG_FORMAT, run_supervised
 from execution_logger.errors import SettingsError
 from execution_logger.settings import WORKER, Settings
+from execution_logger.text import printable
 from execution_logger.worker import create_app
 from execution_logger.worker.pool import check_pool
 from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
@@ -59,6 +60,6 @@ def _checked_settings(options: list[str]) -> Settings:
         check_pool(settings, options)
         create_app(settings).close()
     except SettingsError as error:
-        click.echo(f"execution-logger: {error}", err=True)
+        click.echo(printable(f"execution-logger: {error}"), err=True)
         sys.exit(WRONG_USAGE)
     return settings

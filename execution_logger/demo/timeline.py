@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.text import printable
 
 _STYLES = {
     LogLevel.DEBUG: "dim",
@@ -49,4 +50,4 @@ def _cells(entry: LogEntry, first: LogEntry) -> tuple[Text, ...]:
     duration = "" if entry.duration_ms is None else f"{entry.duration_ms:,} ms"
     who = entry.agent_name or entry.step or ""
     texts = (f"+{seconds:.3f} s", entry.level, entry.category, who, entry.message, duration)
-    return tuple(Text(text) for text in texts)
+    return tuple(Text(printable(text)) for text in texts)

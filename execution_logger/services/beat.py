@@ -15,6 +15,7 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.services.beat_lock import lock_beat, note_begin
 from execution_logger.services.directory import service_folder
 from execution_logger.settings import BROKER, Settings
+from execution_logger.text import printable
 from execution_logger.worker.app import create_client
 from execution_logger.worker.parent import stop_at_end_of_input
 from execution_logger.worker.supervisor import WRONG_USAGE
@@ -29,7 +30,7 @@ def main() -> int:
         lock = lock_beat(folder)
     except ExecutionLoggerError as error:
         # As for an unknown option: the supervisor does not try again.
-        click.echo(f"execution-logger: {error}", err=True)
+        click.echo(printable(f"execution-logger: {error}"), err=True)
         return WRONG_USAGE
     app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
     beat_init.connect(_end_at_once)

@@ -10,6 +10,7 @@ import msgspec
 
 from execution_logger.entry import LogEntry
 from execution_logger.store.table import FIELDS
+from execution_logger.text import printable_json
 
 _BYTE_ORDER_MARK = "\ufeff"
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
@@ -30,7 +31,8 @@ class Format(Protocol):
 class Ndjson:
     """Each entry as a JSON object on a line of its own, with every field, in UTF-8.
 
-    Times are in UTC, as in "2026-11-22T02:13:53.123456Z"; a field without a value is null.
+    Times are in UTC, as in "2026-11-22T02:13:53.123456Z"; a field without a value is null. What would steer
+    a terminal is an escape.
     """
 
     def head(self) -> bytes:
@@ -68,9 +70,10 @@ FORMATS: Mapping[str, Callable[[], Format]] = {"ndjson": Ndjson, "csv": Csv}
 def _line(entry: LogEntry) -> bytes:
     fields = {field: getattr(entry, field) for field in FIELDS}
     try:
-        return _encode(fields) + b"\n"
+        text = _encode(fields).decode()
     except UnicodeEncodeError:  # half a character in JSON that a host has stored itself
-        return json.dumps(msgspec.to_builtins(fields)).encode() + b"\n"
+        text = json.dumps(msgspec.to_builtins(fields))
+    return printable_json(text).encode() + b"\n"
 
 
 def _rows(rows: Iterable[Iterable[Any]]) -> str:

@@ -10,6 +10,7 @@ import click
 from celery.signals import worker_init
 
 from execution_logger.errors import SettingsError
+from execution_logger.text import printable
 from execution_logger.worker.app import create_app
 from execution_logger.worker.parent import stop_at_end_of_input
 from execution_logger.worker.supervisor import WRONG_USAGE
@@ -21,7 +22,7 @@ def main() -> int:
         app = create_app()
     except SettingsError as error:
         # As for an unknown option: the supervisor does not try again.
-        click.echo(f"execution-logger: {error}", err=True)
+        click.echo(printable(f"execution-logger: {error}"), err=True)
         return WRONG_USAGE
     stop_at_end_of_input()
     workers: list[Any] = []

@@ -1,17 +1,17 @@
 """Moves messages aside that would end every worker that is given them."""
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from execution_logger.diagnostics import our_logger
 from execution_logger.settings import Settings
 from execution_logger.worker.message import problem_of
 from execution_logger.worker.queue import BrokerUnavailableError, is_redis, open_channel, quarantine_key
 
-logger = logging.getLogger("execution_logger.supervisor")
+logger = our_logger("execution_logger.supervisor")
 
 _PAGE = 20
 _MAX_SECONDS = 10.0

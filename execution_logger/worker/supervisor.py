@@ -5,7 +5,6 @@ would notice until the queue is full. Needs POSIX signals.
 """
 
 import asyncio
-import logging
 import os
 import signal
 import threading
@@ -16,8 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from execution_logger.backoff import Backoff
+from execution_logger.diagnostics import our_logger
 
-logger = logging.getLogger("execution_logger.supervisor")
+logger = our_logger("execution_logger.supervisor")
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGQUIT") if hasattr(signal, name))
 """What is passed on: Celery ends in order at the first SIGTERM or SIGINT, at once at SIGQUIT."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.terminal import OutputError, ago, output_errors, print_rows, printable
+from execution_logger.cli.terminal import OutputError, ago, output_errors, print_rows
+from execution_logger.text import printable
 
 
 @pytest.mark.parametrize(

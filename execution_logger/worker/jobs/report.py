@@ -26,7 +26,8 @@ async def send_report(piece: Slice) -> bool:
         report = await make_report(connection, settings, piece.started_at)
     piece.summary |= {name: report.data[name] for name in ("since", "until", "runs", "entries", "errors")}
     if settings.report_hook is None:
-        logger.info("%s", report.text)
+        for line in report.text.split("\n"):
+            logger.info("%s", line)
     else:
         await _call(settings.report_hook, report)
     piece.summary["handed_to"] = settings.report_hook or _LOG

@@ -14,6 +14,7 @@ from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.job_runs import FAILED, JobRuns
 from execution_logger.store.overview import table_size
 from execution_logger.store.statistics import ALL, Statistic, read_statistics
+from execution_logger.text import printable
 
 DAYS = 7
 
@@ -141,7 +142,7 @@ def _text(data: dict[str, Any]) -> str:
         f"job {name} has failed ({failure['times']}x), the last time: {failure['error']}"
         for name, failure in data["failed_jobs"].items()
     ]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _change(value: int, before: int, *, has_before: bool) -> str:
