@@ -4,10 +4,13 @@ import asyncio
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from batches import encoded, fields
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult
+from execution_logger.store import ExecutionLogRepository, WriteResult
+from execution_logger.store.follow import Follower
+from execution_logger.store.runs import recent_runs
 from execution_logger.store.timeline import Timeline
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
@@ -119,17 +122,28 @@ async def prepare(url: str, script: str) -> None:
 
 @pytest.mark.parametrize("what", ACCEPTED)
 async def test_what_is_accepted_is_read_back_once(postgres_url: str, what: str) -> None:
-    """However often it comes."""
+    """However often it comes, and by every reader."""
     await prepare(postgres_url, ACCEPTED[what])
     async with PostgresqlSite(postgres_url) as site:
-        entries = [fields(step="a step", details={"k": 1}, duration_ms=7), fields()]
+        entries = [fields(step="a step", details={"k": 1}, duration_ms=7), fields(level="error")]
+        follower = Follower(site.engine, site.settings, "t")
+        await follower.begin()
         for _ in range(3):
             result = await site.write(*map(encoded, entries))
             assert result.dead_lettered == 0
         assert len(await site.rows()) == 2
-        read = await Timeline(site.engine, site.settings, "t").last(10)
-        assert {entry.id for entry in read} == {entry["id"] for entry in entries}
-        assert {entry.duration_ms for entry in read} == {7, None}
+        latest = await Timeline(site.engine, site.settings, "t").last(10)
+        assert [entry.id for entry in latest] == [entry["id"] for entry in entries]
+        assert [entry.duration_ms for entry in latest] == [7, None]
+        assert (await follower.news(), await follower.late(), await follower.news()) == (latest, [], [])
+        (run,) = (await recent_runs(site.engine, site.settings, limit=10)).runs
+        assert (run.task_id, run.entries, run.errors, run.ended_in_error) == ("t", 2, 1, True)
+        async with AsyncSession(site.engine) as session:
+            repository = ExecutionLogRepository(session, site.settings)
+            assert await repository.list_by_trace("t") == latest[::-1]
+            assert await repository.get_error_logs("t") == latest[1:]
+            summary = await repository.get_logs_summary("t")
+            assert (summary["total_logs"], summary["level_stats"]) == (2, {"info": 1, "error": 1})
 
 
 @pytest.mark.parametrize("what", REFUSED)
