@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.cli import main, manage
+from execution_logger.cli import dead, main, manage
 from execution_logger.cli.export import _Shown
 from execution_logger.diagnostics import logger
 from execution_logger.services.directory import ServiceError
@@ -23,6 +23,7 @@ from execution_logger.services.runner import LOG_NAME
 from execution_logger.services.service import find_service
 from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_json, printable_lines
+from execution_logger.worker.dead_messages import ID_PREFIX, DeadMessage
 from execution_logger.worker.quarantine import logger as supervisor_logger
 from stored_runs import StoredRuns
 
@@ -118,6 +119,18 @@ def test_json_stays_the_same_json(stored: StoredRuns) -> None:
     assert (entry["task_id"], entry["details"]["more"]) == (HOSTILE, {HOSTILE: HOSTILE})
     assert json.loads(stored.run("dead", "show", HOSTILE).stdout)["reason"] == HOSTILE
     assert HOSTILE in [job["error"] for job in json.loads(stored.run("jobs", "--json").stdout)]
+
+
+def test_a_message_that_was_moved_aside_is_shown_safely(
+    stored: StoredRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may come from anybody who reaches the broker, and need not even be text."""
+    message = DeadMessage(f"{ID_PREFIX}1", HOSTILE.encode() + b"\xff")
+    monkeypatch.setattr(dead, "find_message", lambda *_: message)
+    monkeypatch.setattr(dead, "dead_messages", lambda *_: [message])
+    result = stored.run("dead", "show", message.id)
+    assert steering(result.output + stored.run("dead", "list").output) == []
+    assert json.loads(result.stdout)["message"] == HOSTILE + "\\xff"
 
 
 def test_a_file_gets_every_character(stored: StoredRuns, tmp_path: Path) -> None:
