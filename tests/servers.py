@@ -91,7 +91,10 @@ class PostgresServer(Server):
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, template: str = "template1") -> str:
-        """The name of a new database that is a copy of `template`; nobody may be connected to that."""
+        """The name of a new database that is a copy of `template`, behind which options may stand.
+
+        Nobody may be connected to the template.
+        """
         name = f"test_{uuid.uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name

@@ -78,6 +78,18 @@ def bare_site(
 
 
 @pytest.fixture
+def latin1_site(
+    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
+) -> Iterator[Site]:
+    """The same, with a database that holds no Chinese."""
+    database = postgres_server.create_database("template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    upgrade_database(postgres_server.url(database))
+    with closing(Site(cell, redis_server, postgres_server, redis_database=2, database=database)) as site:
+        yield site
+    postgres_server.drop_database(database)
+
+
+@pytest.fixture
 def frail_redis_site(
     cell: Cell, own_redis_server: RedisServer, postgres_server: PostgresServer
 ) -> Iterator[Site]:

@@ -113,6 +113,18 @@ def idle(host: Host) -> None:
         host.stop.wait()
 
 
+def chinese(host: Host) -> None:
+    """A host some of whose entries are not in English: those of the calls 7, 17, 27, ..."""
+
+    def log_bilingual(task_id: str, message: str) -> None:
+        text = "详情" if message.endswith("7") else "details"
+        execution_logger.sync.info(task_id, LogCategory.WORKFLOW, message, details={"some": text})
+
+    with host.stream("chinese") as stream:
+        while not host.stop.wait(0.005):
+            stream.make(log_bilingual)
+
+
 def bursts(host: Host) -> None:
     """A host that makes `count` calls when it is told to: SIGUSR1 at full speed, SIGUSR2 at the rate."""
     asked: list[float] = []
@@ -279,8 +291,8 @@ def few_descriptors(host: Host) -> None:
 
 
 FUNCTIONS = (
-    plain, idle, bursts, flushing, threads, loop, forks, forks_in_c, pools, terminated, processes, clock,
-    limited, homeless, few_descriptors,
+    plain, idle, chinese, bursts, flushing, threads, loop, forks, forks_in_c, pools, terminated,
+    processes, clock, limited, homeless, few_descriptors,
 )  # fmt: skip
 VARIANTS: Mapping[str, Callable[[Host], None]] = {function.__name__: function for function in FUNCTIONS}
 

@@ -1,10 +1,13 @@
 """A deployment to be harmed: hosts, a broker, workers, a database, and the count of what arrived."""
 
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from bisect import insort
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,6 +200,11 @@ class Site:
         rows = self.fetch("SELECT reason FROM execution_log_dead_letters ORDER BY created_at")
         return [str(row["reason"]) for row in rows]
 
+    def refused(self) -> list[tuple[str, int]]:
+        """The stream and the number of each call that is a dead letter."""
+        texts = [row["entry"] for row in self.fetch("SELECT entry FROM execution_log_dead_letters")]
+        return [(entry["task_id"], int(entry["message"])) for entry in map(json.loads, texts)]
+
     def journals(self) -> list[Path]:
         """The folder of each process that has entries on disk."""
         # Processes remove theirs meanwhile; a recursive search would stumble over that.
@@ -204,16 +212,23 @@ class Site:
 
     # The count -------------------------------------------------------------------------------
 
-    def count(self, *, only_streams: bool = False) -> Count:
-        """Compare calls and rows as they are now; `only_streams` leaves rows out that no host has made."""
+    def count(self, *, only_streams: bool = False, may_refuse: bool = False) -> Count:
+        """Compare calls and rows as they are now; `only_streams` leaves rows out that no host has made.
+
+        With `may_refuse` a call may as well be a dead letter; one that is both counts twice.
+        """
         # First the rows, or one of a call that is made meanwhile would belong to none.
         stored = {row["task_id"]: row["numbers"] for row in self.fetch(_NUMBERS, OWN_TASK_ID)}
+        for name, number in self.refused() if may_refuse else ():
+            insort(stored.setdefault(name, []), number)  # in its place, if the rows are in order
         progress = self.progress()
         if only_streams:
             stored = {name: numbers for name, numbers in stored.items() if name in progress}
         return Count.of(progress, stored)
 
-    def check_rows(self, timeout_seconds: float = 60, *, only_streams: bool = False) -> float:
+    def check_rows(
+        self, timeout_seconds: float = 60, *, only_streams: bool = False, may_refuse: bool = False
+    ) -> float:
         """Wait until each call is one row, and fail unless it is so; the seconds that it took.
 
         The hosts make no calls any more, or are waited for only as far as they have come by now.
@@ -221,10 +236,10 @@ class Site:
         began_at = time.monotonic()
         calls = self.returned()
         try:
-            self._wait_for_rows(calls, timeout_seconds)
+            self._wait_for_rows(calls, timeout_seconds, may_refuse=may_refuse)
         finally:
             recovery_seconds = time.monotonic() - began_at
-            count = self.count(only_streams=only_streams)
+            count = self.count(only_streams=only_streams, may_refuse=may_refuse)
             self.cell.add(count, recovery_seconds)
         assert count.is_exact, f"{count}\n{self._outputs()}"
         assert "internal error" not in self._outputs()
@@ -237,13 +252,29 @@ class Site:
         assert dead == [], f"{len(dead)} dead letters: {dead[0]}"
         return recovery_seconds
 
-    def _wait_for_rows(self, calls: int, timeout_seconds: float) -> None:
+    def check_refused(self, is_refused: Callable[[int], bool], timeout_seconds: float = 60) -> None:
+        """The same, but the calls with some numbers are dead letters, and no others."""
+        self.check_rows(timeout_seconds, may_refuse=True)
+        refused = self.refused()
+        assert refused
+        assert [number for _, number in refused if not is_refused(number)] == []
+        expected = sum(
+            is_refused(number + 1) for each in self.progress().values() for number in range(each.returned)
+        )
+        assert len(refused) >= expected  # a call that had begun may be one, too
+        self.cell.figures.rows -= len(refused)
+        self.cell.figures.note = f"{len(refused)} dead letters, none lost"
+
+    def _wait_for_rows(self, calls: int, timeout_seconds: float, *, may_refuse: bool) -> None:
         deadline = time.monotonic() + timeout_seconds
         try:
-            wait_until(lambda: self.rows() >= calls, timeout_seconds, pause_seconds=_COUNT_PAUSE_SECONDS)
+            if not may_refuse:
+                wait_until(lambda: self.rows() >= calls, timeout_seconds, pause_seconds=_COUNT_PAUSE_SECONDS)
             # Rows of calls that never returned may stand in for lost ones.
             left = max(1.0, deadline - time.monotonic())
-            wait_until(lambda: not self.count().lost, left, pause_seconds=_COUNT_PAUSE_SECONDS)
+            wait_until(
+                lambda: not self.count(may_refuse=may_refuse).lost, left, pause_seconds=_COUNT_PAUSE_SECONDS
+            )
         except TimeoutError:
             return  # the count says what is missing
         # What a killed worker held comes again, and changes nothing.

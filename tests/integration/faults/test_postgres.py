@@ -1,10 +1,16 @@
 """PostgreSQL goes away in every way, and comes back: batches wait in the queue, none is given up."""
 
 import asyncio
+import json
+import os
+import shutil
 import threading
+import zoneinfo
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -126,12 +132,122 @@ class TestPostgres:
                     proxy.heal()
 
 
+class TestRefusals:
+    """PostgreSQL answers all the time, and does not take what it is given: all of it, some, or in time."""
+
+    @pytest.mark.long  # each refused entry waits ten seconds for a host that may be in a migration
+    def test_row_security(self, cell: Cell, site: Site) -> None:
+        """A policy refuses every tenth entry: each is a dead letter, and holds up none of the others."""
+        with row_security(site, "message !~ '7$'") as database_url, worker_of(site, database_url):
+            host = site.host("plain", "--rate", 200)
+            for _ in cell.a_few():
+                site.wait_for_calls(300)
+            host.stop()
+            site.check_refused(ends_in_seven, 90)
+
+    def test_encoding(self, cell: Cell, latin1_site: Site) -> None:
+        """A LATIN1 database cannot hold Chinese: those entries are dead letters, whole, and no others."""
+        site = latin1_site
+        with site.worker():
+            host = site.host("chinese")
+            for _ in cell.a_few():
+                site.wait_for_calls(150)
+            host.stop()
+            site.check_refused(ends_in_seven, 90)
+        letters = site.fetch("SELECT entry FROM execution_log_dead_letters")
+        assert {json.loads(row["entry"])["details"]["some"] for row in letters} == {"详情"}
+
+    @pytest.mark.long  # the worker takes the first attempts for an outage, and waits
+    def test_slow_trigger(self, cell: Cell, site: Site) -> None:
+        """A batch takes longer than an attempt may last: it is stored in pieces, and nothing is buried."""
+        add_trigger(site, "PERFORM pg_sleep(0.01);")
+        # The whole batch would take a second and a half.
+        with worker_of(site, EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS="1") as worker:
+            for _ in cell.a_few():
+                site.host("plain", "--count", 150, EXECUTION_LOGGER_BATCH_SIZE="150")
+            site.check(90)
+            assert says(worker, "no answer within 1 s") or says(worker, "took too long")
+
+    def test_everything_is_refused(self, cell: Cell, site: Site) -> None:
+        """A check that no entry passes: they wait until it is gone, and none is a dead letter."""
+        with logging_host(cell, site) as worker:
+            for number in cell.a_few():
+                name = f"capitals_{number}"
+                site.execute(
+                    f"ALTER TABLE execution_logs ADD CONSTRAINT {name} CHECK (level = 'INFO') NOT VALID"
+                )
+                wait_until(partial(says, worker, name), 40, message=lambda: worker.output[-3000:])
+                cell.let_pass_up_to(1)
+                site.execute(f"ALTER TABLE execution_logs DROP CONSTRAINT {name}")
+
+    def test_unknown_time_zone(self, cell: Cell, site: Site, tmp_path: Path) -> None:
+        """A time zone that only Python knows: entries wait until the column is changed."""
+        cell.figures.repetitions = 1
+        (tmp_path / "New").mkdir()
+        (source,) = (place for path in zoneinfo.TZPATH if (place := Path(path, "Asia/Shanghai")).exists())
+        shutil.copy(source, tmp_path / "New" / "Zone")
+        site.execute("ALTER TABLE execution_logs DROP CONSTRAINT created_at_is_readable")
+        site.execute("ALTER TABLE execution_logs ALTER COLUMN created_at TYPE timestamp")
+        zone = {
+            "EXECUTION_LOGGER_TIME_ZONE": "New/Zone",
+            "PYTHONTZPATH": os.pathsep.join([str(tmp_path), *zoneinfo.TZPATH]),
+        }
+        with worker_of(site, **zone) as worker:
+            host = site.host("plain", "--rate", 200)
+            wait_until(partial(says, worker, "New/Zone"), 40, message=lambda: worker.output[-3000:])
+            assert site.rows() == 0
+            site.execute("ALTER TABLE execution_logs ALTER COLUMN created_at TYPE timestamptz")
+            host.stop()
+            site.check(90)
+
+
+def ends_in_seven(number: int) -> bool:
+    """Whether it is one of every ten."""
+    return number % 10 == 7
+
+
+def says(worker: WorkerProcess, text: str) -> bool:
+    """Whether the worker has said that yet."""
+    return text in worker.output
+
+
+def worker_of(site: Site, database_url: str | None = None, **variables: str) -> WorkerProcess:
+    """A worker that is set up in another way, not started yet."""
+    worker = site.worker()
+    worker.environment |= {"DATABASE_URL": database_url or site.database_url, **variables}
+    return worker
+
+
+def add_trigger(site: Site, body: str) -> None:
+    """Let the host do something with each row before it is stored."""
+    site.execute(
+        f"CREATE FUNCTION hosts() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NEW; END $$"
+    )
+    site.execute("CREATE TRIGGER hosts BEFORE INSERT ON execution_logs FOR EACH ROW EXECUTE FUNCTION hosts()")
+
+
+@contextmanager
+def row_security(site: Site, condition: str) -> Iterator[str]:
+    """The URL of a user with all rights, who may insert rows only on a condition."""
+    for statement in (
+        "CREATE USER tenant",
+        "GRANT ALL ON ALL TABLES IN SCHEMA public TO tenant",
+        "ALTER TABLE execution_logs ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY reading ON execution_logs FOR SELECT USING (true)",
+        f"CREATE POLICY writing ON execution_logs FOR INSERT WITH CHECK ({condition})",
+    ):
+        site.execute(statement)
+    try:
+        yield site.database_url.replace("postgres@", "tenant@")
+    finally:
+        site.execute("DROP OWNED BY tenant")
+        site.execute("DROP USER tenant")
+
+
 @contextmanager
 def logging_host(cell: Cell, site: Site, *, database_url: str | None = None) -> Iterator[WorkerProcess]:
     """A worker, and a host that logs at a rate during the block; then the count."""
-    worker = site.worker()
-    worker.environment["DATABASE_URL"] = database_url or site.database_url
-    with worker:
+    with worker_of(site, database_url) as worker:
         site.host("plain", "--count", 1_000, "--rate", 500)
         yield worker
         site.stop_hosts()
