@@ -1,18 +1,27 @@
 """A deployment that is all right, and what can be planted in it for the doctor to find."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
+
 from execution_logger import Settings
 from execution_logger.doctor import Finding, Level, Subject, examine
+from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.job_runs import job_run_table
+from execution_logger.store.ledger import ledger_table
+from execution_logger.store.statistics import statistics_table
 from rows import fetch
 from servers import PostgresServer, RedisServer
 from waiting import wait_until
@@ -251,7 +260,38 @@ def older_migration(site: Site) -> Iterator[dict[str, str]]:
         fetch(site.url, statement, row["version_num"])
 
 
+@contextmanager
+def zone_of_python_alone() -> Iterator[str]:
+    """A time zone that the server does not know: Python's data may be newer than its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "New").mkdir()
+        (source,) = (place for path in zoneinfo.TZPATH if (place := Path(path, "Asia/Shanghai")).exists())
+        shutil.copy(source, Path(folder) / "New" / "Zone")
+        zoneinfo.reset_tzpath([folder, *zoneinfo.TZPATH])
+        try:
+            yield "New/Zone"
+        finally:
+            zoneinfo.reset_tzpath()
+
+
+@contextmanager
+def unknown_zone(site: Site) -> Iterator[dict[str, str]]:
+    """A time zone that is written, and that the server does not know."""
+    with (
+        zone_of_python_alone() as zone,
+        naive_table(*NAIVE_INDEXES, EXECUTION_LOGGER_TIME_ZONE=zone)(site) as environ,
+    ):
+        yield environ
+
+
 def naive_table(*statements: str, **variables: str) -> Plant:
     """A host's table whose `created_at` has no time zone."""
-    before = ";".join((NAIVE_TABLE, *statements))
-    return sql(before, "DROP TABLE naive_logs", EXECUTION_LOGGER_TABLE="naive_logs", **variables)
+    settings = Settings(table="naive_logs")
+    tables = [make(settings) for make in (dead_letter_table, ledger_table, job_run_table, statistics_table)]
+    made: list[ExecutableDDLElement] = [CreateTable(table) for table in tables]
+    made += [CreateIndex(index) for table in tables for index in table.indexes]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    copies = [str(each.compile(dialect=dialect)) for each in made]
+    before = ";".join((NAIVE_TABLE, *copies, *statements))
+    after = f"DROP TABLE naive_logs, {', '.join(table.name for table in tables)}"
+    return sql(before, after, EXECUTION_LOGGER_TABLE="naive_logs", **variables)

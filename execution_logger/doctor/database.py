@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.delivery.database import ThreadLoop
 from execution_logger.doctor.clocks import compare_clocks
-from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.doctor.finding import Finding, Level, Subject, error, ok, warning
 from execution_logger.doctor.jobs import examine_jobs
 from execution_logger.doctor.tables import (
     examine_dead_letters,
     examine_entries,
+    examine_insert,
     examine_job_rights,
     examine_ledger,
     may,
@@ -38,7 +39,10 @@ _NEARLY_ALL = 0.9
 _CAUSES = (
     (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
     (("refused", "Connect call failed"), "start the database, or correct host and port in DATABASE_URL"),
-    (("no answer within",), "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity"),
+    (
+        ("no answer within", "statement timeout"),
+        "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity",
+    ),
     (("database", "does not exist"), "correct its name in DATABASE_URL, or create it: createdb NAME"),
     (("role", "does not exist"), "correct the user in DATABASE_URL, or create it: CREATE ROLE NAME LOGIN"),
     (("pg_hba.conf",), "allow this machine and user in pg_hba.conf, or use ?sslmode=require"),
@@ -105,11 +109,16 @@ async def _examine_all(
         async for finding in _pooler(connection, engine):
             yield finding
     examine_server = _postgresql if connection.dialect.name == "postgresql" else _sqlite
+    found: list[Finding] = []
     async for finding in examine_server(connection, subject):
+        found.append(finding)
         yield finding
     yield ok("database.connection", f"{url} answers")
+    entries = await examine_entries(connection, subject)
+    if all(each.level is not Level.ERROR for each in (*found, *entries)):
+        entries += await examine_insert(connection, subject.settings)
     found = [
-        *await examine_entries(connection, subject),
+        *entries,
         *await examine_dead_letters(connection, subject.settings),
         *await examine_ledger(connection, subject.settings),
     ]
@@ -146,7 +155,7 @@ async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIte
             text(
                 "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
                 "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
-                "current_setting('max_connections')::int"
+                "current_setting('max_connections')::int, current_setting('server_encoding')"
             )
         )
     ).one()
@@ -160,6 +169,12 @@ async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIte
             "database.connections",
             f"{row[2]} of max_connections={row[3]} are in use; each worker needs its concurrency of them",
             "raise max_connections, or see in pg_stat_activity who holds them",
+        )
+    if row[4] != "UTF8":
+        yield warning(
+            "database.encoding",
+            f"the database's encoding is {row[4]}: entries with characters that it has not are dead letters",
+            "move the tables to a database of createdb --encoding UTF8 --template template0",
         )
 
 

@@ -1,26 +1,43 @@
 """The tables: columns, rights, indexes, the time zone, and what lies there that should not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from sqlalchemy import PrimaryKeyConstraint, func, inspect, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import FromClause
 
 from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.entry import LogCategory
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings, is_set
+from execution_logger.store.bisection import good_entry, refusal_of
 from execution_logger.store.dead_letters import dead_letter_table
-from execution_logger.store.faults import UPGRADE
+from execution_logger.store.engine import in_transactions
+from execution_logger.store.faults import (
+    UPGRADE,
+    is_foreign_key,
+    is_missing_partition,
+    sqlstate_of,
+    summary_of,
+)
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import Ledger, ledger_table, missing_indexes
-from execution_logger.store.rows import to_utc
+from execution_logger.store.rows import select_entries, to_entry, to_utc
 from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import LogTable, look_up_table
 
 _AHEAD = timedelta(minutes=10)
 """Clocks differ by less, time zones by more."""
+_REMEDIES = {
+    "22023": "correct EXECUTION_LOGGER_TIME_ZONE, or let the server know it: see pg_timezone_names there",
+    "23514": "let the constraint take what the library writes, as levels in lower case",
+    "42501": "GRANT what is missing to the user of DATABASE_URL, or CREATE POLICY ... FOR INSERT for it",
+}
+"""By SQLSTATE."""
+_PARTITION = "CREATE TABLE ... PARTITION OF it for today, or one as DEFAULT"
 
 
 async def examine_entries(connection: AsyncConnection, subject: Subject) -> list[Finding]:
@@ -42,6 +59,24 @@ async def examine_entries(connection: AsyncConnection, subject: Subject) -> list
     if not any(finding.level != "ok" for finding in findings):
         findings += await _newest(connection, found, subject)
     return findings
+
+
+async def examine_insert(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """Whether the table takes an entry, which is rolled back. The connection is in transactions after it."""
+    await connection.rollback()  # what was only looked up
+    await in_transactions(connection)
+    table = await look_up_table(connection, settings)
+    refusals = []
+    async for entry in _samples(connection, table):
+        refusal = await refusal_of(connection, table, entry)
+        if refusal is None or is_foreign_key(refusal):  # it refers to what no sample can know
+            return []
+        refusals.append(refusal)
+    why = refusals[0]
+    usual = f"change what refuses it, a constraint or a trigger of {settings.table}"
+    advice = _PARTITION if is_missing_partition(why) else _REMEDIES.get(sqlstate_of(why), usual)
+    what = f'table "{settings.table}" takes no entries, they wait: {summary_of(why)}'
+    return [error("database.insert", what, advice)]
 
 
 async def examine_dead_letters(connection: AsyncConnection, settings: Settings) -> list[Finding]:
@@ -123,6 +158,16 @@ async def _rights(
 
 def _grant(table: str, rights: str) -> str:
     return f"GRANT {rights} ON {table} TO the user of DATABASE_URL"
+
+
+async def _samples(connection: AsyncConnection, table: LogTable) -> AsyncIterator[str]:
+    """Entries, one of which any table takes that works; the newest row, as new, is in use there."""
+    yield good_entry()
+    row = (await connection.execute(select_entries(table).limit(1))).first()
+    if row is not None:
+        yield good_entry(msgspec.json.encode(to_entry(table, row)).decode())
+    for category in LogCategory:
+        yield good_entry(category=category)
 
 
 def _indexes(found: LogTable, name: str) -> Iterator[Finding]:

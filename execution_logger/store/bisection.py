@@ -216,7 +216,8 @@ class Bisection:
         error, reason = errors[0], summary_of(errors[0])
         if is_foreign_key(error) or any(summary_of(other) != reason for other in errors):
             return
-        if await self._refuses_a_good_one(connection, table, reason):
+        refusal = await refusal_of(connection, table, good_entry(self.accepted))
+        if refusal is not None and summary_of(refusal) == reason:
             if self._verdict is None or self._now() >= self._verdict_ends_at:
                 self._verdict, self._verdict_ends_at = reason, self._now() + _VERDICT_SECONDS
             self._say(reason)
@@ -224,20 +225,6 @@ class Bisection:
         if is_missing_partition(error):
             self._say(reason)
             raise BatchHeldError(f"every entry of the batch is refused: {reason}") from error
-
-    async def _refuses_a_good_one(self, connection: AsyncConnection, table: LogTable, reason: str) -> bool:
-        """Whether an entry that nothing is wrong with would be refused for the same reason."""
-        try:
-            await insert_entries(connection, table, join([good_entry(self.accepted)]))
-            if connection.dialect.name == "postgresql":
-                await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-        except DBAPIError as error:
-            if not is_refusal(error):
-                raise
-            return summary_of(error) == reason
-        finally:
-            await connection.rollback()
-        return False
 
     async def _bury(self, connection: AsyncConnection, batch_id: str, refused: _Refused) -> None:
         """Keep as dead letters those that have waited for long enough; hold the batch for the others."""
@@ -279,6 +266,30 @@ class Bisection:
                 reason,
             )
             self._said = {reason: now}
+
+
+async def refusal_of(connection: AsyncConnection, table: LogTable, entry: str) -> DBAPIError | None:
+    """Why the database would refuse an encoded entry; None when it would take it.
+
+    The transaction is rolled back. What outlives that stays: a number that the insert took from a sequence,
+    and what a host's trigger does outside of the transaction.
+
+    Args:
+        connection: in a transaction (`in_transactions`) in which nothing is to be kept.
+        table: as it is now.
+        entry: of `good_entry`.
+    """
+    try:
+        await insert_entries(connection, table, join([entry]))
+        if connection.dialect.name == "postgresql":
+            await connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")  # as a commit would
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        return error
+    finally:
+        await connection.rollback()
+    return None
 
 
 def good_entry(like: msgspec.Raw | str | None = None, **changed: str) -> str:

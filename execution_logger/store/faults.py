@@ -36,13 +36,13 @@ def is_refusal(error: BaseException) -> bool:
     origin = _origin(error)
     if isinstance(origin, sqlite3.Error):
         return _sqlite_code(origin) & 0xFF in _SQLITE_REFUSALS
-    sqlstate = _sqlstate(origin)
+    sqlstate = sqlstate_of(error)
     return bool(sqlstate) and not sqlstate.startswith(_OUTAGES)
 
 
 def is_timeout(error: BaseException) -> bool:
     """Whether the server has ended a statement that took too long."""
-    return _sqlstate(_origin(error)) == _TIMEOUT
+    return sqlstate_of(error) == _TIMEOUT
 
 
 def is_foreign_key(error: BaseException) -> bool:
@@ -50,14 +50,14 @@ def is_foreign_key(error: BaseException) -> bool:
     origin = _origin(error)
     if isinstance(origin, sqlite3.Error):
         return _sqlite_code(origin) == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
-    return _sqlstate(origin) == _FOREIGN_KEY
+    return sqlstate_of(error) == _FOREIGN_KEY
 
 
 def is_missing_partition(error: BaseException) -> bool:
     """Whether an entry was refused because no partition is there for it."""
     origin: Any = _origin(error)
     # As a check that has no name: the text may be in any language.
-    is_check = _sqlstate(origin) == _CHECK and origin.table_name and not origin.constraint_name
+    is_check = sqlstate_of(error) == _CHECK and origin.table_name and not origin.constraint_name
     return bool(is_check)
 
 
@@ -66,7 +66,12 @@ def is_for_good(error: BaseException) -> bool:
     origin = _origin(error)
     if isinstance(origin, sqlite3.Error):
         return _sqlite_code(origin) & 0xFF != sqlite3.SQLITE_ERROR or "malformed JSON" in str(origin)
-    return _sqlstate(origin).startswith(_FOR_GOOD) and not is_foreign_key(error)
+    return sqlstate_of(error).startswith(_FOR_GOOD) and not is_foreign_key(error)
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """PostgreSQL's code; empty where there is none."""
+    return getattr(_origin(error), "sqlstate", None) or ""
 
 
 def reason_of(error: BaseException) -> str:
@@ -101,7 +106,7 @@ async def attempt(engine: AsyncEngine, timeout_seconds: float) -> AsyncIterator[
 
 def _summary(error: Exception) -> str:
     text = summary_of(error)
-    missing = _sqlstate(_origin(error)) == _UNDEFINED_TABLE or "no such table" in text
+    missing = sqlstate_of(error) == _UNDEFINED_TABLE or "no such table" in text
     return f"{text}. {UPGRADE}" if missing else text
 
 
@@ -113,7 +118,3 @@ def _origin(error: BaseException) -> BaseException:
 
 def _sqlite_code(origin: sqlite3.Error) -> int:
     return getattr(origin, "sqlite_errorcode", sqlite3.SQLITE_OK)
-
-
-def _sqlstate(origin: BaseException) -> str:
-    return getattr(origin, "sqlstate", None) or ""

@@ -41,6 +41,7 @@ from planted import (
     redis_option,
     redis_user,
     sql,
+    unknown_zone,
 )
 from rows import count_rows, fetch, upgrade_database
 from servers import PostgresServer, RedisServer, unprivileged_account
@@ -95,6 +96,17 @@ class Case:
 
 ERROR, WARNING = Level.ERROR, Level.WARNING
 ALL_BUT_JOURNAL = ("settings", "broker", "results", "workers", "database")
+
+TENANT = (
+    "CREATE ROLE tenant LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO tenant; "
+    "ALTER TABLE execution_logs ENABLE ROW LEVEL SECURITY; "
+    "CREATE POLICY reading ON execution_logs FOR SELECT USING (true); "
+    "CREATE POLICY writing ON execution_logs FOR INSERT WITH CHECK (task_id LIKE 'ours-%')"
+)
+AFTER_TENANT = (
+    "DROP POLICY IF EXISTS writing ON execution_logs; DROP POLICY reading ON execution_logs; "
+    "ALTER TABLE execution_logs DISABLE ROW LEVEL SECURITY; DROP OWNED BY tenant; DROP ROLE tenant"
+)
 
 CASES = [
     Case(
@@ -339,6 +351,62 @@ CASES = [
         "primary",
     ),
     Case(
+        "time zone that the server does not know",
+        unknown_zone,
+        {"database.insert": ERROR},
+        'takes no entries, they wait: time zone "New/Zone" not recognized',
+        "correct EXECUTION_LOGGER_TIME_ZONE",
+    ),
+    Case(
+        "levels in capitals",
+        sql(
+            "ALTER TABLE execution_logs ADD CONSTRAINT capitals CHECK (level IN ('INFO', 'ERROR'))",
+            "ALTER TABLE execution_logs DROP CONSTRAINT capitals",
+        ),
+        {"database.insert": ERROR},
+        'violates check constraint "capitals"',
+        "levels in lower case",
+    ),
+    Case(
+        "no partition for today",
+        naive_table(
+            *NAIVE_INDEXES,
+            "ALTER TABLE naive_logs RENAME TO plain_logs",
+            "CREATE TABLE naive_logs (LIKE plain_logs, PRIMARY KEY (created_at, id)) "
+            "PARTITION BY RANGE (created_at)",
+            "DROP TABLE plain_logs",
+            "CREATE INDEX ON naive_logs (task_id, created_at, id)",
+            "CREATE TABLE naive_logs_2020 PARTITION OF naive_logs FOR VALUES FROM ('2020-01-01') "
+            "TO ('2021-01-01')",
+            EXECUTION_LOGGER_TIME_ZONE="UTC",
+        ),
+        {"database.insert": ERROR},
+        'no partition of relation "naive_logs" found for row',
+        "PARTITION OF",
+    ),
+    Case(
+        "row security without a policy",
+        sql(
+            f"{TENANT}; DROP POLICY writing ON execution_logs",
+            AFTER_TENANT,
+            DATABASE_URL="postgresql://tenant@127.0.0.1:{port}/{db}",
+        ),
+        {"database.insert": ERROR},
+        "violates row-level security policy",
+        "CREATE POLICY",
+    ),
+    Case(
+        "a sequence that may not be used",
+        sql(
+            f"{TENANT}; ALTER TABLE execution_logs DISABLE ROW LEVEL SECURITY, ADD number bigserial",
+            f"ALTER TABLE execution_logs DROP number; {AFTER_TENANT}",
+            DATABASE_URL="postgresql://tenant@127.0.0.1:{port}/{db}",
+        ),
+        {"database.insert": ERROR},
+        "permission denied for sequence",
+        "GRANT what is missing",
+    ),
+    Case(
         "dead letters",
         sql(
             f"INSERT INTO {DEAD_LETTERS} (id, batch_id, entry, reason) VALUES ('i', 'b', 'e', 'r')",
@@ -416,6 +484,34 @@ def test_nothing_is_found_where_nothing_is_wrong(site: Site) -> None:
     assert count_rows(site.url) == 0
     assert fetch(site.url, "SELECT * FROM execution_log_batches") == []
     assert site.examine(site.environ()) == []
+
+
+PARTICULAR = {
+    "categories of its own": sql(
+        "ALTER TABLE execution_logs ADD CONSTRAINT own CHECK (category IN ('tool', 'page'))",
+        "ALTER TABLE execution_logs DROP CONSTRAINT own",
+    ),
+    "runs that it refers to": sql(
+        "CREATE TABLE runs (id text PRIMARY KEY); "
+        "ALTER TABLE execution_logs ADD CONSTRAINT own FOREIGN KEY (task_id) REFERENCES runs",
+        "ALTER TABLE execution_logs DROP CONSTRAINT own; DROP TABLE runs",
+    ),
+    "a tenant who writes": sql(
+        f"{TENANT}; INSERT INTO execution_logs (id, task_id, level, category, message, created_at) "
+        "VALUES (gen_random_uuid(), 'ours-1', 'info', 'agent', 'm', now())",
+        f"DELETE FROM execution_logs; {AFTER_TENANT}",
+        DATABASE_URL="postgresql://tenant@127.0.0.1:{port}/{db}",
+    ),
+}
+
+
+@pytest.mark.parametrize("plant", PARTICULAR.values(), ids=PARTICULAR)
+def test_a_table_that_is_particular_is_healthy(site: Site, plant: Plant) -> None:
+    """What it refuses of an entry made up to try it, it need not refuse of the host's; nothing is left."""
+    with plant(site) as environ:
+        before = count_rows(site.url)
+        assert site.examine(environ, ("workers",)) == []
+        assert count_rows(site.url) == before
 
 
 def test_the_hosts_own_worker_of_the_documentation_is_healthy(site: Site) -> None:

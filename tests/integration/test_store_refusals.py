@@ -3,11 +3,9 @@
 import asyncio
 import json
 import logging
-import shutil
-import zoneinfo
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,10 +15,13 @@ from batches import batch, encoded
 from execution_logger.batch import Batch
 from execution_logger.delivery.database import DatabaseDelivery
 from execution_logger.delivery.interface import Guarantee
+from execution_logger.doctor.database import examine_database
+from execution_logger.doctor.finding import Finding, Level, Subject
 from execution_logger.errors import BatchHeldError, StoreUnavailableError, TableRefusesError
 from execution_logger.store import Writer, WriteResult
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry
+from planted import zone_of_python_alone
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
 from servers import PostgresServer
@@ -154,6 +155,12 @@ async def check_is_held(site: RefusingSite, caplog: pytest.LogCaptureFixture, re
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
+async def found_by_the_doctor(site: PostgresqlSite) -> list[Finding]:
+    """What is not all right in the database."""
+    found = await asyncio.to_thread(lambda: list(examine_database(Subject(site.settings, {}, time.time))))
+    return [each for each in found if each.level is not Level.OK]
+
+
 REFUSING = {
     "a check on the levels": (
         "ALTER TABLE execution_logs ADD CONSTRAINT capitals CHECK (level IN ('INFO', 'ERROR'))",
@@ -185,12 +192,18 @@ REFUSING = {
 async def test_a_table_that_refuses_everything(
     site: RefusingSite, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is the table that is to be put right: the entries wait for that, and are rows then."""
+    """It is the table that is to be put right, as the doctor says: the entries wait, and are rows then."""
     change, reason, remedy = REFUSING[what]
+    assert await found_by_the_doctor(site) == []
     await execute(site.url, change)
     await check_is_held(site, caplog, reason)
+    (finding,) = await found_by_the_doctor(site)
+    assert (finding.name, finding.level) == ("database.insert", Level.ERROR)
+    assert reason in finding.what
+    assert finding.advice
     assert (await site.rows(), await site.dead()) == ([], [])
     await execute(site.url, remedy)
+    assert await found_by_the_doctor(site) == []
     assert await site.write(encoded(), batch_id="0") == WriteResult(stored=1)
 
 
@@ -219,14 +232,10 @@ async def test_a_table_that_began_to_refuse_everything(site: RefusingSite) -> No
 
 
 @pytest.fixture
-def new_zone(tmp_path: Path) -> Iterator[str]:
-    """A time zone that only Python knows: its data may be newer than the server's."""
-    (tmp_path / "New").mkdir()
-    (source,) = (place for path in zoneinfo.TZPATH if (place := Path(path, "Asia/Shanghai")).exists())
-    shutil.copy(source, tmp_path / "New" / "Zone")
-    zoneinfo.reset_tzpath([tmp_path, *zoneinfo.TZPATH])
-    yield "New/Zone"
-    zoneinfo.reset_tzpath()
+def new_zone() -> Iterator[str]:
+    """A time zone that only Python knows."""
+    with zone_of_python_alone() as zone:
+        yield zone
 
 
 async def test_a_time_zone_that_the_server_does_not_know(
@@ -246,7 +255,7 @@ async def test_a_time_zone_that_the_server_does_not_know(
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_CN"])
 async def test_a_database_of_another_encoding(postgres_server: PostgresServer, encoding: str) -> None:
-    """What it cannot hold is a dead letter, escaped if need be, and all others are rows."""
+    """What it cannot hold is a dead letter, escaped if need be, and all others are rows; the doctor warns."""
     name = f"encoded_{encoding.lower()}"
     await asyncio.to_thread(
         postgres_server.execute,
@@ -256,6 +265,10 @@ async def test_a_database_of_another_encoding(postgres_server: PostgresServer, e
     await asyncio.to_thread(upgrade_database, url)
     texts = ["plain", "学", "é", "😀"]
     async with RefusingSite(url) as site:
+        (finding,) = await found_by_the_doctor(site)
+        assert (finding.name, finding.level) == ("database.encoding", Level.WARNING)
+        assert f"encoding is {encoding}:" in finding.what
+        assert "UTF8" in finding.advice
         result = await site.write(*(encoded_as_it_is(text) for text in texts))
         rows = [row["message"] for row in await site.rows()]
         dead = [json.loads(row["entry"])["message"] for row in await site.dead()]
