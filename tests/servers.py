@@ -129,6 +129,8 @@ class PostgresServer(Server):
             "fsync": "off",
             "full_page_writes": "off",
             "unix_socket_directories": "",
+            # Statistics change when a test says so.
+            "autovacuum_naptime": "1h",
         }
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 

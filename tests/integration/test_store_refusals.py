@@ -365,8 +365,8 @@ async def test_a_month_without_partition(postgres_url: str, caplog: pytest.LogCa
 
 @asynccontextmanager
 async def hurried(url: str) -> AsyncIterator[PostgresqlSite]:
-    """A site that gives a statement less than a second."""
-    async with PostgresqlSite(url, database_timeout_seconds=1.0) as site:
+    """A site that gives a statement less than two seconds."""
+    async with PostgresqlSite(url, database_timeout_seconds=2.0) as site:
         yield site
 
 
@@ -383,7 +383,7 @@ async def write_to_the_end(site: PostgresqlSite, entries: list[str], most_passes
 async def test_a_batch_that_takes_longer_than_it_may(database_url: str) -> None:
     """It is stored in smaller and smaller pieces, each of which is kept; the next batch begins with those."""
     async with hurried(database_url) as site:
-        await add_trigger(site, "PERFORM pg_sleep(0.1);")
+        await add_trigger(site, "PERFORM pg_sleep(0.2);")
         entries = [encoded() for _ in range(24)]
         with pytest.raises(StoreUnavailableError, match=r"24 entries took|no answer"):
             await site.write(*entries)
@@ -394,9 +394,13 @@ async def test_a_batch_that_takes_longer_than_it_may(database_url: str) -> None:
         assert len(await site.rows()) == 36
         assert await site.dead() == []
         await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
-        for size in (1, 2, 4, 8, 16, 32):
-            await write_to_the_end(site, [encoded() for _ in range(size)], 1)
-        assert site.writer._pace.most is None or site.writer._pace.most >= 32
+        # A machine that is slow for a moment may halve it once more.
+        for _ in range(40):
+            await write_to_the_end(site, [encoded() for _ in range(32)], 40)
+            if site.writer._pace.most is None or site.writer._pace.most >= 32:
+                break
+        else:
+            pytest.fail("statements stay small although they are quick")
 
 
 async def test_one_entry_that_is_slow_alone(database_url: str) -> None:
@@ -406,7 +410,7 @@ async def test_one_entry_that_is_slow_alone(database_url: str) -> None:
         entries = [encoded(message=str(number)) for number in range(4)]
         slow = [*entries[:2], encoded(message="slow"), *entries[2:]]
         with pytest.raises(AssertionError, match="too many passes"):
-            await write_to_the_end(site, slow, 12)
+            await write_to_the_end(site, slow, 6)
         assert len(await site.rows()) == 4
         assert await site.write(encoded(), batch_id="c") == WriteResult(stored=1)
         await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
