@@ -75,7 +75,7 @@ def sent_at(message: bytes | None) -> float | None:
     """When a message was sent, in seconds since 1970; None when it does not tell."""
     try:
         return _decode_envelope(message).headers.sent_at if message else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -83,7 +83,7 @@ def earliest_sent_at(message: bytes | None) -> float | None:
     """When a message was sent, at the earliest, by the clock of this host; None when it does not tell."""
     try:
         headers = _decode_envelope(message).headers if message else _Headers()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_own = headers.origin.rpartition("@")[2] == gethostname()
     return headers.sent_at if is_own or headers.sent_at is None else headers.sent_at - _CLOCKS_DIFFER_SECONDS

@@ -42,6 +42,8 @@ def _read_memory(settings: Settings) -> list[Metric]:
             memory = channel.client.info("memory")
         except channel.ResponseError:
             return []
+    if "used_memory" not in memory:  # a server that is like Redis, but for this
+        return []
     used = memory["used_memory"] - memory.get("mem_not_counted_for_evict", 0)
     found = [gauge("broker_memory_bytes", "Memory that Redis has used.", used)]
     if limit := memory.get("maxmemory"):

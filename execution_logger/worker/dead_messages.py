@@ -13,11 +13,12 @@ ID_PREFIX = "message-"
 
 _PAGE = 50
 
-# One step, so that a message is in one of the two lists whatever happens.
+# One step, so that a message is in one of the two lists whatever happens; pushed first, as Redis may refuse.
 _PUT_BACK = """
-if redis.call('lrem', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
 redis.call('lpush', KEYS[2], ARGV[1])
-return 1
+if redis.call('lrem', KEYS[1], 1, ARGV[1]) == 1 then return 1 end
+redis.call('lpop', KEYS[2])
+return 0
 """
 
 

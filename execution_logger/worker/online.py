@@ -31,7 +31,8 @@ def worker_processes(settings: Settings) -> list[int]:
         BrokerUnavailableError: the broker does not answer.
     """
     host = socket.gethostname()
-    return [answer["pid"] for name, answer in _ask(settings, "stats") if name.endswith(f"@{host}")]
+    answers = [answer for name, answer in _ask(settings, "stats") if name.endswith(f"@{host}")]
+    return [answer["pid"] for answer in answers if isinstance(answer.get("pid"), int)]
 
 
 def _ask(settings: Settings, command: str) -> list[tuple[str, Any]]:
@@ -42,5 +43,6 @@ def _ask(settings: Settings, command: str) -> list[tuple[str, Any]]:
     return [item for answer in answers for item in answer.items()]
 
 
-def _has(queues: list[dict[str, object]], settings: Settings) -> bool:
-    return any(queue["name"] == settings.queue for queue in queues)
+def _has(queues: Any, settings: Settings) -> bool:
+    """Whether the queue is among them; no list is the answer of a worker that has failed to tell."""
+    return isinstance(queues, list) and any(queue["name"] == settings.queue for queue in queues)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from execution_logger.diagnostics import our_logger
 from execution_logger.settings import Settings
 from execution_logger.worker.message import problem_of
@@ -17,17 +19,20 @@ _PAGE = 20
 _MAX_SECONDS = 10.0
 
 # One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
-# once, or not at all when somebody else was faster.
+# once, or not at all when somebody else was faster. Pushed before it is removed: what Redis refuses
+# (the target is no list, the memory is full) ends a script in the middle, and undoes nothing.
 _MOVE_WAITING = """
-if redis.call('lrem', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
 redis.call('lpush', KEYS[2], ARGV[1])
-return 1
+if redis.call('lrem', KEYS[1], -1, ARGV[1]) == 1 then return 1 end
+redis.call('lpop', KEYS[2])
+return 0
 """
 _MOVE_IN_FLIGHT = """
-if redis.call('hdel', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('zrem', KEYS[2], ARGV[1])
 redis.call('lpush', KEYS[3], ARGV[2])
-return 1
+redis.call('zrem', KEYS[2], ARGV[1])
+if redis.call('hdel', KEYS[1], ARGV[1]) == 1 then return 1 end
+redis.call('lpop', KEYS[3])
+return 0
 """
 
 
@@ -90,8 +95,16 @@ def _move_waiting(channel: Any, settings: Settings, max_seconds: float) -> Itera
 def _move_in_flight(channel: Any, settings: Settings) -> Iterator[str]:
     keys = (channel.unacked_key, channel.unacked_index_key, quarantine_key(settings))
     for tag, item in list(channel.client.hscan_iter(keys[0], count=_PAGE)):
-        message, _, routing_key = json.loads(item)
-        envelope = json.dumps(message)
-        problem = problem_of(envelope) if routing_key == settings.queue else None
+        envelope, problem = _examine_in_flight(item, settings)
         if problem and channel.client.eval(_MOVE_IN_FLIGHT, 3, *keys, tag, envelope):
             yield problem
+
+
+def _examine_in_flight(item: bytes, settings: Settings) -> tuple[str | bytes, str | None]:
+    """The message that a worker holds, or what there is instead of one; and what is wrong with it."""
+    try:
+        message, _, routing_key = msgspec.convert(json.loads(item), tuple[dict[str, Any], str, str])
+        envelope = json.dumps(message)
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        return item, f"it is not what Celery keeps of a message in hand: {error}"
+    return envelope, problem_of(envelope) if routing_key == settings.queue else None

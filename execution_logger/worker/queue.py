@@ -29,7 +29,7 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class BrokerUnavailableError(ExecutionLoggerError):
-    """The broker does not answer."""
+    """The broker does not answer, or what it holds is not what Celery keeps there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def waiting_since(settings: Settings) -> float | None:
         message = channel.client.lindex(settings.queue, -1)
     try:
         return _decode_envelope(message).headers.sent_at if message else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -127,6 +127,9 @@ def open_channel(settings: Settings) -> Iterator[Any]:
         yield connection.default_channel
     except errors as error:
         raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {text_of(error)}") from error
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # kombu reads what others have left
+        said = f"holds strange data: {type(error).__name__}: {text_of(error)}"
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {said}") from error
     finally:
         _release(connection)
 

@@ -12,6 +12,7 @@ import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from execution_logger.backoff import Backoff
@@ -70,6 +71,7 @@ class Supervisor:
         self._process: Process | None = None
         self._stop_signal: signal.Signals | None = None
         self._stopping = asyncio.Event()
+        self._last_failure = ""
 
     async def run(self) -> int:
         """Return the exit code of the process when it ended because it should: by a signal or by itself."""
@@ -92,7 +94,7 @@ class Supervisor:
                 return code if code >= 0 else 128 - code
             if time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
-            if await self._unless_stopped(_in_thread(self._after_crash)):
+            if await self._unless_stopped(_in_thread(partial(self._without_failing, self._after_crash))):
                 self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
             logger.error("%s %s; it starts again in %.1f s", self._name, _describe(code), pause_seconds)
@@ -102,10 +104,18 @@ class Supervisor:
     async def _keep_looking_after(self) -> None:
         while True:
             await asyncio.sleep(self._look_after_seconds)
-            try:
-                await _in_thread(self._look_after)
-            except Exception:
-                logger.exception("the queue cannot be looked after")
+            await _in_thread(partial(self._without_failing, self._look_after))
+
+    def _without_failing(self, look: Callable[[], object]) -> object:
+        """What the look returns; None when it fails, which is said once."""
+        try:
+            result, said = look(), ""
+        except Exception as error:  # noqa: BLE001 - nothing in the queue may end the supervisor
+            result, said = None, f"{type(error).__name__}: {error}"
+        if said and said != self._last_failure:
+            logger.error("the queue cannot be looked after: %s", said)
+        self._last_failure = said
+        return result
 
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(*self._command, stdin=PIPE, process_group=0)

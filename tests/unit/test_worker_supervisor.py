@@ -99,6 +99,24 @@ async def test_the_queue_is_looked_after_while_the_process_runs(tmp_path: Path) 
     assert len(looks) >= 3
 
 
+async def test_a_look_that_fails_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the queue holds: the process is started again, and one failure is one line."""
+    site = Site(tmp_path / "starts", "sys.exit(0 if n == 4 else 1)")
+
+    def fail() -> None:
+        raise KeyError("no such field")
+
+    site.supervisor._after_crash = fail
+    with caplog.at_level(logging.ERROR):
+        assert await site.run() == 0
+    assert site.starts == 4
+    said = [record for record in caplog.records if "it starts again in" not in record.message]
+    assert [record.message for record in said] == [
+        "the queue cannot be looked after: KeyError: 'no such field'"
+    ]
+    assert said[0].exc_info is None
+
+
 async def test_wrong_usage_is_not_repeated(tmp_path: Path) -> None:
     """An option that Celery does not know would be unknown the next time as well."""
     site = Site(tmp_path / "starts", "sys.exit(2)")
