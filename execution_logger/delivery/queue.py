@@ -109,8 +109,10 @@ class RedisQueue:
 
     def look(self) -> QueueView:
         """The list, its oldest message, and what workers have in hand, a host's own ones included."""
+        # kombu puts a host's global_keyprefix before the keys of those commands only that it uses itself.
+        whole_key = f"{self._channel.global_keyprefix}{self._name}"
         with self._client.pipeline(transaction=True) as pipeline:
-            pipeline.llen(self._name).lindex(self._name, -1)
+            pipeline.llen(self._name).lindex(whole_key, -1)
             pipeline.hlen(self._channel.unacked_key).hlen(_UNACKED)
             waiting, oldest, ours, others = pipeline.execute()
         return QueueView(waiting, ours + others, earliest_sent_at(oldest))

@@ -109,6 +109,9 @@ class TestRedis:
         queue = make_queue(global_keyprefix="host:")
         queue.send(message("hello"))
         assert redis.llen("host:logs") == queue.length() == 1
+        view = queue.look()
+        assert view.waiting == 1
+        assert view != QueueView(1, 0, None), "the oldest message was found, too"
 
     def test_each_answer_tells_the_length(self, make_queue: MakeQueue) -> None:
         """So that nobody has to ask for it while batches are being sent."""
