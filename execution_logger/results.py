@@ -156,7 +156,7 @@ class Results:
         Raises:
             ResultsUnavailableError: the backend does not answer.
         """
-        with self._errors():
+        with self.errors():
             self.backend.store_result(batch_id, result, state)
 
     def forget(self, batch_ids: Sequence[str]) -> None:
@@ -167,7 +167,7 @@ class Results:
         """
         if not batch_ids:
             return
-        with self._errors():
+        with self.errors():
             keys = self._keys(batch_ids)
             if self._is_redis:
                 self.backend.client.delete(*keys)
@@ -189,7 +189,7 @@ class Results:
     def _read(self, batch_ids: Sequence[str]) -> Sequence[bytes | None]:
         if not batch_ids:
             return []
-        with self._errors():
+        with self.errors():
             return list(self.backend.mget(self._keys(batch_ids)))
 
     def _keys(self, batch_ids: Sequence[str]) -> list[bytes]:
@@ -219,7 +219,8 @@ class Results:
         return backend
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Let whatever the backend raises be a `ResultsUnavailableError`."""
         try:
             yield
         except Exception as error:

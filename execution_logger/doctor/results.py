@@ -31,7 +31,7 @@ def examine_results(subject: Subject) -> Iterator[Finding]:
     variable = "CELERY_RESULT_BACKEND" if settings.result_backend else "CELERY_BROKER_URL"
     results = WorkerResults(settings, timeout_seconds=_TIMEOUT_SECONDS)
     try:
-        if _is_redis(url) and (clustered := list(cluster("results", results.backend.client))):
+        if clustered := _clustered(results, url):
             yield from clustered
             return
         yield from _try(results, url)
@@ -47,6 +47,11 @@ def examine_results(subject: Subject) -> Iterator[Finding]:
 
 def _is_redis(url: str) -> bool:
     return url.startswith("redis")
+
+
+def _clustered(results: WorkerResults, url: str) -> list[Finding]:
+    with results.errors():
+        return list(cluster("results", results.backend.client)) if _is_redis(url) else []
 
 
 def _nowhere(settings: Settings) -> Finding:

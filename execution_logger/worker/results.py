@@ -20,7 +20,7 @@ class WorkerResults(Results):
             ResultsUnavailableError: the backend does not answer.
         """
         if state == STORED and self._is_redis:
-            with self._errors():
+            with self.errors():
                 self._store_in_redis(batch_id, result)
         else:
             super().store(batch_id, state, result)

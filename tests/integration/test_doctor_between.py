@@ -104,7 +104,7 @@ def test_a_postgresql_server_itself_is_no_pgbouncer(postgres_url: str) -> None:
 
 def test_a_redis_in_cluster_mode_is_told_by_name() -> None:
     """As broker and as result backend; nothing else is asked of it."""
-    with RedisServer(appendonly="no", cluster_enabled="yes") as server:
+    with RedisServer(appendonly="no", cluster_enabled="yes", cluster_port=free_port()) as server:
         found = errors(examine_broker(subject(broker_url=server.url())))
         assert list(found) == ["broker.cluster"]
         assert "sentinel://" in found["broker.cluster"]
