@@ -4,6 +4,8 @@
 #   scripts/test.sh                             everything
 #   scripts/test.sh lint                        the style, the types, the direction of imports
 #   scripts/test.sh unit|integration [options]  the tests, with options for pytest
+#   scripts/test.sh lowest [options]            the unit tests, with every dependency at its lowest version
+#   scripts/test.sh pythons [options]           the unit tests on every other Python that this machine has
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
@@ -55,14 +57,45 @@ install_servers() {
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 
+# Unit tests keep a core each busy, integration tests mostly wait for processes.
+side_by_side=(--dist worksteal --durations 10)
+
+# The unit tests in an environment of their own: its name, its Python, its constraints, pytest's options.
+unit_tests_elsewhere() {
+    local folder=".venv/$1" python="$2" constraints="$3"
+    shift 3
+    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
+        --group test "$(echo dist/*.whl)[worker,flower,prometheus]"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+    "$folder/bin/pytest" tests/unit -n auto "${side_by_side[@]}" "$@"
+}
+
+lowest() {
+    python scripts/lowest.py >.venv/lowest.txt
+    unit_tests_elsewhere lowest python .venv/lowest.txt "$@"
+}
+
+pythons() {
+    local python version own
+    own="$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    for version in 3.11 3.12 3.13 3.14; do
+        python="$(compgen -G "$HOME/.pyenv/versions/$version.*/bin/python" | tail -n 1 || true)"
+        [ -n "$python" ] || python="$(command -v "python$version" || true)"
+        [ -n "$python" ] && [ "$version" != "$own" ] || continue
+        echo "Python $version"
+        unit_tests_elsewhere "python$version" "$python" constraints.txt "$@"
+    done
+}
+
 part="${1:-all}"
 [ $# = 0 ] || shift
 case "$part" in
-    all | lint | unit | integration) prepare ;;
-    *) fail "there is no part '$part': lint, unit or integration" ;;
+    all | lint | unit | integration | lowest | pythons) prepare ;;
+    *) fail "there is no part '$part': lint, unit, integration, lowest or pythons" ;;
 esac
 case "$part" in all | lint) lint ;; esac
-# Side by side: unit tests keep a core each busy, integration tests mostly wait for processes.
-side_by_side=(--dist worksteal --durations 10)
+case "$part" in lowest | pythons) "$part" "$@" ;; esac
 case "$part" in all | unit) pytest tests/unit -n auto "${side_by_side[@]}" "$@" ;; esac
 case "$part" in all | integration) install_servers && pytest tests/integration -n 4 "${side_by_side[@]}" "$@" ;; esac
