@@ -67,7 +67,7 @@ unit_tests_elsewhere() {
     [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
-        --group test "$(echo dist/*.whl)[worker,flower,prometheus]"
+        --group test --group benchmark "$(echo dist/*.whl)[worker,flower,prometheus]"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
     "$folder/bin/pytest" tests/unit -n auto "${side_by_side[@]}" "$@"
 }
