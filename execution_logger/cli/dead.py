@@ -153,7 +153,7 @@ def retry_command(letter_ids: tuple[str, ...], is_all: bool) -> None:  # noqa: F
     with Entries(settings) as entries:
         for found in _to_retry(settings, entries, letter_ids):
             count += len(found)
-            for letter_id, problem in _retry(settings, entries, found).items():
+            for letter_id, problem in _retry(settings, entries, found):
                 refused += 1
                 click.echo(f"{printable(letter_id)}: {printable(problem)}", err=True)
     click.echo(f"Retried with success: {count - refused}. Refused again: {refused}.")
@@ -212,11 +212,12 @@ def _to_retry(
 
 def _retry(
     settings: Settings, entries: Entries, found: Sequence[DeadLetter | DeadMessage]
-) -> Mapping[str, str]:
-    """Why some of these are refused again."""
-    problems = dict(entries.retry([each for each in found if isinstance(each, DeadLetter)]))
+) -> list[tuple[str, str]]:
+    """Why some of these are refused again, each with its id; equal messages have the same."""
+    problems = entries.retry([each for each in found if isinstance(each, DeadLetter)])
     messages = [each for each in found if isinstance(each, DeadMessage)]
-    return problems | {each.id: problem for each in messages if (problem := put_back(settings, each))}
+    refused = [(each.id, problem) for each in messages if (problem := put_back(settings, each))]
+    return [*problems.items(), *refused]
 
 
 def _facts(each: DeadLetter | DeadMessage) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_whatever_is_on_the_queue_the_worker_goes_on(site: Site) -> None:
         crashes = worker.output.count("it starts again in")
         assert 1 <= crashes <= 6
         assert site.client.llen(QUARANTINE) > 50
-        assert worker.output.count("messages that can end a worker were moved") <= crashes
+        assert "messages that can end a worker were moved" in worker.output
 
 
 @pytest.mark.parametrize("header", ["id", "timelimit", "eta", "expires"])

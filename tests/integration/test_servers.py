@@ -8,7 +8,6 @@ import psutil
 import pytest
 import redis
 
-import processes
 from processes import LocalProcess
 from server import Server
 from servers import PostgresServer, RedisServer
@@ -123,12 +122,11 @@ def test_kill_reaches_what_a_process_started(tmp_path: Path) -> None:
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_process_that_ignores_its_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
     """That is an error with the process's own words in it, and the process is gone."""
-    monkeypatch.setattr(processes, "STOP_TIMEOUT_SECONDS", 0.3)
     script = "trap '' TERM; echo deaf; while true; do sleep 0.1; done"
     process = LocalProcess(["bash", "-c", script], output=tmp_path / "output.txt")
     wait_until(lambda: "deaf" in process.output)
     with pytest.raises(TimeoutError, match=r"SIGTERM and was killed. Its output:\ndeaf"):
-        process.stop()
+        process.stop(timeout_seconds=0.3)
     assert not process.is_running()
