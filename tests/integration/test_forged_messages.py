@@ -107,8 +107,10 @@ def test_whatever_is_on_the_queue_the_worker_goes_on(site: Site) -> None:
         site.check(worker)
         crashes = worker.output.count("it starts again in")
         assert 1 <= crashes <= 6
-        assert site.client.llen(QUARANTINE) > 50
-        assert "messages that can end a worker were moved" in worker.output
+        moved = site.client.llen(QUARANTINE)
+        assert moved > 50
+        # A line for each look that moves some, after a crash or between two, and not one for each message.
+        assert 1 <= worker.output.count("messages that can end a worker were moved") <= moved / 5
 
 
 @pytest.mark.parametrize("header", ["id", "timelimit", "eta", "expires"])
