@@ -3,6 +3,7 @@
 A server that answers is at work, whatever it says of these entries: they must not be in the way of others.
 """
 
+import math
 import random
 import time
 from asyncio import CancelledError
@@ -60,6 +61,20 @@ class Pace:
         self._limit_seconds = limit_seconds
         self._now = now
         self._stored_at: float | None = None
+        self._said_at = -math.inf
+
+    def takes(self, count: int) -> bool:
+        """Whether a statement may have so many; if not that is logged, once an hour."""
+        if self.most is None or count <= self.most:
+            return True
+        if self._now() >= self._said_at + _SAY_AGAIN_SECONDS:
+            self._said_at = self._now()
+            logger.warning(
+                "batches took too long for the database, and are stored in pieces: of %d entries now. "
+                "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS limits them",
+                self.most,
+            )
+        return False
 
     def stored(self, count: int, seconds: float) -> None:
         """So many entries took so long."""
@@ -67,19 +82,26 @@ class Pace:
         if self.most is not None and count >= self.most and seconds < self._limit_seconds / 4:
             self.most = self.most * 2 if self.most < _PLENTY else None
 
-    def failed(self, count: int, seconds: float, error: BaseException) -> None:
-        """So many entries failed after so long.
+    def failed(self, count: int, error: BaseException) -> None:
+        """So many entries failed.
 
         Raises:
             BatchHeldError: they took too long for the server, and fewer will not, or others do not.
+            CancelledError: it is `error`, with such a BatchHeldError as its cause: they took too long for us,
+                which is an outage if the server does not answer either.
         """
-        was_cut_off = isinstance(error, CancelledError) and seconds > self._limit_seconds / 2
+        was_cut_off = isinstance(error, CancelledError)
         if not was_cut_off and not is_timeout(error):
             return
         self.most = max(1, min(count, self.most or count) // 2)
         is_idle = self._stored_at is None or self._now() - self._stored_at > 2 * self._limit_seconds
-        if not was_cut_off and not (count == 1 and is_idle):
-            raise BatchHeldError(f"{count} entries took too long: {summary_of(error)}") from error
+        if count == 1 and is_idle:
+            return
+        why = "no answer in time" if was_cut_off else summary_of(error)
+        held = BatchHeldError(f"{count} entries took too long: {why}")
+        if was_cut_off:
+            raise error from held  # who has cancelled the task waits for this very error
+        raise held from error
 
 
 class Bisection:

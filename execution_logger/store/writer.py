@@ -22,6 +22,9 @@ from execution_logger.store.ledger import Ledger
 from execution_logger.store.span import Span
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 
+_ANSWER_SECONDS = 1.0
+_ANSWER_SHARE = 0.25
+
 
 @dataclass(frozen=True)
 class WriteResult:
@@ -86,10 +89,17 @@ class Writer:
         Raises:
             BatchHeldError: the database works, but must be given this batch again, or the rest of it.
             StoreUnavailableError: the database cannot take any rows now, or did not answer within
-                `database_timeout_seconds`. The batch is to be written again, with the same id.
+                `database_timeout_seconds`, nor then another question within a second. The batch is to be
+                written again, with the same id.
         """
-        async with self._attempt() as connection:
-            return await self._write(connection, batch_id, entries, process, first, one_by_one=one_by_one)
+        try:
+            async with self._attempt() as connection:
+                return await self._write(connection, batch_id, entries, process, first, one_by_one=one_by_one)
+        except StoreUnavailableError as error:
+            held = _slowness(error)
+            if held is None or not await self._is_answered():
+                raise
+            raise BatchHeldError(str(held)) from error
 
     async def refuse(
         self,
@@ -126,6 +136,16 @@ class Writer:
                 raise
             finally:
                 await connection.close()
+
+    async def _is_answered(self) -> bool:
+        """Whether the server answers somebody else: what it has not finished is slow, and no outage."""
+        timeout_seconds = min(_ANSWER_SECONDS, _ANSWER_SHARE * self._settings.database_timeout_seconds)
+        try:
+            async with attempt(self._engine, timeout_seconds), self._engine.connect() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        except StoreUnavailableError:
+            return False
+        return True
 
     async def _refuse(
         self,
@@ -174,7 +194,7 @@ class Writer:
         if span is not None and not await self._ledger.is_usable(connection):
             span = None
         refusal: Exception | None = None
-        if not one_by_one and (self._pace.most is None or count <= self._pace.most):
+        if not one_by_one and self._pace.takes(count):
             try:
                 stored = await self._store(connection, table, array.text, count, span)
             except Exception as error:
@@ -235,7 +255,7 @@ class Writer:
                 stored = await self._ledger.store(connection, table, entries, span)
             await connection.commit()
         except (Exception, CancelledError) as error:
-            self._pace.failed(count, self._now() - began_at, error)
+            self._pace.failed(count, error)
             raise
         self._pace.stored(count, self._now() - began_at)
         return stored
@@ -254,3 +274,11 @@ class Writer:
     def _forget(self) -> None:
         forget_tables(self._engine.pool)
         self._ledger.forget()
+
+
+def _slowness(error: BaseException) -> BatchHeldError | None:
+    """What `Pace.failed` has put among the causes of an attempt that was cut off."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, BatchHeldError):
+        cause = cause.__cause__
+    return cause
