@@ -11,6 +11,7 @@ from sqlalchemy import event
 from batches import encoded
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.store import WriteResult, upgrade, writer
+from execution_logger.store.insert import insert_entries
 from sqlite_site import SqliteSite
 
 
@@ -28,23 +29,24 @@ class SlowSite(SqliteSite):
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowSite]:
     """The time of an attempt is over when the site says so, and never before."""
     deadlines: list[asyncio.Timeout] = []
-    timeout, insert_entries = asyncio.timeout, writer.insert_entries
+    slow = SlowSite(tmp_path / "logs.db")
+    timeout = asyncio.timeout
 
     def noted(seconds: float) -> asyncio.Timeout:
         deadlines.append(timeout(60 * seconds))
         return deadlines[-1]
 
     async def insert(connection: Any, table: Any, entries: str) -> int:
-        if entries.count('"id"') > site.most:
-            site.cut_off(deadlines[-1])
+        if entries.count('"id"') > slow.most:
+            slow.cut_off(deadlines[-1])
             await asyncio.Event().wait()
         return await insert_entries(connection, table, entries)
 
-    async with SlowSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+    async with slow:
+        await upgrade(slow.engine, slow.settings)
         monkeypatch.setattr(asyncio, "timeout", noted)
         monkeypatch.setattr(writer, "insert_entries", insert)
-        yield site
+        yield slow
 
 
 def answer_nobody(site: SlowSite) -> None:
