@@ -3,6 +3,7 @@
 A server that answers is at work, whatever it says of these entries: they must not be in the way of others.
 """
 
+import itertools
 import math
 import random
 import time
@@ -45,6 +46,7 @@ _MOST_REMEMBERED = 10_000
 _SAY_AGAIN_SECONDS = 3600.0
 _VERDICT_SECONDS = 60.0
 _PLENTY = 100_000
+_MOST_REASONS = 20
 
 
 class Pace:
@@ -174,10 +176,13 @@ class Bisection:
         waiting = living if self._pace.most is None else await _without_stored(connection, table, living)
         stored, refused, pause = await self._store_pieces(connection, table, waiting, one_by_one=one_by_one)
         if refused:
-            if len(refused) == len(living) or (pause and not stored and waiting == living):
-                await self._hold_if_all_are(connection, table, [error for _, error in refused])
-                self._verdict = None
-            await self._bury(connection, batch_id, refused)
+            # The table may have been changed in the middle: for a verdict each reason must hold now.
+            await self._hold_if_all_are(connection, table, [error for _, error in refused])
+            self._verdict = None
+            if len(refused) == len(living):
+                self._hold_if_no_partition(refused)
+            outdated = await self._outdated(connection, table, refused)
+            await self._bury(connection, batch_id, refused, outdated)
         if pause is not None:
             raise pause
         self._since.pop(batch_id, None)
@@ -234,27 +239,41 @@ class Bisection:
     async def _hold_if_all_are(
         self, connection: AsyncConnection, table: LogTable, errors: Sequence[Exception]
     ) -> None:
-        """Hold a batch that is refused whole, for one reason that names no value: it is not to blame."""
-        error, reason = errors[0], summary_of(errors[0])
-        if is_foreign_key(error) or any(summary_of(other) != reason for other in errors):
+        """Hold the batch when the table refuses a good entry for one of these reasons as well."""
+        reasons = {summary_of(error): error for error in errors if not is_foreign_key(error)}
+        refusal = await refusal_of(connection, table, good_entry(self.accepted)) if reasons else None
+        if refusal is None or (reason := summary_of(refusal)) not in reasons:
             return
-        refusal = await refusal_of(connection, table, good_entry(self.accepted))
-        if refusal is not None and summary_of(refusal) == reason:
-            if self._verdict is None or self._now() >= self._verdict_ends_at:
-                self._verdict, self._verdict_ends_at = reason, self._now() + _VERDICT_SECONDS
-            self._say(reason)
-            raise TableRefusesError(f"every entry is refused: {reason}") from error
-        if is_missing_partition(error):
+        if self._verdict is None or self._now() >= self._verdict_ends_at:
+            self._verdict, self._verdict_ends_at = reason, self._now() + _VERDICT_SECONDS
+        self._say(reason)
+        raise TableRefusesError(f"every entry is refused: {reason}") from reasons[reason]
+
+    def _hold_if_no_partition(self, refused: _Refused) -> None:
+        """Hold a batch that has no partition, all of it: others have one, so that a good entry is taken."""
+        error, reason = refused[0][1], summary_of(refused[0][1])
+        if is_missing_partition(error) and all(summary_of(other) == reason for _, other in refused):
             self._say(reason)
             raise BatchHeldError(f"every entry of the batch is refused: {reason}") from error
 
-    async def _bury(self, connection: AsyncConnection, batch_id: str, refused: _Refused) -> None:
+    async def _outdated(self, connection: AsyncConnection, table: LogTable, refused: _Refused) -> set[str]:
+        """The reasons that do not hold any more: an entry that was refused for it would be taken now."""
+        reasons = {summary_of(error): entry for entry, error in refused if is_for_good(error)}
+        return {
+            reason
+            for reason, entry in itertools.islice(reasons.items(), _MOST_REASONS)
+            if await refusal_of(connection, table, entry) is None
+        }
+
+    async def _bury(
+        self, connection: AsyncConnection, batch_id: str, refused: _Refused, outdated: set[str]
+    ) -> None:
         """Keep as dead letters those that have waited for long enough; hold the batch for the others."""
-        waits = any(not is_for_good(error) for _, error in refused)
-        waited_seconds = self._waited_seconds(batch_id) if waits else 0.0
-        doomed = [
-            (entry, error) for entry, error in refused if waited_seconds >= _seconds_to_wait_after(error)
-        ]
+        doomed, later = _Refused(), _Refused()
+        for entry, error in refused:
+            seconds = _REFUSAL_SECONDS if summary_of(error) in outdated else _seconds_to_wait_after(error)
+            is_doomed = not seconds or self._waited_seconds(batch_id) >= seconds
+            (doomed if is_doomed else later).append((entry, error))
         for entry, error in doomed:
             await self._dead_letters.add(connection, batch_id, entry, reason_of(error))
         if doomed:
@@ -264,10 +283,9 @@ class Bisection:
                 batch_id,
                 summary_of(doomed[0][1]),
             )
-        if len(doomed) < len(refused):
-            later = next(error for entry, error in refused if (entry, error) not in doomed)
-            number = len(refused) - len(doomed)
-            raise BatchHeldError(f"{number} entries are refused and tried again: {summary_of(later)}")
+        if later:
+            reason = summary_of(later[0][1])
+            raise BatchHeldError(f"{len(later)} entries are refused and tried again: {reason}")
 
     def _waited_seconds(self, batch_id: str) -> float:
         """Since this process has seen the batch refused for the first time."""

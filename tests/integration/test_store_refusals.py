@@ -231,6 +231,56 @@ async def test_a_table_that_began_to_refuse_everything(site: RefusingSite) -> No
     assert await site.write(encoded(level="error"), batch_id="c") == WriteResult(dead_lettered=1)
 
 
+class ChangedMeanwhile:
+    """Stores as the writer does, and changes the table before one of the pieces."""
+
+    def __init__(self, site: RefusingSite, statement: str, before: int) -> None:
+        self._store = site.writer._bisection._store
+        self._url = site.url
+        self._statement = statement
+        self._left = before
+
+    async def __call__(self, connection: Any, table: Any, piece: Any) -> int:
+        """As the function in its place."""
+        self._left -= 1
+        if not self._left:
+            await execute(self._url, self._statement)
+        return await self._store(connection, table, piece)
+
+
+REMOVE = "ALTER TABLE execution_logs DROP CONSTRAINT refuses"
+REFUSE_ALL = "ALTER TABLE execution_logs ADD CONSTRAINT refuses CHECK (level = 'INFO') NOT VALID"
+REFUSE_BAD = "ALTER TABLE execution_logs ADD CONSTRAINT bad CHECK (message <> 'bad')"
+
+
+@pytest.mark.parametrize("before", [5, 8, 11, 14])
+async def test_a_cause_that_ends_in_the_middle_of_a_batch(site: RefusingSite, before: int) -> None:
+    """What was refused before that is no dead letter."""
+    await execute(site.url, REFUSE_ALL)
+    entries = [encoded(message=str(number)) for number in range(8)]
+    site.writer._bisection._store = ChangedMeanwhile(site, REMOVE, before)
+    with pytest.raises(BatchHeldError):
+        await site.write(*entries)
+    assert await site.dead() == []
+    result = await site.write(*entries)
+    assert result.stored + result.duplicates == len(entries)
+
+
+@pytest.mark.parametrize("before", [3, 5, 7])
+async def test_a_cause_that_begins_in_the_middle_of_a_batch(site: RefusingSite, before: int) -> None:
+    """What is refused after that waits, beside one entry that is to blame itself."""
+    await execute(site.url, REFUSE_BAD)
+    entries = [encoded(message=message) for message in ("bad", *"1234567")]
+    site.writer._bisection._store = ChangedMeanwhile(site, REFUSE_ALL, before)
+    with pytest.raises(TableRefusesError, match="refuses"):
+        await site.write(*entries)
+    assert await site.dead() == []
+    await execute(site.url, REMOVE)
+    result = await site.write(*entries)
+    assert (result.stored + result.duplicates, result.dead_lettered) == (7, 1)
+    assert len(await site.dead()) == 1
+
+
 @pytest.fixture
 def new_zone() -> Iterator[str]:
     """A time zone that only Python knows."""
