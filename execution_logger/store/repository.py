@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, literal, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.encoder import EntryEncoder
@@ -70,7 +70,7 @@ class ExecutionLogRepository:
         table = await self._table()
         columns = table.columns
         kind, created_at = (columns["level"], columns["category"]), columns["created_at"]
-        duration_ms = func.sum(columns.get("duration_ms", literal(0)))
+        duration_ms = func.sum(table.value("duration_ms"))
         query = select(*kind, func.count(), duration_ms, func.min(created_at), func.max(created_at))
         query = query.where(table.equals("task_id", task_id)).group_by(*kind)
         groups = (await self._session.execute(query)).all()

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import CHAR, Enum, Row, Select, select
 
 from execution_logger.entry import LogEntry, known_level
+from execution_logger.store.details import kept_field
 from execution_logger.store.table import TEXTS, LogTable
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -29,8 +30,7 @@ def to_entry(table: LogTable, row: Row[Any]) -> LogEntry:
     for field in TEXTS:
         if field in values:
             values[field] = to_text(table, field, values[field])
-    for field in table.missing:  # the writer has put it there
-        values[field] = (details or {}).get(field)
+    values |= {field: kept_field(details or {}, field) for field in table.missing}
     return LogEntry(**values)
 
 
@@ -38,7 +38,7 @@ def to_text(table: LogTable, field: str, value: object) -> str | None:
     """A text field as it was written, though a host may keep it as an enum, a UUID, or padded with blanks."""
     if value is None:
         return None
-    kind, text = table.columns[field].type, str(value)
+    kind, text = table.value(field).type, str(value)
     if isinstance(kind, Enum):
         text = text.lower()
     if isinstance(kind, CHAR):

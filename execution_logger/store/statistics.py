@@ -12,18 +12,15 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Float,
-    Integer,
     MetaData,
     Table,
     Text,
     and_,
     case,
-    cast,
     delete,
     exists,
     func,
     insert,
-    null,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -104,8 +101,7 @@ async def count_hour(connection: AsyncConnection, table: LogTable, hour: datetim
     runs = (await connection.execute(_runs_begun(table, hour, is_in))).scalar_one()
     statistics = list(_sums(hour, counts, runs))
     for dimension, field in (("step", "step"), ("agent", "agent_name")):
-        if field in table.columns:
-            statistics += await _durations(connection, table, hour, is_in, dimension, field)
+        statistics += await _durations(connection, table, hour, is_in, dimension, field)
     return statistics
 
 
@@ -219,7 +215,7 @@ async def _durations(
 
 def _ranked(table: LogTable, is_in: ColumnElement[bool], field: str) -> Any:
     """The hour's entries that have a name, with the rank of each duration among those of its name."""
-    name, duration_ms = table.columns[field], _duration(table)
+    name, duration_ms = table.value(field), table.value("duration_ms")
     within_name = and_(is_in, name.is_not(None))
     return (
         select(
@@ -235,11 +231,6 @@ def _ranked(table: LogTable, is_in: ColumnElement[bool], field: str) -> Any:
         .where(within_name)
         .subquery()
     )
-
-
-def _duration(table: LogTable) -> ColumnElement[Any]:
-    column = table.columns.get("duration_ms")
-    return cast(null(), Integer) if column is None else column
 
 
 def _percentile(rows: Any, percent: int) -> ColumnElement[Any]:

@@ -42,6 +42,7 @@ from execution_logger.clock import time_zone
 from execution_logger.entry import LEVEL_NAMES
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
+from execution_logger.store.details import kept_value
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.sql import read_sql
 
@@ -75,7 +76,7 @@ class LogTable:
     Attributes:
         table: as the database describes it, with columns that the library does not know.
         columns: the column of each field that has one.
-        missing: the fields that have none.
+        kept: the value of each field that has none, in the details.
         limits: most characters of a field that the database would refuse to store longer.
         key: the columns by which an entry that was stored already is recognised.
         triggers: those that see a row before it is stored, and may take it elsewhere.
@@ -84,11 +85,20 @@ class LogTable:
 
     table: Table
     columns: Mapping[str, Column[object]]
-    missing: tuple[str, ...]
+    kept: Mapping[str, ColumnElement[Any]]
     limits: Mapping[str, int]
     key: tuple[str, ...]
     triggers: tuple[str, ...]
     zone: ZoneInfo
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The fields that have no column."""
+        return tuple(self.kept)
+
+    def value(self, field: str) -> ColumnElement[Any]:
+        """A field, wherever it is kept."""
+        return self.columns[field] if field in self.columns else self.kept[field]
 
     @property
     def has_hex_ids(self) -> bool:
@@ -187,7 +197,11 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
     return LogTable(
         table=table,
         columns=columns,
-        missing=tuple(field for field in FIELDS if field not in columns),
+        kept={
+            field: kept_value(columns["details"], connection.dialect.name, field)
+            for field in FIELDS
+            if field not in columns
+        },
         # SQLite stores a text of any length in a VARCHAR(50).
         limits=dict(_limits(columns)) if connection.dialect.name == "postgresql" else {},
         key=min(keys, key=len),

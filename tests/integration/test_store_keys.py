@@ -7,10 +7,13 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from batches import encoded, fields
+from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import ExecutionLogRepository, WriteResult
 from execution_logger.store.follow import Follower
 from execution_logger.store.runs import recent_runs
+from execution_logger.store.statistics import count_hour
+from execution_logger.store.table import look_up_table
 from execution_logger.store.timeline import Timeline
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
@@ -42,6 +45,8 @@ ACCEPTED = {
         "(CAST(created_at AT TIME ZONE 'UTC' AS date)) STORED, "
         "duration_ms INTEGER GENERATED ALWAYS AS (length(message)) STORED)"
     ),
+    "details that are a text": TABLE.replace("JSONB", "TEXT"),
+    "details that are plain JSON": TABLE.replace("JSONB", "JSON"),
     "a table that inherits": (
         f"CREATE TABLE parent (id UUID PRIMARY KEY, {COLUMNS}); "
         "CREATE TABLE execution_logs (PRIMARY KEY (id)) INHERITS (parent)"
@@ -144,6 +149,25 @@ async def test_what_is_accepted_is_read_back_once(postgres_url: str, what: str) 
             assert await repository.get_error_logs("t") == latest[1:]
             summary = await repository.get_logs_summary("t")
             assert (summary["total_logs"], summary["level_stats"]) == (2, {"info": 1, "error": 1})
+            assert summary["total_duration_ms"] == 7
+            table = await look_up_table(await session.connection(), site.settings)
+            hour = latest[0].created_at.replace(minute=0, second=0, microsecond=0)
+            statistics = await count_hour(await session.connection(), table, hour)
+            assert [(each.name, each.p50_ms) for each in statistics if each.timed] == [(latest[0].step, 7)]
+
+
+@pytest.mark.parametrize("kind", ["TEXT", "JSON", "JSONB"])
+async def test_fields_in_details_are_the_same_for_every_reader(postgres_url: str, kind: str) -> None:
+    """Also beside keys of the caller's own, and beside what only the host can have stored."""
+    await prepare(postgres_url, TABLE.replace("JSONB", kind))
+    hosts = HOSTS if kind != "TEXT" else HOSTS | NO_JSON
+    async with PostgresqlSite(postgres_url) as site:
+        await site.write(*encoded_entries())
+        connection = await asyncpg.connect(postgres_url)
+        update = f"UPDATE execution_logs SET details = CAST(CAST($2 AS text) AS {kind}) WHERE message = $1"
+        await connection.executemany(update, list(hosts.items()))
+        await connection.close()
+        await check_readers_agree(site.engine, site.settings)
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table, Text, Uuid, select
 
 from batches import encoded, fields
+from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult, upgrade
 from sqlite_site import SqliteSite
@@ -74,6 +75,16 @@ async def test_fields_without_a_column_go_to_the_details(tmp_path: Path) -> None
             {"step": "mine", "none": None, "_changed": {"x": "y", "step": "s"}},
             {"step": None, "agent_name": "a", "_changed": {"step": "s"}},
         ]
+
+
+async def test_fields_in_details_are_the_same_for_every_reader(tmp_path: Path) -> None:
+    """Also beside keys of the caller's own, and beside what only the host can have stored."""
+    async with hosts_site(tmp_path / "logs.db", Column("details", Text)) as (site, _):
+        await upgrade(site.engine, site.settings)
+        await site.write(*encoded_entries())
+        for message, details in (HOSTS | NO_JSON).items():
+            site.execute(f"UPDATE execution_logs SET details = '{details}' WHERE message = '{message}'")
+        await check_readers_agree(site.engine, site.settings)
 
 
 async def test_columns_that_allow_no_null_get_something_empty(tmp_path: Path) -> None:

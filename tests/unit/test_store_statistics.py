@@ -124,7 +124,7 @@ async def test_an_hour_is_replaced(site: SqliteSite) -> None:
 
 
 async def test_a_hosts_table_without_some_columns(tmp_path: Path) -> None:
-    """Local time, no steps, no durations: what there is, is counted."""
+    """Local time, and a step and a duration that are kept in the details: all is counted."""
     async with SqliteSite(tmp_path / "local.db", time_zone="Asia/Shanghai") as site:
         site.execute(
             "CREATE TABLE execution_logs (id CHAR(36) PRIMARY KEY, task_id TEXT, level TEXT, category TEXT, "
@@ -133,4 +133,5 @@ async def test_a_hosts_table_without_some_columns(tmp_path: Path) -> None:
         statistics = await count(site, entry(1, agent_name="a", step="s", duration_ms=5), entry(61))
         assert of(statistics, "all") == {"": (1, 0)}
         assert of(statistics, "agent") == {"a": (1, 0)}
-        assert of(statistics, "step") == {}
+        assert of(statistics, "step") == {"s": (1, 0)}
+        assert [each.p50_ms for each in statistics if each.timed] == [5, 5]
