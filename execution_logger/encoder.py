@@ -23,7 +23,9 @@ from execution_logger.settings import Settings
 from execution_logger.text import is_hostile
 
 _BACKSLASH = ord("\\")
-_SLASH, _EQUALS = map(ord, "/=")  # one of them is in all credentials; to search for more takes far longer
+# Nearly all credentials have one of these, or a colon in the message; to search for more takes far longer.
+# JSON is full of colons: of details that have nothing else the texts are not searched.
+_SLASH, _EQUALS, _BEARER = map(ord, "/=B")
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
 
 
@@ -90,6 +92,8 @@ class EntryEncoder:
             and (duration_ms is None or (type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS))
         ):
             try:
+                if ":" in message and self._keys.shown_in(message):
+                    raise _NotPlainError  # noqa: TRY301 - the same way as from `_copy`
                 copied = None if details is None else self._copy(details, self._max_bytes)
                 entry = LogEntry(
                     identity, created_at, task_id, level, category, message,
@@ -175,14 +179,18 @@ class EntryEncoder:
 
     def _is_storable(self, entry: LogEntry, encoded: bytes) -> bool:
         # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
-        if b"\\u0000" in encoded:
+        if encoded.find(b"\\u0000") >= 0:  # `in` takes bytes for a number first, which costs far more
             return False
-        if _SLASH in encoded or _EQUALS in encoded:
-            text = encoded.decode()
-            if self._keys.without_credentials(text) != text:
-                return False
+        is_short = len(encoded) <= MAX_IDENTIFIER_CHARS
+        if (
+            _SLASH in encoded
+            or _EQUALS in encoded
+            or _BACKSLASH in encoded
+            or (not is_short and _BEARER in encoded)
+        ) and self._keys.shown_in(encoded.decode()):
+            return False
         # No identifier can be too long in an entry that is short as a whole.
-        if len(encoded) <= MAX_IDENTIFIER_CHARS:
+        if is_short:
             return True
         return len(encoded) <= self._max_bytes and all(
             identifier is None or len(identifier) <= MAX_IDENTIFIER_CHARS

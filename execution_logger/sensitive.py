@@ -28,12 +28,28 @@ _CREDENTIALS = re.compile(
       (?<=://)(?:{_LOGIN}@
                |[^\s/?\#@:"'<>\[]*:(?!\d{{0,5}}(?:[/?\#,;\s"'<>)\]}}]|$))[^\s"'<>]{{0,1000}}@)
       | (?<=[?&\#;])(?P<parameter>[\w.%-]{{1,100}}+)=[^&\s"'<>\#]++
-      | (?<!\w)(?P<dsn>(?:ssl)?password=)(?:'(?:[^'\\]|\\.)*+'?|"(?:[^"\\]|\\.)*+"?|[^\s,;&'"()\[\]{{}}]++)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_MARKS = ("://", "assword=")
-"""Without one of these a text holds no such credentials: what costs the least to find out."""
+# Passwords, headers and cookies as people, programs and JSON write them: name, `=` or `:`, value. Two plain
+# words behind a colon are prose, a quote there ends what is quoted, and a call behind a space is code.
+_PROSE = r"""(?![^\W\d_]++[.,;!?]?[ \t]++[^\W\d_]++(?!\s{0,9}[=:]|\w)|["'](?:[\s,.;:)\]]|$))"""
+_SCHEME = r"""(?:(?:\\{0,3}["'])?(?:bearer|basic|digest|token|negotiate|aws4-hmac-sha256)[ ]++)?+"""
+_NAMED = re.compile(
+    rf"""
+      (?:password|passwd|passphrase|(?P<header>authorization)|(?:php)?sess(?:ion)?id|connect\.sid)
+      (?:\\{{0,3}}["'])? [ \t]{{0,20}}+ (?:=(?![=~])>?+|:(?!:|//)=?+(?P<colon>)) (?P<spaced>[ \t]{{1,20}}+)?+
+      (?(header){_SCHEME}) (?(colon){_PROSE}) (?(spaced)(?![\w.]++[(\[]))
+      (?P<secret>(?!["']?{re.escape(MASK)}|(?:null|none)\b)(?:
+          '(?:[^'\\]|\\.)*+'? | "(?:[^"\\]|\\.)*+"? | \\{{1,3}}["'][^"'\\]++
+          | [\w-]{{1,100}}+="[^"\n]*+" | [^\s,;&'"()\[\]{{}}]++
+        )(?(header)(?:,[ ]?[\w-]{{1,100}}+=(?:"[^"\n]*+"?|[^\s,"]*+))*+))
+      | (?<!\w)bearer[ ]++(?P<token>
+          (?=[\w.~+/-]{{0,200}}[\d_]|[\w-]{{1,200}}\.[\w-]{{1,200}}\.|[\w.~+/-]{{24}})
+          [\w.~+/-]{{6,}}+=*+)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _PARAMETERS = frozenset({"sig", "key", "auth"})
 """Parameters of URLs that are secrets, and harmless words elsewhere."""
 WINDOW_CHARS = 4096
@@ -45,9 +61,13 @@ _PARTS = re.compile(r"(?<=[^\W_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[\W_]+")
 _ENDS_A_PART: Mapping[str, re.Pattern[str]] = {
     "dsn": re.compile(r"dsns?\d*(?: |$)"),
     "sessionid": re.compile(r"session ?ids?\d*(?: |$)"),
+    "sessid": re.compile(r"(?:^| |php)sess ?ids?\d*(?: |$)"),
+    "connectsid": re.compile(r"connect ?sid(?: |$)"),
 }
 # What is only said of them is no secret: signature_version, jwt_algorithm.
-_DESCRIBED = frozenset({"passphrase", "jwt", "bearer", "sessionid", "dsn", "signature"})
+_DESCRIBED = frozenset(
+    {"passphrase", "jwt", "bearer", "sessionid", "sessid", "connectsid", "dsn", "signature"}
+)
 _DESCRIPTIONS = (
     "version", "algorithm", "alg", "method", "type", "format", "count", "length", "size", "valid", "verified",
     "enabled", "required", "expires", "ttl",
@@ -124,8 +144,14 @@ class SensitiveKeys(dict[str, Verdict]):
         return self.without_credentials("".join([*parts, text[end:]]))
 
     def without_credentials(self, text: str) -> str:
-        """Mask users and passwords in URLs, sensitive parameters, and passwords in libpq's strings."""
-        return _CREDENTIALS.sub(self._without, text) if any(mark in text for mark in _MARKS) else text
+        """Mask users and passwords in URLs, sensitive parameters, and passwords, headers and cookies."""
+        if "://" in text or "assword=" in text:
+            text = _CREDENTIALS.sub(self._without, text)
+        return _NAMED.sub(_without_secret, text) if _may_name(text.lower()) else text
+
+    def shown_in(self, text: str) -> bool:
+        """Whether a text shows credentials."""
+        return self.without_credentials(text) != text
 
     def beginning(self, text: str, most_chars: int) -> str:
         """The beginning of a text, without credentials.
@@ -138,8 +164,6 @@ class SensitiveKeys(dict[str, Verdict]):
         return self.without_credentials(seen(text, most_chars))[:most_chars]
 
     def _without(self, found: re.Match[str]) -> str:
-        if found["dsn"]:
-            return f"{found['dsn']}{MASK}"
         if name := found["parameter"]:
             is_secret = name.lower() in _PARAMETERS or self[name] is Verdict.MASK
             return f"{name}={MASK}" if is_secret else found[0]
@@ -153,6 +177,23 @@ class SensitiveKeys(dict[str, Verdict]):
             return Verdict.AS_NAMED if folded.endswith("value") else Verdict.KEEP
         # `prompt_tokens: 1200` is what people look for in the log of an agent.
         return Verdict.NUMBERS_ONLY if found == ["token"] and _counts_tokens(folded) else Verdict.MASK
+
+
+def _may_name(lowered: str) -> bool:
+    """Whether a text may hold one of the names, by parts of them: what costs the least to find out."""
+    return (
+        "passw" in lowered
+        or "sessi" in lowered
+        or "bearer " in lowered
+        or "authoriz" in lowered
+        or "connect.sid" in lowered
+        or "passphrase" in lowered
+    )
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    begin = max(found.start("secret"), found.start("token"))  # one of them is -1
+    return f"{found[0][: begin - found.start()]}{MASK}"
 
 
 def seen(text: str, most_chars: int) -> str:

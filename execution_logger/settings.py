@@ -63,7 +63,8 @@ _PLATFORM_VALUES = {
 
 SENSITIVE_KEYS = (
     "password", "passwd", "pwd", "secret", "token", "api_key", "access_key", "private_key",
-    "authorization", "cookie", "credential", "passphrase", "jwt", "bearer", "session_id", "dsn", "signature",
+    "authorization", "cookie", "credential", "passphrase", "jwt", "bearer", "session_id", "sessid",
+    "connect_sid", "dsn", "signature",
 )  # fmt: skip
 """Words that make a key sensitive wherever they stand in it; case, `_` and `-` do not matter."""
 

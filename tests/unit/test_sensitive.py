@@ -23,6 +23,7 @@ KEYS = SensitiveKeys(SENSITIVE_KEYS)
         "api key", "OPENAI_API_KEY", "aws_access_key_id", "private_key", "Authorization", "Set-Cookie",
         "credentials", "passphrase", "ssh_passphrase", "jwt", "refreshJwt", "bearer", "bearerAuth",
         "session_id", "sessionId", "SESSION-ID", "sessionid", "JSESSIONID", "session_ids", "session_id_2",
+        "PHPSESSID", "sess_id", "connect.sid", "ASP.NET_SessionId",
         "dsn", "SENTRY_DSN", "sentryDsn", "dbDSN", "signature", "X-Hub-Signature-256", "requestSignature",
         "jwt_token_count",
     ],
@@ -51,6 +52,9 @@ def test_these_are_masked(key: str) -> None:
         "session",
         "session_idle_seconds",
         "session_ideas",
+        "assess_id",
+        "process_id",
+        "reconnect_side",
         "records_number",
         "words_new",
         "signature_version",
@@ -233,6 +237,45 @@ def test_a_text_shows_no_login_of_a_url(secret: str, url: str, around: str) -> N
         ),
         ("redis://h1:1;redis://h2:1", "redis://h1:1;redis://h2:1"),
         ("what is my password?", "what is my password?"),
+        ("password = hunter2", f"password = {MASK}"),
+        ("Password: hunter", f"Password: {MASK}"),
+        ("DB_PASSWORD : 'a b', next", f"DB_PASSWORD : {MASK}, next"),
+        ("user: ann password: hunter host: x", f"user: ann password: {MASK} host: x"),
+        ('{"password": "a\\"b", "user": "ann"}', f'{{"password": {MASK}, "user": "ann"}}'),
+        ("passwd => 'hunter2'", f"passwd => {MASK}"),
+        ("Authorization: Bearer abc and more", "Authorization: Bearer abc and more"),  # as prose has it
+        ("sent Authorization: Bearer abc1 and got 401", f"sent Authorization: Bearer {MASK} and got 401"),
+        ("Proxy-Authorization: Basic dXNlcg==", f"Proxy-Authorization: Basic {MASK}"),
+        ('authorization: Digest u="a b", realm="x", then', f"authorization: Digest {MASK}, then"),
+        ("{'Authorization': 'Bearer abc', 'a': 1}", f"{{'Authorization': 'Bearer {MASK}', 'a': 1}}"),
+        ("refused: Bearer eyJhb.eyJz.c2ln", f"refused: Bearer {MASK}"),
+        ("Cookie: PHPSESSID=a1; theme=dark", f"Cookie: PHPSESSID={MASK}; theme=dark"),
+        ("Cookie: JSESSIONID=1A.node1", f"Cookie: JSESSIONID={MASK}"),
+        ("Set-Cookie: connect.sid=s%3Aab; Path=x", f"Set-Cookie: connect.sid={MASK}; Path=x"),
+        ("Set-Cookie: sessionid=ab", f"Set-Cookie: sessionid={MASK}"),
+        ("Cookie: ASP.NET_SessionId=ab", f"Cookie: ASP.NET_SessionId={MASK}"),
+        *(
+            (prose, prose)
+            for prose in (
+                "the password is wrong",
+                "bearer of bad news",
+                "Bearer of bad news",
+                "Bearer authentication failed",
+                "password: too short",
+                "invalid password: it doesn't work",
+                "password: This field is required.",
+                "Authorization: Bearer token missing",
+                "Authorization: required for this",
+                "Enter your password: ",
+                "'password:' is missing, not 'ok'",
+                "password = get_password(user)",
+                "if password == expected:",
+                "Password::make()",
+                "password: null",
+                "passwords: 5",
+                "the session: ended",
+            )
+        ),
     ],
 )
 def test_credentials_in_texts(text: str, masked: str) -> None:
@@ -244,6 +287,14 @@ def test_credentials_in_texts(text: str, masked: str) -> None:
     assert entry.details == {"x": masked, "y": [masked]}
 
 
+def test_a_token_is_masked_in_a_text_of_details() -> None:
+    """Also where nothing but its length and its scheme tells."""
+    entry, _ = EntryEncoder(Settings()).make(
+        "t", "info", "api", "x", details={"x": f"got Bearer {'a1' * 300}"}
+    )
+    assert entry.details == {"x": f"got Bearer {MASK}"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -253,6 +304,17 @@ def test_credentials_in_texts(text: str, masked: str) -> None:
         "://?" + "a=" * 50_000,
         "password='" * 10_000,
         "://'" * 30_000,
+        "password" + " " * 100_000,
+        "password: " * 10_000,
+        "password: aa " * 10_000,
+        "password: 'a\\" * 10_000,
+        "password" + "\\" * 100_000,
+        "authorization: bearer " * 10_000,
+        "authorization: a" + ",a=" * 50_000,
+        "authorization: a=" * 10_000,
+        "bearer " * 20_000,
+        "bearer " + "a-" * 100_000,
+        "bearer " + "a." * 100_000,
     ],
 )
 def test_looking_for_credentials_takes_time_in_proportion_to_the_text(text: str) -> None:
