@@ -4,7 +4,7 @@
 
 A ledger of the last 60 days of some processes, as an earlier version has left it: a row a batch, and no
 index. `db upgrade` makes the indexes, the jobs merge the batches; then everything is asked that is asked of
-a ledger. 25 million batches take hours and 12 GB of disk. PostgreSQL has its default settings, but
+a ledger. 25 million batches take 12 GB of disk. PostgreSQL has its default settings, but
 does not wait for the disk.
 """
 
@@ -36,9 +36,11 @@ _TIMEOUT_SECONDS = 900.0
 _PAUSE_SECONDS = 0.05
 
 _CHUNK = 1_000_000
-_TIMES = 5
+_TIMES = 20
+_LONG_SECONDS = 2.0
+"""Who took so long in all is not asked again."""
 _MOST_MS = 50.0
-_ASK_SECONDS = 60
+_ASK_SECONDS = 30
 _PASSES = 2  # the second merges what the chunks of the first have left side by side
 
 _BARE = """
@@ -95,7 +97,7 @@ def stored_batches(system: System, since: float = 0.0) -> list[StoredBatch]:
 async def measure_size(
     engine: "AsyncEngine", settings: Settings, postgres: PostgresServer, label: str
 ) -> list[str]:
-    """How long each question takes, in ms, the best of some times."""
+    """How long each question takes, in ms, the best of up to 20 times."""
     now = datetime.now(UTC)
 
     async def retention() -> None:
@@ -121,8 +123,8 @@ async def measure_size(
     )
     cells = [label, f"{row[0]:,}", number(row[1] / 1e6)]
     for question in questions:
-        times = []
-        for _ in range(_TIMES):
+        times: list[float] = []
+        while len(times) < _TIMES and sum(times) < _LONG_SECONDS * 1e3:
             began = time.perf_counter()
             try:
                 await question()
@@ -172,8 +174,9 @@ async def measure_all(postgres: PostgresServer, options: argparse.Namespace) -> 
         await engine.dispose()
     columns = ("ledger", "rows", "MB", "status", "health", "audit", "audit --since 1h", "retention")
     note = (
-        f"ms, the best of {_TIMES}. The indexes took {upgrade_seconds:,.0f} s, while it can be written; "
-        f"merging took {compact_seconds:,.0f} s, in chunks of 10,000 rows."
+        f"ms, the best of up to {_TIMES}. The indexes took {upgrade_seconds:,.0f} s, "
+        f"while it can be written; merging took {compact_seconds:,.0f} s: "
+        f"{options.batches / compact_seconds:,.0f} rows/s."
     )
     worst = max(float(cell.replace(",", "")) for cell in rows[-1][3:])
     return Figures(

@@ -1,14 +1,12 @@
 """Compaction: consecutive batches in the ledger become one row; it stays small however much is stored."""
 
-from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+import json
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
-from typing import Any
+from functools import lru_cache
 from uuid import uuid4
 
-from sqlalchemy import Row, delete, insert, literal, select, tuple_
+from sqlalchemy import Dialect, Table, and_, bindparam, delete, insert, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
@@ -16,6 +14,7 @@ from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import ledger_table
 from execution_logger.store.moment import Moment
+from execution_logger.store.sql import read_sql
 
 AT_REST_AFTER = timedelta(minutes=10)
 """A batch that is delivered again comes sooner, nearly always."""
@@ -26,7 +25,20 @@ CHUNK = 10_000
 _LATENESS_SECONDS = (10.0, 60.0, 600.0, 3_600.0, 86_400.0)
 """What came in time and what came late stay apart; an audit asks for one of these, or is a little coarser."""
 
-_MOST_ENTRIES = 2**31 - 1  # of a column
+_POSTGRESQL = {
+    "lock": "FOR UPDATE SKIP LOCKED",
+    "day": "CAST(stored_at AT TIME ZONE 'UTC' AS date)",
+    "delay": "date_part('epoch', stored_at - newest_at)",
+    "ids": "array_agg(batch_id)",
+}
+_SQLITE = {
+    "lock": "",
+    "day": "date(stored_at)",
+    "delay": "(julianday(stored_at) - julianday(newest_at)) * 86400.0",
+    "ids": "json_group_array(batch_id)",
+}
+
+_Place = tuple[datetime, str]
 
 _BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
@@ -59,77 +71,55 @@ async def compact(
     Raises:
         StoreUnavailableError: the database cannot be used now, or does not let us delete there.
     """
-    place = (since or _BEGINNING, "")
+    begin = (since or _BEGINNING, "")
     while True:
         async with attempt(engine, timeout_seconds), transaction(engine) as connection:
             await be_patient(connection, timeout_seconds)
-            rows = await _next_rows(connection, settings, place, until)
-            await _merge(connection, settings, list(_neighbours(rows)))
-        if len(rows) < CHUNK:
-            yield until
+            if connection.dialect.name == "sqlite":
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            end = await _end_of_chunk(connection, settings, begin, until)
+            await _merge(connection, settings, begin, end)
+        yield end[0]
+        if end == (until, ""):
             return
-        place = (rows[-1].stored_at, rows[-1].batch_id)
-        yield place[0]
+        begin = end
 
 
-async def _next_rows(
-    connection: AsyncConnection, settings: Settings, place: tuple[datetime, str], until: datetime
-) -> Sequence[Row[Any]]:
-    """Locked: a batch that is delivered again meanwhile is counted before, or noted afterwards."""
+async def _end_of_chunk(
+    connection: AsyncConnection, settings: Settings, begin: _Place, until: datetime
+) -> _Place:
+    """The first row of the next chunk."""
     table = ledger_table(settings)
-    columns = table.c
-    is_next = tuple_(columns.stored_at, columns.batch_id) > tuple_(literal(place[0], Moment), place[1])
-    is_old = columns.stored_at < literal(until, Moment)
-    order = (columns.stored_at, columns.batch_id)
-    # The first condition is in the second, and the planner estimates it better.
-    query = select(table).where(columns.stored_at >= literal(place[0], Moment), is_next, is_old)
-    return (await connection.execute(query.order_by(*order).limit(CHUNK).with_for_update())).all()
+    order = (table.c.stored_at, table.c.batch_id)
+    begin_at = literal(begin[0], Moment)
+    is_next = and_(order[0] >= begin_at, tuple_(*order) >= tuple_(begin_at, begin[1]))
+    query = select(*order).where(is_next, order[0] < literal(until, Moment)).order_by(*order)
+    row = (await connection.execute(query.offset(CHUNK).limit(1))).first()
+    return (until, "") if row is None else (row.stored_at, row.batch_id)
 
 
-async def _merge(connection: AsyncConnection, settings: Settings, groups: Sequence[list[Row[Any]]]) -> None:
+async def _merge(connection: AsyncConnection, settings: Settings, begin: _Place, end: _Place) -> None:
+    """Merge the rows from `begin` up to `end`, without that one."""
+    values = {"begin_at": begin[0], "begin_id": begin[1], "end_at": end[0], "end_id": end[1]}
     table = ledger_table(settings)
-    gone = [row.batch_id for group in groups for row in group]
-    if gone:
-        await connection.execute(delete(table).where(table.c.batch_id.in_(gone)))
-        await connection.execute(insert(table), [_merged(group) for group in groups])
-
-
-def _neighbours(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
-    """The rows that are to be merged, as one list for each row that becomes of them."""
-    kinds = defaultdict(list)
+    statement = text(_statement(table, connection.dialect)).bindparams(
+        *(bindparam(name, type_=Moment) for name in ("begin_at", "end_at"))
+    )
+    if connection.dialect.name == "postgresql":
+        await connection.execute(statement, values)
+        return
+    moments = dict.fromkeys(("oldest_at", "newest_at", "stored_at"), Moment)
+    rows = [row._asdict() for row in await connection.execute(statement.columns(**moments), values)]
     for row in rows:
-        kinds[_kind(row)].append(row)
-    for alike in kinds.values():
-        groups: list[list[Row[Any]]] = []
-        for row in sorted(alike, key=attrgetter("first")):
-            if groups and _follows(row, groups[-1]):
-                groups[-1].append(row)
-            else:
-                groups.append([row])
-        yield from (group for group in groups if len(group) > 1)
+        await connection.execute(delete(table).where(table.c.batch_id.in_(json.loads(row.pop("ids")))))
+        await connection.execute(insert(table), {**row, "batch_id": str(uuid4()), "dead_lettered": 0})
 
 
-def _kind(row: Row[Any]) -> tuple[Any, ...]:
-    """What is the same in all rows that become one."""
-    is_timed = row.oldest_at is not None and row.newest_at is not None
-    late_seconds = (row.stored_at - row.newest_at).total_seconds() if is_timed else 0.0
-    lateness = bisect_right(_LATENESS_SECONDS, late_seconds)
-    alone = row.batch_id if row.dead_lettered else ""
-    return row.process, row.stored_at.date(), row.deliveries, is_timed, lateness, alone
-
-
-def _follows(row: Row[Any], group: Sequence[Row[Any]]) -> bool:
-    end: int = row.first + row.entries
-    is_next: bool = group[-1].first + group[-1].entries == row.first
-    return is_next and end - group[0].first <= _MOST_ENTRIES
-
-
-def _merged(group: Sequence[Row[Any]]) -> dict[str, Any]:
-    """One row instead of these; as late as they were, because both times are the last ones."""
-    values = group[0]._asdict()
-    # A new id: the batch whose id it was may come again, and is not all of this.
-    values |= {"batch_id": str(uuid4()), "entries": sum(row.entries for row in group)}
-    for name, choose in (("oldest_at", min), ("newest_at", max), ("stored_at", max)):
-        moments = [moment for row in group if (moment := getattr(row, name)) is not None]
-        values[name] = choose(moments, default=None)
-    return values
+@lru_cache(maxsize=16)
+def _statement(table: Table, dialect: Dialect) -> str:
+    """PostgreSQL merges by it; SQLite only says what is to be merged."""
+    ledger = dialect.identifier_preparer.format_table(table)
+    parts = _POSTGRESQL if dialect.name == "postgresql" else _SQLITE
+    whens = [f"WHEN {parts['delay']} >= {seconds} THEN {seconds}" for seconds in reversed(_LATENESS_SECONDS)]
+    groups = read_sql("compact_groups.sql").format(ledger=ledger, lateness=" ".join(whens), **parts)
+    return read_sql(f"compact.{dialect.name}.sql").format(ledger=ledger, groups=groups)

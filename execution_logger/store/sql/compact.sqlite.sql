@@ -1,0 +1,3 @@
+-- What is to be merged: SQLite deletes nothing in the same statement.
+{groups}
+SELECT * FROM merged
