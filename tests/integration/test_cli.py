@@ -32,7 +32,6 @@ class Site:
         self.calls = 0
         settings = Settings(broker_url=redis.url(), batch_size=BATCH, max_batch_entries=BATCH)
         self.logger = ExecutionLogger(settings)
-        assert self.run("db", "upgrade").returncode == 0
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run the command to its end."""
@@ -82,10 +81,10 @@ class Site:
 
 
 @pytest.fixture
-def site(redis_server: RedisServer, redis_url: str, postgres_url: str) -> Iterator[Site]:
+def site(redis_server: RedisServer, redis_url: str, database_url: str) -> Iterator[Site]:
     """A site whose queue is empty."""
     assert redis_server.url() == redis_url
-    site = Site(redis_server, postgres_url)
+    site = Site(redis_server, database_url)
     yield site
     site.logger.sync.shutdown()
     del site.logger  # its journal stays open as long as it is there, where a test took batches away

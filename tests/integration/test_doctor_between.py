@@ -18,7 +18,6 @@ from execution_logger.doctor.finding import Subject
 from execution_logger.doctor.results import examine_results
 from execution_logger.settings import Settings
 from processes import LocalProcess
-from rows import upgrade_database
 from server import free_port
 from servers import PostgresServer, RedisServer, unprivileged_account
 from waiting import wait_until
@@ -83,12 +82,11 @@ def errors(found: Iterator[Finding]) -> dict[str, str]:
     ],
 )
 def test_a_pgbouncer_is_told_by_name(
-    postgres_server: PostgresServer, postgres_url: str, pool_mode: str, lines: list[str], query: str,
+    postgres_server: PostgresServer, database_url: str, pool_mode: str, lines: list[str], query: str,
     wrong: list[str],
 ) -> None:  # fmt: skip
     """With what to write into DATABASE_URL; one that the URL is made for is no finding."""
-    upgrade_database(postgres_url)
-    name = postgres_url.rpartition("/")[2]
+    name = database_url.rpartition("/")[2]
     with pgbouncer(postgres_server, pool_mode, *lines) as place:
         url = f"postgresql://postgres@{place}/{name}{query}"
         found = errors(examine_database(subject(database_url=url)))
@@ -96,10 +94,9 @@ def test_a_pgbouncer_is_told_by_name(
     assert all("prepared_statement_cache_size=0" in advice for advice in found.values())
 
 
-def test_a_postgresql_server_itself_is_no_pgbouncer(postgres_url: str) -> None:
+def test_a_postgresql_server_itself_is_no_pgbouncer(database_url: str) -> None:
     """Nothing is between."""
-    upgrade_database(postgres_url)
-    assert errors(examine_database(subject(database_url=postgres_url))) == {}
+    assert errors(examine_database(subject(database_url=database_url))) == {}
 
 
 def test_a_redis_in_cluster_mode_is_told_by_name() -> None:

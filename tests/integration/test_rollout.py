@@ -22,9 +22,9 @@ COMMAND = (sys.executable, "-m", "execution_logger.cli")
 
 
 @pytest.fixture
-def site(own_redis_server: RedisServer, postgres_server: PostgresServer) -> Iterator[Site]:
+def site(own_redis_server: RedisServer, postgres_server: PostgresServer, template: str) -> Iterator[Site]:
     """A deployment whose Redis may be killed, and no worker yet."""
-    with closing(Site(Cell("rollout", 1), own_redis_server, postgres_server)) as site:
+    with closing(Site(Cell("rollout", 1), own_redis_server, postgres_server, template=template)) as site:
         yield site
 
 

@@ -31,18 +31,17 @@ class NotingSite(PostgresqlSite):
 
 
 @asynccontextmanager
-async def opened(url: str, query: str = "", *, pool_size: int = 4) -> AsyncIterator[PostgresqlSite]:
+async def opened(url: str, query: str = "") -> AsyncIterator[PostgresqlSite]:
     """A database with the library's tables; what its server answers always comes before our own timeout."""
     await asyncio.to_thread(upgrade_database, url)
-    settings = {"database_timeout_seconds": PATIENT_SECONDS}
-    async with NotingSite(url, query, pool_size=pool_size, **settings) as site:
+    async with NotingSite(url, query, database_timeout_seconds=PATIENT_SECONDS) as site:
         yield site
 
 
 @pytest.fixture
-async def site(postgres_url: str) -> AsyncIterator[PostgresqlSite]:
+async def site(database_url: str) -> AsyncIterator[PostgresqlSite]:
     """On a server that is not harmed."""
-    async with opened(postgres_url) as site:
+    async with NotingSite(database_url, database_timeout_seconds=PATIENT_SECONDS) as site:
         yield site
 
 

@@ -289,16 +289,15 @@ def new_zone() -> Iterator[str]:
 
 
 async def test_a_time_zone_that_the_server_does_not_know(
-    postgres_url: str, new_zone: str, caplog: pytest.LogCaptureFixture
+    database_url: str, new_zone: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Entries wait until the setting or the server is changed."""
-    await asyncio.to_thread(upgrade_database, postgres_url)
     await execute(
-        postgres_url,
+        database_url,
         "ALTER TABLE execution_logs DROP CONSTRAINT created_at_is_readable; "
         "ALTER TABLE execution_logs ALTER COLUMN created_at TYPE timestamp",
     )
-    async with RefusingSite(postgres_url, time_zone=new_zone) as site:
+    async with RefusingSite(database_url, time_zone=new_zone) as site:
         await check_is_held(site, caplog, 'time zone "New/Zone" not recognized')
         assert await site.dead() == []
 

@@ -8,21 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from integration.faults.cell import REPETITIONS, SEED, Cell
+from integration.faults.cell import SEED, Cell
 from integration.faults.proxy import Proxy
 from integration.faults.site import Site, worker_environment
 from rows import upgrade_database
 from servers import PostgresServer, RedisServer
 from workers import WorkerProcess
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the variants that differ little from others to the matrix program."""
-    if REPETITIONS in os.environ:
-        return
-    long = [item for item in items if item.get_closest_marker("long")]
-    items[:] = [item for item in items if item not in long]
-    config.hook.pytest_deselected(items=long)
 
 
 @pytest.fixture
@@ -50,10 +41,9 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def standing(redis_server: RedisServer, postgres_server: PostgresServer) -> Iterator[Standing]:
+def standing(redis_server: RedisServer, postgres_server: PostgresServer, template: str) -> Iterator[Standing]:
     """To start a worker for each of these tests would take longer than the tests."""
-    database = postgres_server.create_database()
-    upgrade_database(postgres_server.url(database))
+    database = postgres_server.create_database(template)
     environment = worker_environment(redis_server, postgres_server, database)
     with WorkerProcess(environment=environment) as worker:
         yield Standing(worker, database)
@@ -70,10 +60,10 @@ def site(
 
 @pytest.fixture
 def bare_site(
-    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer
+    cell: Cell, redis_server: RedisServer, redis_url: str, postgres_server: PostgresServer, template: str
 ) -> Iterator[Site]:
     """A deployment on servers that are not harmed, out of sight of the worker that stands ready."""
-    with closing(Site(cell, redis_server, postgres_server, redis_database=2)) as site:
+    with closing(Site(cell, redis_server, postgres_server, redis_database=2, template=template)) as site:
         yield site
 
 
@@ -91,10 +81,10 @@ def latin1_site(
 
 @pytest.fixture
 def frail_redis_site(
-    cell: Cell, own_redis_server: RedisServer, postgres_server: PostgresServer
+    cell: Cell, own_redis_server: RedisServer, postgres_server: PostgresServer, template: str
 ) -> Iterator[Site]:
     """A deployment whose Redis may be killed."""
-    with closing(Site(cell, own_redis_server, postgres_server)) as site:
+    with closing(Site(cell, own_redis_server, postgres_server, template=template)) as site:
         yield site
 
 

@@ -71,6 +71,7 @@ class Site:
         cell: that is told what was counted.
         redis: the broker.
         postgres: in which a database of its own is made.
+        template: a database with the library's tables, to make it quickly.
         redis_database: the number of the one that is the broker.
         database: one that a running worker writes to already, instead of one of its own.
         broker_url: what the hosts use instead of the broker's own address.
@@ -84,6 +85,7 @@ class Site:
         postgres: PostgresServer,
         *,
         redis_database: int = 0,
+        template: str | None = None,
         database: str | None = None,
         broker_url: str | None = None,
         **variables: str,
@@ -95,12 +97,12 @@ class Site:
         """The broker's own address."""
         self._redis_database = redis_database
         self._has_own_database = database is None
-        self.database = database or postgres.create_database()
+        self.database = database or postgres.create_database(template or "template1")
         self.database_url = postgres.url(self.database)
-        if self._has_own_database:
-            upgrade_database(self.database_url)
-        else:
+        if database:
             self.execute(_EMPTY)
+        elif not template:
+            upgrade_database(self.database_url)
         self.folder = Path(tempfile.mkdtemp(prefix="execution-logger-"))
         self.journal = self.folder / "journal"
         self.calls = self.folder / "calls"

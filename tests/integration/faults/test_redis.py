@@ -88,10 +88,10 @@ class TestRedis:
             site.host("idle")
             site.check(120)
 
-    def test_full(self, cell: Cell, postgres_server: PostgresServer) -> None:
+    def test_full(self, cell: Cell, postgres_server: PostgresServer, template: str) -> None:
         """`maxmemory` with `noeviction` is reached: batches are held back, and sent when there is room."""
         server = RedisServer(maxmemory="4mb", maxmemory_policy="noeviction")
-        with server as redis, closing(Site(cell, redis, postgres_server)) as site:
+        with server as redis, closing(Site(cell, redis, postgres_server, template=template)) as site:
             for _ in cell.a_few():
                 host = site.host("plain", "--count", 40_000, "--rate", 200)
                 wait_until(lambda: "maxmemory" in host.output, 30)  # noqa: B023
@@ -104,10 +104,12 @@ class TestRedis:
                 site.check(90)
 
     @pytest.mark.long
-    def test_full_while_the_worker_works(self, cell: Cell, postgres_server: PostgresServer) -> None:
+    def test_full_while_the_worker_works(
+        self, cell: Cell, postgres_server: PostgresServer, template: str
+    ) -> None:
         """The worker makes room, and cannot always say that it did: confirmations fail too."""
         server = RedisServer(maxmemory="6mb", maxmemory_policy="noeviction")
-        with server as redis, closing(Site(cell, redis, postgres_server)) as site:
+        with server as redis, closing(Site(cell, redis, postgres_server, template=template)) as site:
             worker = site.worker(supervised=True)
             with worker:
                 site.host("idle")
