@@ -137,7 +137,7 @@ def test_a_message_that_keeps_the_worker_busy_is_moved_aside(site: Site) -> None
         assert site.client.llen(QUARANTINE) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [2, 3])
 def test_ten_thousand_forgeries(site: Site, seed: int) -> None:
     """In rounds, so that the worker is hit while it works."""

@@ -29,6 +29,7 @@ from execution_logger.worker import create_app
 from execution_logger.worker.jobs.job import JOBS, RETENTION, STATISTICS, Job
 from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.queue import open_channel, waiting_since
+from messages import let_visibility_timeout_pass
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess
 from rows import count_rows, fetch
@@ -149,6 +150,8 @@ def test_a_killed_workers_job_is_finished_by_another_one(
         worker.kill()
         assert count_rows(database_url) > 1000
         assert job(database_url, "retention")["finished_at"] is None
+        with own_redis_server.client() as client:
+            let_visibility_timeout_pass(client)
         worker.start()
         wait_until(lambda: job(database_url, "retention")["finished_at"] is not None, 50)
     found = job(database_url, "retention")

@@ -20,6 +20,9 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[2]
 
+OTHERS = ("test_forged_messages.py", "test_guarded_redis.py")
+"""Files beside the suite with tests that are marked `long`: they are run, and have no line in the table."""
+
 HEADINGS = (
     "fault",
     "repetitions",
@@ -70,7 +73,8 @@ def run_cells(options: argparse.Namespace, record: Path) -> int:
         "FAULTS_RECORD": str(record),
     }
     print(f"seed {options.seed}", file=sys.stderr)
-    command = [sys.executable, "-m", "pytest", str(FOLDER), "--timeout", "1800", "-k", options.only, "-v"]
+    places = [str(FOLDER), *(str(FOLDER.parent / name) for name in OTHERS)]
+    command = [sys.executable, "-m", "pytest", *places, "--timeout", "1800", "-k", options.only, "-v"]
     return subprocess.run(command, env=environment, cwd=ROOT, stdout=sys.stderr, check=False).returncode
 
 
