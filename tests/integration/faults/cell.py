@@ -18,7 +18,7 @@ SEED = "FAULTS_SEED"
 RECORD = "FAULTS_RECORD"
 """Variables that the matrix program sets. Without them every cell takes its short form."""
 
-_SHORT_REPETITIONS = 3
+_SHORT_REPETITIONS = 2
 _TITLE = re.compile(r"(?:Test(?P<group>\w+)\.)?test_(?P<words>\w+?)(?:\[(?P<variant>.*)\])?$")
 
 

@@ -77,7 +77,7 @@ class TestDatabase:
 class TestRedis:
     """Redis goes away, or takes no more."""
 
-    @pytest.mark.parametrize("harm", ["stop", "kill", "pause"])
+    @pytest.mark.parametrize("harm", [pytest.param("stop", marks=pytest.mark.long), "kill", "pause"])
     def test_away_and_back(self, site: InProcessSite, harm: str) -> None:
         """Calls cost what they always cost, entries are kept in order, and land when it is back."""
         with site.supervised_worker():

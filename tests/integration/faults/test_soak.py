@@ -15,7 +15,7 @@ from waiting import let_pass
 
 RATE = 250
 """Of each of two hosts."""
-SHORT_SECONDS = 20
+SHORT_SECONDS = 12
 LONGEST_SECONDS = 3_600
 MOST_GROWTH_BYTES = 20_000_000
 MOST_NEW_DESCRIPTORS = 10

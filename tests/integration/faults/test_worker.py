@@ -121,6 +121,7 @@ class TestWorker:
                 cell.let_pass_up_to(0.5)
             finish(site)
 
+    @pytest.mark.long  # test_accounts.py does it with each pool
     def test_stopped_while_the_database_is_away(self, cell: Cell, frail_database_site: Site) -> None:
         """SIGTERM in an outage: it gives its batches back and ends at once; the next one writes them."""
         site = frail_database_site
@@ -148,7 +149,7 @@ class TestWorker:
 
 def busy_host(site: Site) -> LocalProcess:
     """A host with more batches than the worker can store in a while, and more to come."""
-    count = 10_000 if site.cell.is_long else 4_000
+    count = 10_000 if site.cell.is_long else 1_500
     host = site.host("plain", "--count", count, "--rate", 300, **SMALL_BATCHES)
     wait_until(lambda: site.rows() > 0, 30)
     return host
