@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from processes import LocalProcess
-from rows import count_rows, fetch, upgrade_database
+from rows import count_rows, fetch
 from waiting import wait_until
 
 COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "demo")
@@ -69,11 +69,11 @@ def test_without_any_server_every_call_is_a_row(scratch: Path, documents: Path) 
     assert re.fullmatch(r"median [\d.]+ µs, mean [\d.]+ µs, slowest [\d,]+ µs; .*", found["cost of a call"])
     assert found["connections"].startswith("host 0; worker ")
     assert list(scratch.iterdir()) == []
+    check_timeline(done.stdout, documents)
 
 
-def test_it_shows_a_run_with_its_failure(scratch: Path, documents: Path) -> None:
-    """The timeline comes from the database: the planted failure, its retry, and real findings."""
-    output = run(scratch, documents, "--runs", "1").stdout
+def check_timeline(output: str, documents: Path) -> None:
+    """A run comes from the database: the planted failure, its retry, and real findings."""
     assert "One is planted: legacy-notes.txt is not UTF-8" in output
     lines = [line.split() for line in output.splitlines()]
     timeline = [line for line in lines if line and line[0].startswith("+")]
@@ -133,18 +133,17 @@ def test_an_interrupt_cleans_up(scratch: Path, documents: Path, number: signal.S
 
 @pytest.mark.slow
 def test_a_lost_entry_is_an_exit_code(
-    scratch: Path, documents: Path, redis_url: str, postgres_url: str
+    scratch: Path, documents: Path, redis_url: str, database_url: str
 ) -> None:
     """When no more rows come for half a minute, it says how many are missing."""
-    upgrade_database(postgres_url)
     swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     trigger = """
         CREATE TRIGGER swallow BEFORE INSERT ON execution_logs FOR EACH ROW
         WHEN (NEW.category = 'retry') EXECUTE FUNCTION swallow()
     """
     for statement in (swallow, trigger):
-        fetch(postgres_url, statement)
-    done = run(scratch, documents, "--broker", redis_url, "--database", postgres_url)
+        fetch(database_url, statement)
+    done = run(scratch, documents, "--broker", redis_url, "--database", database_url)
     assert done.returncode == 1, done.stdout + done.stderr
     assert sums(done.stdout)["lost"] == "2"
     assert "The worker's last lines:" in done.stdout

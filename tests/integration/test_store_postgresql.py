@@ -149,7 +149,7 @@ VALUES = st.recursive(
 ITEMS = GOOD | GOOD | st.sampled_from(list(BAD_HERE.values())) | VALUES.map(json.dumps)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(ITEMS, max_size=20), max_size=3))
 async def test_every_item_is_a_row_or_a_dead_letter(site: PostgresqlSite, batches: list[list[str]]) -> None:
     """Good, bad and forged ones in any mixture: no good one is dead, none is lost, none is there twice."""
@@ -237,7 +237,7 @@ async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: Postgre
     assert len(await site.rows(NOTED)) == 1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ledger=LEDGERS, since=AGES, until=AGES)
 async def test_the_audit_says_what_a_plain_count_says(
     site: PostgresqlSite, ledger: list[Noted], since: int | None, until: int | None
