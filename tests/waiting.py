@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 
 _PAUSE_SECONDS = 0.01
+_LONGEST_PAUSE_SECONDS = 0.5
+_REST = 4.0
+"""A pause is so many times as long as the look before it: who waits must not hold up those who work."""
 
 PATIENCE = 8
 """Machines differ: what takes seconds on one may take so many times as long on another that is busy. A
@@ -20,17 +23,21 @@ def wait_until(
     """Return as soon as `condition()` is true; `timeout_seconds` is what an idle, fast machine may need.
 
     `message` is called on failure only: it tells what the condition was waiting for. A condition
-    that costs more than a look at memory takes a longer pause.
+    that costs more than a look at memory is asked less often.
 
     Raises:
         TimeoutError: it was not true within `PATIENCE` times `timeout_seconds`.
     """
-    deadline = time.monotonic() + timeout_seconds * PATIENCE
+    looked_at = time.monotonic()
+    deadline = looked_at + timeout_seconds * PATIENCE
     while not condition():
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             name = getattr(condition, "__qualname__", repr(condition))
             raise TimeoutError(f"{name} was not true within {timeout_seconds * PATIENCE:g} s. {message()}")
-        time.sleep(pause_seconds)
+        rest_seconds = min(_REST * (now - looked_at), _LONGEST_PAUSE_SECONDS)
+        time.sleep(max(pause_seconds, rest_seconds))
+        looked_at = time.monotonic()
 
 
 def let_pass(seconds: float) -> None:
