@@ -149,8 +149,8 @@ class TestWorker:
 
 def busy_host(site: Site) -> LocalProcess:
     """A host with more batches than the worker can store in a while, and more to come."""
-    count = 10_000 if site.cell.is_long else 1_500
-    host = site.host("plain", "--count", count, "--rate", 300, **SMALL_BATCHES)
+    count, rate = (10_000, 300) if site.cell.is_long else (2_000, 100)
+    host = site.host("plain", "--count", count, "--rate", rate, **SMALL_BATCHES)
     wait_until(lambda: site.rows() > 0, 30)
     return host
 
