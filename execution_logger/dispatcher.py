@@ -33,7 +33,7 @@ _JOURNAL_CHECK_SECONDS = 1.0
 
 @dataclass(slots=True)
 class Counts:
-    """What became of entries that were sent. All but the last are of this process's own."""
+    """What became of entries that were sent. All but the last two are of this process's own."""
 
     stored: int = 0
     dead_lettered: int = 0
@@ -43,6 +43,8 @@ class Counts:
     """Could not be read from the disk any more."""
     adopted: int = 0
     """Of dead processes, whatever became of them."""
+    adopted_lost: int = 0
+    """Of dead processes: lines that could not be read any more, or were no entries."""
 
 
 class Dispatcher:
@@ -280,6 +282,8 @@ class Dispatcher:
         self.batches_delivered += 1
         if source is self._buffer:
             self.counts.lost += batch.missing
+        else:
+            self.counts.adopted_lost += batch.missing
         if is_awaited:
             self.outstanding.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)

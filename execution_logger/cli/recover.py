@@ -11,7 +11,7 @@ from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination
 from execution_logger.journal.directory import state_directory
-from execution_logger.journal.survey import DestinationSummary, survey, survey_destination
+from execution_logger.journal.survey import DestinationSummary, refused, survey, survey_destination
 from execution_logger.pipeline import Pipeline
 from execution_logger.settings import Settings
 from execution_logger.text import printable
@@ -47,16 +47,17 @@ def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     destination = find_destination(settings)
     found = _survey(destination)
     others = [each for each in survey(state_directory(settings)) if each.folder not in destination.folders]
-    error = None
+    error, unreadable = None, 0
     if _left(found) and timeout_seconds:
-        error = _send(settings, _dead(found), timeout_seconds)
+        error, unreadable = _send(settings, _dead(found), timeout_seconds)
         after = _survey(destination)
     else:
         after = found
+    sent = max(0, _left(found) - _left(after) - unreadable)
     if as_json:
-        _print_json(found, after, others, error)
+        _print_json(found, after, others, sent, unreadable, error)
     else:
-        _print(found, after, others, error)
+        _print(found, after, others, sent, unreadable, error)
     return _left(after)
 
 
@@ -79,8 +80,12 @@ def _left(destination: DestinationSummary) -> int:
     return sum(journal.entries for journal in destination.journals if not journal.is_alive)
 
 
-def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> str | None:
-    """Adopt and send until nothing of these is left or the time is over; return why, if something is."""
+def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> tuple[str | None, int]:
+    """Adopt and send until nothing of these is left or the time is over.
+
+    Returns:
+        Why something is left, if it is, and how many lines were no entries any more.
+    """
     settings = replace(settings, adopt_interval_seconds=_LOOK_SECONDS)
     destination = find_destination(settings)
     pipeline = Pipeline(settings, select_delivery(settings), destination)
@@ -89,7 +94,7 @@ def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> st
     while time.monotonic() < until and _are_there(destination, processes):
         time.sleep(_LOOK_SECONDS)
     report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
-    return report.last_error
+    return report.last_error, pipeline.shipper.dispatcher.counts.adopted_lost
 
 
 def _are_there(destination: Destination, processes: set[str]) -> bool:
@@ -99,22 +104,36 @@ def _are_there(destination: Destination, processes: set[str]) -> bool:
 
 
 def _print_json(
-    found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
+    found: DestinationSummary,
+    after: DestinationSummary,
+    others: list[DestinationSummary],
+    sent: int,
+    unreadable: int,
+    error: str | None,
 ) -> None:
     parts = {"found": asdict(found), "left": asdict(after), "other_destinations": [asdict(o) for o in others]}
-    echo_json({**parts, "error": error}, default=str)
+    echo_json({**parts, "sent": sent, "unreadable": unreadable, "error": error}, default=str)
 
 
 def _print(
-    found: DestinationSummary, after: DestinationSummary, others: list[DestinationSummary], error: str | None
+    found: DestinationSummary,
+    after: DestinationSummary,
+    others: list[DestinationSummary],
+    sent: int,
+    unreadable: int,
+    error: str | None,
 ) -> None:
     console = open_console()
     what = found.description or "nothing was ever kept here"
     console.print(Text(printable(f"{found.folder}: {what}")), soft_wrap=True)
     if found.journals:
         _print_journals(console, found)
-    sent, left = _left(found) - _left(after), _left(after)
+    left = _left(after)
     console.print(f"{sent:,} entries of dead processes were sent, {left:,} are left.")
+    if unreadable:
+        console.print(Text(f"{unreadable:,} lines were no entries any more, and were not sent.", "yellow"))
+    for problem in refused(found.folder.parent):
+        console.print(Text(printable(f"{problem.filename}: {problem.strerror}"), "yellow"), soft_wrap=True)
     if error and left:
         console.print(Text(printable(error), "red"), soft_wrap=True)
     if after.damaged_lines:

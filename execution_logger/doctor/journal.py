@@ -12,7 +12,7 @@ from execution_logger.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.doctor.mounts import NETWORK, VOLATILE, file_system
 from execution_logger.journal import find_destination
 from execution_logger.journal.directory import state_directory
-from execution_logger.journal.survey import DestinationSummary, survey
+from execution_logger.journal.survey import DestinationSummary, refused, survey
 from execution_logger.settings import Settings
 
 _PROBE_BYTES = 65_536
@@ -41,6 +41,7 @@ def examine_journal(subject: Subject) -> Iterator[Finding]:
     destinations = list(survey(directory))
     yield from _place(directory, is_used=any(each.journals for each in destinations))
     yield from _modes(directory)
+    yield from _refused(directory)
     yield from left_over(destinations, find_destination(settings).folder)
 
 
@@ -79,6 +80,20 @@ def left_over(destinations: list[DestinationSummary], own: Path) -> Iterator[Fin
                 f"{each.damaged_lines:,} lines of journals in {each.folder} were no entries any more",
                 "look for the disk's errors (dmesg); read damaged.ndjson there, then delete it",
             )
+
+
+def _refused(directory: Path) -> Iterator[Finding]:
+    """What others have made there, or may write to; `recover` passes it by as well."""
+    problems = list(refused(directory))
+    if problems:
+        more = f"; and {len(problems) - 1:,} more" if len(problems) > 1 else ""
+        first = problems[0]
+        yield warning(
+            "journal.refused",
+            f"what is in {first.filename} is neither sent nor used: {first.strerror}{more}",
+            "if it is this user's: chown and chmod go-w it, put the folder in the place of a link, and run "
+            "execution-logger recover; if not, delete it, and let nobody else write there",
+        )
 
 
 def _space(directory: Path, settings: Settings) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """What journals there are: for people, without touching anything."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,9 @@ import msgspec
 from execution_logger.journal.directory import (
     DAMAGED_NAME,
     DESTINATION_NAME,
+    check_folder,
     lock_folder,
+    open_ours,
     own_folders,
     read_ours,
 )
@@ -68,12 +71,51 @@ def survey_destination(folder: Path) -> DestinationSummary:
     )
 
 
+def refused(state_directory: Path) -> Iterator[OSError]:
+    """Why folders and files there are not used: others have a hand in them, or they are links."""
+    for destination in _found_in(state_directory):
+        if not destination.is_dir():  # what else the user has there
+            continue
+        problem = _refusal(destination)
+        yield from [problem] if problem else _refused_below(destination)
+
+
+def _refused_below(folder: Path) -> Iterator[OSError]:
+    for path in _found_in(folder):
+        problem = _refusal(path)
+        if problem:
+            yield problem
+        elif path.is_dir():
+            yield from _refused_below(path)
+
+
+def _found_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # vanished, or not for this user to see
+        return []
+
+
+def _refusal(path: Path) -> OSError | None:
+    """Why a folder, or a file of a journal, is not used; None when it is, or has vanished."""
+    try:
+        if path.is_dir():
+            check_folder(path)
+        else:
+            os.close(open_ours(path, os.O_RDONLY))
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        return problem
+    return None
+
+
 def _summarise(folder: Path) -> JournalSummary | None:
-    """None for a journal that is removed at this moment."""
+    """None for a journal that is removed at this moment, or that others have a hand in."""
     try:
         lock_fd = lock_folder(folder)
         files = JournalFiles(folder, lock_fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     try:
         files.find()
@@ -87,7 +129,7 @@ def _summarise(folder: Path) -> JournalSummary | None:
             size_bytes=sum(each.path.stat().st_size for each in (*files.segments, *files.unread)),
             oldest_at=_oldest_at(files) if entries else None,
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     finally:
         files.close()

@@ -1,5 +1,6 @@
 """What the doctor makes of the journal's directory."""
 
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,3 +149,35 @@ def test_damaged_lines_are_found(tmp_path: Path) -> None:
     (finding,) = left_over([summary(tmp_path, alive=1, damaged=3)], tmp_path)
     assert finding.name == "journal.damage"
     assert "3 lines" in finding.what
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who may write is a matter of POSIX here")
+@pytest.mark.parametrize(
+    "kind", ["open folder", "link to a folder", "open file", "link to a file", "open destination"]
+)
+def test_what_others_have_a_hand_in_is_found(tmp_path: Path, kind: str) -> None:
+    """It is neither sent nor used, and somebody has to know."""
+    state, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
+    for folder in (state, state / "logs-1", state / "logs-1" / "host-1", elsewhere):
+        folder.mkdir(mode=0o700)
+    file = state / "logs-1" / "host-1" / "lock"
+    match kind:
+        case "open destination":
+            culprit = state / "logs-1"
+            culprit.chmod(0o777)
+        case "open folder":
+            culprit = file.parent
+            culprit.chmod(0o777)
+        case "link to a folder":
+            culprit = state / "logs-1" / "host-2"
+            culprit.symlink_to(elsewhere)
+        case "open file":
+            culprit = file
+            file.touch()
+            file.chmod(0o666)
+        case _:
+            culprit = file
+            file.symlink_to("/etc/hostname")
+    (finding,) = (each for each in findings(state) if each.name == "journal.refused")
+    assert f"what is in {culprit} is neither sent nor used" in finding.what
+    assert "recover" in finding.advice
