@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Table, column, insert, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
@@ -14,12 +14,14 @@ from execution_logger.store.faults import attempt
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import ledger_table, missing_indexes
 from execution_logger.store.statistics import statistics_table
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.table import USUAL_NAME, schema_and_name
 
 VERSION_TABLE = "execution_logger_alembic_version"
 """The version of the tables; `alembic_version` is the host's."""
 
 _OWN = (dead_letters.NAME, ledger.NAME, job_runs.NAME, statistics.NAME)
+_TAKEN_OVER = (dead_letters.NAME, statistics.NAME)
+"""What would be missed; the ledger may be large, and the job runs begin anew."""
 _INDEX_SECONDS = 3600  # 25 million batches take minutes
 _INDEXING = "hashtext('execution_logger index')"
 
@@ -112,8 +114,8 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
-    own = (dead_letter_table, ledger_table, job_run_table, statistics_table)
-    names = (settings.table, *(table(settings).fullname for table in own))
+    own = [make(settings) for make in (dead_letter_table, ledger_table, job_run_table, statistics_table)]
+    names = (settings.table, *(each.fullname for each in own))
     missing = [name for name in names if not _exists(connection, name)]
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")
@@ -123,9 +125,33 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
         command.stamp(config, "base")
     command.upgrade(config, "head")
     done = [f"{name} {'created' if name in missing else 'is there already'}" for name in names]
+    for new, old in zip(own, _OWN, strict=True):
+        # A table of entries that is new as well has nothing of before.
+        if new.fullname in missing and settings.table not in missing and new.name != old:
+            done += _take_over(connection, old, new)
     return ", ".join(done)
+
+
+def _take_over(connection: Connection, old: str, new: Table) -> list[str]:
+    """Copy what an earlier version has in a table that had one name for all; say what was done.
+
+    Not where the table of the usual name is, whose rows they are. The old table stays as it is: workers of
+    the earlier version go on with it until they are replaced.
+    """
+    if _has(connection, USUAL_NAME, new.schema) or not _has(connection, old, new.schema):
+        return []
+    if old not in _TAKEN_OVER:
+        return [f"{old} stays as it is and is not used any more"]
+    columns = [each.name for each in new.columns]
+    source = table(old, *map(column, columns), schema=new.schema)
+    copied = connection.execute(insert(new).from_select(columns, select(source))).rowcount
+    return [f"{copied:,} rows of {old} copied to {new.fullname}"]
 
 
 def _exists(connection: Connection, table: str) -> bool:
     schema, name = schema_and_name(table)
+    return _has(connection, name, schema)
+
+
+def _has(connection: Connection, name: str, schema: str | None) -> bool:
     return inspect(connection).has_table(name, schema)

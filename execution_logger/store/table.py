@@ -54,7 +54,7 @@ REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created
 MARK = "created_at_is_readable"
 """A constraint of the table that `db upgrade` makes."""
 
-_USUAL_NAME = "execution_logs"
+USUAL_NAME = "execution_logs"
 _MOST_NAME_BYTES = 63
 _DIGEST_CHARS = 8
 _UUID_CHARS = 36
@@ -165,7 +165,7 @@ def table_beside(settings: Settings, name: str) -> tuple[str | None, str]:
     Two tables of entries in one schema share nothing: where theirs is not the usual name, it is appended.
     """
     schema, entries = schema_and_name(settings.table)
-    return schema, name if entries == _USUAL_NAME else identifier(f"{name}_{entries}")
+    return schema, name if entries == USUAL_NAME else identifier(f"{name}_{entries}")
 
 
 def identifier(name: str) -> str:

@@ -150,6 +150,50 @@ async def test_a_failed_upgrade_leaves_nothing_half_made(site: SqliteSite) -> No
     assert site.rows(SCHEMA) == before
 
 
+async def test_what_an_earlier_version_kept_under_other_names_is_taken_over(tmp_path: Path) -> None:
+    """Its tables had the same names for each table of entries; the upgrade says what became of them, once."""
+    site = SqliteSite(tmp_path / "logs.db", table="app_logs")
+    await upgrade(site.engine, site.settings)
+    await site.writer.write("b", batch(encoded(), BAD["no task"]), process="p", first=1)
+    site.execute(
+        "INSERT INTO execution_log_statistics_app_logs"
+        " VALUES ('2026-01-01', 'all', '', 1, 0, 1, 0, NULL, NULL)"
+    )
+    for name in TABLES[1:]:  # as the earlier version had them
+        site.execute(f"ALTER TABLE {name}_app_logs RENAME TO {name}")
+        for index in site.rows(
+            f"SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = '{name}' AND sql <> ''"
+        ):
+            site.execute(f"DROP INDEX {index['name']}")
+    report = await upgrade(site.engine, site.settings)
+    assert "1 rows of execution_log_dead_letters copied to execution_log_dead_letters_app_logs" in report
+    assert "1 rows of execution_log_statistics copied to execution_log_statistics_app_logs" in report
+    assert "execution_log_batches stays as it is and is not used any more" in report
+    assert (await overview(site.engine, site.settings)).dead_letters == 1
+    assert len(site.rows("SELECT * FROM execution_log_dead_letters")) == 1, (
+        "workers of before may be at work yet"
+    )
+    site.execute("DELETE FROM execution_log_dead_letters_app_logs")
+    assert "copied" not in await upgrade(site.engine, site.settings), "what was purged stays away"
+    other = SqliteSite(tmp_path / "logs.db", table="web_logs")
+    assert "copied" not in await upgrade(other.engine, other.settings), "a new table has no past"
+    for each in (site, other):
+        await each.engine.dispose()
+
+
+async def test_what_the_usual_table_has_is_left_to_it(tmp_path: Path) -> None:
+    """Dead letters do not tell which of two tables they were meant for."""
+    usual = SqliteSite(tmp_path / "logs.db")
+    await upgrade(usual.engine, usual.settings)
+    await usual.write(BAD["no task"])
+    usual.execute("CREATE TABLE app_logs AS SELECT * FROM execution_logs")
+    other = SqliteSite(tmp_path / "logs.db", table="app_logs")
+    assert "copied" not in await upgrade(other.engine, other.settings)
+    assert len(usual.rows("SELECT * FROM execution_log_dead_letters")) == 1
+    for each in (usual, other):
+        await each.engine.dispose()
+
+
 async def test_two_tables_in_one_schema_share_nothing(tmp_path: Path) -> None:
     """Dead letters, batches, job runs and statistics are of one table of entries each."""
     names = ("execution_logs", "app_logs", "y" * 59 + "1", "y" * 59 + "2")
