@@ -10,6 +10,7 @@ does not wait for the disk.
 
 import argparse
 import asyncio
+import json
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,11 +44,10 @@ _MOST_MS = 50.0
 _ASK_SECONDS = 30
 _PASSES = 2  # the second merges what the chunks of the first have left side by side
 
-_BARE = """
-    ALTER TABLE execution_log_batches SET UNLOGGED;
-    DROP INDEX ix_execution_log_batches_place;
-    DROP INDEX ix_execution_log_batches_stored_at
-"""
+_DROP = (
+    "DROP INDEX IF EXISTS ix_execution_log_batches_place",
+    "DROP INDEX IF EXISTS ix_execution_log_batches_stored_at",
+)
 _FILL = """
     INSERT INTO execution_log_batches
         (batch_id, process, first, entries, dead_lettered, deliveries, oldest_at, newest_at, stored_at)
@@ -57,6 +57,21 @@ _FILL = """
     FROM generate_series($1::bigint, $2::bigint) AS n,
     LATERAL (SELECT now() - interval '60 days' * (1 - n / $4::float8) AS at) AS moment
 """
+
+_INDEXES = (
+    "CREATE INDEX ix_execution_log_batches_place ON execution_log_batches (process, first)",
+    "CREATE INDEX ix_execution_log_batches_stored_at ON execution_log_batches (stored_at)",
+)
+_NOTED = 500
+_NOTE = f"""
+    EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) INSERT INTO execution_log_batches AS known
+        (batch_id, process, first, entries, dead_lettered, oldest_at, newest_at)
+    SELECT CAST(gen_random_uuid() AS text), 'host-' || n % 10, 1 + 50 * (n / 10), 50, 0, now(), now()
+    FROM generate_series(1, {_NOTED}) AS n
+    ON CONFLICT (batch_id) DO UPDATE SET deliveries = known.deliveries + 1
+"""  # noqa: S608 - no words of others
+_ROUNDS = 200
+_WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 
 
 @dataclass(frozen=True)
@@ -136,9 +151,32 @@ async def measure_size(
     return cells
 
 
+def measure_indexes(postgres: PostgresServer) -> Table:
+    """What a batch's row costs with both indexes, with one, and without."""
+    rows = []
+    for indexes in (_INDEXES, _INDEXES[:1], ()):
+        for statement in ("TRUNCATE execution_log_batches", *_DROP, *indexes):
+            postgres.execute(statement)
+        (before,) = postgres.execute(_WAL)
+        times = []
+        for _ in range(_ROUNDS):
+            (plan,) = postgres.execute(_NOTE)
+            times.append(json.loads(plan[0])[0]["Execution Time"] * 1e3 / _NOTED)
+        (after,) = postgres.execute(_WAL)
+        wal_bytes = float(after[0] - before[0]) / _NOTED / _ROUNDS
+        label = f"the primary key and {len(indexes)} indexes"
+        rows.append([label, f"{min(times):.1f}", f"{wal_bytes:,.0f}"])
+        progress(f"{rows[-1]}")
+    for statement in ("TRUNCATE execution_log_batches", *_DROP, *_INDEXES):
+        postgres.execute(statement)
+    note = f"The best of {_ROUNDS} rounds of {_NOTED:,} rows, which the server inserts by itself."
+    columns = ("indexes of the ledger", "µs a row", "bytes of WAL a row")
+    return Table("What the ledger's indexes cost a batch", columns, rows, note)
+
+
 def fill(postgres: PostgresServer, batches: int, processes: int) -> None:
     """Make the ledger."""
-    for statement in _BARE.split(";"):
+    for statement in ("ALTER TABLE execution_log_batches SET UNLOGGED", *_DROP):
         postgres.execute(statement)
     for first in range(0, batches, _CHUNK):
         postgres.execute(_FILL, first, min(first + _CHUNK, batches) - 1, processes, float(batches))
@@ -155,6 +193,7 @@ async def measure_all(postgres: PostgresServer, options: argparse.Namespace) -> 
     )
     engine = create_engine(settings, pool_size=1)
     try:
+        costs = await asyncio.to_thread(measure_indexes, postgres)
         await asyncio.to_thread(fill, postgres, options.batches, options.processes)
         rows = [await measure_size(engine, settings, postgres, "as it was")]
         began = time.perf_counter()
@@ -180,7 +219,7 @@ async def measure_all(postgres: PostgresServer, options: argparse.Namespace) -> 
     )
     worst = max(float(cell.replace(",", "")) for cell in rows[-1][3:])
     return Figures(
-        tables=[Table(f"A ledger of {options.batches:,} batches", columns, rows, note)],
+        tables=[Table(f"A ledger of {options.batches:,} batches", columns, rows, note), costs],
         targets=[Target("the slowest question to the ledger, merged", worst, _MOST_MS, "ms")],
     )
 
