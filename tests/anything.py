@@ -21,10 +21,11 @@ import pydantic
 from hypothesis import settings
 from hypothesis import strategies as st
 
+EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "20"))
+"""Of a property test; one that needs more to meet the rare cases takes a multiple."""
+
 # For all property tests. No deadline: a machine that is busy with other things is no reason to fail.
-settings.register_profile(
-    "unit", deadline=None, print_blob=True, max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "50"))
-)
+settings.register_profile("unit", deadline=None, print_blob=True, max_examples=EXAMPLES)
 settings.load_profile("unit")
 
 # Plain data: what JSON has, and every database stores -------------------------------------------

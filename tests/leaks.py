@@ -34,9 +34,10 @@ class Resources:
         Raises:
             AssertionError: naming all that is still held.
         """
-        if self._new():
-            # A logger with entries that could not be sent keeps its journal open as long as it is there.
-            gc.collect()
+        if not self._new():
+            return
+        # A logger with entries that could not be sent keeps its journal open as long as it is there.
+        gc.collect()
         try:
             wait_until(lambda: not self._new(), timeout_seconds)
         except TimeoutError:
@@ -53,7 +54,8 @@ def _threads() -> dict[object, str]:
 def _children() -> dict[object, str]:
     """Without the two processes that `multiprocessing` starts once and keeps."""
     found: dict[object, str] = {}
-    for child in psutil.Process().children():
+    # To ask psutil is to read about every process of the machine: not after each of thousands of tests.
+    for child in psutil.Process().children() if _has_children() else ():
         try:
             command = " ".join(child.cmdline())
         except psutil.Error:
@@ -61,6 +63,17 @@ def _children() -> dict[object, str]:
         if not any(helper in command for helper in _HELPERS):
             found[child] = f"process {child.pid} {command}"
     return found
+
+
+def _has_children() -> bool:
+    """As the kernel says, ended ones included; where it cannot be asked (Windows), there may be some."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    except AttributeError:
+        return True
+    return True
 
 
 def _descriptors() -> dict[object, str]:

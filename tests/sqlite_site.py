@@ -2,12 +2,32 @@
 
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from batches import batch
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
+from rows import upgrade_database
+
+
+def make_tables(path: Path) -> None:
+    """Have a new file hold what `execution-logger db upgrade` makes: run once a process, and copied."""
+    with path.open("xb") as file:
+        file.write(_file_with_tables())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("UPDATE execution_log_job_runs SET known_since = datetime('now')")
+
+
+@cache
+def _file_with_tables() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "logs.db"
+        upgrade_database(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 class SqliteSite:

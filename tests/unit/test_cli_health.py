@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from execution_logger.cli import main
 from execution_logger.worker import health
+from sqlite_site import make_tables
 
 NAME = f"celery@{socket.gethostname()}"
 
@@ -19,7 +20,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "CELERY_BROKER_URL": f"embedded://{tmp_path / 'broker'}",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'logs.db'}",
     }
-    assert CliRunner().invoke(main, ["db", "upgrade"], env=variables).exit_code == 0
+    make_tables(tmp_path / "logs.db")
     return variables
 
 

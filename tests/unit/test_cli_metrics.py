@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 
 from execution_logger.cli import main
 from scraping import parse
+from sqlite_site import make_tables
 
 NOBODY = "redis://:secret@127.0.0.1:1/0"
 
@@ -19,7 +20,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "CELERY_BROKER_URL": f"embedded://{tmp_path / 'broker'}",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'logs.db'}",
     }
-    assert CliRunner().invoke(main, ["db", "upgrade"], env=variables).exit_code == 0
+    make_tables(tmp_path / "logs.db")
     return variables
 
 

@@ -14,6 +14,7 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.cli import main
 from execution_logger.cli import status as cli_status
 from execution_logger.cli.status import _shown
+from sqlite_site import make_tables
 
 NOBODY = "redis://:secret@127.0.0.1:1/0"
 
@@ -25,7 +26,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "CELERY_BROKER_URL": f"embedded://{tmp_path / 'broker'}",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'logs.db'}",
     }
-    assert CliRunner().invoke(main, ["db", "upgrade"], env=variables).exit_code == 0
+    make_tables(tmp_path / "logs.db")
     return variables
 
 

@@ -20,7 +20,7 @@ from execution_logger.delivery.fallback import FallbackDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
 from memory_broker import PASSWORD, MemoryBroker
-from rows import upgrade_database
+from sqlite_site import make_tables
 
 
 class Site(Protocol):
@@ -81,7 +81,7 @@ class _DatabaseSite:
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._path = request.getfixturevalue("tmp_path") / "logs.db"
         settings = Settings(database_url=f"sqlite:///{self._path}")
-        upgrade_database(f"sqlite:///{self._path}")
+        make_tables(self._path)
         self.delivery = DatabaseDelivery(settings)
 
     def received(self) -> list[str]:

@@ -29,13 +29,13 @@ from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.broker import TASK_NAME
 from execution_logger.delivery import Delivery
 from execution_logger.integrations import prometheus
-from execution_logger.store import ExecutionLogRepository, upgrade
+from execution_logger.store import ExecutionLogRepository
 from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
 from execution_logger.worker.jobs.job import JOBS
 from execution_logger.worker.jobs.week import WeeklyReport
 from scraping import parse, scrape
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 PAGES = README, CELERY_SETUP, _ = [Document(name) for name in TRANSLATED]
 
@@ -83,7 +83,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     """A database with the library's tables, which the environment names."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'logs.db'}")
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
     _settings_of_environment.cache_clear()  # a repository has read them, and this database is gone
 

@@ -21,11 +21,10 @@ from execution_logger.exporter.broker import read_broker
 from execution_logger.exporter.journals import JournalsUnreadableError, read_journals
 from execution_logger.exporter.tables import read_tables
 from execution_logger.exposition import gauge
-from execution_logger.store import upgrade
 from execution_logger.worker.queue import QueueLength
 from journals import DyingProcess
 from scraping import FakeRedis, samples
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 NAME = "execution_logger_"
 
@@ -195,12 +194,12 @@ class TestTables:
         return Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}")
 
     @staticmethod
-    def prepare(settings: Settings, path: Path, script: str) -> None:
+    def prepare(path: Path, script: str) -> None:
         """Make the tables, with a dead letter; then run the script."""
 
         async def run() -> None:
             async with SqliteSite(path) as site:
-                await upgrade(site.engine, settings)
+                make_tables(path)
                 await site.write(encoded(id=...), encoded())
                 site.execute(f"DROP TABLE IF EXISTS execution_log_job_runs;{script}")
 
@@ -213,7 +212,7 @@ class TestTables:
         INSERT INTO execution_log_job_runs
             VALUES ('retention', '2026-11-22 02:00:00.000000'), ('report', NULL);
         """
-        self.prepare(settings, tmp_path / "logs.db", script)
+        self.prepare(tmp_path / "logs.db", script)
         assert samples(read_tables(settings)) == {
             f"{NAME}dead_letters": 1,
             f'{NAME}job_last_success_timestamp_seconds{{name="retention"}}': 1795312800,
@@ -224,7 +223,7 @@ class TestTables:
         self, settings: Settings, tmp_path: Path
     ) -> None:
         """The tables may be older than this version."""
-        self.prepare(settings, tmp_path / "logs.db", "")
+        self.prepare(tmp_path / "logs.db", "")
         assert samples(read_tables(settings)) == {f"{NAME}dead_letters": 1}
 
     def test_missing_tables_are_an_error(self, settings: Settings) -> None:

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from anything import EXAMPLES
 from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
@@ -234,5 +235,5 @@ class Lives(RuleBasedStateMachine):
 
 def test_nothing_that_the_disk_has_is_lost() -> None:
     """See `Lives`."""
-    limits = hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None)
+    limits = hypothesis_settings(max_examples=2 * EXAMPLES, stateful_step_count=50)
     run_state_machine_as_test(Lives, settings=limits)

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from anything import EXAMPLES
 from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.batch import Batch
@@ -688,7 +689,7 @@ class Journeys(RuleBasedStateMachine):
 
 def test_every_batch_arrives_whatever_the_broker_does() -> None:
     """See `Journeys`."""
-    limits = hypothesis_settings(max_examples=80, stateful_step_count=40, deadline=None)
+    limits = hypothesis_settings(max_examples=2 * EXAMPLES, stateful_step_count=40)
     run_state_machine_as_test(Journeys, settings=limits)
 
 

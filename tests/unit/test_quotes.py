@@ -10,7 +10,7 @@ from anything import plain_details
 from execution_logger.quotes import exchange_quotes, restore_quotes
 
 
-@given(st.lists(plain_details))
+@given(st.lists(plain_details, max_size=3))
 def test_an_array_of_entries_comes_back(details: list[object]) -> None:
     """Whatever they hold."""
     array = json.dumps(

@@ -139,6 +139,6 @@ class Accounting(RuleBasedStateMachine):
 
 def test_the_account_is_right_after_any_sequence(internal_errors: list[tuple[str, BaseException]]) -> None:
     """See `Accounting`; what it breaks, it breaks on purpose."""
-    limits = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    limits = settings(stateful_step_count=40)
     run_state_machine_as_test(Accounting, settings=limits)
     internal_errors.clear()

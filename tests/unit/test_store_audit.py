@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from anything import EXAMPLES
 from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import audit as module
-from execution_logger.store import upgrade
 from execution_logger.store.audit import Audit, audit
 from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 NOW = datetime.now(UTC)
 
@@ -25,7 +25,7 @@ NOW = datetime.now(UTC)
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """A site that works."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
 
 
@@ -50,7 +50,7 @@ def places(ranges: Any) -> list[tuple[str, int, int]]:
     return [(one.process, one.first, one.last) for one in ranges]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4 * EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ledger=LEDGERS, since=AGES, until=AGES)
 async def test_the_audit_says_what_a_plain_count_says(
     site: SqliteSite, ledger: list[Noted], since: int | None, until: int | None
@@ -64,7 +64,7 @@ async def test_the_audit_says_what_a_plain_count_says(
         assert places(ranges) == sorted(places(ranges))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(1, 7), min_size=1, max_size=12), fates=st.randoms(use_true_random=False))
 async def test_what_was_written_is_accounted_for(
     site: SqliteSite, sizes: list[int], fates: random.Random

@@ -10,10 +10,10 @@ from sqlalchemy import event
 
 from batches import batch, encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult, upgrade
+from execution_logger.store import WriteResult
 from execution_logger.store.dead_letters import DeadLetter, DeadLetters
 from execution_logger.store.retry import retry
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 LOUD = (
     "CREATE TRIGGER loud BEFORE INSERT ON execution_logs WHEN NEW.level = 'loud' "
@@ -41,7 +41,7 @@ class Site(SqliteSite):
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """A site whose host refuses loud entries."""
     async with Site(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         site.execute(LOUD)
         yield site
 

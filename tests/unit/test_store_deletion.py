@@ -13,7 +13,7 @@ from execution_logger.store import deletion as module
 from execution_logger.store import upgrade
 from execution_logger.store.deletion import Deletion, StubbornRowsError
 from execution_logger.store.expiry import Expiry
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 LIMIT = NOW - timedelta(days=90)
@@ -23,7 +23,7 @@ LIMIT = NOW - timedelta(days=90)
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """Tables without rows."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
 
 

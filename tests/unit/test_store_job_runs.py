@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from execution_logger.store import upgrade
 from execution_logger.store.engine import transaction
 from execution_logger.store.job_runs import Claim, JobRun, JobRuns
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 HOLD_SECONDS = 60.0
 
@@ -46,7 +45,7 @@ class Jobs:
 async def jobs(tmp_path: Path) -> AsyncIterator[Jobs]:
     """Jobs of which none has run."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield Jobs(site)
 
 

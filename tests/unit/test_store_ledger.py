@@ -16,7 +16,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import ExecutionLogRepository, WriteResult, upgrade
 from execution_logger.store.ledger import Ledger
 from ledgers import Noted, fill
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 WITHOUT = "DROP TABLE execution_log_batches"
 
@@ -25,7 +25,7 @@ WITHOUT = "DROP TABLE execution_log_batches"
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """A site that works."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
 
 

@@ -13,7 +13,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import Overview, overview, upgrade
 from execution_logger.store.faults import attempt
 from execution_logger.store.overview import read_overview
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
 
 async def test_an_empty_table_has_neither_newest_nor_oldest(site: SqliteSite) -> None:
     """Nothing was written yet, which is no error."""
-    await upgrade(site.engine, site.settings)
+    make_tables(site.path)
     assert await overview(site.engine, site.settings) == Overview(None, None, rows=0, dead_letters=0)
 
 
 async def test_the_overview_tells_what_there_is(site: SqliteSite) -> None:
     """The newest and the oldest entry in UTC, and how many there are of each kind."""
-    await upgrade(site.engine, site.settings)
+    make_tables(site.path)
     days = [encoded(created_at=f"2026-11-{day}T00:00:00Z") for day in (22, 20, 21)]
     await site.write(*days, "5", "null")
     assert await overview(site.engine, site.settings) == Overview(
@@ -54,7 +54,7 @@ async def test_missing_tables_are_named(site: SqliteSite) -> None:
 
 async def test_what_cannot_be_told_hides_nothing_else(site: SqliteSite) -> None:
     """It is the error when all the rest was told."""
-    await upgrade(site.engine, site.settings)
+    make_tables(site.path)
     await site.write(encoded())
     site.execute("DROP TABLE execution_log_dead_letters; DROP TABLE execution_log_batches")
     facts: dict[str, Any] = {}
@@ -67,7 +67,7 @@ async def test_what_cannot_be_told_hides_nothing_else(site: SqliteSite) -> None:
 
 async def test_the_rate_is_that_of_the_last_minute(site: SqliteSite) -> None:
     """By when rows were stored, however old their entries are; refused ones are none."""
-    await upgrade(site.engine, site.settings)
+    make_tables(site.path)
     columns = "batch_id, process, first, entries, dead_lettered, stored_at"
     site.execute(
         f"INSERT INTO execution_log_batches ({columns}) VALUES "

@@ -13,7 +13,7 @@ from execution_logger import LogCategory, LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import ExecutionLogRepository, upgrade
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 HOSTS_TABLE = """
     CREATE TABLE execution_logs (
@@ -29,9 +29,11 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """The library's own table, and one with ids, times and details in other types and columns missing."""
     zone = "UTC" if request.param == "own" else "Asia/Shanghai"
     async with SqliteSite(tmp_path / "logs.db", time_zone=zone) as site:
-        if request.param != "own":
+        if request.param == "own":
+            make_tables(site.path)
+        else:
             site.execute(HOSTS_TABLE)
-        await upgrade(site.engine, site.settings)
+            await upgrade(site.engine, site.settings)
         yield site
 
 

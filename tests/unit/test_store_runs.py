@@ -12,7 +12,7 @@ from batches import encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import runs, upgrade
 from execution_logger.store.runs import RecentRuns, recent_runs
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 START = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
 HOSTS_TABLE = """
@@ -28,9 +28,11 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     """The library's own table, and a host's without indexes, with local times and without some columns."""
     zone = "UTC" if request.param == "own" else "Asia/Shanghai"
     async with SqliteSite(tmp_path / "logs.db", time_zone=zone) as site:
-        if request.param != "own":
+        if request.param == "own":
+            make_tables(site.path)
+        else:
             site.execute(HOSTS_TABLE)
-        await upgrade(site.engine, site.settings)
+            await upgrade(site.engine, site.settings)
         yield site
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from batches import encoded, fields
 from execution_logger.store import statistics as module
-from execution_logger.store import upgrade
 from execution_logger.store.engine import transaction
 from execution_logger.store.statistics import (
     Statistic,
@@ -22,7 +21,7 @@ from execution_logger.store.statistics import (
     replace_hour,
 )
 from execution_logger.store.table import look_up_table
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 HOUR = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
@@ -31,7 +30,7 @@ HOUR = datetime(2026, 11, 22, 10, tzinfo=UTC)
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """Tables without rows."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
 
 

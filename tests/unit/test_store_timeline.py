@@ -8,16 +8,15 @@ import pytest
 
 from batches import encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import upgrade
 from execution_logger.store.timeline import ALL, Only, Timeline
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     """A run `t` of 450 entries, whose levels and categories take turns, and another one of a single entry."""
     async with SqliteSite(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         levels, categories = ("debug", "info", "warning", "error"), ("agent", "tool", "api")
         entries = [
             encoded(

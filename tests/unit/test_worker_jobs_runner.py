@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import upgrade
 from execution_logger.worker.jobs.job import JOBS, RETENTION, JobError, Slice
 from execution_logger.worker.jobs.runner import WORK, Result, Runner
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 
 
 class Site(SqliteSite):
@@ -47,7 +46,7 @@ class Site(SqliteSite):
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     """Tables without rows."""
     async with Site(tmp_path / "logs.db") as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
         yield site
 
 
@@ -138,7 +137,7 @@ async def test_a_failure_is_noted_and_tried_when_it_is_due_again(
 async def test_a_job_that_hangs_is_cut_off(tmp_path: Path) -> None:
     """Well before the broker gives its message to somebody else."""
     async with Site(tmp_path / "logs.db", task_time_limit=1.0) as site:
-        await upgrade(site.engine, site.settings)
+        make_tables(site.path)
 
         async def work(_: Slice) -> bool:
             await asyncio.Event().wait()

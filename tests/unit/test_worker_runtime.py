@@ -20,7 +20,7 @@ from execution_logger.worker import runtime as module
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.jobs.job import RETENTION, STATISTICS
 from execution_logger.worker.runtime import Runtime
-from sqlite_site import SqliteSite
+from sqlite_site import SqliteSite, make_tables
 from waiting import wait_until
 
 AWAY = StoreUnavailableError("the database is away")
@@ -249,7 +249,7 @@ class TestWriting:
     async def test_into_a_real_database(self, tmp_path: Path) -> None:
         """Written once, however often it is delivered."""
         async with SqliteSite(tmp_path / "logs.db") as site:
-            await upgrade(site.engine, site.settings)
+            make_tables(site.path)
         runtime = Runtime(site.settings)
         entries = batch(encoded(message="1"), encoded(message="2"))
         results = [await asyncio.to_thread(runtime.write, ReceivedBatch("b", entries)) for _ in range(2)]
