@@ -24,6 +24,11 @@ class ExitHooks:
         _registered.add(self)
         _registries.register()
 
+    @property
+    def are_registered(self) -> bool:
+        """Whether it will be called."""
+        return self in _registered
+
     def call(self) -> None:
         """Call the method, if its owner is still there."""
         if (at_exit := self._at_exit()) is not None:

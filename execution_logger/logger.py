@@ -1,10 +1,11 @@
 """ExecutionLogger: the calls that hosts make."""
 
+import atexit
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from execution_logger.broker import broker_url_of
 from execution_logger.calls import LoggingCalls
@@ -15,7 +16,7 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.fields import FILLED, context, context_fields, innermost, merged, with_exception
 from execution_logger.journal import find_destination
 from execution_logger.pipeline import Flushing, Pipeline
-from execution_logger.process import begin_in_child, survive_forks, undivided
+from execution_logger.process import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.report import Report
 from execution_logger.settings import BROKER, NOTHING, Settings
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from execution_logger.integrations.asgi import Application, WithLifespan
     from execution_logger.sync import SyncExecutionLogger
+
+
+_hosts: "WeakSet[_Host]" = WeakSet()
 
 
 class _Host:
@@ -46,6 +50,7 @@ class _Host:
     ) -> None:
         self.configure(settings, make_delivery, celery_app)
         survive_forks(self)
+        _hosts.add(self)
 
     def __del__(self) -> None:
         if self.pipeline is not None:
@@ -67,6 +72,15 @@ class _Host:
         self.key = self.key or uuid4().hex
         _pickled_hosts[self.key] = self
         return _unpickled_host, (self.key, self.settings, self.make_delivery, self.celery_app)
+
+    def ship_for_children(self) -> None:
+        """At the end of a process that has recorded nothing itself, send what its children have left."""
+        try:
+            pipeline = self.pipeline or self.start()
+        except ExecutionLoggerError:  # its children could not log, either
+            return
+        if not pipeline.has_exit_hooks:
+            pipeline.at_exit()
 
     def configure(
         self,
@@ -120,6 +134,13 @@ class _Host:
 
 
 _pickled_hosts: WeakValueDictionary[str, _Host] = WeakValueDictionary()
+
+
+@atexit.register
+def _ship_for_children() -> None:
+    if may_have_children():
+        for host in tuple(_hosts):
+            host.ship_for_children()
 
 
 def _unpickled_host(key: str, *made_with: Any) -> _Host:

@@ -23,7 +23,7 @@ from execution_logger.exit_hooks import ExitHooks
 from execution_logger.journal import Adoption, Destination, Journal
 from execution_logger.journalled_buffer import JournalledBuffer
 from execution_logger.loops import wait_in_loop
-from execution_logger.process import process_name
+from execution_logger.process import may_have_children, process_name
 from execution_logger.report import Report
 from execution_logger.settings import Settings
 from execution_logger.shipper import Shipper
@@ -129,6 +129,8 @@ class Pipeline:
         self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
     ) -> "Flushing":
         """Begin to deliver what was recorded so far; wait for it with the result."""
+        if then_stop and may_have_children():
+            self.shipper.ship_for_children(timeout_seconds)
         flushing = Flushing(self, timeout_seconds, until_stored=until_stored, then_stop=then_stop)
         if then_stop:
             self._last_shutdown = flushing
@@ -184,7 +186,8 @@ class Pipeline:
         timeout_seconds = self.settings.shutdown_timeout_seconds
         if self._last_shutdown is not None and not self._last_shutdown.report().complete:
             timeout_seconds = min(timeout_seconds, _LAST_TIMEOUT_SECONDS)
-        self.shipper.ship_for_children(timeout_seconds)
+        if not may_have_children():  # some forks tell nobody
+            self.shipper.ship_for_children(timeout_seconds)
         report = self.flush(timeout_seconds, then_stop=True).wait()
         # More than one hook may fire at the end of a process; what is lost is said once.
         if not report.complete and self._lost != report.waiting:
@@ -195,6 +198,11 @@ class Pipeline:
                 )
             else:
                 logger.error("the process ends with entries that could not be delivered: %s", report)
+
+    @property
+    def has_exit_hooks(self) -> bool:
+        """Whether `at_exit` is called by itself: from the first entry on."""
+        return self._exit_hooks.are_registered
 
     def _report_drops(self) -> None:
         """After a drop there is room again: say in the log itself what is missing from it."""

@@ -55,6 +55,11 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:_NAME_CHARS].lstrip(".") or "_"
 
 
+def may_have_children() -> bool:
+    """Whether this process has forked, or has started others by `multiprocessing`, in whichever way."""
+    return _has_forked or "multiprocessing.popen_fork" in sys.modules
+
+
 class Mark(Protocol):
     """What is false at index 0 in each forked child, until it is set there."""
 
@@ -93,6 +98,9 @@ def make_mark() -> Mark:
     return ProcessIdMark()
 
 
+_has_forked = False
+
+
 class Surviving(Protocol):
     """What goes on in a forked child."""
 
@@ -119,6 +127,8 @@ def begin_in_child() -> None:
     uWSGI, mod_wsgi and whatever else forks in C run none of Python's hooks. So every use asks first:
     `if not undivided[0]: begin_in_child()`.
     """
+    global _has_forked  # noqa: PLW0603 - of this process, not of what it was forked off
+    _has_forked = False
     _free_lock_of_threads()
     reseed_rng()  # or this child and the next one, and the parent, would give entries the same ids
     for survivor in tuple(_survivors):
@@ -203,6 +213,8 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
+    global _has_forked  # noqa: PLW0603 - said once, and never unsaid
+    _has_forked = True
     for lock in reversed(_held.locks):
         lock.release()
 

@@ -377,3 +377,53 @@ class TestChildren:
             return len(util._finalizer_registry)
 
         assert in_fork(finalizers) == 1
+
+
+KILLED_CHILDREN = """
+    import signal
+    logger = make_logger(journal_directory=sys.argv[1] + ".journal", flush_interval_seconds=60)
+
+    def kill_children_that_log(first=0):
+        end_at_once = (signal.SIGTERM, signal.SIG_DFL)
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2, initializer=signal.signal, initargs=end_at_once) as pool:
+            pool.map(log, [str(first + n) for n in range(6)])
+"""
+
+
+@needs_fork
+def test_a_parent_that_never_logs_sends_what_its_killed_children_have_left(path: Path) -> None:
+    """`with multiprocessing.Pool()` in a program whose children alone log."""
+    run(dedent(KILLED_CHILDREN) + "kill_children_that_log()", path)
+    assert sorted(messages(path)) == list("012345")
+
+
+@needs_fork
+@pytest.mark.parametrize("logs", [False, True])
+def test_shutdown_sends_what_killed_children_have_left(path: Path, *, logs: bool) -> None:
+    """A server that is killed after its lifespan runs no exit hook; one that goes on logs as ever."""
+    run(
+        dedent(KILLED_CHILDREN)
+        + ("log('0')\n" if logs else "")
+        + dedent("""
+        for first in (1, 7):
+            kill_children_that_log(first)
+            assert logger.shutdown(30).complete
+        os._exit(0)
+        """),
+        path,
+    )
+    assert sorted(messages(path), key=int) == [str(n) for n in range(0 if logs else 1, 13)]
+
+
+def test_a_process_without_children_looks_for_nothing(path: Path) -> None:
+    """Nothing is read, made or started for one that only imports the library."""
+    output = run(
+        """
+        import execution_logger.logger as module
+        logger = make_logger()
+        module._Host.start = lambda self: print("started")
+        """,
+        path,
+    )
+    assert output == ""
