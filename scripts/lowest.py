@@ -6,16 +6,29 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+_ROOT = Path(__file__).resolve().parent.parent
 _LOWEST = re.compile(r"([\w-]+)(?:\[[\w,-]+\])?>=([\w.]+)")
+_NAME = re.compile(r"[\w.-]+")
 
 
 def pins() -> list[str]:
-    """Of `pyproject.toml`, those of all extras included."""
-    text = (Path(__file__).resolve().parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    project = tomllib.loads(text)["project"]
+    """Of `pyproject.toml`, all extras included; what only the tests need, as `constraints.txt` has it."""
+    table = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project = table["project"]
     requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
     found = [_LOWEST.match(requirement) for requirement in requirements]
-    return [f"{each[1]}=={each[2]}" for each in found if each]
+    lowest = {each[1]: each[2] for each in found if each}
+    tools = {_name(requirement) for requirement in table["dependency-groups"]["test"]} - {*lowest}
+    pinned = (_ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [
+        *(f"{name}=={version}" for name, version in lowest.items()),
+        *(pin for pin in pinned if _name(pin).lower() in tools),
+    ]
+
+
+def _name(requirement: str) -> str:
+    match = _NAME.match(requirement)
+    return match[0] if match else ""
 
 
 if __name__ == "__main__":

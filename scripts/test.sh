@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The one test command: from a fresh clone to all checks, on the wheel that users install.
 #
-#   scripts/test.sh                             everything
+#   scripts/test.sh                             everything but the last three
 #   scripts/test.sh lint                        the style, the types, the direction of imports
 #   scripts/test.sh unit|integration [options]  the tests, with options for pytest
+#   scripts/test.sh elsewhere [options]         the unit tests on every other Python, on the oldest with the lowest versions
 #   scripts/test.sh lowest [options]            the unit tests, with every dependency at its lowest version
 #   scripts/test.sh pythons [options]           the unit tests on every other Python that this machine has
 set -euo pipefail
@@ -60,42 +61,111 @@ install_servers() {
 # Unit tests keep a core each busy, integration tests mostly wait for processes.
 side_by_side=(--dist worksteal --durations 10)
 
-# The unit tests in an environment of their own: its name, its Python, its constraints, pytest's options.
-unit_tests_elsewhere() {
-    local folder=".venv/$1" python="$2" constraints="$3"
-    shift 3
-    [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" \
-        --group test --group benchmark "$(echo dist/*.whl)[worker,flower,prometheus]"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
-    "$folder/bin/pytest" tests/unit -n auto "${side_by_side[@]}" "$@"
-}
-
-lowest() {
-    python scripts/lowest.py >.venv/lowest.txt
-    unit_tests_elsewhere lowest python .venv/lowest.txt "$@"
-}
-
-pythons() {
+# The other supported Pythons that this machine has, the oldest first.
+other_pythons() {
     local python version own
     own="$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     for version in 3.11 3.12 3.13 3.14; do
         python="$(compgen -G "$HOME/.pyenv/versions/$version.*/bin/python" | tail -n 1 || true)"
         [ -n "$python" ] || python="$(command -v "python$version" || true)"
-        [ -n "$python" ] && [ "$version" != "$own" ] || continue
-        echo "Python $version"
-        unit_tests_elsewhere "python$version" "$python" constraints.txt "$@"
+        [ -z "$python" ] || [ "$version" = "$own" ] || echo "$python"
     done
+}
+
+# Where the unit tests run besides: on each other Python, on the oldest of them with the lowest versions of all
+# dependencies. That is this Python where there is no other.
+places() {
+    local python versions=lowest
+    for python in $(other_pythons); do
+        echo "$versions $python"
+        versions=pinned
+    done
+    [ "$versions" = pinned ] || echo "lowest $(command -v python)"
+}
+
+folder_of() {
+    "$2" -c "import sys; print('.venv/%d.%d-$1' % sys.version_info[:2])"
+}
+
+# An environment with the wheel: the versions, which are lowest or pinned, and the Python.
+make_environment() {
+    local versions="$1" python="$2" constraints=constraints.txt folder
+    folder="$(folder_of "$versions" "$python")"
+    if [ "$versions" = lowest ]; then
+        constraints=.venv/lowest.txt
+        python scripts/lowest.py >"$constraints"
+    fi
+    [ -x "$folder/bin/python" ] || "$python" -m venv --without-pip "$folder"
+    install_into "$folder" --constraint "$constraints" --group test "$(echo dist/*.whl)[worker,flower,prometheus]"
+    install_into "$folder" --force-reinstall --no-deps dist/*.whl
+}
+
+# Of thousands of modules the tests import some hundreds: those are compiled, when they are imported.
+install_into() {
+    local folder="$1"
+    shift
+    python -m pip --python "$folder/bin/python" install --quiet --disable-pip-version-check --no-compile "$@"
+}
+
+make_environments() {
+    local versions python
+    places | while read -r versions python; do make_environment "$versions" "$python"; done
+}
+
+# Without the benchmarks' tests: what those need is large, and nobody installs it with the library.
+unit_tests_in() {
+    local folder="$1"
+    shift
+    echo "The unit tests in $folder"
+    env -u PYTHONDONTWRITEBYTECODE "$folder/bin/pytest" tests/unit --ignore tests/unit/test_benchmarks.py \
+        -n auto "${side_by_side[@]}" "$@" </dev/null
+}
+
+lowest() {
+    local python
+    python="$(command -v python)"
+    make_environment lowest "$python"
+    unit_tests_in "$(folder_of lowest "$python")" "$@"
+}
+
+pythons() {
+    local python
+    for python in $(other_pythons); do
+        make_environment pinned "$python"
+        unit_tests_in "$(folder_of pinned "$python")" "$@"
+    done
+}
+
+# What is tested here is tested for the second time: with fewer examples, and a failed assertion shows the variables
+# in place of its parts.
+elsewhere() {
+    local versions python
+    make_environments
+    places | while read -r versions python; do
+        HYPOTHESIS_MAX_EXAMPLES="${HYPOTHESIS_MAX_EXAMPLES:-5}" \
+            unit_tests_in "$(folder_of "$versions" "$python")" --assert=plain --showlocals "$@"
+    done
+}
+
+all() {
+    lint
+    unit "$@"
+    integration "$@"
+}
+
+unit() {
+    pytest tests/unit -n auto "${side_by_side[@]}" "$@"
+}
+
+integration() {
+    install_servers
+    pytest tests/integration -n 4 "${side_by_side[@]}" "$@"
 }
 
 part="${1:-all}"
 [ $# = 0 ] || shift
 case "$part" in
-    all | lint | unit | integration | lowest | pythons) prepare ;;
-    *) fail "there is no part '$part': lint, unit, integration, lowest or pythons" ;;
+    all | lint | unit | integration | elsewhere | lowest | pythons) prepare ;;
+    *) fail "there is no part '$part': lint, unit, integration, elsewhere, lowest or pythons" ;;
 esac
-case "$part" in all | lint) lint ;; esac
-case "$part" in lowest | pythons) "$part" "$@" ;; esac
-case "$part" in all | unit) pytest tests/unit -n auto "${side_by_side[@]}" "$@" ;; esac
-case "$part" in all | integration) install_servers && pytest tests/integration -n 4 "${side_by_side[@]}" "$@" ;; esac
+"$part" "$@"
