@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,25 +133,27 @@ def test_malformed_messages_stop_nothing(site: Site, pool: str) -> None:
         site.send()
         site.check_all_stored()
         output = worker.output
-    (line,) = (line for line in output.splitlines() if "were moved from" in line)
-    assert "ERROR" in line
-    assert (
-        f"messages that can end a worker were moved from 'logs' to 'logs.quarantine': {site.quarantined()}."
-        in line
-    )
-    # The first one, which Celery has lost, ended the worker; the others were moved before they could.
-    assert site.quarantined() == len(messages) - 1
-    assert output.count("it starts again in") == 1
+    lines = [line for line in output.splitlines() if "were moved from 'logs' to 'logs.quarantine'" in line]
+    assert all("ERROR" in line for line in lines)
+    numbers = [int(number) for line in lines for number in re.findall(r"e': (\d+)\.", line)]
+    assert sum(numbers) == site.quarantined()
+    # The first one ends the worker, which Celery then has lost; the others are moved before they can. Where
+    # a worker takes long to start, the supervisor has had a look before, at the oldest ones.
+    crashes = output.count("it starts again in")
+    assert len(messages) - crashes <= site.quarantined() <= len(messages)
+    assert crashes <= 1
+    assert len(lines) <= 3
 
 
 def test_a_message_that_ends_a_worker_too_late_to_be_lost_is_moved_as_well(site: Site) -> None:
     """Celery puts it back into the queue, where the next worker would find it."""
     site.send()
-    site.push(poison(site.example())[-1])
+    message = poison(site.example())[-1]
     with site.worker() as worker:
         site.check_all_stored()
-        wait_until(site.quarantined, 20, message=lambda: worker.output)
-        assert worker.output.count("it starts again in") == 1
+        site.push(message)
+        wait_until(lambda: "it starts again in" in worker.output, 20, message=lambda: worker.output)
+        assert site.quarantined() == 1
 
 
 def test_a_malformed_message_that_a_killed_worker_held_is_moved(site: Site) -> None:

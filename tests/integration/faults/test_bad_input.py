@@ -24,7 +24,7 @@ ENTRIES_PER_JOURNAL = 3_000
 SMALL_SEGMENTS = {"EXECUTION_LOGGER_JOURNAL_MAX_BYTES": "1048576"}
 """A journal of so many entries has three segments then."""
 
-SHORT = ["flip", "insert", "noise"]
+SHORT = ["flip", "noise"]
 LONG = [pytest.param(harm, marks=pytest.mark.long) for harm in HARMS if harm not in SHORT]
 
 
@@ -81,6 +81,7 @@ class TestDamage:
 class TestForgedMessages:
     """What somebody with access to Redis can do to a worker."""
 
+    @pytest.mark.long  # test_forged_messages.py does it with messages of its own between them
     def test_between_real_ones(self, cell: Cell, bare_site: Site) -> None:
         """Thousands of forged messages on the queue: the worker goes on, and every real entry is a row."""
         site = bare_site

@@ -177,9 +177,9 @@ class TestUwsgi:
         ("used", "options"),
         [
             ("preloaded", []),
-            ("looked_at", []),
+            pytest.param("looked_at", [], marks=pytest.mark.long),
             ("preloaded", ["--py-call-uwsgi-fork-hooks"]),
-            ("preloaded", ["--py-call-osafterfork"]),
+            pytest.param("preloaded", ["--py-call-osafterfork"], marks=pytest.mark.long),
             pytest.param("preloaded", ["--threads", "4"], marks=pytest.mark.long),
         ],
         ids=["no hooks", "no hooks after stats", "fork hooks", "hook in the child", "threads"],

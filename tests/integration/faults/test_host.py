@@ -10,7 +10,9 @@ from waiting import wait_until
 class TestHost:
     """`kill -9`, `os._exit` and SIGTERM of a host, at random moments."""
 
-    @pytest.mark.parametrize("variant", ["plain", "threads", pytest.param("loop", marks=pytest.mark.long)])
+    @pytest.mark.parametrize(
+        "variant", ["threads", *(pytest.param(name, marks=pytest.mark.long) for name in ("plain", "loop"))]
+    )
     def test_killed_at_full_speed(self, cell: Cell, site: Site, variant: str) -> None:
         """Each next host takes over what the killed ones have left, while it logs itself."""
         for _ in cell.repetitions():

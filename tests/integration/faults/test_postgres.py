@@ -62,6 +62,7 @@ class TestPostgres:
                 cell.let_pass_up_to(0.5)
                 site.postgres.restart()
 
+    @pytest.mark.long  # test_store_outages.py does it to the writer; the worker waits as in any other outage
     def test_read_only(self, cell: Cell, site: Site) -> None:
         """A standby that was not promoted yet refuses rows."""
         with logging_host(cell, site) as worker:
@@ -76,6 +77,7 @@ class TestPostgres:
                     )
                     site.end_sessions()
 
+    @pytest.mark.long  # test_store_outages.py does it to the writer; the worker waits as in any other outage
     def test_out_of_connections(self, cell: Cell, frail_database_site: Site) -> None:
         """Others have taken every connection, and keep them for a while."""
         site = frail_database_site
@@ -92,6 +94,7 @@ class TestPostgres:
                 with outage(worker) as wait_for_it, table_lock(site):
                     wait_for_it()
 
+    @pytest.mark.long  # test_store_outages.py does it to the writer; the worker waits as in any other outage
     def test_statement_timeout(self, cell: Cell, site: Site) -> None:
         """The database ends statements that take long, and while the table is locked all do."""
         site.execute(f"ALTER DATABASE {site.database} SET statement_timeout = '300ms'")
