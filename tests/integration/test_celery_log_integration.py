@@ -21,7 +21,7 @@ from execution_logger.store import ExecutionLogRepository, create_engine
 from rows import count_rows, fetch, messages_in_order
 from servers import PostgresServer, RedisServer
 from waiting import wait_until
-from workers import CELERY, WorkerProcess
+from workers import CELERY, DOCUMENTED, WorkerProcess
 
 RunHost = Callable[[str, dict[str, str]], str]
 
@@ -42,7 +42,7 @@ def standing(
     """A worker as deployments start it, for all tests that do it no harm."""
     database_url = postgres_server.url(postgres_server.create_database(template))
     environment = {"CELERY_BROKER_URL": redis_server.url(), "DATABASE_URL": database_url}
-    with WorkerProcess(environment=environment) as worker:
+    with WorkerProcess(DOCUMENTED, environment=environment) as worker:
         yield worker
 
 
