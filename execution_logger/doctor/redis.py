@@ -61,7 +61,7 @@ def refused_commands(area: str, client: Any, commands: Sequence[Sequence[str]]) 
     EXEC does not follow.
     """
     connection = client.connection
-    reasons: dict[str, str] = {}
+    reasons: dict[str, list[str]] = {}
     try:
         if _send(connection, "MULTI") != b"OK":  # then the others would be carried out
             return
@@ -69,11 +69,11 @@ def refused_commands(area: str, client: Any, commands: Sequence[Sequence[str]]) 
             try:
                 _send(connection, *command)
             except ResponseError as refusal:
-                reasons.setdefault(str(refusal), " ".join(command[:2]))
+                reasons.setdefault(str(refusal), []).append(" ".join(command[:2]))
     finally:
         connection.disconnect()  # which discards all, too
-    for reason, command in reasons.items():
-        yield error(f"{area}.commands", f"Redis refuses {command}: {reason}", _advice_on(reason))
+    for reason, refused in reasons.items():
+        yield error(f"{area}.commands", f"Redis refuses {', '.join(refused)}: {reason}", _advice_on(reason))
 
 
 def cluster(area: str, client: Any) -> Iterator[Finding]:
@@ -204,6 +204,11 @@ def _advice_on(reason: str) -> str:
         return "this is a replica: name the master in the URL, or use sentinel://"
     if "MISCONF" in reason:
         return "Redis cannot write to its disk: see its log"
+    if "one of the keys" in reason:
+        return (
+            "allow these keys to this user: redis-cli ACL SETUSER; one prefix is not enough, as Celery's own "
+            "keys begin otherwise: deploy/redis/users.acl has all of them"
+        )
     return "allow it to this user: redis-cli ACL SETUSER"
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ import redis
 
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.delivery.celery import CeleryDelivery
+from execution_logger.doctor import Level, Subject
+from execution_logger.doctor.broker import examine_broker
 from execution_logger.errors import DeliveryError
 from execution_logger.results import STORED, Results
 from execution_logger.worker.dead_messages import dead_messages, delete_messages, put_back
@@ -165,6 +168,16 @@ class TestUsers:
         assert delete_messages(settings, messages) == 2
         delete_queue(settings)
         assert server.refusals() == []
+
+    def test_a_user_of_one_prefix_is_told_which_keys_are_missing(self, server: "GuardedRedisServer") -> None:
+        """Celery has keys that begin otherwise; the doctor names those that are refused."""
+        with server.client() as client:
+            client.execute_command("ACL SETUSER team on >secret ~team* &* +@all")
+        url = f"redis://team:secret@127.0.0.1:{server.port}/0"
+        subject = Subject(Settings(broker_url=url, queue="team-logs"), {}, time.time)
+        (finding,) = (each for each in examine_broker(subject) if each.level is Level.ERROR)
+        assert finding.what.startswith("Redis refuses HLEN unacked: ")
+        assert "deploy/redis/users.acl" in finding.advice
 
     def test_flower_may_look(self, server: "GuardedRedisServer", database_url: str) -> None:
         """As the worker: at the queue, and at what workers say of themselves."""

@@ -183,6 +183,14 @@ def test_what_redis_refuses_is_found_and_nothing_is_carried_out() -> None:
     assert not client.connection.is_open
 
 
+def test_all_keys_that_are_refused_are_named() -> None:
+    """A user of one prefix learns at once that it is not enough."""
+    refusal = NoPermissionError("no permissions to access one of the keys used as arguments")
+    (finding,) = ask(Client(b"OK", refusal, refusal))
+    assert finding.what.startswith("Redis refuses LPUSH logs, LLEN logs: no permissions")
+    assert "one prefix is not enough" in finding.advice
+
+
 @pytest.mark.parametrize("answer", [NoPermissionError("no multi"), b"QUEUED"])
 def test_without_a_transaction_no_command_is_sent(answer: bytes | Exception) -> None:
     """It would be carried out, and a batch that is none would be in the queue."""
