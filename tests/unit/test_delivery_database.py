@@ -16,6 +16,7 @@ from execution_logger import ExecutionLogger, Settings, SettingsError
 from execution_logger.batch import Batch
 from execution_logger.delivery.database import DatabaseDelivery
 from execution_logger.errors import DeliveryError
+from rows import upgrade_database
 from sqlite_site import make_tables
 from waiting import wait_until
 
@@ -82,7 +83,7 @@ def test_missing_tables_are_an_outage_that_says_what_to_do(tmp_path: Path) -> No
     batch = Batch((encoded(message="waits").encode(),))
     with pytest.raises(DeliveryError, match="execution-logger db upgrade"):
         delivery.deliver(batch)
-    make_tables(path)
+    upgrade_database(f"sqlite:///{path}")
     delivery.deliver(batch)
     delivery.close()
     assert rows(path) == ["waits"]
