@@ -47,7 +47,7 @@ class TestForks:
         """Children by fork, spawn and forkserver, replaced after two tasks each, while the parent logs."""
         for _ in cell.a_few():
             host = site.host("pools")
-            assert host.wait(40) == 0, host.output
+            assert host.wait() == 0, host.output
         site.host("idle")
         site.check()
 
@@ -64,7 +64,7 @@ class TestForks:
         """`with multiprocessing.Pool()`: what its children leave, their parent sends at its own end."""
         for _ in cell.a_few():
             host = site.host("terminated")
-            assert host.wait(40) == 0, host.output
+            assert host.wait() == 0, host.output
         site.check()
 
     @pytest.mark.long

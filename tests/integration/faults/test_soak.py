@@ -16,6 +16,7 @@ from waiting import let_pass
 RATE = 250
 """Of each of two hosts."""
 SHORT_SECONDS = 12
+FEWEST_SAMPLES = 3
 LONGEST_SECONDS = 3_600
 MOST_GROWTH_BYTES = 20_000_000
 MOST_NEW_DESCRIPTORS = 10
@@ -31,9 +32,9 @@ class TestSoak:
         site = distant_frail_site
         soak = Soak(site, frail_proxy, RATE, cell.random)
         host, worker = Holdings(), Holdings()
-        until = time.monotonic() + (cell.minutes * 60 if cell.minutes else SHORT_SECONDS)
         with soak.workers():
-            while time.monotonic() < until:
+            until = time.monotonic() + (cell.minutes * 60 if cell.minutes else SHORT_SECONDS)
+            while time.monotonic() < until or min(len(host.bytes), len(worker.bytes)) < FEWEST_SAMPLES:
                 harm(cell, soak)
                 host.sample(soak.steady_host)
                 worker.sample(soak.steady_worker.process)
