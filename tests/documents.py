@@ -12,11 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 TRANSLATED = {
     "README.md": "README.zh-CN.md",
     "docs/CELERY_SETUP.md": "docs/CELERY_SETUP.zh-CN.md",
+    "docs/OPERATING.md": "docs/OPERATING.zh-CN.md",
+    "docs/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.zh-CN.md",
     "docs/RELIABILITY.md": "docs/RELIABILITY.zh-CN.md",
 }
 """Each English page and its Chinese twin."""
 
-NAMES = [*TRANSLATED.keys(), *TRANSLATED.values(), "docs/SCALING.md"]
+PAGES = sorted(
+    str(path.relative_to(ROOT)) for folder in (".", "docs") for path in ROOT.glob(f"{folder}/*.md")
+)
+"""Every page of the repository, by its name."""
 
 _BLOCK = re.compile(
     r"^(?:<!-- example: (?P<example>[\w-]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$",
@@ -68,8 +73,8 @@ class Document:
 
     @property
     def links(self) -> list[str]:
-        """Where its links lead."""
-        return _LINK.findall(self.prose)
+        """Where its links within the repository lead."""
+        return [link for link in _LINK.findall(self.prose) if "://" not in link]
 
     @property
     def anchors(self) -> set[str]:

@@ -1,6 +1,6 @@
 """Switching Celery on and off again, in any order, with whatever is under way: each call is one row.
 
-The steps are those of docs/CELERY_SETUP.md, "Rolling out and back".
+The steps are those of docs/OPERATING.md, "Rolling out and back".
 """
 
 import json

@@ -37,7 +37,9 @@ from execution_logger.worker.jobs.week import WeeklyReport
 from scraping import parse, scrape
 from sqlite_site import SqliteSite, make_tables
 
-PAGES = README, CELERY_SETUP, _ = [Document(name) for name in TRANSLATED]
+README, CELERY_SETUP, OPERATING = (
+    Document(name) for name in ("README.md", "docs/CELERY_SETUP.md", "docs/OPERATING.md")
+)
 
 MakeLogger = Callable[..., ExecutionLogger]
 
@@ -91,7 +93,9 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 def test_every_example_has_a_test() -> None:
     """A Python block without a name or without a test would be a promise that nobody checks."""
     tested = re.findall(r'run_example\("([\w-]+)"\)', Path(__file__).read_text(encoding="utf-8"))
-    blocks = [block for page in PAGES for block in page.blocks if block.language == "python"]
+    blocks = [
+        block for page in map(Document, TRANSLATED) for block in page.blocks if block.language == "python"
+    ]
     assert sorted(str(block.example) for block in blocks) == sorted(tested)
 
 
@@ -243,10 +247,21 @@ def test_register_tasks() -> None:
     assert TASK_NAME in CELERY_SETUP.run_example("register-tasks")["app"].tasks
 
 
+def test_the_schedule_in_a_hosts_own_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All jobs are in it."""
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///unused.db")
+    app = CELERY_SETUP.run_example("beat-schedule")["app"]
+    assert {entry["task"] for entry in app.conf.beat_schedule.values()} == {job.task for job in JOBS.values()}
+    app.close()
+
+
+# docs/OPERATING.md -------------------------------------------------------------------------------
+
+
 @pytest.mark.usefixtures("entries")
 async def test_health() -> None:
     """The endpoint answers with the process's numbers."""
-    async with running(CELERY_SETUP.run_example("health")["app"]) as client:
+    async with running(OPERATING.run_example("health")["app"]) as client:
         assert (await client.get("/health/logging")).json()["waiting"] == 0
 
 
@@ -263,7 +278,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
 @pytest.mark.usefixtures("entries", "registry")
 async def test_metrics() -> None:
     """Prometheus follows the redirect to the application that is mounted."""
-    async with running(CELERY_SETUP.run_example("metrics")["app"]) as client:
+    async with running(OPERATING.run_example("metrics")["app"]) as client:
         answer = await client.get("/metrics", follow_redirects=True)
     assert parse(answer.text)["execution_logger_entries_waiting"] == 0
 
@@ -271,7 +286,7 @@ async def test_metrics() -> None:
 @pytest.mark.usefixtures("entries")
 def test_metrics_of_several_processes() -> None:
     """Each worker of gunicorn gets a port."""
-    post_fork = CELERY_SETUP.run_example("metrics-processes")["post_fork"]
+    post_fork = OPERATING.run_example("metrics-processes")["post_fork"]
     workers = SimpleNamespace(), SimpleNamespace()
     for worker in workers:
         post_fork(SimpleNamespace(), worker)
@@ -284,17 +299,9 @@ def test_metrics_of_several_processes() -> None:
             worker.metrics_server.close()
 
 
-def test_the_schedule_in_a_hosts_own_beat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All jobs are in it."""
-    monkeypatch.setenv("DATABASE_URL", "sqlite:///unused.db")
-    app = CELERY_SETUP.run_example("beat-schedule")["app"]
-    assert {entry["task"] for entry in app.conf.beat_schedule.values()} == {job.task for job in JOBS.values()}
-    app.close()
-
-
 def test_the_report_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given a text and data."""
     monkeypatch.chdir(tmp_path)
-    CELERY_SETUP.run_example("report-hook")["send"](WeeklyReport("a week", {"runs": 3}))
+    OPERATING.run_example("report-hook")["send"](WeeklyReport("a week", {"runs": 3}))
     assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "a week"
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == {"runs": 3}

@@ -19,7 +19,7 @@ from scraping import FakeRedis
 
 ALERTS = (ROOT / "deploy/prometheus/alerts.yml").read_text()
 TESTS = (ROOT / "deploy/prometheus/alerts_test.yml").read_text()
-SETUP = "docs/CELERY_SETUP.md"
+OPERATING = "docs/OPERATING.md"
 
 _NAME = re.compile(r"\bexecution_logger_\w+")
 _PARTS_OF_NAMES = re.compile(r"_(bucket|count|sum|created)$")
@@ -83,7 +83,7 @@ def test_every_rule_has_a_severity_and_a_summary() -> None:
         assert re.search(r"summary: \S", rule), rule
 
 
-@pytest.mark.parametrize("page", [SETUP, TRANSLATED[SETUP]])
+@pytest.mark.parametrize("page", [OPERATING, TRANSLATED[OPERATING]])
 def test_every_metric_is_documented(exported: set[str], page: str) -> None:
     """In a table's first column, and no other one."""
     rows = re.findall(r"^\| (`execution_logger_[^|]+) \|", Document(page).text, re.MULTILINE)
@@ -91,7 +91,7 @@ def test_every_metric_is_documented(exported: set[str], page: str) -> None:
     assert named == exported
 
 
-@pytest.mark.parametrize("page", [SETUP, TRANSLATED[SETUP]])
+@pytest.mark.parametrize("page", [OPERATING, TRANSLATED[OPERATING]])
 def test_a_metric_that_is_named_exists(exported: set[str], page: str) -> None:
     """Anywhere in the text, and in the outputs that are shown."""
     text = Document(page).text
