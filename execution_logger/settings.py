@@ -358,7 +358,7 @@ def platform_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """Every setting as (variable, default, meaning), in order: what the README's table shows."""
+    """Every setting as (variable, default, meaning), in order: what the table of docs/SETTINGS.md shows."""
     rows = []
     for setting in fields(Settings):
         names = " / ".join(n for n in (_variable(setting), setting.metadata["alias"]) if n)

@@ -1,4 +1,4 @@
-"""Print the table of all settings, as README.md shows it between its `settings` marks."""  # noqa: INP001 - run by file
+"""Print the table of all settings, as docs/SETTINGS.md shows it between its `settings` marks."""  # noqa: INP001 - run by file
 
 import sys
 

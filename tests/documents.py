@@ -11,6 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 TRANSLATED = {
     "README.md": "README.zh-CN.md",
+    "docs/USING.md": "docs/USING.zh-CN.md",
+    "docs/SETTINGS.md": "docs/SETTINGS.zh-CN.md",
+    "docs/TABLES.md": "docs/TABLES.zh-CN.md",
     "docs/CELERY_SETUP.md": "docs/CELERY_SETUP.zh-CN.md",
     "docs/OPERATING.md": "docs/OPERATING.zh-CN.md",
     "docs/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.zh-CN.md",

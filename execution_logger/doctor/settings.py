@@ -24,7 +24,7 @@ def examine_settings(subject: Subject) -> Iterator[Finding]:
 def misspelt_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Variables that look like settings and have no effect."""
     for name, meant in unknown_variables(environ).items():
-        advice = f"did you mean {meant}?" if meant else "the README lists all settings"
+        advice = f"did you mean {meant}?" if meant else "docs/SETTINGS.md lists all settings"
         yield warning("settings.unknown", f"{name} is set, and there is no such setting", advice)
 
 

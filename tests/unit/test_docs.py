@@ -20,7 +20,7 @@ SOURCES = [
 ]
 _PAGE = re.compile(r"\bdocs/[A-Z]\w+\.md(?:#[\w-]+)?")
 
-LONGEST = {"docs/CELERY_SETUP.md": 540}
+LONGEST = {"README.md": 250, "docs/CELERY_SETUP.md": 500}
 """Most lines of a page, where it has grown too long before."""
 
 twins = pytest.mark.parametrize("name", TRANSLATED)

@@ -37,8 +37,9 @@ from execution_logger.worker.jobs.week import WeeklyReport
 from scraping import parse, scrape
 from sqlite_site import SqliteSite, make_tables
 
-README, CELERY_SETUP, OPERATING = (
-    Document(name) for name in ("README.md", "docs/CELERY_SETUP.md", "docs/OPERATING.md")
+README, USING, TABLES, CELERY_SETUP, OPERATING = (
+    Document(name)
+    for name in ("README.md", "docs/USING.md", "docs/TABLES.md", "docs/CELERY_SETUP.md", "docs/OPERATING.md")
 )
 
 MakeLogger = Callable[..., ExecutionLogger]
@@ -102,9 +103,44 @@ def test_every_example_has_a_test() -> None:
 # README ------------------------------------------------------------------------------------------
 
 
+async def test_a_fastapi_host(entries: list[LogEntry]) -> None:
+    """A request is an entry."""
+    async with running(README.run_example("short-fastapi")["app"]) as client:
+        await client.post("/runs/task-1")
+    assert [(entry.task_id, entry.details) for entry in entries] == [("task-1", {"chapters": 3})]
+
+
+async def test_any_asgi_host(entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application is what it was."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await execution_logger.execution_logger.info(scope["path"], "api", "asked")
+
+    django = SimpleNamespace(get_asgi_application=lambda: application)
+    monkeypatch.setitem(sys.modules, "django.core.asgi", django)
+    await README.run_example("short-asgi")["application"]({"type": "http", "path": "/"}, None, None)
+    assert [entry.task_id for entry in entries] == ["/"]
+
+
+def test_a_script(entries: list[LogEntry]) -> None:
+    """One call, one entry."""
+    README.run_example("short-script")
+    assert [entry.message for entry in entries] == ["run requested"]
+
+
+@pytest.mark.usefixtures("no_current_app")
+def test_a_task_of_a_hosts_own(entries: list[LogEntry]) -> None:
+    """What it logs has its step."""
+    README.run_example("short-task")["research"]("task-1")
+    assert [(entry.task_id, entry.step) for entry in entries] == [("task-1", "research")]
+
+
+# docs/USING.md -----------------------------------------------------------------------------------
+
+
 async def test_fastapi(entries: list[LogEntry]) -> None:
     """The application answers, and its run has two steps with a timed one in between."""
-    async with running(README.run_example("fastapi")["app"]) as client:
+    async with running(USING.run_example("fastapi")["app"]) as client:
         assert (await client.post("/runs/task-1")).json() == {"task_id": "task-1"}
     assert [entry.message for entry in entries] == ["Planning", "outline 开始", "outline 完成", "Planned"]
     assert entries[2].details == {"chapters": 3}
@@ -115,7 +151,7 @@ async def test_own_lifespan(ready_logger: Callable[..., ExecutionLogger]) -> Non
     """What was recorded while the application ran is delivered when it has ended."""
     delivery = MemoryDelivery()
     logger = ready_logger(delivery)
-    async with running(README.run_example("own-lifespan")["app"]):
+    async with running(USING.run_example("own-lifespan")["app"]):
         await logger.info("task-1", "api", "running")
     assert [entry["message"] for entry in delivery.entries] == ["running"]
 
@@ -141,7 +177,7 @@ async def test_asgi(ready_logger: Callable[..., ExecutionLogger], monkeypatch: p
     django = SimpleNamespace(get_asgi_application=lambda: application)
     monkeypatch.setitem(sys.modules, "django.core.asgi", django)
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "host.settings")
-    await README.run_example("asgi")["application"]({"type": "lifespan"}, receive, send)
+    await USING.run_example("asgi")["application"]({"type": "lifespan"}, receive, send)
     assert answers == [("lifespan.startup.complete", 0), ("lifespan.shutdown.complete", 1)]
 
 
@@ -149,14 +185,14 @@ def test_flask(entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch) -> None
     """The view returns the id of the entry that it recorded; what stands in for Flask only calls it."""
     application = SimpleNamespace(post=lambda _: lambda view: view)
     monkeypatch.setitem(sys.modules, "flask", SimpleNamespace(Flask=lambda _: application))
-    assert README.run_example("flask")["run"]("task-1") == {"entry_id": entries[0].id}
+    assert USING.run_example("flask")["run"]("task-1") == {"entry_id": entries[0].id}
     assert entries[0].task_id == "task-1"
 
 
 @pytest.mark.usefixtures("no_current_app")
 def test_celery_task(entries: list[LogEntry]) -> None:
     """Two runs of the task, each with a loop of its own."""
-    research = README.run_example("celery-task")["research"]
+    research = USING.run_example("celery-task")["research"]
     for task_id in ("task-1", "task-2"):
         research(task_id)
     assert [(entry.task_id, entry.level) for entry in entries] == [
@@ -168,7 +204,7 @@ def test_sigterm(entries: list[LogEntry]) -> None:
     """The signal ends the script as an orderly end does."""
     before = signal.getsignal(signal.SIGTERM)
     try:
-        README.run_example("sigterm")
+        USING.run_example("sigterm")
         handler: Any = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit, match="143"):
             handler(signal.SIGTERM, None)
@@ -179,13 +215,13 @@ def test_sigterm(entries: list[LogEntry]) -> None:
 
 def test_own_logger() -> None:
     """It has the settings that it was given."""
-    settings: Settings = README.run_example("own-logger")["audit"].settings
+    settings: Settings = USING.run_example("own-logger")["audit"].settings
     assert (settings.queue, settings.batch_size) == ("audit", 20)
 
 
 async def test_bind(entries: list[LogEntry]) -> None:
     """Bound fields and those of the context are filled in; the rest is in the details."""
-    await README.run_example("bind")["handle"]("task-1", "request-1")
+    await USING.run_example("bind")["handle"]("task-1", "request-1")
     assert (entries[0].task_id, entries[0].agent_name, entries[0].roadmap_id) == ("task-1", "planner", "r-7")
     assert entries[0].details == {"tenant": "acme", "request_id": "request-1"}
 
@@ -195,20 +231,14 @@ async def test_flush(ready_logger: Callable[..., ExecutionLogger], caplog: pytes
     delivery = MemoryDelivery()
     ready_logger(delivery)
     with caplog.at_level(logging.WARNING):
-        await README.run_example("flush")["finish"]("task-1")
+        await USING.run_example("flush")["finish"]("task-1")
     assert [entry["message"] for entry in delivery.entries] == ["finished"]
     assert caplog.messages == []
 
 
-def test_masking(entries: list[LogEntry]) -> None:
-    """The example asserts by itself."""
-    README.run_example("masking")
-    assert len(entries) == 1
-
-
 async def test_read_back(site: SqliteSite) -> None:
     """A line that sums the run up, then its entries, newest first."""
-    describe_run = README.run_example("read-back")["describe_run"]
+    describe_run = USING.run_example("read-back")["describe_run"]
     async with AsyncSession(site.engine) as session:
         for level in ("info", "error"):
             await ExecutionLogRepository(session).create_log("task-1", level, "api", f"an {level}")
@@ -219,7 +249,7 @@ async def test_read_back(site: SqliteSite) -> None:
 
 def test_the_stats_that_are_shown() -> None:
     """All of them, in their order: whoever writes an alert looks there."""
-    (shown,) = (block.code for block in README.blocks if "'guarantee'" in block.code)
+    (shown,) = (block.code for block in USING.blocks if "'guarantee'" in block.code)
     with capture_entries():
         stats = execution_logger.execution_logger.stats()
     assert re.findall(r"^[ {]'(\w+)':", shown, re.MULTILINE) == list(stats)
@@ -227,7 +257,16 @@ def test_the_stats_that_are_shown() -> None:
 
 async def test_capture() -> None:
     """The example is a test, and passes."""
-    await README.run_example("capture")["test_a_failure_is_logged"]()
+    await USING.run_example("capture")["test_a_failure_is_logged"]()
+
+
+# docs/TABLES.md ----------------------------------------------------------------------------------
+
+
+def test_masking(entries: list[LogEntry]) -> None:
+    """The example asserts by itself."""
+    TABLES.run_example("masking")
+    assert len(entries) == 1
 
 
 # docs/CELERY_SETUP.md ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def documented(name: str) -> list[tuple[str, str, str]]:
-    """The rows of the table in a README: variables, default and meaning, without their code marks."""
+    """The rows of a page's table: variables, default and meaning, without their code marks."""
     text = (ROOT / name).read_text(encoding="utf-8")
     tables = re.findall(r"<!-- settings -->\n(.*?)<!-- /settings -->", text, re.DOTALL)
     assert len(tables) == 1, f"{name} has no table between <!-- settings --> and <!-- /settings -->"
@@ -21,20 +21,20 @@ def documented(name: str) -> list[tuple[str, str, str]]:
     return [(cells[0].strip(" ").replace("`", ""), cells[1].strip(" `"), cells[2].strip()) for cells in rows]
 
 
-def test_the_readme_shows_every_setting() -> None:
+def test_the_page_shows_every_setting() -> None:
     """With its names, default and meaning; `python scripts/settings_table.py` prints the table."""
-    assert documented("README.md") == describe()
+    assert documented("docs/SETTINGS.md") == describe()
 
 
-def test_the_chinese_readme_shows_every_setting() -> None:
+def test_the_chinese_page_shows_every_setting() -> None:
     """With its names and default; the meaning is translated."""
-    rows = documented("README.zh-CN.md")
+    rows = documented("docs/SETTINGS.zh-CN.md")
     assert [row[:2] for row in rows] == [row[:2] for row in describe()]
     assert all(row[2] for row in rows)
 
 
 def test_the_script_prints_the_table() -> None:
-    """As the README has it."""
+    """As the page has it."""
     command = [sys.executable, str(ROOT / "scripts" / "settings_table.py")]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout
     assert printed.count("\n") == len(describe()) + 2
