@@ -31,7 +31,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
-_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 
 

@@ -39,6 +39,11 @@ def test_each_language_links_to_the_other(name: str) -> None:
     assert english.path.name in chinese.links[:2]
 
 
+def test_every_translation_is_compared() -> None:
+    """With the page that it translates."""
+    assert {name for name in PAGES if name.endswith(".zh-CN.md")} == set(TRANSLATED.values())
+
+
 @twins
 def test_both_languages_have_the_same_sections(name: str) -> None:
     """As many headings, of the same levels; what is written in code is the same in both."""
