@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 
 if TYPE_CHECKING:
-    from execution_logger.results import Outcome
+    from execution_logger.broker.confirmations import Outcome
 
 WARM_UP_ENTRIES = 2_000
 

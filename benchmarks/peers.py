@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 from naive import NaiveLogger
 
 Details = dict[str, Any]

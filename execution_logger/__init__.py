@@ -5,12 +5,12 @@
 neither Celery nor SQLAlchemy.
 """
 
-from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.api.logger import ExecutionLogger, execution_logger
+from execution_logger.api.sync import SyncExecutionLogger
+from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.errors import ExecutionLoggerError, SettingsError
-from execution_logger.logger import ExecutionLogger, execution_logger
 from execution_logger.report import Report
 from execution_logger.settings import Settings
-from execution_logger.sync import SyncExecutionLogger
 
 __version__ = "0.1.0"
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import msgspec
 
-from execution_logger.sensitive import MASK
+from execution_logger.entry.masking import MASK
 
 _TEXTUAL = (int, float, timedelta, Decimal, UUID, PurePath, UserString, type(None))
 _TEXTS = (str, bytes, bytearray, memoryview, UserString)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
+from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.delivery.memory import MemoryDelivery
-from execution_logger.entry import LogEntry
-from execution_logger.logger import ExecutionLogger, execution_logger
-from execution_logger.pipeline import Pipeline
+from execution_logger.entry.entry import LogEntry
 from execution_logger.settings import NOTHING, Settings
+from execution_logger.shipping.process import Pipeline
 
 __all__ = ["MemoryDelivery", "capture_entries"]
 

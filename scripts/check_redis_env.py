@@ -14,11 +14,11 @@ use_environment()
 
 import click  # noqa: E402 - it may need the other environment
 
-from execution_logger.broker import public_url  # noqa: E402
+from execution_logger.broker.confirmations import result_backend_url  # noqa: E402
+from execution_logger.broker.connection import public_url  # noqa: E402
+from execution_logger.broker.depth import is_redis, open_channel, queue_length  # noqa: E402
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
-from execution_logger.results import result_backend_url  # noqa: E402
 from execution_logger.settings import Settings  # noqa: E402
-from execution_logger.worker.queue import is_redis, open_channel, queue_length  # noqa: E402
 
 NOTHING = "-"
 

@@ -33,12 +33,12 @@ from sqlalchemy import delete  # noqa: E402
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession  # noqa: E402
 
 from execution_logger import ExecutionLogger, LogCategory, Settings  # noqa: E402
-from execution_logger.broker import public_url  # noqa: E402
+from execution_logger.broker.connection import public_url  # noqa: E402
+from execution_logger.broker.depth import delete_queue, queue_length  # noqa: E402
 from execution_logger.cli.db import upgrade_database  # noqa: E402
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
 from execution_logger.store import ExecutionLogRepository, create_engine  # noqa: E402
 from execution_logger.store.ledger import ledger_table  # noqa: E402
-from execution_logger.worker.queue import delete_queue, queue_length  # noqa: E402
 
 ENTRIES = 50
 STORED_SECONDS = 60.0

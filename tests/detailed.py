@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from batches import encoded
+from execution_logger.read.statistics import count_hour
+from execution_logger.read.timeline import Timeline
 from execution_logger.settings import Settings
 from execution_logger.store import ExecutionLogRepository
-from execution_logger.store.statistics import count_hour
 from execution_logger.store.table import look_up_table
-from execution_logger.store.timeline import Timeline
 
 _OWN = {"step": "mine", "duration_ms": 1000}
 ENTRIES: dict[str, tuple[dict[str, Any], tuple[str | None, int | None]]] = {

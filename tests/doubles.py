@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from execution_logger.batch import Batch
-from execution_logger.buffer import Buffer
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
-from execution_logger.dispatcher import Dispatcher
+from execution_logger.entry.batch import Batch
 from execution_logger.settings import Settings
-from execution_logger.shipper import Shipper
+from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.sender import Dispatcher
+from execution_logger.shipping.thread import Shipper
 from execution_logger.testing import MemoryDelivery
 from waiting import PATIENCE
 

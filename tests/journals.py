@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from execution_logger import Settings
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 from execution_logger.journal import Destination, Journal, segment
 
 

@@ -22,5 +22,5 @@ def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -
     The exit code is 2, at once, when a setting or an option cannot be used, or when Beat runs already.
     """
     logging.basicConfig(format=LOG_FORMAT, level=loglevel.upper())
-    beat = ["execution_logger.services.beat", "--loglevel", loglevel.upper(), *celery_options]
+    beat = ["execution_logger.operate.services.beat", "--loglevel", loglevel.upper(), *celery_options]
     sys.exit(run_supervised(beat, name="Beat", stop_at_eof=stop_at_eof))

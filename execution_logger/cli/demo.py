@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 import execution_logger
+from execution_logger.broker.depth import delete_queue, queue_length
 from execution_logger.cli.db import upgrade_database
 from execution_logger.demo.demonstration import Demonstration, Shares
 from execution_logger.demo.documents import find_documents
@@ -24,7 +25,6 @@ from execution_logger.demo.workspace import LEGACY_FILE, Workspace, open_workspa
 from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_lines
 from execution_logger.urls import public_url
-from execution_logger.worker.queue import delete_queue, queue_length
 
 _PROJECT = "celery-execution-logger"
 _PAGE_WIDTH = 100

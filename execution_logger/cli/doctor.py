@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
-from execution_logger.doctor import AREAS, Finding, Level, Subject, examine, worst
-from execution_logger.doctor.finding import error
-from execution_logger.doctor.settings import misspelt_variables, unusable
 from execution_logger.errors import SettingsError
+from execution_logger.operate.doctor import AREAS, Finding, Level, Subject, examine, worst
+from execution_logger.operate.doctor.finding import error
+from execution_logger.operate.doctor.settings import misspelt_variables, unusable
 from execution_logger.settings import Settings
 from execution_logger.text import printable
 
 if TYPE_CHECKING:
-    from execution_logger.doctor import Probe
+    from execution_logger.operate.doctor import Probe
 
 WRONG_USAGE = 2
 
@@ -71,7 +71,7 @@ def command(
 
 
 def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> "Probe":
-    from execution_logger.doctor import Probe, send_probe  # noqa: PLC0415 - they read the tables
+    from execution_logger.operate.doctor import Probe, send_probe  # noqa: PLC0415 - they read the tables
 
     if obstacle := next((finding for finding in found if finding.is_final), None):
         what = f"no entry was sent: it would not arrive, see what is said of the {obstacle.area}"

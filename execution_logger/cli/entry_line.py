@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.text import printable
 
 _STYLES: Mapping[str, str] = {

@@ -14,8 +14,8 @@ import click
 from execution_logger.cli.database import open_database
 from execution_logger.cli.terminal import output_errors
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.store.formats import FORMATS, Format
-from execution_logger.store.timeline import Timeline
+from execution_logger.read.formats import FORMATS, Format
+from execution_logger.read.timeline import Timeline
 from execution_logger.text import printable
 
 _PAGE_SECONDS = 60.0  # the first one of a table without an index has to be sorted for

@@ -2,9 +2,9 @@
 
 import click
 
+from execution_logger.operate.health import check_worker, worker_name
 from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.text import printable
-from execution_logger.worker.health import check_worker, worker_name
 
 
 @click.command()

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from execution_logger.cli.terminal import echo_json, open_console
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.manager import (
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.manager import (
     START_SECONDS,
     STOP_SECONDS,
     Condition,
@@ -26,9 +26,9 @@ from execution_logger.services.manager import (
     start,
     stop,
 )
-from execution_logger.services.runner import LOG_NAME
-from execution_logger.services.service import NAMES, Service, find_service
-from execution_logger.services.tail import Tail
+from execution_logger.operate.services.runner import LOG_NAME
+from execution_logger.operate.services.service import NAMES, Service, find_service
+from execution_logger.operate.services.tail import Tail
 from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_lines
 

@@ -7,13 +7,13 @@ from contextlib import closing
 
 import click
 
+from execution_logger.broker.depth import check_broker_url
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.exporter import SystemCollector
-from execution_logger.exposition import PROCESS_COLLECTOR, MetricsServer, exposition
+from execution_logger.metrics import PROCESS_COLLECTOR, MetricsServer, exposition
+from execution_logger.operate.exporter import SystemCollector
 from execution_logger.settings import Settings, is_set
 from execution_logger.text import printable
-from execution_logger.worker.queue import check_broker_url
 
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Metrics] %(message)s"  # as Celery's lines look
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -12,8 +12,8 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination
 from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, refused, survey, survey_destination
-from execution_logger.pipeline import Pipeline
 from execution_logger.settings import Settings
+from execution_logger.shipping.process import Pipeline
 from execution_logger.text import printable
 
 _LOOK_SECONDS = 0.2

@@ -20,7 +20,7 @@ from execution_logger.cli.terminal import (
     print_rows,
     span,
 )
-from execution_logger.store.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
+from execution_logger.read.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
 
 _WITHIN_SECONDS = 10.0
 _LONG_SECONDS = 120

@@ -12,11 +12,11 @@ from rich.text import Text
 from execution_logger.cli.database import open_database
 from execution_logger.cli.entry_line import EntryLines
 from execution_logger.cli.terminal import open_console, output_errors
-from execution_logger.entry import LogEntry, LogLevel
+from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store.follow import Follower
-from execution_logger.store.formats import Ndjson
-from execution_logger.store.timeline import Only, Timeline
+from execution_logger.read.follow import Follower
+from execution_logger.read.formats import Ndjson
+from execution_logger.read.timeline import Only, Timeline
 from execution_logger.text import printable
 
 _POLL_SECONDS = 1.0

@@ -7,18 +7,18 @@ from contextlib import contextmanager, suppress
 from celery import Celery
 from kombu import Connection
 
-from execution_logger.batch import Batch
-from execution_logger.broker import (
+from execution_logger.broker.confirmations import Outcome, Results, result_backend_url
+from execution_logger.broker.connection import (
     connection_arguments,
     producer_options,
     settings_of_host,
     text_of,
 )
+from execution_logger.broker.message import Message
+from execution_logger.broker.queue import BrokerQueue, open_queue
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
-from execution_logger.delivery.message import Message
-from execution_logger.delivery.queue import BrokerQueue, open_queue
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
-from execution_logger.results import Outcome, Results, result_backend_url
 from execution_logger.settings import Settings
 from execution_logger.urls import public_url
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import BatchHeldError, DeliveryError, StoreUnavailableError, TableRefusesError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 
 if TYPE_CHECKING:
-    from execution_logger.results import Outcome
+    from execution_logger.broker.confirmations import Outcome
 
 _MOST_HELD = 20
 """More would wait in memory: those behind them stay in the journal."""
@@ -64,7 +64,7 @@ class DatabaseDelivery:
     def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
         """Try the one again that was held for longest, when it is due; the others wait on."""
         # Here, because Celery comes with it, and hosts of this delivery do without.
-        from execution_logger.results import Outcome  # noqa: PLC0415
+        from execution_logger.broker.confirmations import Outcome  # noqa: PLC0415
 
         outcomes = {batch_id: Outcome(is_stored=False) for batch_id in batch_ids if batch_id in self._held}
         due = next(iter(outcomes), None)

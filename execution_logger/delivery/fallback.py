@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Confirming, Delivery, QueueView, Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 
 if TYPE_CHECKING:
-    from execution_logger.results import Outcome
+    from execution_logger.broker.confirmations import Outcome
 
 
 class FallbackDelivery:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 
 if TYPE_CHECKING:
-    from execution_logger.results import Outcome
+    from execution_logger.broker.confirmations import Outcome
 
 
 class Guarantee(StrEnum):

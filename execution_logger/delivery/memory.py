@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Guarantee, Receipt
+from execution_logger.entry.batch import Batch
 
 
 class MemoryDelivery:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from execution_logger.broker import sentinel_options, settings_of_host, tls_options
+from execution_logger.broker.connection import sentinel_options, settings_of_host, tls_options
 from execution_logger.delivery.interface import Delivery
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings, unsupported, variable_of

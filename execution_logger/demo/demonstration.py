@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from execution_logger.broker.depth import queue_length
 from execution_logger.demo.connections import HostConnections, worker_connections
 from execution_logger.demo.meter import MeteredLogger
 from execution_logger.demo.pipeline import DocumentPipeline
@@ -14,9 +15,8 @@ from execution_logger.demo.progress import Progress
 from execution_logger.demo.reader import StoredEntries
 from execution_logger.demo.summary import Summary
 from execution_logger.demo.worker import WorkerProcess
-from execution_logger.entry import LogCategory
+from execution_logger.entry.entry import LogCategory
 from execution_logger.settings import Settings
-from execution_logger.worker.queue import queue_length
 
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 30.0

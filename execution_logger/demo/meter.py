@@ -4,8 +4,8 @@ import statistics
 import time
 from typing import Any
 
-from execution_logger.entry import LogEntry
-from execution_logger.logger import ExecutionLogger
+from execution_logger.api.logger import ExecutionLogger
+from execution_logger.entry.entry import LogEntry
 
 
 class MeteredLogger(ExecutionLogger):

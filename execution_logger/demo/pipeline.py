@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from execution_logger.calls import LoggingCalls
+from execution_logger.api.calls import LoggingCalls
 from execution_logger.demo.documents import Document, broken_links, decode, decode_legacy, parse
 from execution_logger.demo.index import InvertedIndex
 from execution_logger.demo.terms import Terms, extract
-from execution_logger.entry import LogCategory
+from execution_logger.entry.entry import LogCategory
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from execution_logger.entry import LogEntry
+from execution_logger.entry.entry import LogEntry
 from execution_logger.settings import Settings
 from execution_logger.store import ExecutionLogRepository, create_engine
 from execution_logger.store.faults import attempt

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from execution_logger.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.text import printable
 
 _STYLES = {

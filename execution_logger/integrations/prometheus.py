@@ -12,9 +12,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.diagnostics import report
 from execution_logger.errors import ExecutionLoggerError, SettingsError
-from execution_logger.exposition import (
+from execution_logger.metrics import (
     REGISTRY,
     Collector,
     CollectorRegistry,
@@ -25,7 +26,6 @@ from execution_logger.exposition import (
     histogram,
     labelled_counter,
 )
-from execution_logger.logger import ExecutionLogger, execution_logger
 
 _REASONS = ("buffer_full", "journal_full", "journal_failed", "journal_unreadable")
 """Why entries are dropped: told from the start, or the first drop would be no increase."""

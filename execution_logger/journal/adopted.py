@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 from execution_logger.journal.batches import read_again, read_batch
 from execution_logger.journal.directory import lock_folder
 from execution_logger.journal.files import JournalFiles

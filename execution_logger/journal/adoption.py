@@ -10,8 +10,8 @@ from pathlib import Path
 from execution_logger.diagnostics import report
 from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.directory import Destination, check_folder
+from execution_logger.journal.identity import is_child
 from execution_logger.journal.segment import Segment
-from execution_logger.process import is_child
 from execution_logger.settings import Settings
 
 _AT_ONCE = 4

@@ -3,12 +3,12 @@
 import errno
 import logging
 
-from execution_logger.batch import Batch
 from execution_logger.diagnostics import report
+from execution_logger.entry.batch import Batch
 from execution_logger.journal.damage import set_aside, split_damaged
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.reader import Lines
-from execution_logger.source import NotNowError
+from execution_logger.journal.source import NotNowError
 
 _NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 from execution_logger.journal.batches import read_again, read_batch
 from execution_logger.journal.directory import Destination, lock_folder, make_process_folder
 from execution_logger.journal.files import JournalFiles

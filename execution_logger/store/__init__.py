@@ -7,10 +7,10 @@ Raises:
 from execution_logger.errors import SettingsError
 
 try:
+    from execution_logger.read.overview import Overview, overview
+    from execution_logger.read.repository import ExecutionLogRepository
     from execution_logger.store.engine import create_engine
     from execution_logger.store.migrate import include_name, upgrade
-    from execution_logger.store.overview import Overview, overview
-    from execution_logger.store.repository import ExecutionLogRepository
     from execution_logger.store.writer import Writer, WriteResult
 except ModuleNotFoundError as error:
     raise SettingsError(

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, String, Text, case, literal_column
 
-from execution_logger.changes import CHANGED
-from execution_logger.entry import MAX_DURATION_MS
+from execution_logger.entry.changes import CHANGED
+from execution_logger.entry.entry import MAX_DURATION_MS
 
 _NUMBER = "duration_ms"
 

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
-from execution_logger.store.moment import Moment
+from execution_logger.store.columns import Moment
 from execution_logger.store.table import table_beside
 from execution_logger.store.text import storable
 

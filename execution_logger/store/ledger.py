@@ -34,9 +34,9 @@ from sqlalchemy.types import TypeEngine
 from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store import driver
+from execution_logger.store.columns import Moment
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
-from execution_logger.store.moment import Moment
 from execution_logger.store.span import Span
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable, identifier, table_beside

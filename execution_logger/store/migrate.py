@@ -6,14 +6,15 @@ from sqlalchemy import Connection, Table, column, insert, inspect, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
+from execution_logger.read import statistics
+from execution_logger.read.statistics import statistics_table
 from execution_logger.settings import Settings
-from execution_logger.store import dead_letters, job_runs, ledger, statistics
+from execution_logger.store import dead_letters, job_runs, ledger
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import ledger_table, missing_indexes
-from execution_logger.store.statistics import statistics_table
 from execution_logger.store.table import USUAL_NAME, schema_and_name
 
 VERSION_TABLE = "execution_logger_alembic_version"

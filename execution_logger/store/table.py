@@ -39,7 +39,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 from execution_logger.clock import time_zone
-from execution_logger.entry import LEVEL_NAMES
+from execution_logger.entry.entry import LEVEL_NAMES
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.details import kept_value

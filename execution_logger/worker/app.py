@@ -5,12 +5,12 @@ from typing import Any
 
 from celery import Celery
 
-from execution_logger.broker import TASK_NAME, configured_url, tls_options, worker_options
-from execution_logger.results import result_backend_configuration, result_backend_url
+from execution_logger.broker.confirmations import result_backend_configuration, result_backend_url
+from execution_logger.broker.connection import TASK_NAME, configured_url, tls_options, worker_options
+from execution_logger.broker.depth import check_broker_url
 from execution_logger.settings import BROKER, WORKER, Settings
 from execution_logger.worker.jobs.job import JOBS
 from execution_logger.worker.jobs.schedule import beat_schedule
-from execution_logger.worker.queue import check_broker_url
 
 
 def create_app(settings: Settings | None = None) -> Celery:

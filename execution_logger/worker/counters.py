@@ -15,7 +15,7 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import Any
 
-from execution_logger.distributions import BATCH_ENTRIES
+from execution_logger.entry.distributions import BATCH_ENTRIES
 from execution_logger.histogram import Histogram, cells_needed
 from execution_logger.store import WriteResult
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from execution_logger.broker.depth import is_redis, open_channel, quarantine_key
+from execution_logger.broker.envelope import problem_of
 from execution_logger.settings import Settings
-from execution_logger.worker.message import problem_of
-from execution_logger.worker.queue import is_redis, open_channel, quarantine_key
 
 ID_PREFIX = "message-"
 

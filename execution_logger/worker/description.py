@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from execution_logger.broker import TASK_NAME
-from execution_logger.results import result_backend_url
+from execution_logger.broker.confirmations import result_backend_url
+from execution_logger.broker.connection import TASK_NAME
 from execution_logger.settings import Settings
 from execution_logger.urls import public_url
 

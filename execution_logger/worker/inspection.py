@@ -8,10 +8,10 @@ from typing import Any
 
 from kombu.pidbox import Mailbox
 
-from execution_logger.broker import TASK_NAME
+from execution_logger.broker.connection import TASK_NAME
+from execution_logger.broker.depth import open_channel
 from execution_logger.settings import Settings
 from execution_logger.worker.description import COMMAND
-from execution_logger.worker.queue import open_channel
 
 _ANSWER_SECONDS = 1.5
 _CELERY_MAILBOX = "celery"

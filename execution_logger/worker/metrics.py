@@ -10,7 +10,7 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, worker_process_init, worker_shutdown
 
 from execution_logger.diagnostics import logger
-from execution_logger.exposition import (
+from execution_logger.metrics import (
     PROCESS_COLLECTOR,
     Collector,
     Metric,

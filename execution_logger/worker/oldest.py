@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from execution_logger.broker.envelope import decode_body
 from execution_logger.quotes import restore_quotes
 from execution_logger.settings import Settings
-from execution_logger.worker.message import decode_body
 
 _MOST_MESSAGES = 5
 """So many of each kind are looked at: messages stand in the order in which they were sent."""

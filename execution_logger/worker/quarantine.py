@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
+from execution_logger.broker.depth import BrokerUnavailableError, is_redis, open_channel, quarantine_key
+from execution_logger.broker.envelope import problem_of
 from execution_logger.diagnostics import our_logger
 from execution_logger.settings import Settings
-from execution_logger.worker.message import problem_of
-from execution_logger.worker.queue import BrokerUnavailableError, is_redis, open_channel, quarantine_key
 
 logger = our_logger("execution_logger.supervisor")
 

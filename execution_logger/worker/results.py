@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from execution_logger.results import STORED, Results
+from execution_logger.broker.confirmations import STORED, Results
 
 _encode = msgspec.json.Encoder().encode
 

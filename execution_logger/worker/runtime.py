@@ -12,11 +12,11 @@ from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.confirmations import Word
 from execution_logger.worker.counters import WorkerCounters
-from execution_logger.worker.deaths import Deaths, Watch
 from execution_logger.worker.jobs.job import Job
 from execution_logger.worker.jobs.runner import Result, Runner
-from execution_logger.worker.word import Word
+from execution_logger.worker.poison import Deaths, Watch
 
 _T = TypeVar("_T")
 

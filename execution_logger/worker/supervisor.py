@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from execution_logger.backoff import Backoff
+from execution_logger.broker.backoff import Backoff
 from execution_logger.diagnostics import our_logger
 
 logger = our_logger("execution_logger.supervisor")

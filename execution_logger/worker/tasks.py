@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from execution_logger.broker import TASK_NAME
+from execution_logger.broker.connection import TASK_NAME
 from execution_logger.diagnostics import logger
 from execution_logger.errors import SettingsError, StoreUnavailableError
 from execution_logger.settings import BROKER, DATABASE, Settings

@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "beat")
 
 WITH_A_JOB = """
 import sys
-from execution_logger.services import beat
+from execution_logger.operate.services import beat
 
 create_client = beat.create_client
 

@@ -12,11 +12,11 @@ import redis
 
 from batches import batch, encoded
 from execution_logger import Settings
+from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, STORED, Outcome, Results
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.deaths import MOST_DEATHS
-from execution_logger.worker.word import Word
+from execution_logger.worker.confirmations import Word
+from execution_logger.worker.poison import MOST_DEATHS
 from messages import let_visibility_timeout_pass, send_batch
 from rows import count_rows, fetch, upgrade_database
 from servers import PostgresServer, RedisServer

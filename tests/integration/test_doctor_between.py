@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from execution_logger.doctor import Finding, Level
-from execution_logger.doctor.broker import examine_broker
-from execution_logger.doctor.database import examine_database
-from execution_logger.doctor.finding import Subject
-from execution_logger.doctor.results import examine_results
+from execution_logger.operate.doctor import Finding, Level
+from execution_logger.operate.doctor.broker import examine_broker
+from execution_logger.operate.doctor.database import examine_database
+from execution_logger.operate.doctor.finding import Subject
+from execution_logger.operate.doctor.results import examine_results
 from execution_logger.settings import Settings
 from processes import LocalProcess
 from server import free_port

@@ -18,15 +18,15 @@ import pytest
 import redis
 
 from execution_logger import ExecutionLogger, Settings
+from execution_logger.broker.confirmations import STORED, Results
+from execution_logger.broker.depth import BrokerUnavailableError, delete_queue, queue_length
 from execution_logger.delivery.celery import CeleryDelivery
-from execution_logger.doctor import Level, Subject
-from execution_logger.doctor.broker import examine_broker
 from execution_logger.errors import DeliveryError
-from execution_logger.results import STORED, Results
+from execution_logger.operate.doctor import Level, Subject
+from execution_logger.operate.doctor.broker import examine_broker
+from execution_logger.operate.workers import workers_online
 from execution_logger.worker.dead_messages import dead_messages, delete_messages, put_back
-from execution_logger.worker.online import workers_online
 from execution_logger.worker.quarantine import quarantine_malformed
-from execution_logger.worker.queue import BrokerUnavailableError, delete_queue, queue_length
 from guarded_redis import MASTER_NAME, Certificates, SentinelServer, TlsRedisServer
 from messages import let_visibility_timeout_pass
 from rows import count_rows

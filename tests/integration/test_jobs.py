@@ -18,17 +18,17 @@ from uuid_utils import uuid7
 from batches import encoded
 from documents import Document
 from execution_logger import ExecutionLogger, Settings
+from execution_logger.broker.depth import open_channel, waiting_since
+from execution_logger.read.overview import table_size
+from execution_logger.read.statistics import count_hour
 from execution_logger.store import upgrade
 from execution_logger.store.engine import transaction
-from execution_logger.store.expiry import Expiry
 from execution_logger.store.job_runs import JobRuns
-from execution_logger.store.overview import table_size
-from execution_logger.store.statistics import count_hour
+from execution_logger.store.retention import Expiry
 from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
 from execution_logger.worker.jobs.job import JOBS, RETENTION, STATISTICS, Job
 from execution_logger.worker.jobs.runner import Result, Runner
-from execution_logger.worker.queue import open_channel, waiting_since
 from messages import let_visibility_timeout_pass
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess

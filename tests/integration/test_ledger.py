@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from batches import batch, encoded
+from execution_logger.read.audit import audit
+from execution_logger.read.overview import overview, read_overview
 from execution_logger.store import WriteResult, upgrade
-from execution_logger.store.audit import audit
 from execution_logger.store.compaction import AT_REST_AFTER, compact
-from execution_logger.store.overview import overview, read_overview
 from execution_logger.worker.jobs.job import HEALTH, RETENTION
 from execution_logger.worker.jobs.runner import Runner
 from postgresql_site import PostgresqlSite

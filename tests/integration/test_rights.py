@@ -10,8 +10,8 @@ import pytest
 
 from batches import BAD, batch, encoded
 from documents import Document
-from execution_logger.doctor.database import examine_database
-from execution_logger.doctor.finding import Finding, Subject
+from execution_logger.operate.doctor.database import examine_database
+from execution_logger.operate.doctor.finding import Finding, Subject
 from execution_logger.store import WriteResult
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry

@@ -9,12 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from batches import encoded, fields
 from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.follow import Follower
+from execution_logger.read.runs import recent_runs
+from execution_logger.read.statistics import count_hour
+from execution_logger.read.timeline import Timeline
 from execution_logger.store import ExecutionLogRepository, WriteResult
-from execution_logger.store.follow import Follower
-from execution_logger.store.runs import recent_runs
-from execution_logger.store.statistics import count_hour
 from execution_logger.store.table import look_up_table
-from execution_logger.store.timeline import Timeline
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
 

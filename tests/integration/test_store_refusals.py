@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 from batches import batch, encoded
-from execution_logger.batch import Batch
 from execution_logger.delivery.database import DatabaseDelivery
 from execution_logger.delivery.interface import Guarantee
-from execution_logger.doctor.database import examine_database
-from execution_logger.doctor.finding import Finding, Level, Subject
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import BatchHeldError, StoreUnavailableError, TableRefusesError
+from execution_logger.operate.doctor.database import examine_database
+from execution_logger.operate.doctor.finding import Finding, Level, Subject
 from execution_logger.store import Writer, WriteResult
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry

@@ -12,18 +12,18 @@ import redis
 
 from batches import batch, encoded
 from execution_logger import Settings
+from execution_logger.broker.confirmations import Results
+from execution_logger.broker.depth import BrokerUnavailableError, queue_length, waiting_since
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
-from execution_logger.exporter.broker import read_broker
-from execution_logger.results import Results
+from execution_logger.operate import workers as online
+from execution_logger.operate.exporter.broker import read_broker
+from execution_logger.operate.workers import worker_processes, workers_online
 from execution_logger.store import WriteResult
-from execution_logger.worker import online
 from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.confirmations import Word
 from execution_logger.worker.dead_messages import dead_messages
-from execution_logger.worker.online import worker_processes, workers_online
 from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
-from execution_logger.worker.queue import BrokerUnavailableError, queue_length, waiting_since
-from execution_logger.worker.word import Word
 from forgery import RAW
 from messages import envelope, send_batch
 from rows import count_rows

@@ -2,7 +2,7 @@
 
 import pytest
 
-from execution_logger.batch import Batch, recorded_at
+from execution_logger.entry.batch import Batch, recorded_at
 
 ENTRY = b'"0123456789"'
 

@@ -13,7 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from execution_logger import Settings, SettingsError
-from execution_logger.broker import (
+from execution_logger.broker.connection import (
     broker_url_of,
     configured_url,
     connection_arguments,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of, signals
 from execution_logger import Settings
-from execution_logger.batch import Batch
-from execution_logger.buffer import Buffer
-from execution_logger.journalled_buffer import JournalledBuffer
+from execution_logger.entry.batch import Batch
+from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.journalled_buffer import JournalledBuffer
 
 if TYPE_CHECKING:
     from execution_logger.journal import Journal
@@ -189,7 +189,7 @@ class TestTake:
             raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr("execution_logger.buffer.Batch", no_memory)
+            patched.setattr("execution_logger.shipping.buffer.Batch", no_memory)
             with pytest.raises(MemoryError):
                 buffer.take()
         assert buffer.held == 60

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.changes import Changes
+from execution_logger.entry.changes import Changes
 
 
 def marked(*changes: tuple[str, str]) -> Changes:

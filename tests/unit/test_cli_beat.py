@@ -31,7 +31,7 @@ def test_it_runs_beat_and_ends_with_its_exit_code(started: list[tuple[list[str],
     assert run().exit_code == 7
     assert started == [
         (
-            ["execution_logger.services.beat", "--loglevel", "INFO"],
+            ["execution_logger.operate.services.beat", "--loglevel", "INFO"],
             {"name": "Beat", "stop_at_eof": False},
         )
     ]

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 
 from execution_logger.cli import doctor as module
 from execution_logger.cli import main
-from execution_logger.doctor import Finding, Probe
-from execution_logger.doctor.finding import error, ok, warning
+from execution_logger.operate.doctor import Finding, Probe
+from execution_logger.operate.doctor.finding import error, ok, warning
 
 FINE = ok("broker.server", "it answers")
 ODD = warning("broker.eviction", "the policy is odd", "change it")
@@ -99,7 +99,7 @@ def test_the_probe_is_sent_when_it_is_asked_for(
         sent.append(timeout_seconds)
         return Probe({"queue": 0.25}, [error("probe.queue", "it waits", "start workers")])
 
-    monkeypatch.setattr("execution_logger.doctor.probe.send_probe", send_probe)
+    monkeypatch.setattr("execution_logger.operate.doctor.probe.send_probe", send_probe)
     assert run().exit_code == 0
     result = run("--end-to-end", "--timeout", "3", "--json")
     facts = json.loads(result.stdout)

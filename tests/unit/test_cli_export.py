@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from execution_logger.store.timeline import Timeline
+from execution_logger.read.timeline import Timeline
 from stored_runs import StoredRuns
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import flower, main
-from execution_logger.services.directory import ServiceError
+from execution_logger.operate.services.directory import ServiceError
 
 
 class Site:

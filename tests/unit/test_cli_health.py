@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import main
-from execution_logger.worker import health
+from execution_logger.operate import health
 from sqlite_site import make_tables
 
 NAME = f"celery@{socket.gethostname()}"

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import main, manage
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.manager import Condition, Status
-from execution_logger.services.record import Record
-from execution_logger.services.service import Service
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.manager import Condition, Status
+from execution_logger.operate.services.record import Record
+from execution_logger.operate.services.service import Service
 
 STARTED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 RUNNING = Status(Condition.RUNNING, Record(pid=42, about="a queue", started_at=STARTED))

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from execution_logger.cli import runs as cli_runs
-from execution_logger.store import runs as store_runs
-from execution_logger.store.runs import RecentRuns
+from execution_logger.read import runs as store_runs
+from execution_logger.read.runs import RecentRuns
 from stored_runs import StoredRuns
 
 

@@ -13,14 +13,14 @@ from kombu import Connection
 from batches import encoded
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.batch import Batch
+from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results
+from execution_logger.broker.message import describe, sent_at
+from execution_logger.broker.queue import KombuQueue
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
-from execution_logger.delivery.message import describe, sent_at
-from execution_logger.delivery.queue import KombuQueue
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError, ResultsUnavailableError
-from execution_logger.results import HELD, STORED, Outcome, Results
 from memory_broker import PASSWORD, URL, MemoryBroker
 
 

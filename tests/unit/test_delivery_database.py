@@ -13,8 +13,8 @@ from batches import encoded
 from children import run_script
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings, SettingsError
-from execution_logger.batch import Batch
 from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from rows import upgrade_database
 from sqlite_site import make_tables

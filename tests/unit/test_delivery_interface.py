@@ -12,11 +12,11 @@ from kombu.exceptions import OperationalError
 
 from batches import encoded
 from execution_logger import Settings
-from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
 from execution_logger.delivery.fallback import FallbackDelivery
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
 from memory_broker import PASSWORD, MemoryBroker

@@ -15,17 +15,17 @@ import pytest
 
 from doubles import ManualClock
 from execution_logger import Settings, diagnostics
-from execution_logger.batch import Batch
-from execution_logger.buffer import Buffer
+from execution_logger.broker.confirmations import Outcome
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
-from execution_logger.dispatcher import Dispatcher
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal
 from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.segment import Segment
-from execution_logger.journalled_buffer import JournalledBuffer
-from execution_logger.results import Outcome
+from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.journalled_buffer import JournalledBuffer
+from execution_logger.shipping.sender import Dispatcher
 from execution_logger.testing import MemoryDelivery
 from journals import DyingProcess, destination_in, entry, numbers_of
 

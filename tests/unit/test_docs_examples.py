@@ -26,11 +26,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import execution_logger
 from documents import TRANSLATED, Document
 from execution_logger import ExecutionLogger, LogEntry, Settings
-from execution_logger.broker import TASK_NAME
+from execution_logger.broker.connection import TASK_NAME
 from execution_logger.delivery import Delivery
 from execution_logger.integrations import prometheus
+from execution_logger.read.repository import _settings_of_environment
 from execution_logger.store import ExecutionLogRepository
-from execution_logger.store.repository import _settings_of_environment
 from execution_logger.testing import MemoryDelivery, capture_entries
 from execution_logger.worker.jobs.job import JOBS
 from execution_logger.worker.jobs.week import WeeklyReport

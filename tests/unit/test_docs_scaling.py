@@ -11,7 +11,7 @@ import pytest
 import execution_logger
 from documents import Document
 from execution_logger import ExecutionLogger
-from execution_logger.broker import TASK_NAME
+from execution_logger.broker.connection import TASK_NAME
 
 SCALING = Document("docs/SCALING.md")
 

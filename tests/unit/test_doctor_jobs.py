@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from execution_logger.doctor.jobs import judge_jobs
+from execution_logger.operate.doctor.jobs import judge_jobs
 from execution_logger.worker.jobs.status import JobStatus
 
 AT = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

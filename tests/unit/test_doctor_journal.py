@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from execution_logger import Settings
-from execution_logger.doctor import Finding, Level, Subject, journal
-from execution_logger.doctor.journal import examine_journal, left_over, unwritable
-from execution_logger.doctor.mounts import NETWORK, file_system
 from execution_logger.journal.survey import DestinationSummary, JournalSummary
+from execution_logger.operate.doctor import Finding, Level, Subject, journal
+from execution_logger.operate.doctor.journal import examine_journal, left_over, unwritable
+from execution_logger.operate.doctor.mounts import NETWORK, file_system
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0

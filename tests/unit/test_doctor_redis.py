@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from redis.exceptions import NoPermissionError
 
-from execution_logger.doctor import Finding, Level
-from execution_logger.doctor.redis import (
+from execution_logger.operate.doctor import Finding, Level
+from execution_logger.operate.doctor.redis import (
     clients,
     eviction,
     memory,

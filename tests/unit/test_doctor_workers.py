@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from execution_logger import Settings
-from execution_logger.broker import TASK_NAME
-from execution_logger.doctor import Level, Subject
-from execution_logger.doctor.workers import judge_workers
+from execution_logger.broker.connection import TASK_NAME
+from execution_logger.operate.doctor import Level, Subject
+from execution_logger.operate.doctor.workers import judge_workers
 from execution_logger.worker.app import worker_configuration
 from execution_logger.worker.description import describe
 from execution_logger.worker.inspection import Inspected

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from execution_logger.drops import Drops, DropSummary
-from execution_logger.entry import LogEntry
+from execution_logger.entry.entry import LogEntry
+from execution_logger.shipping.accounts import Drops, DropSummary
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ENTRY = LogEntry("id", NOON, "task", "info", "agent", "message")

@@ -9,7 +9,7 @@ import pytest
 from kombu import Connection
 
 from doubles import DEADLINE_SECONDS
-from execution_logger.embedded_broker import transport_options
+from execution_logger.broker.embedded import transport_options
 
 
 def send(connection: Connection, queue: str, payload: object) -> None:

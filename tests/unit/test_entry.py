@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from execution_logger import LogCategory, LogEntry, LogLevel
-from execution_logger.entry import IDENTIFIERS, MAX_DURATION_MS, MAX_IDENTIFIER_CHARS, REQUIRED, known_level
+from execution_logger.entry.entry import (
+    IDENTIFIERS,
+    MAX_DURATION_MS,
+    MAX_IDENTIFIER_CHARS,
+    REQUIRED,
+    known_level,
+)
 
 NOW = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
 UNKNOWN: list[Any] = ["notice", "NOTICE", "", "warn ", 35, None, True, 2.5, ("error",), {}]

@@ -14,14 +14,14 @@ from prometheus_client.core import Metric
 from batches import encoded
 from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import ExecutionLogger, Settings
+from execution_logger.broker.depth import QueueLength
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.exporter import SystemCollector, journals
-from execution_logger.exporter import broker as broker_module
-from execution_logger.exporter.broker import read_broker
-from execution_logger.exporter.journals import JournalsUnreadableError, read_journals
-from execution_logger.exporter.tables import read_tables
-from execution_logger.exposition import gauge
-from execution_logger.worker.queue import QueueLength
+from execution_logger.metrics import gauge
+from execution_logger.operate.exporter import SystemCollector, journals
+from execution_logger.operate.exporter import broker as broker_module
+from execution_logger.operate.exporter.broker import read_broker
+from execution_logger.operate.exporter.journals import JournalsUnreadableError, read_journals
+from execution_logger.operate.exporter.tables import read_tables
 from journals import DyingProcess
 from scraping import FakeRedis, samples
 from sqlite_site import SqliteSite, make_tables

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution_logger.fields import context, context_fields, merged
+from execution_logger.api.context import context, context_fields, merged
 
 
 def fields() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import trio
 from fastapi import Depends, FastAPI
 
 from execution_logger import ExecutionLogger
-from execution_logger.fields import context, context_fields, innermost
+from execution_logger.api.context import context, context_fields, innermost
 from execution_logger.testing import MemoryDelivery
 
 MakeLogger = Callable[..., ExecutionLogger]

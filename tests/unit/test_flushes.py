@@ -1,6 +1,6 @@
 """Who waits until entries are delivered: answered in time, each once."""
 
-from execution_logger.flushes import Flushes
+from execution_logger.shipping.flush import Flushes
 
 
 def test_nobody_waits_at_first() -> None:

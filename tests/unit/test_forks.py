@@ -16,11 +16,12 @@ import pytest
 
 from children import FORKS, in_fork, run_script
 from doubles import DEADLINE_SECONDS, BlockedDelivery
-from execution_logger import ExecutionLogger, LogEntry, Settings, process
-from execution_logger.batch import Batch
+from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.delivery.interface import Receipt
+from execution_logger.entry.batch import Batch
+from execution_logger.journal import identity as process
 from execution_logger.journal.files import JournalFiles
-from execution_logger.pipeline import Pipeline
+from execution_logger.shipping.process import Pipeline
 from execution_logger.testing import MemoryDelivery, capture_entries
 from waiting import wait_until
 
@@ -288,7 +289,7 @@ class TestChild:
         importing, finished = threading.Event(), threading.Event()
         monkeypatch.setattr(process, "importing", (importing, finished), raising=False)
         half = (
-            "from execution_logger import process\n"
+            "from execution_logger.journal import identity as process\n"
             "process.importing[0].set()\n"
             "assert process.importing[1].wait(20)\n"
             "complete = True\n"

@@ -13,12 +13,12 @@ from types import ModuleType
 import pytest
 
 import execution_logger
-from execution_logger.frozen import hook_directories
+from execution_logger.integrations.pyinstaller import hook_directories
 
 ROOT = Path(__file__).resolve().parents[2]
 DISTRIBUTION = importlib.metadata.distribution("celery-execution-logger")
 PACKAGE = Path(execution_logger.__file__).parent
-HOOK = PACKAGE / "frozen" / "hook-execution_logger.py"
+HOOK = PACKAGE / "integrations" / "pyinstaller" / "hook-execution_logger.py"
 
 
 def test_the_installed_package_is_tested() -> None:
@@ -60,7 +60,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 def test_pyinstaller_finds_the_hook() -> None:
     """It asks every installed package for the entry point."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
-    assert declared["pyinstaller40"] == {"hook-dirs": "execution_logger.frozen:hook_directories"}
+    assert declared["pyinstaller40"] == {
+        "hook-dirs": "execution_logger.integrations.pyinstaller:hook_directories"
+    }
     assert [Path(folder) / "hook-execution_logger.py" for folder in hook_directories()] == [HOOK]
 
 

@@ -19,7 +19,7 @@ from execution_logger import Settings
 from execution_logger.journal import Journal
 from execution_logger.journal.directory import LOCK_NAME
 from execution_logger.journal.segment import Segment
-from execution_logger.journalled_buffer import JournalledBuffer
+from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from journals import destination_in, entries, entry, numbers_of, replace_write
 
 SMALL = 1_048_576

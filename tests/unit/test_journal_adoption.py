@@ -19,7 +19,7 @@ import pytest
 from children import in_fork, run_script
 from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import Settings
-from execution_logger.batch import Batch
+from execution_logger.entry.batch import Batch
 from execution_logger.journal import Adoption, Journal, damage
 from execution_logger.journal import adoption as adoption_module
 from execution_logger.journal import journal as journal_module
@@ -675,7 +675,7 @@ class TestTurns:
             from pathlib import Path
             from execution_logger import Settings
             from execution_logger.journal import Adoption, Journal, journal
-            from execution_logger.journalled_buffer import JournalledBuffer
+            from execution_logger.shipping.journalled_buffer import JournalledBuffer
             from journals import DyingProcess, destination_in, entry, numbers_of
 
             journal._SEGMENT_BYTES = 1000

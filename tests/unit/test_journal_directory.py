@@ -13,7 +13,7 @@ from execution_logger import Settings
 from execution_logger.cli import main
 from execution_logger.journal import Adoption, Destination, directory, find_destination
 from execution_logger.journal.directory import state_directory
-from execution_logger.services.directory import service_directory
+from execution_logger.operate.services.directory import service_directory
 from journals import DyingProcess
 
 BROKER = "redis://:secret@broker/0"

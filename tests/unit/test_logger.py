@@ -20,15 +20,15 @@ from starlette.applications import Starlette
 from children import run_script
 from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of
 from execution_logger import ExecutionLogger, ExecutionLoggerError, LogLevel, Settings, SettingsError
-from execution_logger.batch import Batch
-from execution_logger.buffer import Buffer
 from execution_logger.delivery.interface import Receipt
-from execution_logger.drops import Drops
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.journal import Journal
-from execution_logger.journalled_buffer import JournalledBuffer
-from execution_logger.pipeline import Pipeline
-from execution_logger.shipper import THREAD_NAME, Shipper
+from execution_logger.shipping.accounts import Drops
+from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.journalled_buffer import JournalledBuffer
+from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
 from loops import LOOP_FACTORIES
 from waiting import wait_until

@@ -180,6 +180,8 @@ def test_a_process_makes_one_pipeline_of_all_copies() -> None:
 def test_a_child_that_is_spawned_may_be_given_one() -> None:
     """As an argument, which is pickled."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(repr, (execution_logger,)).startswith("<execution_logger.logger.ExecutionLogger")
+        assert pool.apply(repr, (execution_logger,)).startswith(
+            "<execution_logger.api.logger.ExecutionLogger"
+        )
         pool.close()
         pool.join()

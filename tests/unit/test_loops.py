@@ -14,7 +14,7 @@ import trio
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger
 from execution_logger.errors import DeliveryError
-from execution_logger.loops import cancellations, running_library, wait_in_loop
+from execution_logger.shipping.loops import cancellations, running_library, wait_in_loop
 from execution_logger.testing import MemoryDelivery
 
 MakeLogger = Callable[..., ExecutionLogger]

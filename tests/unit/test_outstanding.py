@@ -18,12 +18,12 @@ from hypothesis.stateful import (
 from anything import EXAMPLES
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.batch import Batch
+from execution_logger.broker.confirmations import Outcome
 from execution_logger.delivery.interface import QueueView
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.marks import SentMark
-from execution_logger.outstanding import Outstanding, Sent
-from execution_logger.results import Outcome
+from execution_logger.shipping.in_flight import Outstanding, Sent
 
 VISIBILITY_SECONDS = 60
 PATIENCE_SECONDS = 90.0

@@ -17,12 +17,12 @@ import pytest
 from children import in_fork
 from doubles import DEADLINE_SECONDS, BlockedDelivery, FileDelivery, delivered_to
 from execution_logger import LogEntry, Report, Settings
-from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
-from execution_logger.pipeline import OWN_TASK_ID, Pipeline
-from execution_logger.shipper import THREAD_NAME
+from execution_logger.shipping.process import OWN_TASK_ID, Pipeline
+from execution_logger.shipping.thread import THREAD_NAME
 from execution_logger.testing import MemoryDelivery
 from journals import destination_in
 from loops import LOOP_FACTORIES

@@ -12,8 +12,8 @@ from children import in_fork, run_script
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger
 from execution_logger.errors import BrokerFullError, DeliveryError, ExecutionLoggerError
-from execution_logger.exposition import MetricsServer
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector, instrument, serve
+from execution_logger.metrics import MetricsServer
 from execution_logger.testing import MemoryDelivery
 from scraping import parse, samples, scrape
 from server import free_port

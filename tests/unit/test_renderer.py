@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from anything import PlainRepr, raised
-from execution_logger.changes import Changes
-from execution_logger.renderer import Renderer
-from execution_logger.sensitive import MASK, SensitiveKeys
+from execution_logger.entry.changes import Changes
+from execution_logger.entry.masking import MASK, SensitiveKeys
+from execution_logger.entry.renderer import Renderer
 
 
 class Rendering:

@@ -12,8 +12,8 @@ import redis
 from celery import Celery
 
 from execution_logger import Settings, SettingsError
+from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results, result_backend_url
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, STORED, Outcome, Results, result_backend_url
 
 # Celery's own call; with redis-py 8.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")

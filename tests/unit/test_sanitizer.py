@@ -40,11 +40,11 @@ from anything import (
     plain_details,
     raised,
 )
-from execution_logger.changes import CHANGED
-from execution_logger.encoder import EntryEncoder
-from execution_logger.entry import LogEntry
-from execution_logger.sanitizer import MAX_DEPTH, Sanitizer
-from execution_logger.sensitive import MASK, SensitiveKeys
+from execution_logger.entry.changes import CHANGED
+from execution_logger.entry.encoder import EntryEncoder
+from execution_logger.entry.entry import LogEntry
+from execution_logger.entry.masking import MASK, SensitiveKeys
+from execution_logger.entry.sanitizer import MAX_DEPTH, Sanitizer
 from execution_logger.settings import SENSITIVE_KEYS, Settings
 from execution_logger.text import json_size
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.encoder import EntryEncoder
-from execution_logger.sensitive import MASK, SensitiveKeys, Verdict
+from execution_logger.entry.encoder import EntryEncoder
+from execution_logger.entry.masking import MASK, SensitiveKeys, Verdict
 from execution_logger.settings import SENSITIVE_KEYS, Settings
 
 KEYS = SensitiveKeys(SENSITIVE_KEYS)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from execution_logger.services import beat_lock
-from execution_logger.services.beat_lock import BeatRunsError, beat_process, lock_beat, note_begin
+from execution_logger.operate.services import beat_lock
+from execution_logger.operate.services.beat_lock import BeatRunsError, beat_process, lock_beat, note_begin
 
 
 def test_a_beat_is_known_from_its_begin_to_its_end(tmp_path: Path) -> None:

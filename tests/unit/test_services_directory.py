@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from execution_logger import Settings
-from execution_logger.services.directory import ServiceError, service_directory, service_folder
+from execution_logger.operate.services.directory import ServiceError, service_directory, service_folder
 
 
 def test_it_is_in_the_users_state_directory(state_folder: Path) -> None:

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from execution_logger.services import flower
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.flower import check_flower, flower_options, is_local, warning_of
+from execution_logger.operate.services import flower
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.flower import check_flower, flower_options, is_local, warning_of
 
 
 def test_events_stay_off_unless_somebody_insists() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from execution_logger.services.log import Log
-from execution_logger.services.tail import Tail, last_lines
+from execution_logger.operate.services.log import Log
+from execution_logger.operate.services.tail import Tail, last_lines
 
 LINES = [f"line {number}" for number in range(1000)]
 

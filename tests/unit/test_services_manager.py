@@ -11,18 +11,18 @@ import psutil
 import pytest
 
 from children import run_script
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.manager import Condition, check_platform, look
-from execution_logger.services.record import Claim, Record
-from execution_logger.services.runner import RECORD_NAME
-from execution_logger.services.service import Service
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.manager import Condition, check_platform, look
+from execution_logger.operate.services.record import Claim, Record
+from execution_logger.operate.services.runner import RECORD_NAME
+from execution_logger.operate.services.service import Service
 
 SITE = """
 import os, signal, sys
 from pathlib import Path
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.manager import look, start, stop
-from execution_logger.services.service import Service
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.manager import look, start, stop
+from execution_logger.operate.services.service import Service
 
 folder = Path(sys.argv[1])
 
@@ -137,7 +137,7 @@ def test_what_cannot_start_is_not_started(tmp_path: Path) -> None:
         """
         def refuse():
             raise ServiceError("the port is taken")
-        from execution_logger.services import manager
+        from execution_logger.operate.services import manager
         manager._FREE_SECONDS = 0.2
         try:
             start(service("print('ready')", is_ready, check=refuse), 20)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from children import in_fork
-from execution_logger.services.record import Claim, Record, note_end, read_record, send_signal
+from execution_logger.operate.services.record import Claim, Record, note_end, read_record, send_signal
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 

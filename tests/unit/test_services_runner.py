@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from doubles import DEADLINE_SECONDS
-from execution_logger.services.record import Record, read_record
-from execution_logger.services.runner import LOG_NAME, RECORD_NAME, RUNS_ALREADY, since_start
+from execution_logger.operate.services.record import Record, read_record
+from execution_logger.operate.services.runner import LOG_NAME, RECORD_NAME, RUNS_ALREADY, since_start
 from waiting import wait_until
 
 RUN = (
-    "import sys; from pathlib import Path; from execution_logger.services.runner import Runner;"
+    "import sys; from pathlib import Path; from execution_logger.operate.services.runner import Runner;"
     "sys.exit(Runner(Path(sys.argv[1]), 'a queue', sys.argv[3:], file_bytes=int(sys.argv[2])).run())"
 )
 

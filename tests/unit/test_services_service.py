@@ -11,11 +11,11 @@ import pytest
 from filelock import FileLock
 
 from execution_logger import Settings
-from execution_logger.services import service
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.record import Record
-from execution_logger.services.service import find_service
-from execution_logger.worker.queue import BrokerUnavailableError
+from execution_logger.broker.depth import BrokerUnavailableError
+from execution_logger.operate.services import service
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.record import Record
+from execution_logger.operate.services.service import find_service
 from server import free_port
 
 SETTINGS = Settings(broker_url="redis://user:secret@host:6379/1", queue="mine")

@@ -7,8 +7,8 @@ import pytest
 
 from doubles import HandDrivenShipper, ManualClock, assemble, numbers
 from execution_logger import Settings
-from execution_logger.batch import Batch
 from execution_logger.delivery.interface import Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
 

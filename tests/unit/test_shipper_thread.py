@@ -14,12 +14,12 @@ import pytest
 
 from doubles import DEADLINE_SECONDS, BlockedDelivery, assemble, interrupted, lines_of, numbers, signals
 from execution_logger import Settings
-from execution_logger import shipper as shipper_module
-from execution_logger.batch import Batch
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
-from execution_logger.shipper import THREAD_NAME, Shipper
+from execution_logger.shipping import thread as shipper_module
+from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
 from waiting import wait_until
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from anything import EXAMPLES
 from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import audit as module
-from execution_logger.store.audit import Audit, audit
+from execution_logger.read import audit as module
+from execution_logger.read.audit import Audit, audit
 from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
 from sqlite_site import SqliteSite, make_tables
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from batches import BAD, batch, encoded
+from execution_logger.read.audit import Audit, audit
 from execution_logger.store import compaction as module
-from execution_logger.store.audit import Audit, audit
 from execution_logger.store.compaction import compact
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry

@@ -12,7 +12,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import deletion as module
 from execution_logger.store import upgrade
 from execution_logger.store.deletion import Deletion, StubbornRowsError
-from execution_logger.store.expiry import Expiry
+from execution_logger.store.retention import Expiry
 from sqlite_site import SqliteSite, make_tables
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -9,9 +9,10 @@ import pytest
 
 from batches import encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import follow, upgrade
-from execution_logger.store.follow import Follower
-from execution_logger.store.timeline import Timeline
+from execution_logger.read import follow
+from execution_logger.read.follow import Follower
+from execution_logger.read.timeline import Timeline
+from execution_logger.store import upgrade
 from sqlite_site import SqliteSite, make_tables
 
 HOSTS_TABLE = """

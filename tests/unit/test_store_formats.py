@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from execution_logger import LogEntry
-from execution_logger.store.formats import FORMATS, Csv, Format, Ndjson
+from execution_logger.read.formats import FORMATS, Csv, Format, Ndjson
 from execution_logger.store.table import FIELDS
 
 HOSTILE = 'said "x";\n=1+1,\t你好\r\n\0'

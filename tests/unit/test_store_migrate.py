@@ -9,8 +9,8 @@ import pytest
 
 from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.audit import audit
 from execution_logger.store import WriteResult, overview, upgrade
-from execution_logger.store.audit import audit
 from execution_logger.worker.jobs.job import STATISTICS
 from execution_logger.worker.jobs.runner import Runner
 from execution_logger.worker.jobs.status import read_jobs

@@ -10,9 +10,9 @@ import pytest
 
 from batches import encoded
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.overview import read_overview
 from execution_logger.store import Overview, overview, upgrade
 from execution_logger.store.faults import attempt
-from execution_logger.store.overview import read_overview
 from sqlite_site import SqliteSite, make_tables
 
 

@@ -224,7 +224,7 @@ async def test_settings_come_from_the_environment_by_default(
     """A host passes its session and nothing else."""
     monkeypatch.setenv("EXECUTION_LOGGER_TABLE", "elsewhere")
     # Read once in a process: by an earlier test, say.
-    name = "execution_logger.store.repository._settings_of_environment"
+    name = "execution_logger.read.repository._settings_of_environment"
     monkeypatch.setattr(name, Settings.from_environment)
     with pytest.raises(StoreUnavailableError, match='"elsewhere" does not exist'):
         await ExecutionLogRepository(session).list_by_trace("t")

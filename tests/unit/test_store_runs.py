@@ -10,8 +10,9 @@ import pytest
 
 from batches import encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import runs, upgrade
-from execution_logger.store.runs import RecentRuns, recent_runs
+from execution_logger.read import runs
+from execution_logger.read.runs import RecentRuns, recent_runs
+from execution_logger.store import upgrade
 from sqlite_site import SqliteSite, make_tables
 
 START = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)

@@ -11,15 +11,9 @@ from typing import Any
 import pytest
 
 from batches import encoded, fields
-from execution_logger.store import statistics as module
+from execution_logger.read import statistics as module
+from execution_logger.read.statistics import Statistic, count_hour, last_hour, read_statistics, replace_hour
 from execution_logger.store.engine import transaction
-from execution_logger.store.statistics import (
-    Statistic,
-    count_hour,
-    last_hour,
-    read_statistics,
-    replace_hour,
-)
 from execution_logger.store.table import look_up_table
 from sqlite_site import SqliteSite, make_tables
 

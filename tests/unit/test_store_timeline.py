@@ -8,7 +8,7 @@ import pytest
 
 from batches import encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store.timeline import ALL, Only, Timeline
+from execution_logger.read.timeline import ALL, Only, Timeline
 from sqlite_site import SqliteSite, make_tables
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from execution_logger import ExecutionLogger, LogEntry, Settings, SettingsError, SyncExecutionLogger
-from execution_logger.sync import _plain
+from execution_logger.api.sync import _plain
 from execution_logger.testing import MemoryDelivery, capture_entries
 
 MakeLogger = Callable[..., ExecutionLogger]

@@ -9,8 +9,8 @@ import pytest
 
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings, execution_logger
-from execution_logger.sensitive import MASK
-from execution_logger.shipper import THREAD_NAME
+from execution_logger.entry.masking import MASK
+from execution_logger.shipping.thread import THREAD_NAME
 from execution_logger.testing import MemoryDelivery, capture_entries
 
 MakeLogger = Callable[..., ExecutionLogger]

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from execution_logger.cli import dead, main, manage
 from execution_logger.cli.export import _Shown
 from execution_logger.diagnostics import logger
-from execution_logger.services.directory import ServiceError
-from execution_logger.services.manager import Condition, Status
-from execution_logger.services.record import Record
-from execution_logger.services.runner import LOG_NAME
-from execution_logger.services.service import find_service
+from execution_logger.operate.services.directory import ServiceError
+from execution_logger.operate.services.manager import Condition, Status
+from execution_logger.operate.services.record import Record
+from execution_logger.operate.services.runner import LOG_NAME
+from execution_logger.operate.services.service import find_service
 from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_json, printable_lines
 from execution_logger.worker.dead_messages import ID_PREFIX, DeadMessage

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
-from execution_logger.entry import LogEntry, LogLevel
-from execution_logger.timing import TimedOperation
+from execution_logger.api.operations import TimedOperation
+from execution_logger.entry.entry import LogEntry, LogLevel
 
 Recorded = list[tuple[LogLevel, str, int | None, Any]]
 

@@ -13,6 +13,7 @@ import pytest
 
 from batches import BAD, encoded
 from doubles import DEADLINE_SECONDS
+from execution_logger.broker.depth import BrokerUnavailableError, QueueLength
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store import upgrade
 from execution_logger.worker.jobs import health, report, statistics
@@ -20,7 +21,6 @@ from execution_logger.worker.jobs.job import HEALTH, REPORT, RETENTION, STATISTI
 from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.jobs.status import JobStatus, read_jobs
 from execution_logger.worker.jobs.week import WeeklyReport
-from execution_logger.worker.queue import BrokerUnavailableError, QueueLength
 from sqlite_site import SqliteSite, make_tables
 
 

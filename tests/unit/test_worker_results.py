@@ -14,8 +14,8 @@ from celery import Celery
 
 from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
+from execution_logger.broker.confirmations import HELD, STORED, Outcome
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, STORED, Outcome
 from execution_logger.worker.results import WorkerResults
 
 # Celery's own call, where it is compared with ours; with redis-py 8.

@@ -10,10 +10,10 @@ from celery import Celery
 from celery.beat import Scheduler
 
 from execution_logger import Settings, SettingsError
+from execution_logger.broker.envelope import problem_of
 from execution_logger.worker import beat_schedule, create_app
 from execution_logger.worker.jobs.job import JOBS, RETENTION
 from execution_logger.worker.jobs.schedule import ZonedCrontab, is_due, schedule_of
-from execution_logger.worker.message import problem_of
 from memory_broker import MemoryBroker
 
 NIGHTLY = ZonedCrontab("17 3 * * *", "UTC")

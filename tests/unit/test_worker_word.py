@@ -12,12 +12,12 @@ import pytest
 from children import in_fork
 from doubles import ManualClock
 from execution_logger import Settings, SettingsError
+from execution_logger.broker.confirmations import HELD, Outcome, Results
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.results import HELD, Outcome, Results
 from execution_logger.store import WriteResult
-from execution_logger.worker import word as module
+from execution_logger.worker import confirmations as module
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.word import Word
+from execution_logger.worker.confirmations import Word
 
 AWAITED = ReceivedBatch("b", "[]", is_awaited=True)
 ANOTHER = ReceivedBatch("b", "[]")

@@ -8,18 +8,18 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from execution_logger.broker.depth import BrokerUnavailableError, QueueLength, queue_length, waiting_since
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.overview import Overview, overview
 from execution_logger.settings import Settings
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.dead_letters import dead_letter_table
-from execution_logger.store.expiry import days_kept
 from execution_logger.store.faults import attempt
-from execution_logger.store.overview import Overview, overview
+from execution_logger.store.retention import days_kept
 from execution_logger.store.table import look_up_table
 from execution_logger.worker.jobs.job import Slice
 from execution_logger.worker.jobs.status import job_statuses
-from execution_logger.worker.queue import BrokerUnavailableError, QueueLength, queue_length, waiting_since
 
 OK = "ok"
 DEGRADED = "degraded"

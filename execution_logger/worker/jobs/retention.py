@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.deletion import Deletion
-from execution_logger.store.expiry import Expiry, days_kept, has_time_index
 from execution_logger.store.faults import attempt
+from execution_logger.store.retention import Expiry, days_kept, has_time_index
 from execution_logger.store.table import LogTable, look_up_table
 from execution_logger.worker.jobs.job import Slice
 

@@ -7,7 +7,7 @@ from celery.beat import Scheduler, SchedulingError
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
-from execution_logger.backoff import Backoff
+from execution_logger.broker.backoff import Backoff
 
 logger = get_logger("celery.beat")
 

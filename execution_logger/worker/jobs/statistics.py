@@ -2,10 +2,10 @@
 
 from datetime import datetime, timedelta
 
+from execution_logger.read.overview import oldest_entry_at
+from execution_logger.read.statistics import HOUR, count_hour, last_hour, replace_hour
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.overview import oldest_entry_at
-from execution_logger.store.statistics import HOUR, count_hour, last_hour, replace_hour
 from execution_logger.store.table import look_up_table
 from execution_logger.worker.jobs.job import Slice
 

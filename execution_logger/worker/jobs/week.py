@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from execution_logger.read.overview import table_size
+from execution_logger.read.statistics import ALL, Statistic, read_statistics
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.job_runs import FAILED, JobRuns
-from execution_logger.store.overview import table_size
-from execution_logger.store.statistics import ALL, Statistic, read_statistics
 from execution_logger.text import printable
 
 DAYS = 7

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import context, op
 
+from execution_logger.read.statistics import statistics_table
 from execution_logger.store.job_runs import NOTHING, job_run_table
-from execution_logger.store.statistics import statistics_table
 
 revision = "0003"
 down_revision = "0002"

@@ -1,0 +1,433 @@
+"""The calls that hosts make: their names, parameters, order and defaults are a contract."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from execution_logger.api.context import merged
+from execution_logger.api.operations import TimedOperation
+from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel, known_level
+from execution_logger.settings import Settings
+
+_DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (level.value for level in LogLevel)
+_WORKFLOW, _AGENT, _TOOL = (c.value for c in (LogCategory.WORKFLOW, LogCategory.AGENT, LogCategory.TOOL))
+_RETRY = LogCategory.RETRY.value
+
+
+class LoggingCalls(ABC):
+    """Every call that records an entry, in terms of one `_record`.
+
+    All of them take `self` by position only, because `extra` may well hold a "self".
+    """
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The settings in force."""
+
+    @abstractmethod
+    def _record(
+        self,
+        task_id: Any,
+        level: Any,
+        category: Any,
+        message: Any,
+        step: Any,
+        agent_name: Any,
+        roadmap_id: Any,
+        concept_id: Any,
+        details: Any,
+        duration_ms: Any,
+        extra: Mapping[str, Any],
+    ) -> LogEntry: ...
+
+    async def log(
+        self,
+        /,
+        task_id: str | None,
+        level: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an entry of any level. `duration_ms` is in milliseconds; `extra` is kept in `details`.
+
+        A known level is recorded by its own name, whether it comes as `"ERROR"`, `"warn"` or `logging.ERROR`.
+        In every call `exc_info` means what it does in the standard library: the exception that is being
+        handled, or the one that is passed, is in the details as `exception`, with its traceback.
+        """
+        return self._record(
+            task_id,
+            known_level(level),
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def debug(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a debug entry; see `log`."""
+        return self._record(
+            task_id,
+            _DEBUG,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def info(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an info entry; see `log`."""
+        return self._record(
+            task_id,
+            _INFO,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def warning(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a warning entry; see `log`."""
+        return self._record(
+            task_id,
+            _WARNING,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def error(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an error entry; see `log`."""
+        return self._record(
+            task_id,
+            _ERROR,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def exception(
+        self,
+        /,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        *,
+        exc_info: Any = True,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record an error entry with the exception that is being handled, or another one; see `log`."""
+        return self._record(
+            task_id,
+            _ERROR,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            {"exc_info": exc_info, **extra},
+        )
+
+    async def critical(
+        self,
+        /,
+        task_id: str,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record a critical entry, graver than an error; see `log`."""
+        return self._record(
+            task_id,
+            _CRITICAL,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def log_error(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        message: str,
+        step: str | None = None,
+        agent_name: str | None = None,
+        roadmap_id: str | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        duration_ms: int | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """The same as `error`, under the name that streaming endpoints use."""
+        return self._record(
+            task_id,
+            _ERROR,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            extra,
+        )
+
+    async def log_workflow_start(
+        self,
+        /,
+        task_id: str | None,
+        step: str,
+        message: str,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a step of a workflow began: info, category workflow."""
+        return self._record(
+            task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, None, extra
+        )
+
+    async def log_workflow_complete(
+        self,
+        /,
+        task_id: str | None,
+        step: str,
+        message: str,
+        duration_ms: int | None = None,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a step of a workflow ended: info, category workflow."""
+        return self._record(
+            task_id, _INFO, _WORKFLOW, message, step, None, roadmap_id, None, details, duration_ms, extra
+        )
+
+    async def log_agent_start(
+        self,
+        /,
+        task_id: str | None,
+        agent_name: str,
+        message: str,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent began: info, category agent."""
+        return self._record(
+            task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, None, extra
+        )
+
+    async def log_agent_complete(
+        self,
+        /,
+        task_id: str | None,
+        agent_name: str,
+        message: str,
+        duration_ms: int | None = None,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent ended: info, category agent."""
+        return self._record(
+            task_id, _INFO, _AGENT, message, None, agent_name, None, concept_id, details, duration_ms, extra
+        )
+
+    async def log_agent_error(
+        self,
+        /,
+        task_id: str | None,
+        agent_name: str,
+        message: str,
+        error: str,
+        concept_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent failed: error, category agent, with `error` in the details."""
+        details = merged(details, {"error": error})
+        return self._record(
+            task_id, _ERROR, _AGENT, message, None, agent_name, None, concept_id, details, None, extra
+        )
+
+    async def log_tool_call(
+        self,
+        /,
+        task_id: str | None,
+        agent_name: str,
+        tool_name: str,
+        message: str,
+        duration_ms: int | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that an agent called a tool: debug, category tool, with `tool_name` in the details."""
+        details = merged(details, {"tool_name": tool_name})
+        return self._record(
+            task_id, _DEBUG, _TOOL, message, None, agent_name, None, None, details, duration_ms, extra
+        )
+
+    async def log_retry_start(
+        self,
+        /,
+        task_id: str | None,
+        message: str,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a retry began: info, category retry."""
+        return self._record(
+            task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, None, extra
+        )
+
+    async def log_retry_complete(
+        self,
+        /,
+        task_id: str | None,
+        message: str,
+        duration_ms: int | None = None,
+        roadmap_id: str | None = None,
+        details: dict[str, Any] | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a retry ended: info, category retry."""
+        return self._record(
+            task_id, _INFO, _RETRY, message, None, None, roadmap_id, None, details, duration_ms, extra
+        )
+
+    def timed_operation(
+        self,
+        /,
+        task_id: str | None,
+        category: str,
+        operation_name: str,
+        agent_name: str | None = None,
+        concept_id: str | None = None,
+        roadmap_id: str | None = None,
+        **extra: Any,
+    ) -> TimedOperation:
+        """Time a block: `async with logger.timed_operation(...) as timer`, or `with` where there is no loop.
+
+        Records an entry at the start and one at the end, with `duration_ms` and what
+        `timer.set_details({...})` gathered; an error entry if the body raised, a warning if it was
+        cancelled. The texts are Chinese or English by the setting `language`.
+        """
+
+        def record(level: LogLevel, message: str, duration_ms: int | None, details: Any) -> LogEntry:
+            return self._record(
+                task_id, level, category, message,
+                operation_name, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+            )  # fmt: skip
+
+        return TimedOperation(record, operation_name, self.settings.language)

@@ -1,0 +1,198 @@
+"""From a call's arguments to an entry and its JSON: the one place where entries are encoded."""
+
+from collections.abc import Callable
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+import msgspec
+from uuid_utils import uuid7
+
+from execution_logger.clock import entry_clock
+from execution_logger.entry.entry import (
+    IDENTIFIERS,
+    MAX_DURATION_MS,
+    MAX_IDENTIFIER_CHARS,
+    LogCategory,
+    LogEntry,
+    LogLevel,
+)
+from execution_logger.entry.masking import MASK, SensitiveKeys, Verdict
+from execution_logger.entry.sanitizer import Sanitizer
+from execution_logger.settings import Settings
+from execution_logger.text import is_hostile
+
+_BACKSLASH = ord("\\")
+# Nearly all credentials have one of these, or a colon in the message; to search for more takes far longer.
+# JSON is full of colons: of details that have nothing else the texts are not searched.
+_SLASH, _EQUALS, _BEARER = map(ord, "/=B")
+_MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
+
+
+class _NotPlainError(Exception):
+    """The data needs the thorough way."""
+
+
+def _masked(value: Any, verdict: Verdict) -> Any:
+    """What is kept of a value under a sensitive key."""
+    if verdict is _MASKED:
+        return MASK
+    if type(value) is int or type(value) is bool:
+        return value
+    raise _NotPlainError
+
+
+def _fitted(encoded: bytes) -> bytes:
+    """The same without the room behind it, up to half of its size, in which msgspec has let it grow."""
+    return bytes(memoryview(encoded))
+
+
+class EntryEncoder:
+    """Makes entries of whatever callers pass, and encodes each one on its own.
+
+    Nearly every entry is plain: strings, numbers, small dicts and lists. For those, one copy of
+    `details` and one encoding are all. Everything else takes the thorough way (`Sanitizer`).
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
+        self._clock = clock or entry_clock()
+        self._keys = SensitiveKeys(settings.sensitive_keys)
+        self._max_bytes = settings.max_entry_bytes
+        self._encode = msgspec.json.Encoder().encode
+
+    def make(
+        self,
+        task_id: Any,
+        level: Any,
+        category: Any,
+        message: Any,
+        step: Any = None,
+        agent_name: Any = None,
+        roadmap_id: Any = None,
+        concept_id: Any = None,
+        details: Any = None,
+        duration_ms: Any = None,
+    ) -> tuple[LogEntry, bytes]:
+        """Return the entry and its JSON, at most `max_entry_bytes` that any database stores.
+
+        Never raises because of its data, of whatever types they are.
+        """
+        identity = str(uuid7())
+        created_at = self._clock()
+        if (
+            type(task_id) is str
+            and (type(level) is str or type(level) is LogLevel)
+            and (type(category) is str or type(category) is LogCategory)
+            and type(message) is str
+            and len(message) <= self._max_bytes
+            and (step is None or type(step) is str)
+            and (agent_name is None or type(agent_name) is str)
+            and (roadmap_id is None or type(roadmap_id) is str)
+            and (concept_id is None or type(concept_id) is str)
+            and (duration_ms is None or (type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS))
+        ):
+            try:
+                if ":" in message and self._keys.shown_in(message):
+                    raise _NotPlainError  # noqa: TRY301 - the same way as from `_copy`
+                copied = None if details is None else self._copy(details, self._max_bytes)
+                entry = LogEntry(
+                    identity, created_at, task_id, level, category, message,
+                    step, agent_name, roadmap_id, concept_id, copied, duration_ms,
+                )  # fmt: skip
+                encoded = self._encode(entry)
+            except _NotPlainError:
+                copied = None
+            except Exception as error:  # whatever it was, the thorough way finds and marks it
+                if not is_hostile(error):
+                    raise
+            else:
+                # Nearly all are short and have none of these bytes: that costs the least to find out.
+                if (
+                    len(encoded) <= MAX_IDENTIFIER_CHARS
+                    and _BACKSLASH not in encoded
+                    and _SLASH not in encoded
+                    and _EQUALS not in encoded
+                ):
+                    return entry, encoded
+                if self._is_storable(entry, encoded):
+                    return entry, _fitted(encoded)
+        # A struct checks no types: here it only carries what the caller passed.
+        passed = LogEntry(
+            identity, created_at, task_id, level, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms,
+        )  # fmt: skip
+        entry = Sanitizer(self._keys, self._max_bytes).made_safe(passed)
+        return entry, _fitted(self._encode(entry))
+
+    def _copy(self, details: dict[str, Any], room: int) -> dict[str, Any]:
+        """Copy plain details and mask their secrets; raise when they are not plain, or too large.
+
+        `room` is how many values and characters they may hold. The containers in them share it,
+        which bounds the depth as well, and the work on a list that holds one list a thousand times.
+        """
+        if type(details) is not dict or (size := len(details)) > room:
+            raise _NotPlainError
+        keys = self._keys
+        rest = room
+        # All at once, which lets no other thread run meanwhile; then one by one what cannot stay as it is.
+        copy = details.copy()
+        for key, value in copy.items():
+            if type(key) is not str:
+                raise _NotPlainError
+            rest -= len(key)
+            kind = type(value)
+            if keys[key] and value is not None and (verdict := keys.of(key, key, copy)):
+                copy[key] = _masked(value, verdict)
+            elif kind is str:
+                rest -= len(value)
+            elif kind is not int and kind is not bool and value is not None:
+                copy[key] = self._copy_nested(value, kind, room // (size + 1))
+        if rest < 0:
+            raise _NotPlainError
+        return copy
+
+    def _copy_nested(self, value: Any, kind: type, room: int) -> Any:
+        if kind is dict:
+            return self._copy(value, room)
+        if kind is list:
+            return self._copy_list(value, room)
+        if kind is float and isfinite(value):
+            return value
+        raise _NotPlainError
+
+    def _copy_list(self, values: list[Any], room: int) -> list[Any]:
+        if (size := len(values)) > room:
+            raise _NotPlainError
+        if size == 2 and self._keys.first_of(values):  # noqa: PLR2004 - a name and a value
+            raise _NotPlainError
+        rest = room
+        copy = values.copy()
+        for index, value in enumerate(copy):
+            kind = type(value)
+            if kind is str:
+                rest -= len(value)
+            elif kind is not int and kind is not bool and value is not None:
+                copy[index] = self._copy_nested(value, kind, room // (size + 1))
+        if rest < 0:
+            raise _NotPlainError
+        return copy
+
+    def _is_storable(self, entry: LogEntry, encoded: bytes) -> bool:
+        # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
+        if encoded.find(b"\\u0000") >= 0:  # `in` takes bytes for a number first, which costs far more
+            return False
+        is_short = len(encoded) <= MAX_IDENTIFIER_CHARS
+        if (
+            _SLASH in encoded
+            or _EQUALS in encoded
+            or _BACKSLASH in encoded
+            or (not is_short and _BEARER in encoded)
+        ) and self._keys.shown_in(encoded.decode()):
+            return False
+        # No identifier can be too long in an entry that is short as a whole.
+        if is_short:
+            return True
+        return len(encoded) <= self._max_bytes and all(
+            identifier is None or len(identifier) <= MAX_IDENTIFIER_CHARS
+            for identifier in (getattr(entry, name) for name in IDENTIFIERS)
+        )

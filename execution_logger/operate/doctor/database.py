@@ -1,0 +1,210 @@
+"""The database: whether it answers, takes rows, and has what the library expects of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import column, func, inspect, select, table, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.delivery.database import ThreadLoop
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.operate.doctor.clocks import compare_clocks
+from execution_logger.operate.doctor.finding import Finding, Level, Subject, error, ok, warning
+from execution_logger.operate.doctor.jobs import examine_jobs
+from execution_logger.operate.doctor.tables import (
+    examine_dead_letters,
+    examine_entries,
+    examine_insert,
+    examine_job_rights,
+    examine_ledger,
+    may,
+)
+from execution_logger.store import create_engine
+from execution_logger.store.driver import AUTOCOMMIT
+from execution_logger.store.faults import UPGRADE, attempt
+from execution_logger.store.job_runs import job_run_table
+from execution_logger.store.migrate import VERSION_TABLE
+from execution_logger.store.table import schema_and_name
+from execution_logger.urls import public_url
+
+TIMEOUT_SECONDS = 3.0
+
+_QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
+_NEARLY_ALL = 0.9
+_CAUSES = (
+    (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
+    (("refused", "Connect call failed"), "start the database, or correct host and port in DATABASE_URL"),
+    (
+        ("no answer within", "statement timeout"),
+        "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity",
+    ),
+    (("database", "does not exist"), "correct its name in DATABASE_URL, or create it: createdb NAME"),
+    (("role", "does not exist"), "correct the user in DATABASE_URL, or create it: CREATE ROLE NAME LOGIN"),
+    (("pg_hba.conf",), "allow this machine and user in pg_hba.conf, or use ?sslmode=require"),
+    (("too many clients",), "raise max_connections, or lower EXECUTION_LOGGER_WORKER_CONCURRENCY"),
+    (("permission denied",), "grant it: docs/CELERY_SETUP.md lists the rights that a worker needs"),
+    (("resolution", "not known", "nodename"), "correct the host's name in DATABASE_URL"),
+    (("unable to open",), "make the folder of the file, or correct DATABASE_URL"),
+    (("readonly", "read-only"), "let this user write the file and its folder"),
+    (("database is locked",), "another process writes for long: SQLite takes one writer at a time"),
+    (("SSL", "certificate"), "see sslmode and sslrootcert in DATABASE_URL"),
+)
+
+
+_POOLER_SIGNS = ("startup parameter", "prepared statement", "bind message supplies")
+_POOLER_ADVICE = (
+    "that is a PgBouncer: append ?prepared_statement_cache_size=0 to DATABASE_URL where its pool_mode is "
+    "transaction; set ignore_startup_parameters = statement_timeout there where it is session"
+)
+
+
+def examine_database(subject: Subject) -> Iterator[Finding]:
+    """Connect as a worker does, and look at the server and at the tables."""
+    # Looking up a host may take longer than we wait, and the exit would wait for an executor's thread.
+    with asyncio.Runner(loop_factory=ThreadLoop) as runner:
+        yield from runner.run(_examine(subject))
+
+
+def unreachable(problem: str) -> Finding:
+    """A database that cannot be used, and what helps against this kind of failure."""
+    lower = problem.lower()
+    if any(sign in lower for sign in _POOLER_SIGNS):
+        return error("database.pgbouncer", problem, _POOLER_ADVICE)
+    for signs, cause in _CAUSES:
+        if (all if "does not exist" in signs else any)(sign.lower() in lower for sign in signs):
+            return error("database.connection", problem, cause)
+    return error("database.connection", problem, "check DATABASE_URL, and the database's log")
+
+
+async def _examine(subject: Subject) -> list[Finding]:
+    timeout_seconds = min(TIMEOUT_SECONDS, subject.settings.database_timeout_seconds)
+    settings = replace(subject.settings, database_timeout_seconds=timeout_seconds)
+    subject = replace(subject, settings=settings)
+    engine = create_engine(settings, pool_size=2)
+    found: list[Finding] = []
+    try:
+        async with AsyncExitStack() as stack:
+            async with attempt(engine, timeout_seconds):
+                connection = await stack.enter_async_context(engine.connect())
+            async with attempt(engine, _QUESTIONS_SECONDS):
+                async for finding in _examine_all(connection, engine, subject):
+                    found.append(finding)  # noqa: PERF401 - what was found before a failure is told, too
+    except StoreUnavailableError as problem:
+        found.append(unreachable(str(problem)))
+    finally:
+        await engine.dispose()
+    return found
+
+
+async def _examine_all(
+    connection: AsyncConnection, engine: AsyncEngine, subject: Subject
+) -> AsyncIterator[Finding]:
+    url = public_url(engine.url.render_as_string(hide_password=True), user="***@")
+    if connection.dialect.name == "postgresql":
+        async for finding in _pooler(connection, engine):
+            yield finding
+    examine_server = _postgresql if connection.dialect.name == "postgresql" else _sqlite
+    found: list[Finding] = []
+    async for finding in examine_server(connection, subject):
+        found.append(finding)
+        yield finding
+    yield ok("database.connection", f"{url} answers")
+    entries = await examine_entries(connection, subject)
+    if all(each.level is not Level.ERROR for each in (*found, *entries)):
+        entries += await examine_insert(connection, subject.settings)
+    found = [
+        *entries,
+        *await examine_dead_letters(connection, subject.settings),
+        *await examine_ledger(connection, subject.settings),
+    ]
+    if all(each.advice != UPGRADE for each in found):
+        found += await _migrations(connection, subject)
+        found += await examine_job_rights(connection, subject.settings)
+        if await may(connection, job_run_table(subject.settings), "SELECT"):
+            found += await examine_jobs(connection, subject.settings)
+    for each in found:
+        yield each
+
+
+async def _pooler(connection: AsyncConnection, engine: AsyncEngine) -> AsyncIterator[Finding]:
+    """A PgBouncer that gives each transaction another connection, where the URL does not say so.
+
+    Two connections of ours that are served by one process of the server's give it away.
+    """
+    if not engine.get_execution_options()[AUTOCOMMIT]:
+        return
+    process = select(func.pg_backend_pid())
+    async with engine.connect() as other:
+        if (await connection.execute(process)).scalar() == (await other.execute(process)).scalar():
+            what = "two connections share one process of the server's: statements get in each other's way"
+            yield error("database.pgbouncer", what, _POOLER_ADVICE)
+
+
+async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+    asked_at = subject.now()
+    now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+    for finding in compare_clocks("database", "the database's", now.timestamp(), asked_at, subject.now()):
+        yield finding
+    row = (
+        await connection.execute(
+            text(
+                "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
+                "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
+                "current_setting('max_connections')::int, current_setting('server_encoding')"
+            )
+        )
+    ).one()
+    if row[0] or row[1] == "on":
+        why = "it is a replica" if row[0] else "default_transaction_read_only is on"
+        yield error(
+            "database.writes", f"the database takes no rows: {why}", "name the primary in DATABASE_URL"
+        )
+    if row[2] >= _NEARLY_ALL * row[3]:
+        yield warning(
+            "database.connections",
+            f"{row[2]} of max_connections={row[3]} are in use; each worker needs its concurrency of them",
+            "raise max_connections, or see in pg_stat_activity who holds them",
+        )
+    if row[4] != "UTF8":
+        yield warning(
+            "database.encoding",
+            f"the database's encoding is {row[4]}: entries with characters that it has not are dead letters",
+            "move the tables to a database of createdb --encoding UTF8 --template template0",
+        )
+
+
+async def _sqlite(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+    await connection.exec_driver_sql("BEGIN IMMEDIATE")  # fails when it cannot be written
+    await connection.exec_driver_sql("ROLLBACK")
+    settings = subject.settings
+    if settings.celery_enabled and settings.worker_pool == "prefork":
+        yield warning(
+            "database.writers",
+            "SQLite takes one writer at a time, and the pool prefork has several processes",
+            "set EXECUTION_LOGGER_WORKER_POOL=threads, or use PostgreSQL",
+        )
+
+
+async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Finding]:
+    """Whether `db upgrade` of this version was run; a role without the right to look is no finding."""
+    schema, _ = schema_and_name(subject.settings.table)
+    config = Config()
+    config.set_main_option("script_location", "execution_logger.store:migrations")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(VERSION_TABLE, schema))
+    if not exists:
+        what = f"the library's migrations were never run (there is no table {VERSION_TABLE})"
+        return [warning("database.migrations", what, UPGRADE)]
+    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
+    if not await may(connection, versions, "SELECT"):
+        return []
+    found: Any = (await connection.execute(select(versions.c.version_num))).scalar()
+    if found == head:
+        return [ok("database.migrations", f"the tables are those of this version ({head})")]
+    what = f"the tables are those of migration {found}, this version's are those of {head}"
+    return [error("database.migrations", what, UPGRADE)]

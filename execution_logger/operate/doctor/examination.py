@@ -1,0 +1,143 @@
+"""All checks at once: what waits for one server holds up nothing else, and nothing takes for ever."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from execution_logger.broker.confirmations import result_backend_url
+from execution_logger.delivery.select import missing_packages
+from execution_logger.errors import ExecutionLoggerError, SettingsError
+from execution_logger.operate.doctor.broker import examine_broker
+from execution_logger.operate.doctor.finding import Finding, Subject, error, ok
+from execution_logger.operate.doctor.journal import examine_journal
+from execution_logger.operate.doctor.results import examine_results
+from execution_logger.operate.doctor.settings import examine_settings
+from execution_logger.operate.doctor.workers import examine_workers
+from execution_logger.settings import Settings, why_no_database
+from execution_logger.urls import public_url
+
+LIMIT_SECONDS = 8.0
+"""The longest that an examination takes."""
+
+AREAS = ("settings", "journal", "broker", "results", "workers", "database")
+
+Check = Callable[[Subject], Iterator[Finding]]
+
+Line = Sequence[tuple[str, Check]]
+"""Checks that come one after the other: when a server does not answer, the next would only say the same."""
+
+
+def examine(
+    subject: Subject,
+    skip: Collection[str] = (),
+    *,
+    lines: Sequence[Line] | None = None,
+    limit_seconds: float = LIMIT_SECONDS,
+) -> list[Finding]:
+    """Run all checks, in about two seconds when all servers answer, and in `limit_seconds` at most.
+
+    Args:
+        subject: what to examine.
+        skip: areas that are not wanted.
+        lines: the checks with their areas, by default all; lines run side by side.
+        limit_seconds: what has not answered by then is a finding.
+
+    Returns:
+        What was found, in the order of the areas.
+    """
+    lines = _lines_for(subject.settings) if lines is None else lines
+    running = [_Running([check for check in line if check[0] not in skip], subject) for line in lines]
+    stop_at = time.monotonic() + limit_seconds
+    for line in running:
+        line.wait(max(0.0, stop_at - time.monotonic()), limit_seconds)
+    found = [finding for line in running for finding in line.findings()]
+    return sorted(found, key=lambda finding: AREAS.index(finding.area))
+
+
+def _lines_for(settings: Settings) -> list[Line]:
+    lines: list[Line] = [
+        (("settings", examine_settings), ("journal", examine_journal)),
+        (("database", _examine_database),),
+    ]
+    if not settings.celery_enabled:
+        return lines
+    broker, results, workers = (
+        ("broker", examine_broker),
+        ("results", examine_results),
+        ("workers", examine_workers),
+    )
+    url = result_backend_url(settings)
+    if url is None or public_url(url) == public_url(settings.broker_url):
+        return [*lines, (broker, results, workers)]
+    return [*lines, (broker, workers), (results,)]
+
+
+def _examine_database(subject: Subject) -> Iterator[Finding]:
+    """Look at it where there is one, and the packages for it: a host that has Celery needs neither."""
+    if not subject.settings.database_url:
+        reason = why_no_database("the worker", subject.environ)
+    elif missing := missing_packages():
+        reason = f'{", ".join(missing)} is not installed: pip install "celery-execution-logger[worker]"'
+    else:
+        from execution_logger.operate.doctor.database import examine_database  # noqa: PLC0415
+
+        yield from examine_database(subject)
+        return
+    if subject.settings.celery_enabled:
+        yield ok("database.connection", f"not examined: {reason}; workers need it, hosts need not")
+    else:
+        yield error("database.settings", reason, "a host with CELERY_ENABLED=false does not start without")
+
+
+class _Running:
+    """A line in a thread of its own, which nobody waits for longer than he likes."""
+
+    def __init__(self, checks: Line, subject: Subject) -> None:
+        self._checks = checks
+        self._subject = subject
+        self._found: list[Finding] = []
+        self._area = ""
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run, name="execution-logger-doctor", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float, limit_seconds: float) -> None:
+        self._thread.join(seconds)
+        with self._lock:
+            self._is_over = True
+            if self._thread.is_alive():
+                what = f"no answer within {limit_seconds:g} s"
+                advice = (
+                    "something hangs: a name server, a firewall that drops packets, a stopped server or disk"
+                )
+                self._found.append(error(f"{self._area}.connection", what, advice))
+
+    def findings(self) -> list[Finding]:
+        return self._found
+
+    def _run(self) -> None:
+        for area, check in self._checks:
+            self._area = area
+            for finding in self._guarded(check):
+                with self._lock:
+                    if self._is_over:
+                        return
+                    self._found.append(finding)
+            if any(finding.is_final for finding in self._found):
+                return
+
+    def _guarded(self, check: Check) -> Iterator[Finding]:
+        try:
+            yield from check(self._subject)
+        except SettingsError as problem:
+            yield error(
+                f"{self._area}.settings", str(problem), "correct it: no host and no worker starts with it"
+            )
+        except (ExecutionLoggerError, OSError) as problem:
+            yield error(
+                f"{self._area}.connection", str(problem), "see what is said of the others; then ask again"
+            )
+        except Exception as problem:  # noqa: BLE001 - one check that fails must not hide the others
+            what = f"could not be examined: {type(problem).__name__}: {problem}"
+            yield error(f"{self._area}.check", what, "this is a defect of the doctor: please report it")

@@ -1,0 +1,1 @@
+"""Reading what is stored: entries of a run, runs, statistics, and what the ledger says is missing."""

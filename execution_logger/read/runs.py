@@ -1,0 +1,248 @@
+"""The runs: which there were of late, and how they went."""
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Select, Table, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.entry.entry import ERRORS, LogLevel
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.rows import from_utc, select_entries, to_entry, to_text, to_utc
+from execution_logger.read.timeline import is_of_run, newest_first, oldest_first
+from execution_logger.settings import Settings
+from execution_logger.store.faults import attempt
+from execution_logger.store.table import LogTable, look_up_table
+
+MOST_COUNTED = 100_000
+"""How many entries of a run are counted; the numbers of a longer one are those of its newest."""
+
+_FIRST_PAGE = 20_000
+_LARGEST_PAGE = 320_000
+_PAGE_GROWS = 4
+_INDEXES = ("created_at", "task_id, created_at, id")
+"""By which entries are found by their time, and those of a run."""
+_SHARE_TO_FIND = 0.6
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run went.
+
+    Attributes:
+        task_id: its name.
+        first_at: `created_at` of its first entry, in UTC.
+        last_at: that of the last one.
+        duration_seconds: from the one to the other.
+        entries: how many there are.
+        errors: how many of these are errors, critical ones included.
+        warnings: how many are warnings.
+        is_cut: there are more entries than were counted: see `MOST_COUNTED`.
+        last_step: the step of the last entry.
+        last_agent: its agent.
+        ended_in_error: whether the last entry is an error.
+    """
+
+    task_id: str
+    first_at: datetime
+    last_at: datetime
+    duration_seconds: float
+    entries: int
+    errors: int
+    warnings: int
+    is_cut: bool
+    last_step: str | None
+    last_agent: str | None
+    ended_in_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRuns:
+    """The newest runs.
+
+    Attributes:
+        runs: the newest first.
+        is_complete: there was enough time to find all that was asked for.
+        looked_back_to: where the search has ended, if it was not complete.
+        missing_indexes: what the search would need to be quick, as columns.
+    """
+
+    runs: Sequence[Run]
+    is_complete: bool
+    looked_back_to: datetime | None
+    missing_indexes: Sequence[str]
+
+
+async def recent_runs(
+    engine: AsyncEngine,
+    settings: Settings,
+    *,
+    limit: int,
+    since: datetime | None = None,
+    with_errors: bool = False,
+    within_seconds: float = 10.0,
+    now: Callable[[], float] = time.monotonic,
+) -> RecentRuns:
+    """Find the newest runs, from the newest entry backwards; the size of the table does not matter.
+
+    Args:
+        engine: to the database.
+        settings: name the table.
+        limit: how many runs.
+        since: only runs with an entry since then, aware.
+        with_errors: only those with errors, that with the latest error first.
+        within_seconds: what was not found by then is left out.
+        now: a clock in seconds.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now.
+    """
+    search = _Search(engine, settings, within_seconds, now)
+    await search.find(limit, since, with_errors=with_errors)
+    await search.describe()
+    return search.outcome()
+
+
+class _Search:
+    """One search, over pages of the newest entries, each larger than the one before."""
+
+    _table: LogTable
+
+    def __init__(
+        self, engine: AsyncEngine, settings: Settings, within_seconds: float, now: Callable[[], float]
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._now = now
+        self._find_seconds = _SHARE_TO_FIND * within_seconds
+        self._find_until = now() + self._find_seconds
+        self._describe_until = now() + within_seconds
+        self._names: list[Any] = []
+        self._runs: list[Run] = []
+        self._is_complete = True
+        self._looked_back_to: datetime | None = None
+
+    async def find(self, limit: int, since: datetime | None, *, with_errors: bool) -> None:
+        """Find the names of the newest runs, as the table has them."""
+        async with (
+            attempt(self._engine, self._find_seconds),
+            self._engine.connect() as connection,
+        ):
+            self._table = await look_up_table(connection, self._settings)
+        page = _Page(self._table, since, with_errors=with_errors)
+        found: dict[Any, None] = {}
+        try:
+            while len(found) < limit and not page.is_last:
+                found |= dict.fromkeys(await self._in_time(page.read, self._find_until))
+        except TimeoutError:
+            self._is_complete = False
+            self._looked_back_to = to_utc(self._table, page.before)
+        self._names = list(found)[:limit]
+
+    async def describe(self) -> None:
+        """Find out how these went."""
+        try:
+            for name in self._names:
+                read = partial(_describe, table=self._table, name=name)
+                run = await self._in_time(read, self._describe_until)
+                self._runs += [run] if run else []
+        except TimeoutError:
+            self._is_complete = False
+            self._looked_back_to = self._runs[-1].last_at if self._runs else None
+
+    def outcome(self) -> RecentRuns:
+        """What was found."""
+        return RecentRuns(
+            self._runs, self._is_complete, self._looked_back_to, _missing_indexes(self._table.table)
+        )
+
+    async def _in_time(self, read: Callable[[AsyncConnection], Awaitable[_T]], until: float) -> _T:
+        left_seconds = until - self._now()
+        if left_seconds <= 0:
+            raise TimeoutError
+        try:
+            async with attempt(self._engine, left_seconds), self._engine.connect() as connection:
+                return await read(connection)
+        except StoreUnavailableError:
+            if self._now() < until:
+                raise
+            raise TimeoutError from None
+
+
+def _missing_indexes(table: Table) -> list[str]:
+    found = [table.primary_key.columns, *(index.columns for index in table.indexes)]
+    begins = {columns[0].name for columns in found if columns}
+    return [names for names in _INDEXES if names.partition(",")[0] not in begins]
+
+
+class _Page:
+    """The entries of a span of time, from the newest backwards; `read` goes on to the next one."""
+
+    def __init__(self, table: LogTable, since: datetime | None, *, with_errors: bool) -> None:
+        self._table = table
+        self._task_id, self._created_at = table.columns["task_id"], table.columns["created_at"]
+        self._since = [] if since is None else [self._created_at >= from_utc(table, since)]
+        self._wanted = [table.is_level(*ERRORS)] if with_errors else []
+        self._size = _FIRST_PAGE
+        self.before: Any = None
+        """Where the pages that were read begin."""
+        self.is_last = False
+
+    async def read(self, connection: AsyncConnection) -> list[Any]:
+        """The names of the runs, that with the newest entry first."""
+        span = [*self._since] if self.before is None else [*self._since, self._created_at < self.before]
+        edge = select(self._created_at).where(*span).order_by(self._created_at.desc())
+        begins_at = (await connection.execute(edge.offset(self._size - 1).limit(1))).scalar()
+        if begins_at is not None:  # entries of the same time are on the same page
+            span.append(self._created_at >= begins_at)
+        newest = func.max(self._created_at)
+        query = select(self._task_id).where(*span, *self._wanted).group_by(self._task_id)
+        names = list((await connection.execute(query.order_by(newest.desc(), self._task_id))).scalars())
+        self.is_last = begins_at is None or begins_at == self.before
+        self.before = begins_at
+        self._size = min(self._size * _PAGE_GROWS, _LARGEST_PAGE)
+        return names
+
+
+async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> Run | None:
+    entries = select_entries(table).where(is_of_run(table, name))
+    newest = newest_first(table, entries)
+    row = (await connection.execute(newest.limit(1))).first()
+    if row is None:
+        return None  # it was deleted meanwhile
+    last = to_entry(table, row)
+    created_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"])
+    first_at: Any = (await connection.execute(created_at.limit(1))).scalar()
+    levels = await _count_levels(connection, table, newest)
+    first = to_utc(table, first_at) or last.created_at
+    return Run(
+        task_id=last.task_id,
+        first_at=first,
+        last_at=last.created_at,
+        duration_seconds=(last.created_at - first).total_seconds(),
+        entries=min(levels.total(), MOST_COUNTED),
+        errors=sum(levels[level] for level in ERRORS),
+        warnings=levels[LogLevel.WARNING],
+        is_cut=levels.total() > MOST_COUNTED,
+        last_step=last.step,
+        last_agent=last.agent_name,
+        ended_in_error=last.level in ERRORS,
+    )
+
+
+async def _count_levels(
+    connection: AsyncConnection, table: LogTable, newest: Select[Any]
+) -> Counter[str | None]:
+    level = newest.with_only_columns(table.columns["level"]).limit(MOST_COUNTED + 1).subquery().c.level
+    counted = await connection.execute(select(level, func.count()).group_by(level))
+    levels: Counter[str | None] = Counter()
+    for name, number in counted:  # one level may have several names
+        levels[to_text(table, "level", name)] += number
+    return levels

@@ -1,0 +1,141 @@
+"""The timeline: the entries of one run, in their order."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Uuid, false, literal, not_, or_, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from execution_logger.entry.entry import LogEntry, LogLevel
+from execution_logger.read.rows import select_entries, to_entry
+from execution_logger.settings import Settings
+from execution_logger.store.engine import transaction
+from execution_logger.store.faults import attempt
+from execution_logger.store.table import LogTable, look_up_table
+
+PLACE = ("task_id", "created_at", "id")
+"""What an entry is found by in the index of the timeline."""
+
+_PAGE = 200  # an entry may have 256 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which entries of a run are wanted; all of them by default.
+
+    Attributes:
+        hidden: none of these levels.
+        categories: only those of one of these categories.
+    """
+
+    hidden: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+
+    @classmethod
+    def at_least(cls, level: str | None, categories: Sequence[str] = ()) -> "Only":
+        """Those of this level, of graver ones and of the host's own; of every level without one."""
+        levels = tuple(LogLevel)
+        return cls(levels[: levels.index(LogLevel(level))] if level else (), tuple(categories))
+
+    def takes(self, entry: LogEntry) -> bool:
+        """Whether this entry is one of them."""
+        return entry.level not in self.hidden and (not self.categories or entry.category in self.categories)
+
+    def conditions(self, table: LogTable) -> list[ColumnElement[bool]]:
+        """What a row has to meet."""
+        conditions = [not_(table.is_level(*self.hidden))] if self.hidden else []
+        if self.categories:
+            conditions.append(or_(*(table.equals("category", each) for each in self.categories)))
+        return conditions
+
+
+ALL = Only()
+
+
+class Timeline:
+    """Reads the entries of a run; every attempt takes at most `settings.database_timeout_seconds`.
+
+    Args:
+        engine: to the database.
+        settings: name the table.
+        task_id: the run's.
+
+    Raises:
+        StoreUnavailableError: from every method: the database cannot be used now.
+    """
+
+    def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str) -> None:
+        self._engine = engine
+        self._settings = settings
+        self.task_id = task_id
+
+    async def exists(self) -> bool:
+        """Whether an entry of the run is stored."""
+        async with self.attempt(), self._engine.connect() as connection:
+            table = await look_up_table(connection, self._settings)
+            query = select(literal(1)).where(is_of_run(table, self.task_id))
+            return (await connection.execute(newest_first(table, query).limit(1))).first() is not None
+
+    async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
+        """The newest ones, oldest first."""
+        async with self.attempt(), self._engine.connect() as connection:
+            table = await look_up_table(connection, self._settings)
+            rows = await connection.execute(self._select(table, only).limit(count))
+            return [to_entry(table, row) for row in rows][::-1]
+
+    async def pages(self, only: Only = ALL) -> AsyncGenerator[list[LogEntry]]:
+        """All of them, oldest first, some at a time; what is stored meanwhile is not among them.
+
+        Only a page is in memory. Close the iterator when it is not read to its end.
+        """
+        async with AsyncExitStack() as stack:
+            async with self.attempt():
+                connection = await stack.enter_async_context(transaction(self._engine))
+                table = await look_up_table(connection, self._settings)
+                query = oldest_first(table, self._select(table, only))
+                result = await connection.stream(query)
+            while True:
+                async with self.attempt():
+                    rows = await result.fetchmany(_PAGE)
+                if not rows:
+                    return
+                yield [to_entry(table, row) for row in rows]
+
+    def attempt(self) -> AbstractAsyncContextManager[None]:
+        """Bound what is done with the engine, and tell its failures in one way."""
+        return attempt(self._engine, self._settings.database_timeout_seconds)
+
+    def _select(self, table: LogTable, only: Only) -> Select[Any]:
+        query = select_entries(table).where(is_of_run(table, self.task_id), *only.conditions(table))
+        return newest_first(table, query)
+
+
+def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
+    """The condition that an entry belongs to a run, with which its timeline is read from the index of that.
+
+    PostgreSQL takes the few newest of an equal `task_id` to be quickly found by their time alone, and
+    then reads the whole table backwards for a run that ended long ago. A range of one value has it
+    sort by `task_id` as well, as `newest_first` and `oldest_first` do, and that is the index's order.
+    """
+    column = table.columns["task_id"]
+    if isinstance(column.type, Uuid) and isinstance(task_id, str):
+        try:
+            task_id = UUID(task_id)
+        except ValueError:
+            return false()
+    elif isinstance(task_id, str):
+        task_id = task_id[: table.limits.get("task_id")]
+    return column.between(task_id, task_id)
+
+
+def newest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
+    """A query of entries, the last call first."""
+    return query.order_by(None).order_by(*(table.columns[name].desc() for name in PLACE))
+
+
+def oldest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
+    """A query of entries, in the order of their calls."""
+    return query.order_by(None).order_by(*(table.columns[name] for name in PLACE))

@@ -1,0 +1,342 @@
+"""The one background thread of a process: waits, takes batches, delivers them, backs off, reports.
+
+The order of things that matters here:
+
+* The wake-up event is cleared *before* looking for work, namely by waking up: an entry which arrives
+  meanwhile wakes the thread again (as in Sentry's batcher; the other way round a full batch waits).
+* No lock that anybody but a fork waits for is held while delivering, and none that a logging call
+  takes is held while waiting.
+* A batch stays at the head, with its id, until it is sent: order survives every failure.
+* What a logging call does may be interrupted by a signal handler that logs, anywhere.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from execution_logger.auto_reset_event import AutoResetEvent
+from execution_logger.journal.identity import undo_imports_of
+from execution_logger.settings import Settings
+from execution_logger.shipping.buffer import Buffer, held_by_caller
+from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flushes
+from execution_logger.shipping.sender import Dispatcher
+
+THREAD_NAME = "execution-logger"
+
+_LINGER_SECONDS = 0.1
+"""How long entries gather after a batch, unless somebody waits in flush() or the largest batch is full.
+
+At high rates fewer and larger messages cost everybody less (Kafka's `linger.ms`), and nobody sees a
+twentieth of the flush interval, which an entry alone waits anyway."""
+_STARVED_SECONDS = 0.001
+"""How long the thread may wait for the interpreter until calls make way for it."""
+_MOMENT_SECONDS = 1e-6
+"""The shortest sleep, some 60 µs: a thread that waits for the interpreter is awake by then."""
+
+
+class Shipper:
+    """Runs the dispatcher whenever there is something to do, and answers those who wait for it.
+
+    Args:
+        buffer: takes the entries.
+        dispatcher: sends them.
+        settings: how many entries wake the thread at once, and how many end its wait for more.
+        before_thread: called in the host's thread before a new thread starts.
+        monotonic: seconds; tests inject their own.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        dispatcher: Dispatcher,
+        settings: Settings,
+        *,
+        before_thread: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.buffer = buffer
+        self.dispatcher = dispatcher
+        self._batch_size = settings.batch_size
+        self._max_batch_entries = settings.max_batch_entries
+        self._max_batch_bytes = settings.max_batch_bytes
+        self._linger_seconds = min(_LINGER_SECONDS, settings.flush_interval_seconds)
+        self._before_thread = before_thread
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._came_round_at = 0.0
+        self._flushes = Flushes()
+        self._stops: list[Future[None]] = []
+        self._children_until = 0.0
+        self._event = AutoResetEvent()
+        self._linger_over = AutoResetEvent()
+        self._thread: threading.Thread | None = None
+        self._driver: threading.Thread | None = None
+        # Taken by threads of ours only: the next one starts when the last one has closed everything.
+        self._dispatching = threading.Lock()
+        self._running = False
+        self._is_retired = False
+        self._can_start = True
+        # Never waited for: who finds it taken has interrupted a start, or is beside one. To start a
+        # thread means to wait for locks of the interpreter's, which may wait for us in turn.
+        self._start_lock = threading.RLock()
+
+    # Called by the host's threads ------------------------------------------------------------
+
+    def accept(self, encoded: bytes) -> bool:
+        """Take an entry to deliver; False when the buffer is full."""
+        waiting = self.buffer.put(encoded)
+        # The thread sleeps until the first entry arms its timer or a batch is full. Each full batch
+        # also finds out whether the thread still lives.
+        if waiting > 1 and waiting % self._batch_size and self._running:
+            return True
+        if waiting or not self._running:
+            self.wake()
+            if waiting >= self._max_batch_entries:
+                self._linger_over.set()
+                self._make_way()
+        return waiting > 0
+
+    def _make_way(self) -> None:
+        """Stand aside for a moment when the thread has waited for the interpreter for long.
+
+        A busy event loop lets go of it again and again, for a microsecond each time: too short for a thread
+        to wake up, and yet it begins anew to wait the 5 ms after which it would be given its turn.
+        """
+        if self._monotonic() - self._came_round_at > _STARVED_SECONDS and self.dispatcher.last_error is None:
+            self._sleep(_MOMENT_SECONDS)
+
+    def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
+        """Let the thread look for work; start it when there is none (first call, died, shut down).
+
+        Args:
+            is_needed: asked before another thread is started: the last one may have done the work.
+        """
+        self._event.set()
+        # Again, when the thread has ended by the time the lock is free: it found us in its way.
+        while self._event.is_set() and not self.is_alive and self._may_start():
+            try:
+                if not self.is_alive and not (is_needed() and self._start()):
+                    return
+            finally:
+                self._start_lock.release()
+
+    def ship_for_children(self, timeout_seconds: float) -> None:
+        """Before the thread ends, let it send what children of this process have left, if anything."""
+        adoption = self.dispatcher.adoption
+        if adoption is not None and adoption.look_for_children():
+            self._children_until = self._monotonic() + timeout_seconds
+
+    def flush(
+        self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
+    ) -> "Future[None]":
+        """Deliver all that was accepted so far, now; the future is done when it is all sent.
+
+        With `until_stored` it is done when all is safe elsewhere. With `then_stop` the thread then
+        ends, and the future is done when it has. The next accepted entry starts a new one. The
+        timeout says how long the caller looks: nothing is dropped after it.
+        """
+        ticket = self.buffer.queued
+        is_patient = until_stored or (then_stop and self.is_alive)
+        reached = self.buffer.settled if is_patient else self.buffer.delivered
+        nothing_to_do = reached >= ticket and not (then_stop and (self.is_alive or self._children_until))
+        if nothing_to_do or self.is_own_thread():
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+        expires_at = self._monotonic() + timeout_seconds
+        done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
+        self.dispatcher.hurry()
+        self._linger_over.set()
+        # A thread that has answered already may have ended: after a shutdown there must be none.
+        self.wake(is_needed=lambda: self._flushes)
+        return done
+
+    def prepare(self, timeout_seconds: float) -> "Future[None]":
+        """Start the thread, and let it make the delivery before there is anything to deliver.
+
+        What a delivery imports takes a quarter of a second, and gaps in the host's event loop of up
+        to 30 ms: better while the host starts than while it is at work. The future is done when it is
+        made, or cannot be made, or after the timeout.
+        """
+        prepared = self._flushes.add(0, self._monotonic() + timeout_seconds)
+        self.dispatcher.prepare()
+        self.wake()
+        return prepared
+
+    def retire(self) -> None:
+        """End the thread as soon as all is safe elsewhere: nobody can log any more."""
+        self._is_retired = True
+        self._event.set()
+
+    def abandon(self) -> None:
+        """Let go, in a forked child, of the parent's files, and of what its thread was in the middle of."""
+        self.dispatcher.abandon()
+        if self._thread is not None and self._thread.ident is not None:
+            undo_imports_of(self._thread.ident)
+
+    def include_newest(self) -> None:
+        """Let everybody who waits in flush() wait for the newest entry too."""
+        self._flushes.extend(self.buffer.queued)
+
+    def drive(self, until: float) -> None:
+        """Do the thread's work in the caller's thread until all is delivered, or `until` (monotonic).
+
+        For the end of the interpreter: it does nothing unless the attempt to start a thread has
+        failed. How long the last attempt to deliver takes is then up to the delivery.
+        """
+        if not self._become_driver():
+            return
+        try:
+            while self._flushes and (left := until - self._monotonic()) > 0:
+                self._event.wait(min(left, self.seconds_until_due() or 0.0))
+                self.run_due()
+                self._ended()
+        finally:
+            self._driver = None
+
+    def is_own_thread(self) -> bool:
+        """Whether the caller is the thread that delivers, which must never wait for itself."""
+        return threading.current_thread() in (self._thread, self._driver)
+
+    def waits_for_caller(self) -> bool:
+        """Whether nothing can be delivered before the caller returns.
+
+        It is a signal handler, or a destructor, that has interrupted its own thread where that puts an
+        entry into the buffer, or starts the thread.
+        """
+        is_starting = held_by_caller(self._start_lock) and not self.is_alive
+        return is_starting or held_by_caller(self.buffer.guard)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs, or another one does its work."""
+        return self._driver is not None or (self._thread is not None and self._thread.is_alive())
+
+    # The thread ------------------------------------------------------------------------------
+
+    def _may_start(self) -> bool:
+        """Take the lock of the start, unless it is taken: by this thread, too, which is interrupted then."""
+        return not held_by_caller(self._start_lock) and self._start_lock.acquire(blocking=False)
+
+    def _start(self) -> bool:
+        try:
+            self._before_thread()
+        except Exception as error:  # noqa: BLE001 - no reason for a logging call to raise
+            self.dispatcher.errors.record("registering for the end of the process", error)
+        thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._thread, self._running = thread, True
+        try:
+            thread.start()
+        except RuntimeError:  # while the interpreter shuts down: see drive()
+            self._thread, self._running, self._can_start = None, False, False
+        else:
+            self._can_start = True
+        return self._can_start
+
+    def _become_driver(self) -> bool:
+        if not self._may_start():
+            return False
+        try:
+            if self.is_alive or self._can_start:
+                return False
+            self._driver = threading.current_thread()
+            return True
+        finally:
+            self._start_lock.release()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended():
+                self._wait_and_deliver()
+        finally:
+            if self.is_own_thread():  # it was killed: the next call starts another one
+                self._running = False
+
+    def _wait_and_deliver(self) -> None:
+        try:
+            self._event.wait(self.seconds_until_due())
+            if self.run_due():
+                self._linger()
+        except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
+            self.dispatcher.failed(repr(error), is_hurried=bool(self._flushes))
+            self.dispatcher.errors.record("shipper", error)
+
+    def _linger(self) -> None:
+        self._linger_over.wait(0.0)  # what it was set by is sent already, or seen in the next line
+        if self._may_gather():
+            self._linger_over.wait(self._linger_seconds)
+
+    def _may_gather(self) -> bool:
+        """Whether a later batch is a larger one, and nobody waits for it."""
+        return (
+            not self._flushes
+            and not self._stops
+            and not self.dispatcher.has_others
+            and self.buffer.held < self._max_batch_entries
+            and self.buffer.held_bytes < self._max_batch_bytes
+        )
+
+    def _ended(self) -> bool:
+        if not self._stops and not (self._is_retired and self.buffer.settled >= self.buffer.queued):
+            return False
+        if self._children_until:
+            self._ship_for_children()
+        stops, self._stops = self._stops, []
+        # An entry that comes from here on starts the next thread, which waits until we are done; one
+        # that came before is seen below.
+        self._thread, self._running = None, False
+        with self._dispatching:
+            self.dispatcher.close()
+        # What came while we stopped is delivered as ever, and who still waits in flush() is served;
+        # otherwise, what an outage holds back waits for the next call.
+        if self._flushes or (self.buffer.held and self.dispatcher.last_error is None):
+            self.wake()
+        for stop in stops:
+            stop.set_result(None)
+        return True
+
+    def _ship_for_children(self) -> None:
+        """Send what dead children have left; wait for the workers' word of it as for that of own entries."""
+        until, self._children_until = self._children_until, 0.0
+        is_sent = False
+        while (left := until - self._monotonic()) > 0 and self.dispatcher.last_error is None:
+            due = self.dispatcher.seconds_until_due(is_hurried=True)
+            self._event.wait(left if due is None else min(due, left))
+            with self._dispatching:
+                self.dispatcher.step(is_hurried=True)
+            if not self.dispatcher.is_adopting:
+                return
+            if not is_sent and not self.dispatcher.has_others:
+                is_sent = True
+                until = min(until, self._monotonic() + CONFIRMATION_SECONDS)
+
+    def seconds_until_due(self) -> float | None:
+        """Seconds until there is something to do; 0 for now, None for never."""
+        if self._stops:
+            return 0.0
+        due = self.dispatcher.seconds_until_due(is_hurried=bool(self._flushes))
+        expires_in = self._flushes.seconds_until_expired(self._monotonic())
+        return min((each for each in (due, expires_in) if each is not None), default=None)
+
+    def run_due(self) -> bool:
+        """Do what is due, until nothing is, or the rest may gather, or a stop is asked for.
+
+        Returns:
+            Whether a batch was sent.
+        """
+        batches_before = self.dispatcher.batches_delivered
+        while not self._stops and self.seconds_until_due() == 0:
+            with self._dispatching:
+                self.dispatcher.step(is_hurried=bool(self._flushes))
+            self._came_round_at = self._monotonic()
+            self._answer_flushes()
+            if self.dispatcher.batches_delivered > batches_before and self._may_gather():
+                break
+        # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
+        self._answer_flushes()
+        return self.dispatcher.batches_delivered > batches_before
+
+    def _answer_flushes(self) -> None:
+        self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())
