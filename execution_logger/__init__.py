@@ -9,8 +9,8 @@ from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.api.sync import SyncExecutionLogger
 from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.errors import ExecutionLoggerError, SettingsError
-from execution_logger.report import Report
 from execution_logger.settings import Settings
+from execution_logger.shipping.flush import Report
 
 __version__ = "0.1.0"
 

@@ -15,15 +15,81 @@ from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from execution_logger import hints
 from execution_logger.clock import time_zone
 from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
-from execution_logger.urls import HIDDEN, each_url, public_url
+from execution_logger.text import HIDDEN, each_url, public_url
+
+_ALLOWED = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
+
+
+def accepts(hint: Any, value: object) -> bool:
+    """Whether a value is of the type; a whole number is also one with a fraction, a bool is neither."""
+    if typing.get_origin(hint) is Literal:
+        return isinstance(value, str) and value in typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(isinstance(word, str) for word in value)
+    if kinds := typing.get_args(hint):
+        return any(accepts(kind, value) for kind in kinds)
+    if isinstance(value, bool) or hint is bool:
+        return isinstance(value, bool) and hint is bool
+    if hint is float:
+        return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
+    return isinstance(value, hint)
+
+
+def allowed(hint: Any) -> str:
+    """What to tell somebody whose value is not accepted."""
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(typing.get_args(hint))}"
+    if typing.get_origin(hint) is tuple:
+        return "a tuple of texts"
+    return " or ".join(_ALLOWED.get(kind, "None") for kind in typing.get_args(hint) or (hint,))
+
+
+def parsed(hint: Any, text: str) -> Any:
+    """The value that a variable's text stands for.
+
+    Raises:
+        ValueError: saying what is allowed.
+    """
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        return tuple(word.strip() for word in text.split(",") if word.strip())
+    if typing.get_origin(hint) is Literal:
+        return text.lower()
+    kind = kinds[0] if kinds else hint
+    try:
+        return _PARSERS.get(kind, str)(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"must be {_ALLOWED[kind]}") from None
+
+
+def written(value: object) -> str:
+    """The text that stands for a value; "" for None, as an empty variable is an unset one."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+_BOOLS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+_PARSERS: Mapping[Any, Callable[[str], Any]] = {
+    bool: lambda text: _BOOLS[text.lower()],
+    int: int,
+    float: float,
+}
+
 
 PREFIX = "EXECUTION_LOGGER_"
 DEFAULT_BROKER_URL = "redis://localhost:6379/0"
@@ -362,7 +428,7 @@ def describe() -> list[tuple[str, str, str]]:
     rows = []
     for setting in fields(Settings):
         names = " / ".join(n for n in (_variable(setting), setting.metadata["alias"]) if n)
-        rows.append((names, hints.written(setting.default), setting.metadata["meaning"]))
+        rows.append((names, written(setting.default), setting.metadata["meaning"]))
     return rows
 
 
@@ -416,7 +482,7 @@ def is_set(name: str, environ: Mapping[str, str] = os.environ) -> bool:
 def _effective(setting: "Field[Any]", environ: Mapping[str, str]) -> EffectiveSetting:
     read = _read(setting, environ)
     is_secret = setting.metadata["secret"]
-    shown = _without_secrets(read.value) if is_secret else hints.written(read.value)
+    shown = _without_secrets(read.value) if is_secret else written(read.value)
     return EffectiveSetting(setting.name, read.variable, shown, read.problem)
 
 
@@ -435,7 +501,7 @@ def _read(setting: "Field[Any]", environ: Mapping[str, str]) -> _Read:
         return _Read(None, setting.default, None)
     problem: str | None
     try:
-        value = hints.parsed(_hint(setting.name), text)
+        value = parsed(_hint(setting.name), text)
     except ValueError as error:
         value, problem = text, f"{variable}={_shown(setting, text)}: {error}"
     else:
@@ -487,8 +553,8 @@ def _is_whole(url: str) -> bool:
 
 def _problem(setting: "Field[Any]", value: Any, variable: str | None = None) -> str | None:
     name = f"{variable or _variable(setting)}={_shown(setting, value)}"
-    if not hints.accepts(hint := _hint(setting.name), value):
-        return f"{name}: must be {hints.allowed(hint)}"
+    if not accepts(hint := _hint(setting.name), value):
+        return f"{name}: must be {allowed(hint)}"
     if value is None:
         return None
     minimum, maximum, rule = (setting.metadata[each] for each in ("minimum", "maximum", "rule"))
@@ -517,8 +583,8 @@ def _problems_between(values: Mapping[str, Any], wrong: Mapping[str, str | None]
     for name, limit, rule in _AT_MOST:
         share = 2 if "half" in rule else 1
         if not (wrong[name] or wrong[limit]) and values[name] * share > values[limit]:
-            variable = f"{PREFIX}{name.upper()}={hints.written(values[name])}"
-            yield f"{variable}: {rule}{PREFIX}{limit.upper()}={hints.written(values[limit])}"
+            variable = f"{PREFIX}{name.upper()}={written(values[name])}"
+            yield f"{variable}: {rule}{PREFIX}{limit.upper()}={written(values[limit])}"
     if not wrong["database_url"] and not values["database_url"]:
         if not values["celery_enabled"]:
             yield why_no_database("CELERY_ENABLED=false", {})

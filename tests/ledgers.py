@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.read.audit import Audit
+from execution_logger.read.audit import Audit, Range
 from execution_logger.store.columns import Moment
-from execution_logger.store.findings import Range
 
 LATE_AFTER_SECONDS = 60
 

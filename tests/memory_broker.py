@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu.transport.memory import Transport
 
-from execution_logger.quotes import restore_quotes
+from execution_logger.broker.message import restore_quotes
 
 URL = "memory://user:kTi7w2@localhost/"
 PASSWORD = "kTi7w2"

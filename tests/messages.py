@@ -8,9 +8,8 @@ from celery import Celery
 from execution_logger import Settings
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.broker.depth import open_channel
-from execution_logger.broker.message import Message
+from execution_logger.broker.message import Message, exchange_quotes
 from execution_logger.broker.queue import queue_of
-from execution_logger.quotes import exchange_quotes
 
 
 def send_batch(

@@ -16,8 +16,8 @@ from execution_logger.entry.entry import LogEntry
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.identity import begin_in_child, may_have_children, survive_forks, undivided
-from execution_logger.report import Report
 from execution_logger.settings import BROKER, NOTHING, Settings
+from execution_logger.shipping.flush import Report
 from execution_logger.shipping.process import Flushing, Pipeline
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from execution_logger.api.logger import ExecutionLogger
-from execution_logger.report import Report
+from execution_logger.shipping.flush import Report
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -29,7 +29,7 @@ from execution_logger.broker.connection import (
 )
 from execution_logger.errors import ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 STORED = "SUCCESS"
 HELD = "HELD"

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 TASK_NAME = "execution_logger.write_batch"
 

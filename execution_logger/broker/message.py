@@ -14,7 +14,21 @@ from celery import Celery
 
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.entry.batch import Batch
-from execution_logger.quotes import exchange_quotes
+
+_EXCHANGED = bytes.maketrans(b"\"'", b"'\"")
+_EXCHANGED_ARRAY = "[{'"
+"""How an array of objects begins then. No JSON does."""
+
+
+def exchange_quotes(text: str) -> str:
+    """The text with each `"` as `'`, and the other way round."""
+    return text.encode(errors="surrogatepass").translate(_EXCHANGED).decode(errors="surrogatepass")
+
+
+def restore_quotes(array: str) -> str:
+    """The JSON array that was given to `exchange_quotes`; any other text as it is."""
+    return exchange_quotes(array) if array.startswith(_EXCHANGED_ARRAY) else array
+
 
 CONTENT_TYPE = "application/json"
 CONTENT_ENCODING = "utf-8"

@@ -14,10 +14,9 @@ from rich.text import Text
 
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, audit
+from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, Delay, Gap, Range, Repeat, audit
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
-from execution_logger.store.findings import Delay, Gap, Range, Repeat
 
 _AUDIT_SECONDS = 60.0  # a million batches take four
 _MOST_LINES = 20

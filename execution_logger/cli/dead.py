@@ -18,7 +18,7 @@ from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.retry import retry
 from execution_logger.text import printable
-from execution_logger.worker.dead_messages import (
+from execution_logger.worker.quarantine import (
     ID_PREFIX,
     DeadMessage,
     dead_messages,

@@ -23,8 +23,7 @@ from execution_logger.demo.timeline import timeline
 from execution_logger.demo.worker import WorkerProcess
 from execution_logger.demo.workspace import LEGACY_FILE, Workspace, open_workspace
 from execution_logger.settings import Settings
-from execution_logger.text import printable, printable_lines
-from execution_logger.urls import public_url
+from execution_logger.text import printable, printable_lines, public_url
 
 _PROJECT = "celery-execution-logger"
 _PAGE_WIDTH = 100

@@ -7,7 +7,7 @@ import click
 from execution_logger.operate.services.flower import ADDRESS, PORT, check_flower, flower_options, warning_of
 from execution_logger.text import printable
 from execution_logger.worker import create_client
-from execution_logger.worker.parent import stop_at_end_of_input
+from execution_logger.worker.supervisor import stop_at_end_of_input
 
 
 @click.command(context_settings={"show_default": True})

@@ -5,8 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from execution_logger.worker.parent import stop_at_end_of_input
-from execution_logger.worker.supervisor import Supervisor
+from execution_logger.worker.supervisor import Supervisor, stop_at_end_of_input
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery's lines look

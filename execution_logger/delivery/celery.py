@@ -20,7 +20,7 @@ from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 _QUEUE_CHECK_SECONDS = 1.0
 _RESULTS_TIMEOUT_SECONDS = 1.0

@@ -22,8 +22,7 @@ from execution_logger.entry.entry import (
     known_level,
 )
 from execution_logger.entry.masking import MASK, SensitiveKeys, Verdict
-from execution_logger.entry.renderer import BYTES, Renderer
-from execution_logger.forms import parts_of, simplified
+from execution_logger.entry.renderer import BYTES, Renderer, parts_of, simplified
 from execution_logger.text import fitted, is_hostile, json_size, storable, type_name
 
 MAX_DEPTH = 32

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Self
 
-from execution_logger.entry.batch import Batch
+from execution_logger.entry.batch import Batch, Watermark
 from execution_logger.journal.batches import read_again, read_batch
 from execution_logger.journal.directory import lock_folder
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.marks import SentMark, SettledMark
 from execution_logger.settings import Settings
-from execution_logger.watermark import Watermark
 
 
 class AdoptedJournal:

@@ -30,7 +30,7 @@ from platformdirs import user_state_path
 from execution_logger.diagnostics import report
 from execution_logger.journal.identity import file_name
 from execution_logger.settings import DEFAULT_BROKER_URL, PREFIX, Settings
-from execution_logger.urls import HIDDEN, public_url
+from execution_logger.text import HIDDEN, public_url
 
 LOCK_NAME = "lock"
 DAMAGED_NAME = "damaged.ndjson"

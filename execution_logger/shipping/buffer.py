@@ -7,9 +7,8 @@ from collections.abc import Callable
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
-from execution_logger.entry.batch import Batch
+from execution_logger.entry.batch import Batch, Watermark
 from execution_logger.settings import Settings
-from execution_logger.watermark import Watermark
 
 if TYPE_CHECKING:
     from execution_logger.journal.journal import Journal

@@ -18,11 +18,11 @@ from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.journal import Adoption, Destination, Journal
 from execution_logger.journal.identity import may_have_children, process_name
-from execution_logger.report import Report
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Drops
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.exit_hooks import ExitHooks
+from execution_logger.shipping.flush import Report
 from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from execution_logger.shipping.loops import wait_in_loop
 from execution_logger.shipping.sender import Dispatcher

@@ -21,7 +21,6 @@ from uuid_utils import uuid7
 
 from execution_logger.diagnostics import logger
 from execution_logger.errors import BatchHeldError, TableRefusesError
-from execution_logger.store.array import join
 from execution_logger.store.dead_letters import DeadLetters, dead_letter_id
 from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import (
@@ -33,7 +32,7 @@ from execution_logger.store.faults import (
     reason_of,
     summary_of,
 )
-from execution_logger.store.insert import insert_entries
+from execution_logger.store.insert import insert_entries, join
 from execution_logger.store.table import LogTable
 
 _Refused = list[tuple[str, DBAPIError]]

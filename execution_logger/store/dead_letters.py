@@ -11,11 +11,10 @@ from sqlalchemy import Column, ColumnElement, MetaData, Table, Text, delete, sel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
+from execution_logger.store.columns import Moment, batch_key, escape, storable
 from execution_logger.store.faults import is_refusal
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import table_beside
-from execution_logger.store.text import batch_key, escape, storable
 
 NAME = "execution_log_dead_letters"
 

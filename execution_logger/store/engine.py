@@ -1,6 +1,8 @@
 """The engine: a pool of connections to the database of `DATABASE_URL`."""
 
 import sqlite3
+import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from difflib import get_close_matches
 from ssl import get_default_verify_paths
@@ -11,13 +13,43 @@ from uuid import uuid4
 import asyncpg
 from sqlalchemy import AsyncAdaptedQueuePool, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import DATABASE_EXAMPLES, Settings, variable_of
-from execution_logger.store.driver import AUTOCOMMIT
-from execution_logger.store.ping import ping_idle_connections
+
+_IDLE_SECONDS = 1.0
+_RETURNED_AT = "execution_logger_returned_at"
+
+
+def ping_idle_connections(engine: AsyncEngine) -> None:
+    """Replace a connection that has ended, before it is used again.
+
+    SQLAlchemy's `pool_pre_ping` asks the server each time, which would be a second round trip for each
+    batch. Here only one is asked about that was not used for a second; a server that ends a connection
+    in order says so to the driver at once.
+    """
+    dialect = engine.dialect
+
+    def on_checkin(_connection: Any, record: Any) -> None:
+        record.info[_RETURNED_AT] = time.monotonic()
+
+    def on_checkout(connection: Any, record: Any, _fairy: Any) -> None:
+        driver = connection.driver_connection
+        if isinstance(driver, asyncpg.Connection) and driver.is_closed():
+            raise InvalidatePoolError
+        # A new one has not been returned yet.
+        if time.monotonic() - record.info.get(_RETURNED_AT, float("inf")) < _IDLE_SECONDS:
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine.sync_engine, "checkin", on_checkin)
+    event.listen(engine.sync_engine, "checkout", on_checkout)
+
 
 _POSTGRESQL = ("postgres", "postgresql")
 
@@ -236,3 +268,31 @@ def _engine(
     )
     ping_idle_connections(engine)
     return engine
+
+
+AUTOCOMMIT = "execution_logger_autocommit"
+"""The execution option of an engine on whose connections each statement commits itself."""
+
+
+async def execute(connection: AsyncConnection, statement: str, values: Sequence[Any]) -> int:
+    """Carry out a statement on PostgreSQL, in the connection's transaction.
+
+    Where each statement commits itself there is no transaction that SQLAlchemy had to know of. Its
+    layers, which serve any statement and result, would take longer than asyncpg does.
+
+    Args:
+        connection: of an engine of `create_engine`, to PostgreSQL.
+        statement: with parameters `$1`, `$2` and so on.
+        values: of the parameters.
+
+    Returns:
+        How many rows it has touched.
+
+    Raises:
+        asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: `is_refusal` knows both.
+    """
+    own: Any = connection.sync_connection
+    if own.get_execution_options().get(AUTOCOMMIT):
+        status: str = await own.connection.driver_connection.execute(statement, *values)
+        return int(status.rpartition(" ")[2])
+    return (await connection.exec_driver_sql(statement, tuple(values))).rowcount

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 UPGRADE = "Run: execution-logger db upgrade"
 

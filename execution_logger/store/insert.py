@@ -1,10 +1,13 @@
 """The one statement that stores a batch, made to fit the table."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
+import msgspec
 from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,8 +15,61 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.entry import LEVEL_NAMES, LogLevel
+from execution_logger.store.columns import storable
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable
+
+_decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class EntryArray:
+    """The entries of a batch, together and one by one.
+
+    Attributes:
+        text: the whole array, as every database takes it.
+        entries: each entry, not yet copied out of the text.
+    """
+
+    text: str
+    entries: Sequence[msgspec.Raw | str]
+
+    @classmethod
+    def read(cls, batch: object) -> Self:
+        """Take a batch apart.
+
+        Raises:
+            TypeError, ValueError, RecursionError: it is no JSON array.
+        """
+        if not isinstance(batch, str):
+            raise TypeError(f"{type(batch).__name__} instead of a text")
+        try:
+            # The decoder takes neither NUL nor lone surrogates: the text can be passed on as it is.
+            return cls(batch, _decode(batch))
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            return cls._read_leniently(storable(batch))
+
+    @classmethod
+    def _read_leniently(cls, text: str) -> Self:
+        try:
+            return cls(text, _decode(text))
+        except msgspec.DecodeError:
+            # Python's decoder takes NaN and lone surrogates too: such an entry goes alone then.
+            items = json.loads(text, strict=False)
+        if not isinstance(items, list):
+            raise TypeError(f"{type(items).__name__} instead of an array")
+        entries = [json.dumps(item) for item in items]
+        return cls(join(entries), entries)
+
+    def texts(self) -> list[str]:
+        """Each entry, byte for byte."""
+        return [entry if isinstance(entry, str) else bytes(entry).decode() for entry in self.entries]
+
+
+def join(entries: Iterable[str]) -> str:
+    """Encoded entries as one array."""
+    return f"[{','.join(entries)}]"
+
 
 _POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 _LOCAL_TIME = "execution_logger_local_time"

@@ -11,9 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
+from execution_logger.store.columns import Moment, storable
 from execution_logger.store.table import table_beside
-from execution_logger.store.text import storable
 
 NAME = "execution_log_job_runs"
 

@@ -8,11 +8,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.array import join
 from execution_logger.store.dead_letters import DeadLetter, DeadLetters
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt, is_refusal, reason_of
-from execution_logger.store.insert import insert_entries
+from execution_logger.store.insert import insert_entries, join
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.table import look_up_table
 

@@ -12,14 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.store.array import EntryArray, join
 from execution_logger.store.bisection import Bisection, Pace, good_entry, id_of
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import attempt, is_refusal, summary_of
-from execution_logger.store.insert import insert_entries
-from execution_logger.store.ledger import Ledger
-from execution_logger.store.span import Span
+from execution_logger.store.insert import EntryArray, insert_entries, join
+from execution_logger.store.ledger import Ledger, Span
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 
 _ANSWER_SECONDS = 1.0

@@ -12,8 +12,7 @@ from celery.signals import worker_init
 from execution_logger.errors import SettingsError
 from execution_logger.text import printable
 from execution_logger.worker.app import create_app
-from execution_logger.worker.parent import stop_at_end_of_input
-from execution_logger.worker.supervisor import WRONG_USAGE
+from execution_logger.worker.supervisor import WRONG_USAGE, stop_at_end_of_input
 
 
 def main() -> int:

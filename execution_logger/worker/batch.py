@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from execution_logger.quotes import restore_quotes
+from execution_logger.broker.message import restore_quotes
 
 _SPAN = frozenset({"process", "first"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")

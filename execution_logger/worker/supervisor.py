@@ -192,3 +192,17 @@ def _describe(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:  # a real-time signal
         return f"was killed by signal {-code}"
+
+
+def stop_at_end_of_input() -> None:
+    """Shut this process down, as by SIGTERM, once its standard input ends: who started it is gone.
+
+    Without this a supervisor that is killed leaves a worker behind that nobody knows of.
+    """
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="execution-logger-input", daemon=True).start()

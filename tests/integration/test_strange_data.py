@@ -22,8 +22,7 @@ from execution_logger.operate.workers import worker_processes, workers_online
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Word
-from execution_logger.worker.dead_messages import dead_messages
-from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
+from execution_logger.worker.quarantine import dead_messages, quarantine_malformed, quarantine_next
 from forgery import RAW
 from messages import envelope, send_batch
 from rows import count_rows

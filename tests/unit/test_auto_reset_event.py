@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from doubles import DEADLINE_SECONDS, signals
-from execution_logger.auto_reset_event import AutoResetEvent
+from execution_logger.shipping.thread import AutoResetEvent
 
 
 def test_waiting_clears_it() -> None:

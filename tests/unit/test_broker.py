@@ -25,7 +25,7 @@ from execution_logger.broker.connection import (
     url_without_tls,
     worker_options,
 )
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 SENTINELS = "sentinel://:secret@a:26379/1;sentinel://b:26379"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from execution_logger.delivery.headroom import Headroom
+from execution_logger.broker.queue import Headroom
 from execution_logger.errors import DeliveryError
 
 FULL = {"maxmemory": 1_000, "maxmemory_policy": "noeviction"}

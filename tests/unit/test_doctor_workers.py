@@ -11,8 +11,7 @@ from execution_logger.broker.connection import TASK_NAME
 from execution_logger.operate.doctor import Level, Subject
 from execution_logger.operate.doctor.workers import judge_workers
 from execution_logger.worker.app import worker_configuration
-from execution_logger.worker.description import describe
-from execution_logger.worker.inspection import Inspected
+from execution_logger.worker.inspection import Inspected, describe
 
 REDIS = "redis://:secret@broker:6379/0"
 SETTINGS = Settings(broker_url=REDIS, database_url="postgresql://u:secret@db/logs")

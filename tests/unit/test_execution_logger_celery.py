@@ -20,9 +20,9 @@ from redis import Redis
 from children import run_script
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings
+from execution_logger.broker.message import restore_quotes
 from execution_logger.broker.queue import RedisQueue
 from execution_logger.delivery.celery import CeleryDelivery
-from execution_logger.quotes import restore_quotes
 from memory_broker import PASSWORD, URL, MemoryBroker
 from waiting import wait_until
 

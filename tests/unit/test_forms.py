@@ -13,7 +13,7 @@ import pytest
 
 from anything import ArrayLike, Colour, Model, Number, Old, Pair, PlainRepr, Point, Root, Struct, Word
 from execution_logger.entry.masking import MASK
-from execution_logger.forms import exact_text, parts_of, simplified
+from execution_logger.entry.renderer import exact_text, parts_of, simplified
 
 UUID_TEXT = "01a20117-31cc-73ef-8418-33b9cd31207a"
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from execution_logger import hints
+from execution_logger import settings as hints
 
 LANGUAGE = Literal["zh", "en"]
 WORDS = tuple[str, ...]

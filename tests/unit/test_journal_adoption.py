@@ -20,11 +20,12 @@ from children import in_fork, run_script
 from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import Settings
 from execution_logger.entry.batch import Batch
-from execution_logger.journal import Adoption, Journal, damage
+from execution_logger.journal import Adoption, Journal
 from execution_logger.journal import adoption as adoption_module
+from execution_logger.journal import batches as damage
 from execution_logger.journal import journal as journal_module
 from execution_logger.journal.adopted import AdoptedJournal
-from execution_logger.journal.damage import set_aside
+from execution_logger.journal.batches import set_aside
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
 from execution_logger.journal.segment import Segment
 from execution_logger.journal.survey import survey

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from execution_logger.journal import write as module
-from execution_logger.journal.write import write
+from execution_logger.journal import segment as module
+from execution_logger.journal.segment import write
 
 
 @pytest.fixture(params=["the C library", "os"])

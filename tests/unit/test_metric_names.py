@@ -11,7 +11,7 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.depth import QueueLength
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector
 from execution_logger.operate.exporter import SystemCollector, broker, collector, tables
-from execution_logger.store.vitals import Vitals
+from execution_logger.read.overview import Vitals
 from execution_logger.testing import MemoryDelivery
 from execution_logger.worker.counters import WorkerCounters
 from execution_logger.worker.metrics import WorkerCollector

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anything import plain_details
-from execution_logger.quotes import exchange_quotes, restore_quotes
+from execution_logger.broker.message import exchange_quotes, restore_quotes
 
 
 @given(st.lists(plain_details, max_size=3))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from batches import batch, encoded
-from execution_logger.store.array import EntryArray
+from execution_logger.store.insert import EntryArray
 
 
 @pytest.mark.parametrize(

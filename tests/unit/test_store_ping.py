@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from doubles import ManualClock
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
-from execution_logger.store import ping as module
+from execution_logger.store import engine as module
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from execution_logger.operate.services.runner import LOG_NAME
 from execution_logger.operate.services.service import find_service
 from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_json, printable_lines
-from execution_logger.worker.dead_messages import ID_PREFIX, DeadMessage
+from execution_logger.worker.quarantine import ID_PREFIX, DeadMessage
 from execution_logger.worker.quarantine import logger as supervisor_logger
 from stored_runs import StoredRuns
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from execution_logger.journal import find_destination
 from execution_logger.settings import Settings
-from execution_logger.urls import HIDDEN, public_url
+from execution_logger.text import HIDDEN, public_url
 
 hosts = st.sampled_from(
     ["", "host", "db-1.example.com", "host:6379", "[::1]:6379", "[fe80::1%25eth0]", "a:1,b:2"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.watermark import Watermark
+from execution_logger.entry.batch import Watermark
 
 
 def test_in_order_it_grows_with_each() -> None:

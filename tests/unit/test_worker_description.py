@@ -11,7 +11,7 @@ from celery.worker.control import Panel
 
 from execution_logger import Settings
 from execution_logger.worker import register_tasks
-from execution_logger.worker.description import COMMAND, answer_when_asked, describe
+from execution_logger.worker.inspection import COMMAND, answer_when_asked, describe
 
 SETTINGS = Settings(
     broker_url="redis://:s3cret@broker:6379/0",

@@ -16,7 +16,7 @@ from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Outcome
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.worker.results import WorkerResults
+from execution_logger.worker.confirmations import WorkerResults
 
 # Celery's own call, where it is compared with ours; with redis-py 8.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")

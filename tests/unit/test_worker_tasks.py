@@ -11,8 +11,8 @@ from celery.concurrency import prefork, solo, thread
 from celery.exceptions import Reject
 
 from execution_logger import Settings, SettingsError
+from execution_logger.broker.message import exchange_quotes
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.quotes import exchange_quotes
 from execution_logger.store import WriteResult
 from execution_logger.worker import register_tasks
 from execution_logger.worker import tasks as module

@@ -25,12 +25,12 @@ from execution_logger.operate.doctor.tables import (
     may,
 )
 from execution_logger.store import create_engine
-from execution_logger.store.driver import AUTOCOMMIT
+from execution_logger.store.engine import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 TIMEOUT_SECONDS = 3.0
 

@@ -12,7 +12,7 @@ from execution_logger.broker.confirmations import Results, result_backend_url
 from execution_logger.broker.depth import BrokerUnavailableError, is_redis, open_channel
 from execution_logger.operate.doctor.finding import Finding, Subject, error, warning
 from execution_logger.settings import Settings, is_set
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 from execution_logger.worker.inspection import Inspected
 
 _TIMEOUT_SECONDS = 1.0

@@ -14,7 +14,7 @@ from execution_logger.operate.doctor.results import examine_results
 from execution_logger.operate.doctor.settings import examine_settings
 from execution_logger.operate.doctor.workers import examine_workers
 from execution_logger.settings import Settings, why_no_database
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 LIMIT_SECONDS = 8.0
 """The longest that an examination takes."""

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from execution_logger.operate.doctor.clocks import compare_clocks
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 _OLDEST_VERSION = (6, 2)  # the first with LMOVE, and the oldest that anybody still repairs
 _NEARLY_FULL = 0.8

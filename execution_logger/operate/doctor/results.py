@@ -8,8 +8,8 @@ from execution_logger.errors import ResultsUnavailableError
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.operate.doctor.redis import cluster, examine_redis, is_forbidden, unreachable
 from execution_logger.settings import Settings, is_set
-from execution_logger.urls import public_url
-from execution_logger.worker.results import WorkerResults
+from execution_logger.text import public_url
+from execution_logger.worker.confirmations import WorkerResults
 
 _TIMEOUT_SECONDS = 1.0
 

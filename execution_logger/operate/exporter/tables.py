@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from execution_logger.metrics import Metric, gauge, labelled_gauge
+from execution_logger.read.overview import Vitals, vitals
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
-from execution_logger.store.vitals import Vitals, vitals
 
 _ATTEMPT_SECONDS = 1.5
 

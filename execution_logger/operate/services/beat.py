@@ -17,8 +17,7 @@ from execution_logger.operate.services.directory import service_folder
 from execution_logger.settings import BROKER, Settings
 from execution_logger.text import printable
 from execution_logger.worker.app import create_client
-from execution_logger.worker.parent import stop_at_end_of_input
-from execution_logger.worker.supervisor import WRONG_USAGE
+from execution_logger.worker.supervisor import WRONG_USAGE, stop_at_end_of_input
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from execution_logger.operate.services.flower import ADDRESS, PORT, check_flower
 from execution_logger.operate.services.record import Record
 from execution_logger.operate.workers import worker_processes
 from execution_logger.settings import Settings
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 
 NAMES = ("worker", "beat", "flower")
 

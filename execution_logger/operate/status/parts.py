@@ -17,7 +17,7 @@ from execution_logger.operate.workers import workers_online
 from execution_logger.read.overview import read_overview
 from execution_logger.settings import Settings
 from execution_logger.store.engine import create_engine
-from execution_logger.urls import public_url
+from execution_logger.text import public_url
 from execution_logger.worker.jobs.status import JobStatus, read_jobs
 
 _ATTEMPT_SHARE = 0.4
