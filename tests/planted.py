@@ -18,8 +18,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from execution_logger import Settings
 from execution_logger.operate.doctor import Finding, Level, Subject, examine
-from execution_logger.read.statistics import statistics_table
 from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.hourly import statistics_table
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import ledger_table
 from rows import fetch

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 from uuid import uuid4
 from weakref import WeakSet, WeakValueDictionary
 
+from execution_logger.api.asgi import Application, WithLifespan
 from execution_logger.api.calls import LoggingCalls
 from execution_logger.api.context import FILLED, context, context_fields, innermost, merged, with_exception
+from execution_logger.api.sync import SyncExecutionLogger
 from execution_logger.broker.connection import broker_url_of
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from threading import RLock
 
     from celery import Celery
-
-    from execution_logger.api.asgi import Application, WithLifespan
-    from execution_logger.api.sync import SyncExecutionLogger
 
 
 _hosts: "WeakSet[_Host]" = WeakSet()
@@ -310,21 +309,17 @@ class ExecutionLogger(LoggingCalls):
         finally:
             await self.shutdown()
 
-    def asgi(self, app: "Application") -> "WithLifespan":
+    def asgi(self, app: Application) -> WithLifespan:
         """Wrap any ASGI application, so that its server lets the logger get ready and deliver what is left.
 
         `application = execution_logger.asgi(get_asgi_application())` is what Django needs under uvicorn. An
         application with a lifespan of its own keeps it; the logger delivers after that has ended.
         """
-        from execution_logger.api.asgi import WithLifespan  # noqa: PLC0415 - few hosts need it
-
         return WithLifespan(app, self)
 
     @property
-    def sync(self) -> "SyncExecutionLogger":
+    def sync(self) -> SyncExecutionLogger:
         """The same calls as plain functions, for hosts without an event loop."""
-        from execution_logger.api.sync import SyncExecutionLogger  # noqa: PLC0415 - it is made from this class
-
         return SyncExecutionLogger(self)
 
     @property

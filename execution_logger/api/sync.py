@@ -2,17 +2,21 @@
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
-from execution_logger.api.logger import ExecutionLogger
+from execution_logger.api.calls import LoggingCalls
 from execution_logger.shipping.flush import Report
+
+if TYPE_CHECKING:
+    from execution_logger.api.logger import ExecutionLogger
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 def _plain(
-    method: Callable[Concatenate[ExecutionLogger, _P], Coroutine[Any, Any, _R]],
+    method: Callable[Concatenate[LoggingCalls, _P], Coroutine[Any, Any, _R]],
 ) -> Callable[Concatenate["SyncExecutionLogger", _P], _R]:
     """The method as a function: a coroutine that never suspends has its result after one step."""
 
@@ -28,7 +32,7 @@ def _plain(
 
 
 def _same(
-    method: Callable[Concatenate[ExecutionLogger, _P], _R],
+    method: Callable[Concatenate[LoggingCalls, _P], _R],
 ) -> Callable[Concatenate["SyncExecutionLogger", _P], _R]:
     """The method as it is: it is a plain one already."""
 
@@ -45,33 +49,39 @@ class SyncExecutionLogger:
     `logger` is the logger whose calls these are.
     """
 
-    def __init__(self, logger: ExecutionLogger) -> None:
+    def __init__(self, logger: "ExecutionLogger") -> None:
         self.logger = logger
 
-    log = _plain(ExecutionLogger.log)
-    debug = _plain(ExecutionLogger.debug)
-    info = _plain(ExecutionLogger.info)
-    warning = _plain(ExecutionLogger.warning)
-    error = _plain(ExecutionLogger.error)
-    exception = _plain(ExecutionLogger.exception)
-    critical = _plain(ExecutionLogger.critical)
-    log_error = _plain(ExecutionLogger.log_error)
-    log_workflow_start = _plain(ExecutionLogger.log_workflow_start)
-    log_workflow_complete = _plain(ExecutionLogger.log_workflow_complete)
-    log_agent_start = _plain(ExecutionLogger.log_agent_start)
-    log_agent_complete = _plain(ExecutionLogger.log_agent_complete)
-    log_agent_error = _plain(ExecutionLogger.log_agent_error)
-    log_tool_call = _plain(ExecutionLogger.log_tool_call)
-    log_retry_start = _plain(ExecutionLogger.log_retry_start)
-    log_retry_complete = _plain(ExecutionLogger.log_retry_complete)
+    log = _plain(LoggingCalls.log)
+    debug = _plain(LoggingCalls.debug)
+    info = _plain(LoggingCalls.info)
+    warning = _plain(LoggingCalls.warning)
+    error = _plain(LoggingCalls.error)
+    exception = _plain(LoggingCalls.exception)
+    critical = _plain(LoggingCalls.critical)
+    log_error = _plain(LoggingCalls.log_error)
+    log_workflow_start = _plain(LoggingCalls.log_workflow_start)
+    log_workflow_complete = _plain(LoggingCalls.log_workflow_complete)
+    log_agent_start = _plain(LoggingCalls.log_agent_start)
+    log_agent_complete = _plain(LoggingCalls.log_agent_complete)
+    log_agent_error = _plain(LoggingCalls.log_agent_error)
+    log_tool_call = _plain(LoggingCalls.log_tool_call)
+    log_retry_start = _plain(LoggingCalls.log_retry_start)
+    log_retry_complete = _plain(LoggingCalls.log_retry_complete)
 
-    timed_operation = _same(ExecutionLogger.timed_operation)
-    context = _same(ExecutionLogger.context)
-    stats = _same(ExecutionLogger.stats)
+    timed_operation = _same(LoggingCalls.timed_operation)
+
+    def context(self, /, **fields: Any) -> AbstractContextManager[None]:
+        """See ExecutionLogger.context."""
+        return self.logger.context(**fields)
 
     def bind(self, /, **fields: Any) -> "SyncExecutionLogger":
         """See ExecutionLogger.bind."""
         return SyncExecutionLogger(self.logger.bind(**fields))
+
+    def stats(self) -> dict[str, Any]:
+        """See ExecutionLogger.stats."""
+        return self.logger.stats()
 
     def start(self) -> None:
         """Get ready before the first call, as `ExecutionLogger.lifespan` does; it may be called again.

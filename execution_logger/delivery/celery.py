@@ -16,7 +16,8 @@ from execution_logger.broker.connection import (
 )
 from execution_logger.broker.message import Message
 from execution_logger.broker.queue import BrokerQueue, open_queue
-from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.broker.view import QueueView
+from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
 from execution_logger.settings import Settings

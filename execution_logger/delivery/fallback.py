@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from execution_logger.delivery.interface import Confirming, Delivery, QueueView, Receipt
+from execution_logger.broker.view import QueueView
+from execution_logger.delivery.interface import Confirming, Delivery, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from execution_logger.broker.view import QueueView
 from execution_logger.entry.batch import Batch
 
 if TYPE_CHECKING:
@@ -29,17 +30,6 @@ class Receipt:
     guarantee: Guarantee
     dead_lettered: int = 0
     """How many of its entries the database has refused for good; they are kept there."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """What the broker has of the queue; None where this kind of broker cannot tell."""
-
-    waiting: int
-    in_flight: int | None
-    """Taken by workers and not acknowledged."""
-    oldest_sent_at: float | None
-    """When the message that comes next was sent, at the earliest, in seconds since 1970 by our clock."""
 
 
 class Delivery(Protocol):

@@ -54,13 +54,6 @@ def to_utc(table: LogTable, moment: datetime | None) -> datetime | None:
     return aware.astimezone(UTC)
 
 
-def from_utc(table: LogTable, moment: datetime) -> datetime:
-    """A moment as the table's `created_at` is compared with."""
-    if getattr(table.columns["created_at"].type, "timezone", False):
-        return moment
-    return moment.astimezone(table.zone).replace(tzinfo=None)
-
-
 def _to_id(table: LogTable, text: str) -> str:
     return str(UUID(hex=text)) if table.has_hex_ids else text
 

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import ERRORS, LogLevel
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.rows import from_utc, select_entries, to_entry, to_text, to_utc
+from execution_logger.read.rows import select_entries, to_entry, to_text, to_utc
 from execution_logger.read.timeline import is_of_run, newest_first, oldest_first
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.table import LogTable, from_utc, look_up_table
 
 MOST_COUNTED = 100_000
 """How many entries of a run are counted; the numbers of a longer one are those of its newest."""

@@ -4,17 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     ColumnElement,
-    Float,
-    MetaData,
-    Table,
-    Text,
     and_,
     case,
     delete,
@@ -26,12 +19,10 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
-from execution_logger.read.rows import from_utc, to_text
+from execution_logger.read.rows import to_text
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
-from execution_logger.store.table import LogTable, table_beside
-
-NAME = "execution_log_statistics"
+from execution_logger.store.hourly import statistics_table
+from execution_logger.store.table import LogTable, from_utc
 
 HOUR = timedelta(hours=1)
 
@@ -40,29 +31,6 @@ _Counts = Counter[tuple[str, str, bool]]
 ALL = "all"
 MOST_NAMES = 100
 """Of the steps and of the agents of an hour, those with the most entries."""
-
-
-@cache
-def statistics_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries.
-
-    One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
-    """
-    schema, name = table_beside(settings, NAME)
-    return Table(
-        name,
-        MetaData(),
-        Column("hour", Moment, primary_key=True),
-        Column("dimension", Text, primary_key=True),
-        Column("name", Text, primary_key=True),
-        Column("entries", BigInteger, nullable=False),
-        Column("errors", BigInteger, nullable=False),
-        Column("runs", BigInteger),
-        Column("timed", BigInteger, nullable=False),
-        Column("p50_ms", Float),
-        Column("p95_ms", Float),
-        schema=schema,
-    )
 
 
 @dataclass(frozen=True, slots=True)

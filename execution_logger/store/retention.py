@@ -8,15 +8,14 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.read.rows import from_utc
-from execution_logger.read.statistics import statistics_table
 from execution_logger.settings import Settings
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.deletion import Deletion
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
+from execution_logger.store.hourly import statistics_table
 from execution_logger.store.ledger import Ledger
-from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.table import LogTable, from_utc, look_up_table
 
 _USUAL_DAYS = 90
 

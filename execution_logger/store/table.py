@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -306,3 +307,10 @@ def _keys(table: Table) -> Iterator[tuple[str, ...]]:
         and len(index.columns) == len(index.expressions)
     ]
     yield from (tuple(column.name for column in unique.columns) for unique in candidates)
+
+
+def from_utc(table: LogTable, moment: datetime) -> datetime:
+    """A moment as the table's `created_at` is compared with."""
+    if getattr(table.columns["created_at"].type, "timezone", False):
+        return moment
+    return moment.astimezone(table.zone).replace(tzinfo=None)

@@ -114,7 +114,7 @@ def _examine_in_flight(item: bytes, settings: Settings) -> tuple[str | bytes, st
 
 ID_PREFIX = "message-"
 
-_PAGE = 50
+_LISTED = 50
 
 # One step, so that a message is in one of the two lists whatever happens; pushed first, as Redis may refuse.
 _PUT_BACK = """
@@ -195,7 +195,7 @@ def _read(channel: Any, settings: Settings) -> Iterator[DeadMessage]:
     if not is_redis(channel):
         return
     start = 0
-    while items := channel.client.lrange(quarantine_key(settings), start, start + _PAGE - 1):
+    while items := channel.client.lrange(quarantine_key(settings), start, start + _LISTED - 1):
         start += len(items)
         for item in items:
             yield DeadMessage(f"{ID_PREFIX}{hashlib.sha256(item).hexdigest()[:16]}", item)

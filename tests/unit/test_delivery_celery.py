@@ -16,9 +16,10 @@ from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results
 from execution_logger.broker.message import describe, sent_at
 from execution_logger.broker.queue import KombuQueue
+from execution_logger.broker.view import QueueView
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery
-from execution_logger.delivery.interface import Guarantee, QueueView, Receipt
+from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError, ResultsUnavailableError
 from memory_broker import PASSWORD, URL, MemoryBroker

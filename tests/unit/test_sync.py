@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from execution_logger import ExecutionLogger, LogEntry, Settings, SettingsError, SyncExecutionLogger
+from execution_logger.api.calls import LoggingCalls
 from execution_logger.api.sync import _plain
 from execution_logger.testing import MemoryDelivery, capture_entries
 
@@ -94,7 +95,7 @@ def test_what_raises_in_a_call_raises(logger: ExecutionLogger) -> None:
 def test_a_call_that_waits_is_refused(logger: ExecutionLogger) -> None:
     """There is nothing that could go on with it."""
 
-    async def waiting(_: ExecutionLogger) -> Any:
+    async def waiting(_: LoggingCalls) -> Any:
         await asyncio.sleep(0)
 
     with pytest.raises(RuntimeError, match="waiting suspended"):

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from execution_logger.broker.confirmations import HELD, Outcome, Result, Results, result_backend_url
+from execution_logger.broker.view import QueueView
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
-from execution_logger.delivery.interface import QueueView, Receipt
+from execution_logger.delivery.interface import Receipt
 from execution_logger.delivery.select import select_delivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError, ResultsUnavailableError

@@ -13,7 +13,6 @@ from execution_logger.entry.entry import LogCategory
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.read.rows import select_entries, to_entry, to_utc
-from execution_logger.read.statistics import statistics_table
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.bisection import good_entry, refusal_of
 from execution_logger.store.dead_letters import dead_letter_table
@@ -25,6 +24,7 @@ from execution_logger.store.faults import (
     sqlstate_of,
     summary_of,
 )
+from execution_logger.store.hourly import statistics_table
 from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.ledger import Ledger, ledger_table, missing_indexes
 from execution_logger.store.table import LogTable, look_up_table

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.read.statistics import statistics_table
+from execution_logger.store.hourly import statistics_table
 from execution_logger.store.job_runs import NOTHING, job_run_table
 
 revision = "0003"
