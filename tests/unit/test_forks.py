@@ -427,7 +427,8 @@ class TestHooks:
             import gc, os
             hooks = []
             os.register_at_fork = lambda **named: hooks.append(named)
-            from execution_logger import ExecutionLogger, execution_logger, process
+            from execution_logger import ExecutionLogger, execution_logger
+            from execution_logger.journal import identity
             from execution_logger.testing import MemoryDelivery, capture_entries
             count = len(hooks)
             for _ in range(300):
@@ -436,7 +437,7 @@ class TestHooks:
                 ExecutionLogger(make_delivery=MemoryDelivery).stats()
             gc.collect()
             assert len(hooks) == count, len(hooks)
-            assert len(process._survivors) == 1, len(process._survivors)
+            assert len(identity._survivors) == 1, len(identity._survivors)
             """
         )
 
@@ -474,7 +475,7 @@ class TestMark:
         """They notice as well."""
         mark = process.ProcessIdMark()
         mark[0] = 1
-        for module in ("process", "logger"):
+        for module in ("journal.identity", "api.logger"):
             monkeypatch.setattr(f"execution_logger.{module}.undivided", mark)
         delivery = MemoryDelivery()
         logger = make_logger(delivery, flush_interval_seconds=1000.0)
