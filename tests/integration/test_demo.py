@@ -52,8 +52,8 @@ def run(scratch: Path, *arguments: object) -> "subprocess.CompletedProcess[str]"
 
 def sums(output: str) -> dict[str, str]:
     """The table at the end, by its names."""
-    names = "log calls|cost of a call|batches|rows stored|connections|lost|duplicates"
-    return dict(re.findall(rf"^ +({names}) {{2,}}(.+?) *$", output, re.MULTILINE))
+    names = "log calls|cost of a call|batches|rows stored|lost|duplicates"
+    return dict(re.findall(rf"^({names}) {{2,}}(.+)$", output, re.MULTILINE))
 
 
 def test_without_any_server_every_call_is_a_row(scratch: Path, documents: Path) -> None:
@@ -62,37 +62,35 @@ def test_without_any_server_every_call_is_a_row(scratch: Path, documents: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     found = sums(done.stdout)
-    calls = found["log calls"].split()[0]
-    assert found["log calls"] == f"{calls} in 3 concurrent runs over 13 files"
-    assert int(calls) > 60
+    assert "Files     13 in 3 concurrent runs, below " in done.stdout
+    calls = found["log calls"].partition(",")[0]
+    assert int(calls) > 40
     assert (found["rows stored"], found["lost"], found["duplicates"]) == (calls, "0", "0")
-    assert re.fullmatch(r"median [\d.]+ µs, mean [\d.]+ µs, slowest [\d,]+ µs; .*", found["cost of a call"])
-    assert found["connections"].startswith("host 0; worker ")
+    assert re.fullmatch(r"median [\d.,]+ µs, mean [\d.,]+ µs, slowest [\d.,]+ µs", found["cost of a call"])
     assert list(scratch.iterdir()) == []
     check_timeline(done.stdout, documents)
 
 
 def check_timeline(output: str, documents: Path) -> None:
-    """A run comes from the database: the planted failure, its retry, and real findings."""
-    assert "One is planted: legacy-notes.txt is not UTF-8" in output
-    lines = [line.split() for line in output.splitlines()]
-    timeline = [line for line in lines if line and line[0].startswith("+")]
-    assert [line[2:4] for line in timeline if line[2] == "error"] == [["error", "agent"]]
-    assert [line[3] for line in timeline].count("retry") == 2
-    assert "README.md: broken link gone.md" in output
-    files = timeline[0][6]
-    assert timeline[0][2:] == ["info", "workflow", "documents", "Processing", files, "files"]
-    assert timeline[-1][5:8] == ["Indexed", files, "files"]
-    assert max(map(len, output.splitlines())) <= 100 or len(str(documents)) > 60
+    """A run comes from the database: the planted failure, its retry, and the way before and after it."""
+    lines = output.splitlines()
+    entries = [line.split(maxsplit=3) for line in lines if re.match(r"\d\d:\d\d:\d\d\.\d{3} ", line)]
+    assert [message.split("  {")[0] for _, level, _, message in entries if level == "ERROR"] == [
+        "legacy-notes.txt is not UTF-8"
+    ]
+    assert [who for _, _, who, _ in entries].count("retry") == 2
+    assert entries[1][2:] == ["documents", entries[1][3]]
+    assert entries[1][3].startswith("Processing 5 files")
+    assert entries[-1][3] == "Processed 5 files"
+    assert max(len(line) for line in lines if str(documents) not in line and "Tables" not in line) <= 80
 
 
 def test_kept_files_can_be_looked_at(scratch: Path, documents: Path) -> None:
-    """The database, the indexes and what the worker printed."""
+    """The database, and what the worker printed."""
     done = run(scratch, documents, "--runs", "2", "--keep")
     (folder,) = scratch.iterdir()
     assert f"Kept      {folder}" in done.stdout
     assert (folder / "logs.db").stat().st_size > 0
-    assert len(list(folder.glob("demo-*.json"))) == 2
     assert "Warm shutdown" in (folder / "worker.log").read_text()
 
 
@@ -106,9 +104,8 @@ def test_with_real_servers_they_are_used_and_left_clean(
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"Broker    {redis_url}" in done.stdout
     found = sums(done.stdout)
-    calls = int(found["log calls"].split()[0])
+    calls = int(found["log calls"].partition(",")[0])
     assert (found["rows stored"], found["lost"]) == (str(calls), "0")
-    assert re.match(r"host 0; worker [1-4], its pool is 4", found["connections"])
     assert count_rows(postgres_url) == (calls if keep else 0)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert not [key for key in client.scan_iter() if "demo-" in key]
@@ -132,11 +129,10 @@ def test_an_interrupt_cleans_up(scratch: Path, documents: Path, number: signal.S
     assert "Traceback" not in process.output
 
 
-@pytest.mark.slow
 def test_a_lost_entry_is_an_exit_code(
     scratch: Path, documents: Path, redis_url: str, database_url: str
 ) -> None:
-    """When no more rows come for half a minute, it says how many are missing."""
+    """The worker has confirmed all, and not all are there: it says how many, and waits for nothing more."""
     swallow = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     trigger = """
         CREATE TRIGGER swallow BEFORE INSERT ON execution_logs FOR EACH ROW
