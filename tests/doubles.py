@@ -17,7 +17,7 @@ from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.settings import Settings
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.sender import Dispatcher
+from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
 from execution_logger.testing import MemoryDelivery
 from waiting import PATIENCE
@@ -61,17 +61,17 @@ def assemble(
     before_thread: Callable[[], None] = lambda: None,
     after_delivery: Callable[[], None] = lambda: None,
 ) -> _Shipper:
-    """A shipper with its buffer and its dispatcher, without a journal."""
+    """A shipper with its buffer and its sender, without a journal."""
     settings = settings or Settings()
     buffer = Buffer(settings, "test-process", monotonic=monotonic)
-    dispatcher = Dispatcher(
+    sender = Sender(
         settings,
         buffer,
         make_delivery,
         after_delivery=after_delivery,
         monotonic=monotonic,
     )
-    return kind(buffer, dispatcher, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep)
+    return kind(buffer, sender, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep)
 
 
 class BlockedDelivery(MemoryDelivery):

@@ -1,4 +1,4 @@
-"""The worker's word about each batch, read and written through Celery's own result backend.
+"""The worker's confirmation of each batch, read and written through Celery's own result backend.
 
 A result is Celery's in key and format (`celery-task-meta-<batch id>`), so that whatever reads the
 results of tasks reads these too. Of Celery's backends those are used that hold bytes, and whose
@@ -48,18 +48,18 @@ class Outcome:
     """How many of its entries the database has refused."""
 
 
-class Result(msgspec.Struct):
+class Confirmation(msgspec.Struct):
     """A state of Celery's, and what goes with it."""
 
     status: str
     result: Any = None
 
 
-_decode = msgspec.json.Decoder(Result).decode
+_decode = msgspec.json.Decoder(Confirmation).decode
 
 
 def result_backend_url(settings: Settings) -> str | None:
-    """Where the worker's word about batches is kept; None when there is no such place.
+    """Where the worker's confirmations are kept; None when there is no such place.
 
     That is `settings.result_backend`, if it is a Redis or a folder; else the broker, if that is a
     Redis (of several, with `;` between them, the first; Sentinels stay together); else a folder beside
@@ -96,7 +96,7 @@ def result_backend_configuration(
     }
 
 
-class Results:
+class Confirmations:
     """Celery's result backend; every failure of it is one kind of error, within about `timeout_seconds`.
 
     Any number of threads may use it, but only in the process that made it.
@@ -129,7 +129,7 @@ class Results:
         self.backend = self._make_backend(configuration["result_backend"], timeout_seconds, variable)
 
     def outcomes(self, batch_ids: Sequence[str]) -> dict[str, Outcome]:
-        """What is known of these batches, in one request; a batch without a word is absent.
+        """What is known of these batches, in one request; a batch without a confirmation is absent.
 
         Raises:
             ResultsUnavailableError: the backend does not answer.
@@ -141,7 +141,7 @@ class Results:
                 outcomes[batch_id] = Outcome(result.status == STORED, _dead_lettered(result))
         return outcomes
 
-    def result(self, batch_id: str) -> Result | None:
+    def result(self, batch_id: str) -> Confirmation | None:
         """The state and the result as they are.
 
         Raises:
@@ -151,7 +151,7 @@ class Results:
         return _decoded(payload)
 
     def store(self, batch_id: str, state: str, result: dict[str, Any]) -> None:
-        """Leave word of a batch; what says that it is stored is never overwritten.
+        """Leave a confirmation; what says that it is stored is never overwritten.
 
         Raises:
             ResultsUnavailableError: the backend does not answer.
@@ -243,7 +243,7 @@ def _configuration(settings: Settings, url: str, timeout_seconds: float) -> dict
 
 
 def _is_usable(url: str, settings: Settings) -> bool:
-    """Whether the worker's word can be kept there; a host's own Sentinels may be another matter than ours."""
+    """Whether confirmations can be kept there; a host's own Sentinels may be another matter than ours."""
     if is_sentinel(url):
         return settings.sentinel_master_name is not None
     return _scheme(url) in (*_REDIS, "file")
@@ -253,7 +253,7 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0].partition("+")[0].lower()
 
 
-def _decoded(payload: bytes | None) -> Result | None:
+def _decoded(payload: bytes | None) -> Confirmation | None:
     """None for what is not there, and for what somebody else writes at this moment or has left."""
     try:
         return _decode(payload) if payload else None
@@ -261,6 +261,6 @@ def _decoded(payload: bytes | None) -> Result | None:
         return None
 
 
-def _dead_lettered(result: Result) -> int:
+def _dead_lettered(result: Confirmation) -> int:
     number = result.result.get("dead_lettered", 0) if isinstance(result.result, dict) else 0
     return number if isinstance(number, int) else 0

@@ -1,6 +1,6 @@
 """The Celery message that carries a batch: the one that `send_task` would send, without what comes with it.
 
-That is: the environment's result backend, an event dispatcher's connection, retries, and signals by
+That is: the environment's result backend, an event sender's connection, retries, and signals by
 which the host's instrumentation would trace each batch.
 """
 

@@ -94,7 +94,7 @@ def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> tu
     while time.monotonic() < until and _are_there(destination, processes):
         time.sleep(_LOOK_SECONDS)
     report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
-    return report.last_error, pipeline.shipper.dispatcher.counts.adopted_lost
+    return report.last_error, pipeline.shipper.sender.counts.adopted_lost
 
 
 def _are_there(destination: Destination, processes: set[str]) -> bool:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from celery import Celery
 from kombu import Connection
 
-from execution_logger.broker.confirmations import Outcome, Results, result_backend_url
+from execution_logger.broker.confirmations import Confirmations, Outcome, result_backend_url
 from execution_logger.broker.connection import (
     connection_arguments,
     producer_options,
@@ -153,11 +153,11 @@ def _with_broker_of(host_app: Celery | None, settings: Settings) -> Settings:
         raise DeliveryError(str(error)) from error
 
 
-def _open_results(settings: Settings) -> Results | None:
+def _open_results(settings: Settings) -> Confirmations | None:
     """The result backend of the settings, or else the broker's own Redis; None without either."""
     try:
         if result_backend_url(settings) is None:
             return None
-        return Results(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
+        return Confirmations(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
     except SettingsError as error:
         raise DeliveryError(str(error)) from error

@@ -63,7 +63,7 @@ class Confirming(Protocol):
         """Whether there is anybody to ask; otherwise it never answers `AWAITED`."""
 
     def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
-        """Ask for many at once; those of which there is no word yet are absent.
+        """Ask for many at once; those that are not confirmed yet are absent.
 
         That a batch is stored is told once.
 

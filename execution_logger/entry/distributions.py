@@ -53,4 +53,4 @@ class Distributions:
         self.delivery_seconds = Histogram(_DELIVERY_SECONDS)
         """Of the attempt that succeeded."""
         self.store_seconds = Histogram(_STORE_SECONDS)
-        """From the first time it was sent to the worker's word, which is asked for about once a second."""
+        """From the first time it was sent to its confirmation, which is asked for about once a second."""

@@ -35,7 +35,10 @@ _COUNTERS = {
     "delivered": ("entries_delivered", "Entries sent; stored + dead_lettered + handed_over + unconfirmed."),
     "stored": ("entries_stored", "Entries whose rows are known to be committed."),
     "dead_lettered": ("entries_dead_lettered", "Entries that the database has refused for good."),
-    "handed_over": ("entries_handed_over", "Entries the broker has taken, of which no word is expected."),
+    "handed_over": (
+        "entries_handed_over",
+        "Entries the broker has taken, and no worker confirms.",
+    ),
     "adopted": ("entries_adopted", "Entries of dead processes that this one has sent."),
     "batches": ("batches_delivered", "Batches sent."),
     "batches_sent_again": ("batches_sent_again", "Batches sent once more, because they were lost."),
@@ -71,7 +74,10 @@ _LIMITS = {
 _HISTOGRAMS = {
     "batch_entries": ("batch_entries", "Entries in a batch."),
     "delivery_seconds": ("delivery_seconds", "Time to send a batch; without Celery, to write it."),
-    "store_seconds": ("store_seconds", "Time from sending a batch to the worker's word that it is stored."),
+    "store_seconds": (
+        "store_seconds",
+        "Time from sending a batch to the confirmation that it is stored.",
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 CONFIRMATION_SECONDS = 1.0
-"""How long a shutdown waits for the workers' word once everything is sent."""
+"""How long a shutdown waits for confirmations once everything is sent."""
 
 
 @dataclass(slots=True, eq=False)

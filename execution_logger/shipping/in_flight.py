@@ -33,7 +33,7 @@ _REVIEW_SECONDS = 3.0
 _GONE_SECONDS = 2.0
 """A queue that is empty for so long has lost what is not confirmed: a worker notes down what it takes."""
 _TRUSTED_ATTEMPTS = 8
-"""After so many, nine minutes, a worker that has never given word has none to give. Not after few: a
+"""After so many, nine minutes, a worker that has never confirmed anything will not. Not after few: a
 network that swallows what Redis hands out, for a minute, looks the same."""
 
 
@@ -75,13 +75,13 @@ class Sent:
         return Batch(entries, self.id, process=self.source.process, first=self.first, missing=missing)
 
 
-class Outstanding:
+class InFlight:
     """The batches on their way, in the order in which they were sent.
 
     Args:
         settings: the visibility timeout, after which a killed worker's batch comes back by itself.
         on_settled: called for each batch that is done, with the number of its dead letters, or None when
-            it is given up waiting for a word of it.
+            waiting for a confirmation of it is given up.
         monotonic: seconds; tests inject their own.
         wall: seconds since 1970, to compare with what messages tell.
     """
@@ -96,7 +96,7 @@ class Outstanding:
         self.retained_bytes = 0
         """What the batches hold in memory that no journal has."""
         self.is_trusted = True
-        """Whether workers confirm: not after a batch was taken again and again without a word."""
+        """Whether workers confirm: not after a batch was taken again and again without a confirmation."""
         self.resent = 0
         """Batches that were sent again."""
         self._patience_seconds = 1.5 * settings.visibility_timeout_seconds

@@ -25,7 +25,7 @@ from execution_logger.shipping.exit_hooks import ExitHooks
 from execution_logger.shipping.flush import Report
 from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from execution_logger.shipping.loops import wait_in_loop
-from execution_logger.shipping.sender import Dispatcher
+from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
 
 OWN_TASK_ID = "execution_logger"
@@ -76,10 +76,10 @@ class Pipeline:
         else:
             buffer = JournalledBuffer(settings, process, partial(Journal, destination, process, settings))
             adoption = Adoption(destination, process, settings)
-        dispatcher = Dispatcher(
+        sender = Sender(
             settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
         )
-        return Shipper(buffer, dispatcher, settings, before_thread=self._exit_hooks.register)
+        return Shipper(buffer, sender, settings, before_thread=self._exit_hooks.register)
 
     def fork_locks(self) -> "tuple[threading.RLock, ...]":
         """What a fork waits for: an attempt to deliver, which takes a millisecond, and a call's one write.
@@ -87,7 +87,7 @@ class Pipeline:
         Or the child would inherit the lock of a delivery, or of a journal that is being made, or half an
         entry.
         """
-        return self.shipper.dispatcher.delivering, self.shipper.buffer.guard
+        return self.shipper.sender.delivering, self.shipper.buffer.guard
 
     def in_this_process(self) -> "Pipeline":
         """Itself; in a forked child the one that goes on for it, the same one for all who ask at once.
@@ -138,16 +138,16 @@ class Pipeline:
 
     def stats(self) -> dict[str, Any]:
         """Where the entries are; see `ExecutionLogger.stats`."""
-        buffer, dispatcher = self.shipper.buffer, self.shipper.dispatcher
-        refused, counts, journal = self.drops.totals(), dispatcher.counts, buffer.journal
+        buffer, sender = self.shipper.buffer, self.shipper.sender
+        refused, counts, journal = self.drops.totals(), sender.counts, buffer.journal
         # In this order, because entries are delivered meanwhile.
         stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
         lost, delivered, queued = counts.lost, buffer.delivered, buffer.queued
-        oldest_at, distributions = dispatcher.oldest_unwritten_at, dispatcher.distributions
+        oldest_at, distributions = sender.oldest_unwritten_at, sender.distributions
         return {
             "pid": os.getpid(),
             "process": buffer.process,
-            "guarantee": dispatcher.guarantee,
+            "guarantee": sender.guarantee,
             "accepted": queued + sum(refused.values()),
             "delivered": delivered - lost,
             "stored": stored,
@@ -156,21 +156,21 @@ class Pipeline:
             "handed_over": handed_over,
             "waiting": queued - delivered,
             "waiting_bytes": buffer.held_bytes,
-            "memory_bytes": buffer.memory_bytes + dispatcher.outstanding.retained_bytes,
+            "memory_bytes": buffer.memory_bytes + sender.in_flight.retained_bytes,
             "journal_bytes": 0 if journal is None else journal.size_bytes,
             "oldest_unwritten_seconds": 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
             "adopted": counts.adopted,
             "dropped": _dropped(refused, lost),
-            "batches": dispatcher.batches_delivered,
-            "batches_sent_again": dispatcher.outstanding.resent,
+            "batches": sender.batches_delivered,
+            "batches_sent_again": sender.in_flight.resent,
             "batch_entries": distributions.batch_entries.as_dict(),
             "delivery_seconds": distributions.delivery_seconds.as_dict(),
             "store_seconds": distributions.store_seconds.as_dict(),
-            "failed_attempts": dispatcher.failed_attempts,
-            "held_back": dispatcher.is_held_back,
-            "internal_errors": dispatcher.errors.count,
-            "last_error": dispatcher.last_error,
-            "confirmation_error": dispatcher.confirmation_error,
+            "failed_attempts": sender.failed_attempts,
+            "held_back": sender.is_held_back,
+            "internal_errors": sender.errors.count,
+            "last_error": sender.last_error,
+            "confirmation_error": sender.confirmation_error,
             "journal_error": None if journal is None else journal.error,
         }
 
@@ -264,15 +264,15 @@ class Flushing:
 
     def report(self) -> Report:
         """Where the entries are now."""
-        buffer, dispatcher = self._shipper.buffer, self._shipper.dispatcher
+        buffer, sender = self._shipper.buffer, self._shipper.sender
         return Report(
             complete=(buffer.settled if self._until_stored else buffer.delivered) >= self._ticket,
             delivered=buffer.delivered - self._delivered_before,
             waiting=buffer.held,
             elapsed_seconds=time.monotonic() - self._began_at,
-            unconfirmed=dispatcher.unconfirmed,
-            dropped=_dropped(self._pipeline.drops.totals(), dispatcher.counts.lost),
-            last_error=self._interrupts or dispatcher.last_error or dispatcher.confirmation_error,
+            unconfirmed=sender.unconfirmed,
+            dropped=_dropped(self._pipeline.drops.totals(), sender.counts.lost),
+            last_error=self._interrupts or sender.last_error or sender.confirmation_error,
         )
 
     def _is_to_wait_for(self) -> bool:

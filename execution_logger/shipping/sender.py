@@ -20,7 +20,7 @@ from execution_logger.journal.identity import free_locks_of_properties
 from execution_logger.journal.source import NotNowError, Source
 from execution_logger.settings import Settings
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.in_flight import Outstanding, Sent
+from execution_logger.shipping.in_flight import InFlight, Sent
 
 if TYPE_CHECKING:
     from execution_logger.journal.adopted import AdoptedJournal
@@ -38,7 +38,7 @@ class Counts:
     stored: int = 0
     dead_lettered: int = 0
     handed_over: int = 0
-    """Taken by the broker, and no word of them is expected any more."""
+    """Taken by the broker, and no confirmation of them is expected any more."""
     lost: int = 0
     """Could not be read from the disk any more."""
     adopted: int = 0
@@ -47,7 +47,7 @@ class Counts:
     """Of dead processes: lines that could not be read any more, or were no entries."""
 
 
-class Dispatcher:
+class Sender:
     """Sends batches of the buffer, lost ones and those of dead processes in turn; follows them until stored.
 
     Everything is called by one thread at a time, the shipper's.
@@ -84,7 +84,7 @@ class Dispatcher:
         self.guarantee: Literal["stored", "accepted"] | None = None
         """Up to where batches are followed, by the last receipt; None before the first one."""
         self.adoption = adoption
-        self.outstanding = Outstanding(settings, self._on_settled, monotonic)
+        self.in_flight = InFlight(settings, self._on_settled, monotonic)
         # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
         # middle of one (kombu's properties, modules that are being imported) is locked in the child for ever.
         self.delivering = threading.RLock()
@@ -108,19 +108,19 @@ class Dispatcher:
     @property
     def unconfirmed(self) -> int:
         """Entries of this process that were sent and are not confirmed."""
-        return self.outstanding.entries_of(self._buffer)
+        return self.in_flight.entries_of(self._buffer)
 
     @property
     def oldest_unwritten_at(self) -> float | None:
         """When the oldest entry not safe elsewhere was recorded, in seconds since 1970; None without one."""
         waiting = self._buffer.oldest
-        times = (self.outstanding.oldest_of(self._buffer), recorded_at(waiting) if waiting else None)
+        times = (self.in_flight.oldest_of(self._buffer), recorded_at(waiting) if waiting else None)
         return min((moment for moment in times if moment is not None), default=None)
 
     @property
     def has_others(self) -> bool:
         """Whether batches wait that are no news: lost ones, and those of dead processes."""
-        return self.outstanding.has_lost or self._has_adopted()
+        return self.in_flight.has_lost or self._has_adopted()
 
     @property
     def is_adopting(self) -> bool:
@@ -160,7 +160,7 @@ class Dispatcher:
         return self._after_pause(due)
 
     def _seconds_until_poll(self, *, is_hurried: bool) -> float | None:
-        due = self.outstanding.seconds_until_poll(is_hurried=is_hurried)
+        due = self.in_flight.seconds_until_poll(is_hurried=is_hurried)
         return None if due is None else max(due, self._poll_retry_at - self._monotonic())
 
     def _after_pause(self, due: float | None) -> float | None:
@@ -225,7 +225,7 @@ class Dispatcher:
             self.failed(str(error), is_hurried=is_hurried)
 
     def _take_lost(self) -> tuple[None, Batch] | None:
-        batch = self.outstanding.next_lost()
+        batch = self.in_flight.next_lost()
         return None if batch is None else (None, batch)
 
     def _take_own(self, *, is_hurried: bool) -> tuple[Source, Batch] | None:
@@ -256,7 +256,7 @@ class Dispatcher:
         # After the attempt: not earlier than what the message itself tells, or the first one in the queue
         # would not be found there.
         sent_at = time.time()
-        is_followed = receipt.guarantee is not Guarantee.ACCEPTED and self.outstanding.is_trusted
+        is_followed = receipt.guarantee is not Guarantee.ACCEPTED and self.in_flight.is_trusted
         self.guarantee = "stored" if is_followed else "accepted"
         self._succeeded()
         self._note_sent(source, batch, receipt, sent_at)
@@ -275,9 +275,9 @@ class Dispatcher:
         dead_lettered = receipt.dead_lettered if receipt.guarantee is Guarantee.STORED else None
         if source is None:
             if is_awaited:
-                self.outstanding.sent_again(batch, sent_at)
+                self.in_flight.sent_again(batch, sent_at)
             else:
-                self.outstanding.settle(batch, dead_lettered)
+                self.in_flight.settle(batch, dead_lettered)
             return
         self.batches_delivered += 1
         if source is self._buffer:
@@ -285,7 +285,7 @@ class Dispatcher:
         else:
             self.counts.adopted_lost += batch.missing
         if is_awaited:
-            self.outstanding.add(source, batch, sent_at)
+            self.in_flight.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)
         else:
             source.sent(batch)
@@ -321,9 +321,9 @@ class Dispatcher:
             with self.delivering:
                 self._delivery = self._delivery or self._make_delivery()
                 if isinstance(self._delivery, Confirming) and self._delivery.is_confirming:
-                    self.outstanding.poll(self._delivery)
+                    self.in_flight.poll(self._delivery)
                 else:
-                    self.outstanding.lose_all()
+                    self.in_flight.lose_all()
         except DeliveryError as error:
             if self.confirmation_error is None:
                 report(logging.WARNING, "nobody tells what is stored; entries are kept until then: %s", error)
@@ -332,7 +332,7 @@ class Dispatcher:
             self.confirmation_error = None
             self._poll_retry_at = 0.0
             self._poll_backoff.reset()
-        if not self.outstanding.is_trusted:
+        if not self.in_flight.is_trusted:
             self.guarantee = "accepted"
         if self.adoption is not None:
             self.adoption.remove_done()
@@ -353,12 +353,12 @@ class Dispatcher:
 
     def _make_room(self) -> None:
         """Rather than drop new entries, trust the broker with the oldest ones that it has."""
-        while self._buffer.memory_bytes + self.outstanding.retained_bytes > self._max_retained_bytes:
-            if not self.outstanding.release_oldest(lambda sent: sent.entries is not None):
+        while self._buffer.memory_bytes + self.in_flight.retained_bytes > self._max_retained_bytes:
+            if not self.in_flight.release_oldest(lambda sent: sent.entries is not None):
                 break
         journal = self._buffer.journal
         while journal is not None and journal.is_full and not journal.has_room:
-            if not self.outstanding.release_oldest(lambda sent: sent.source is self._buffer):
+            if not self.in_flight.release_oldest(lambda sent: sent.source is self._buffer):
                 break
 
     # Journals --------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ class Dispatcher:
     def _begin(self, journal: "AdoptedJournal") -> None:
         if not journal.begin():
             return
-        self.outstanding.adopt(journal, journal.unconfirmed)
+        self.in_flight.adopt(journal, journal.unconfirmed)
         if count := journal.pending:
             report(logging.INFO, "entries that process %s has left are sent now: %d", journal.process, count)
 
@@ -413,7 +413,7 @@ class Dispatcher:
         try:
             yield
         except OSError as error:
-            self.outstanding.drop(journal)
+            self.in_flight.drop(journal)
             if self.adoption is not None:
                 self.adoption.leave(journal, error)
 
@@ -445,7 +445,7 @@ class Dispatcher:
         if self.adoption is not None:
             self.adoption.remove_done()
             for journal in self.adoption.journals:
-                self.outstanding.drop(journal)
+                self.in_flight.drop(journal)
             self.adoption.close()
 
     def abandon(self) -> None:

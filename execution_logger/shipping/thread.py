@@ -19,7 +19,7 @@ from execution_logger.journal.identity import undo_imports_of
 from execution_logger.settings import Settings
 from execution_logger.shipping.buffer import Buffer, held_by_caller
 from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flushes
-from execution_logger.shipping.sender import Dispatcher
+from execution_logger.shipping.sender import Sender
 
 
 class AutoResetEvent:
@@ -67,11 +67,11 @@ _MOMENT_SECONDS = 1e-6
 
 
 class Shipper:
-    """Runs the dispatcher whenever there is something to do, and answers those who wait for it.
+    """Runs the sender whenever there is something to do, and answers those who wait for it.
 
     Args:
         buffer: takes the entries.
-        dispatcher: sends them.
+        sender: sends them.
         settings: how many entries wake the thread at once, and how many end its wait for more.
         before_thread: called in the host's thread before a new thread starts.
         monotonic: seconds; tests inject their own.
@@ -80,7 +80,7 @@ class Shipper:
     def __init__(
         self,
         buffer: Buffer,
-        dispatcher: Dispatcher,
+        sender: Sender,
         settings: Settings,
         *,
         before_thread: Callable[[], None] = lambda: None,
@@ -88,7 +88,7 @@ class Shipper:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.buffer = buffer
-        self.dispatcher = dispatcher
+        self.sender = sender
         self._batch_size = settings.batch_size
         self._max_batch_entries = settings.max_batch_entries
         self._max_batch_bytes = settings.max_batch_bytes
@@ -135,7 +135,7 @@ class Shipper:
         A busy event loop lets go of it again and again, for a microsecond each time: too short for a thread
         to wake up, and yet it begins anew to wait the 5 ms after which it would be given its turn.
         """
-        if self._monotonic() - self._came_round_at > _STARVED_SECONDS and self.dispatcher.last_error is None:
+        if self._monotonic() - self._came_round_at > _STARVED_SECONDS and self.sender.last_error is None:
             self._sleep(_MOMENT_SECONDS)
 
     def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
@@ -155,7 +155,7 @@ class Shipper:
 
     def ship_for_children(self, timeout_seconds: float) -> None:
         """Before the thread ends, let it send what children of this process have left, if anything."""
-        adoption = self.dispatcher.adoption
+        adoption = self.sender.adoption
         if adoption is not None and adoption.look_for_children():
             self._children_until = self._monotonic() + timeout_seconds
 
@@ -178,7 +178,7 @@ class Shipper:
             return done
         expires_at = self._monotonic() + timeout_seconds
         done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
-        self.dispatcher.hurry()
+        self.sender.hurry()
         self._linger_over.set()
         # A thread that has answered already may have ended: after a shutdown there must be none.
         self.wake(is_needed=lambda: self._flushes)
@@ -192,7 +192,7 @@ class Shipper:
         made, or cannot be made, or after the timeout.
         """
         prepared = self._flushes.add(0, self._monotonic() + timeout_seconds)
-        self.dispatcher.prepare()
+        self.sender.prepare()
         self.wake()
         return prepared
 
@@ -203,7 +203,7 @@ class Shipper:
 
     def abandon(self) -> None:
         """Let go, in a forked child, of the parent's files, and of what its thread was in the middle of."""
-        self.dispatcher.abandon()
+        self.sender.abandon()
         if self._thread is not None and self._thread.ident is not None:
             undo_imports_of(self._thread.ident)
 
@@ -255,7 +255,7 @@ class Shipper:
         try:
             self._before_thread()
         except Exception as error:  # noqa: BLE001 - no reason for a logging call to raise
-            self.dispatcher.errors.record("registering for the end of the process", error)
+            self.sender.errors.record("registering for the end of the process", error)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread, self._running = thread, True
         try:
@@ -291,8 +291,8 @@ class Shipper:
             if self.run_due():
                 self._linger()
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
-            self.dispatcher.failed(repr(error), is_hurried=bool(self._flushes))
-            self.dispatcher.errors.record("shipper", error)
+            self.sender.failed(repr(error), is_hurried=bool(self._flushes))
+            self.sender.errors.record("shipper", error)
 
     def _linger(self) -> None:
         self._linger_over.wait(0.0)  # what it was set by is sent already, or seen in the next line
@@ -304,7 +304,7 @@ class Shipper:
         return (
             not self._flushes
             and not self._stops
-            and not self.dispatcher.has_others
+            and not self.sender.has_others
             and self.buffer.held < self._max_batch_entries
             and self.buffer.held_bytes < self._max_batch_bytes
         )
@@ -319,27 +319,27 @@ class Shipper:
         # that came before is seen below.
         self._thread, self._running = None, False
         with self._dispatching:
-            self.dispatcher.close()
+            self.sender.close()
         # What came while we stopped is delivered as ever, and who still waits in flush() is served;
         # otherwise, what an outage holds back waits for the next call.
-        if self._flushes or (self.buffer.held and self.dispatcher.last_error is None):
+        if self._flushes or (self.buffer.held and self.sender.last_error is None):
             self.wake()
         for stop in stops:
             stop.set_result(None)
         return True
 
     def _ship_for_children(self) -> None:
-        """Send what dead children have left; wait for the workers' word of it as for that of own entries."""
+        """Send what dead children have left; wait for confirmations as for those of own entries."""
         until, self._children_until = self._children_until, 0.0
         is_sent = False
-        while (left := until - self._monotonic()) > 0 and self.dispatcher.last_error is None:
-            due = self.dispatcher.seconds_until_due(is_hurried=True)
+        while (left := until - self._monotonic()) > 0 and self.sender.last_error is None:
+            due = self.sender.seconds_until_due(is_hurried=True)
             self._event.wait(left if due is None else min(due, left))
             with self._dispatching:
-                self.dispatcher.step(is_hurried=True)
-            if not self.dispatcher.is_adopting:
+                self.sender.step(is_hurried=True)
+            if not self.sender.is_adopting:
                 return
-            if not is_sent and not self.dispatcher.has_others:
+            if not is_sent and not self.sender.has_others:
                 is_sent = True
                 until = min(until, self._monotonic() + CONFIRMATION_SECONDS)
 
@@ -347,7 +347,7 @@ class Shipper:
         """Seconds until there is something to do; 0 for now, None for never."""
         if self._stops:
             return 0.0
-        due = self.dispatcher.seconds_until_due(is_hurried=bool(self._flushes))
+        due = self.sender.seconds_until_due(is_hurried=bool(self._flushes))
         expires_in = self._flushes.seconds_until_expired(self._monotonic())
         return min((each for each in (due, expires_in) if each is not None), default=None)
 
@@ -357,17 +357,17 @@ class Shipper:
         Returns:
             Whether a batch was sent.
         """
-        batches_before = self.dispatcher.batches_delivered
+        batches_before = self.sender.batches_delivered
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
-                self.dispatcher.step(is_hurried=bool(self._flushes))
+                self.sender.step(is_hurried=bool(self._flushes))
             self._came_round_at = self._monotonic()
             self._answer_flushes()
-            if self.dispatcher.batches_delivered > batches_before and self._may_gather():
+            if self.sender.batches_delivered > batches_before and self._may_gather():
                 break
         # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
         self._answer_flushes()
-        return self.dispatcher.batches_delivered > batches_before
+        return self.sender.batches_delivered > batches_before
 
     def _answer_flushes(self) -> None:
         self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())

@@ -21,10 +21,10 @@ class ReceivedBatch:
         entries: a JSON array of encoded entries, or anything else, which is a dead letter then.
         process: the name of the pipeline that made the entries, if the message gives it.
         first: the number of the first entry among those of the process, likewise.
-        is_awaited: whether the producer asks for word of it.
+        is_awaited: whether the producer asks for a confirmation.
         is_redelivered: whether a worker was given it before.
 
-    No word is given of an id that no producer makes, and it is not counted.
+    Nothing is confirmed of an id that no producer makes, and it is not counted.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The worker's word about its batches: left in the result backend, and never in the way of a batch."""
+"""The worker's confirmations of its batches: left in the result backend, and never in the way of a batch."""
 
 import os
 import threading
@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from execution_logger.broker.confirmations import HELD, STORED, Result, Results, result_backend_url
+from execution_logger.broker.confirmations import (
+    HELD,
+    STORED,
+    Confirmation,
+    Confirmations,
+    result_backend_url,
+)
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.settings import Settings
@@ -20,11 +26,11 @@ from execution_logger.worker.batch import ReceivedBatch
 _encode = msgspec.json.Encoder().encode
 
 
-class WorkerResults(Results):
+class WorkerConfirmations(Confirmations):
     """Celery's result backend, with a short way to say that a batch is stored."""
 
     def store(self, batch_id: str, state: str, result: dict[str, Any]) -> None:
-        """Leave word of a batch, as `Results.store` does.
+        """Leave a confirmation, as `Confirmations.store` does.
 
         Raises:
             ResultsUnavailableError: the backend does not answer.
@@ -38,7 +44,7 @@ class WorkerResults(Results):
     def _store_in_redis(self, batch_id: str, result: dict[str, Any]) -> None:
         """What Celery's own does in two round trips and three times the time.
 
-        It looks first what is there, lest a success be taken back. This word is the last one anyway.
+        It looks first what is there, lest a success be taken back. This confirmation is the last one anyway.
         """
         now = datetime.now(UTC).isoformat()
         meta = {"status": STORED, "result": result, "traceback": None, "children": None, "date_done": now}
@@ -57,7 +63,7 @@ _MAX_REASON_CHARS = 500
 _DEATHS = "DEATHS"
 
 
-class Word:
+class Confirmer:
     """Says what became of a batch, to its producer and to the next worker.
 
     A result backend that fails is asked again after some seconds: what is not said until then, the
@@ -71,11 +77,11 @@ class Word:
         self._settings = settings
         self._has_backend = result_backend_url(settings) is not None
         self._lock = threading.Lock()
-        self._made: tuple[int, WorkerResults] | None = None
+        self._made: tuple[int, WorkerConfirmations] | None = None
         self._is_down = False
         self._ask_again_at = 0.0
         if self._has_backend:  # a wrong URL is an error of the start, not of the first batch
-            WorkerResults(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
+            WorkerConfirmations(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
 
     def stored(self, batch: ReceivedBatch, result: WriteResult) -> None:
         """The batch is in the database; said only when the producer asks for it."""
@@ -91,7 +97,7 @@ class Word:
     def add_deaths(self, batch: ReceivedBatch, number: int) -> int:
         """Add to how many workers have died over this batch; the new number, 0 when it is not known."""
 
-        def add(results: WorkerResults) -> int:
+        def add(results: WorkerConfirmations) -> int:
             key = f"{batch.id}.deaths"
             deaths = number + _deaths(results.result(key))
             results.store(key, _DEATHS, {"deaths": deaths})
@@ -110,7 +116,7 @@ class Word:
         if made is not None and made[0] == os.getpid():
             made[1].close()
 
-    def _try(self, request: Callable[[WorkerResults], _T]) -> _T | None:
+    def _try(self, request: Callable[[WorkerConfirmations], _T]) -> _T | None:
         if not self._has_backend or time.monotonic() < self._ask_again_at:
             return None
         try:
@@ -124,13 +130,16 @@ class Word:
         self._is_down = False
         return answer
 
-    def _results(self) -> WorkerResults:
+    def _results(self) -> WorkerConfirmations:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
-                self._made = os.getpid(), WorkerResults(self._settings, timeout_seconds=_TIMEOUT_SECONDS)
+                self._made = (
+                    os.getpid(),
+                    WorkerConfirmations(self._settings, timeout_seconds=_TIMEOUT_SECONDS),
+                )
             return self._made[1]
 
 
-def _deaths(found: Result | None) -> int:
+def _deaths(found: Confirmation | None) -> int:
     number = found.result.get("deaths") if found and isinstance(found.result, dict) else 0
     return number if isinstance(number, int) else 0

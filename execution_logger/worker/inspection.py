@@ -19,7 +19,7 @@ COMMAND = "execution_logger"
 
 
 def describe(settings: Settings) -> dict[str, str | None]:
-    """Where this worker writes to and where it leaves word; nothing in it is secret."""
+    """Where this worker writes to and where it leaves confirmations; nothing in it is secret."""
     return {
         "broker": public_url(settings.broker_url),
         "queue": settings.queue,

@@ -7,7 +7,7 @@ from typing import Self
 
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Word
+from execution_logger.worker.confirmations import Confirmer
 
 CAREFUL_DEATHS = 3
 """After so many a batch is stored entry by entry: less to choke on, and what is stored stays stored."""
@@ -24,13 +24,13 @@ class Deaths:
     Of those that come again one at a time is tried: when the worker dies, only that one is to blame.
     """
 
-    def __init__(self, word: Word) -> None:
-        self._word = word
+    def __init__(self, confirmer: Confirmer) -> None:
+        self._confirmer = confirmer
         self._one_at_a_time = threading.Lock()
 
     def watch(self, batch: ReceivedBatch, may_wait: Callable[[], bool]) -> "Watch":
         """Enter the watch to try the batch; `may_wait` is asked while others come first."""
-        return Watch(batch, self._word, self._one_at_a_time, may_wait)
+        return Watch(batch, self._confirmer, self._one_at_a_time, may_wait)
 
 
 class Watch:
@@ -42,11 +42,11 @@ class Watch:
     """
 
     def __init__(
-        self, batch: ReceivedBatch, word: Word, lock: threading.Lock, may_wait: Callable[[], bool]
+        self, batch: ReceivedBatch, confirmer: Confirmer, lock: threading.Lock, may_wait: Callable[[], bool]
     ) -> None:
         self.deaths = 0
         self._batch = batch
-        self._word = word
+        self._confirmer = confirmer
         self._lock = lock
         self._may_wait = may_wait
         self._is_over = False
@@ -64,14 +64,14 @@ class Watch:
     def __enter__(self) -> Self:
         if self._batch.is_redelivered:
             self._wait()
-            self.deaths = self._word.add_deaths(self._batch, 1)
+            self.deaths = self._confirmer.add_deaths(self._batch, 1)
         return self
 
     def end(self) -> None:
         """The batch was tried and nobody has died; it will be tried again."""
         if not self._is_over:
             self._release()
-            self._word.add_deaths(self._batch, -1)
+            self._confirmer.add_deaths(self._batch, -1)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -82,7 +82,7 @@ class Watch:
         if not self._is_over:
             self._release()
         if self._batch.is_redelivered:
-            self._word.forget_deaths(self._batch)
+            self._confirmer.forget_deaths(self._batch)
 
     def _wait(self) -> None:
         while not self._lock.acquire(timeout=_SLICE_SECONDS):

@@ -12,7 +12,7 @@ from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Word
+from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.counters import WorkerCounters
 from execution_logger.worker.jobs.job import Job
 from execution_logger.worker.jobs.runner import Result, Runner
@@ -78,8 +78,8 @@ class Runtime:
             settings.task_time_limit,
         )
         self._patience_seconds = min(limit for limit in limits if limit is not None) / 2
-        self._word = Word(settings)
-        self._deaths = Deaths(self._word)
+        self._confirmer = Confirmer(settings)
+        self._deaths = Deaths(self._confirmer)
         self._process: _Process | None = None
         self._lock = threading.Lock()
         self._is_down = False
@@ -125,7 +125,7 @@ class Runtime:
                 else:
                     self.counters.written(result, time.monotonic() - began_at)
                     self._note_up()
-                    self._word.stored(batch, result)
+                    self._confirmer.stored(batch, result)
                     return result
 
     def run_slice(self, job: Job, owner: str, next_owner: str) -> Result:
@@ -151,7 +151,7 @@ class Runtime:
 
     def close(self) -> None:
         """Close the connections and end the loop's thread; does nothing in a process that has none."""
-        self._word.close()
+        self._confirmer.close()
         with self._lock:
             process, self._process = self._process, None
         if process is not None and process.pid == os.getpid():
@@ -184,7 +184,7 @@ class Runtime:
 
     def _hold(self, batch: ReceivedBatch, error: StoreUnavailableError) -> float:
         """Tell the producer that the batch waits; return when."""
-        self._word.held(batch, str(error))
+        self._confirmer.held(batch, str(error))
         return time.monotonic()
 
     def _current(self) -> _Process:

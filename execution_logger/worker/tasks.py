@@ -57,7 +57,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         reject_on_worker_lost=True,
         acks_on_failure_or_timeout=False,  # a time limit that is too short must not lose batches
         Request="execution_logger.worker.request:BatchRequest",
-        # The runtime gives word of a batch itself: Celery would fail the task when its backend fails.
+        # The runtime confirms a batch itself: Celery would fail the task when its backend fails.
         backend=backend,
         ignore_result=True,
         serializer="json",

@@ -1,4 +1,4 @@
-"""The worker's word about batches, with real workers, a real Redis and a real PostgreSQL."""
+"""Confirmations of batches, with real workers, a real Redis and a real PostgreSQL."""
 
 import socket
 import time
@@ -12,10 +12,10 @@ import redis
 
 from batches import batch, encoded
 from execution_logger import Settings
-from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results
+from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Word
+from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.poison import MOST_DEATHS
 from messages import let_visibility_timeout_pass, send_batch
 from rows import count_rows, fetch, upgrade_database
@@ -59,7 +59,7 @@ class Site:
         if result_backend:
             self.environment["CELERY_RESULT_BACKEND"] = result_backend
         self._settings = Settings(broker_url=broker_url, result_backend=result_backend)
-        self.results = Results(self._settings, timeout_seconds=1)
+        self.results = Confirmations(self._settings, timeout_seconds=1)
 
     def close(self) -> None:
         """Close the connections."""
@@ -72,7 +72,7 @@ class Site:
 
     def note_deaths(self, batch_id: str, number: int) -> None:
         """As if so many workers had died over a batch already."""
-        with closing(Word(self._settings)) as word:
+        with closing(Confirmer(self._settings)) as word:
             word.add_deaths(ReceivedBatch(batch_id, ""), number)
 
     def let_visibility_timeout_pass(self) -> None:
@@ -119,7 +119,7 @@ class TestResults:
     ) -> None:
         """A shipper asks for all that is on the way, each second."""
         ids = [f"0192e4a0-0000-7000-8000-{number:012d}" for number in range(500)]
-        with closing(Results(Settings(broker_url=redis_url), timeout_seconds=1)) as results:
+        with closing(Confirmations(Settings(broker_url=redis_url), timeout_seconds=1)) as results:
             for batch_id in ids:
                 results.store(batch_id, STORED, {"stored": 50, "duplicates": 0, "dead_lettered": 0})
             with redis_server.client() as client:
@@ -139,8 +139,8 @@ class TestResults:
         """Whether Redis hangs or is gone, and whether there was a connection; afterwards all is well."""
         settings = Settings(broker_url=own_redis_server.url())
         with (
-            closing(Results(settings, timeout_seconds=1)) as warm,
-            closing(Results(settings, timeout_seconds=1)) as cold,
+            closing(Confirmations(settings, timeout_seconds=1)) as warm,
+            closing(Confirmations(settings, timeout_seconds=1)) as cold,
         ):
             warm.store("b", HELD, {})
             getattr(own_redis_server, harm)()
@@ -161,7 +161,7 @@ class TestResults:
             port = listener.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)):  # the queue of the listener is full
                 settings = Settings(broker_url=f"redis://127.0.0.1:{port}/0")
-                with closing(Results(settings, timeout_seconds=1)) as results:
+                with closing(Confirmations(settings, timeout_seconds=1)) as results:
                     assert seconds_to_fail(lambda results: results.outcomes(["b"]), results) < 1.5
 
 
@@ -355,7 +355,7 @@ def end_sleep(site: Site) -> None:
     wait_until(lambda: not is_sleeping(site))
 
 
-def seconds_to_fail(request: Callable[[Results], object], results: Results) -> float:
+def seconds_to_fail(request: Callable[[Confirmations], object], results: Confirmations) -> float:
     """How long a request takes that cannot succeed."""
     began_at = time.monotonic()
     with pytest.raises(ResultsUnavailableError):

@@ -541,7 +541,7 @@ def test_a_user_of_redis_who_may_do_no_more_than_he_must_is_healthy(site: Site, 
 
 
 def test_a_host_without_the_databases_url_is_healthy_as_well(site: Site) -> None:
-    """The worker's word is enough for the probe."""
+    """The confirmation is enough for the probe."""
     environ = {"CELERY_BROKER_URL": site.redis.url()}
     done = site.run(environ, "--end-to-end", "--json", "--strict")
     assert done.returncode == 0, done.stdout

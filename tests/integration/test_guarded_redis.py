@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.confirmations import STORED, Results
+from execution_logger.broker.confirmations import STORED, Confirmations
 from execution_logger.broker.depth import BrokerUnavailableError, delete_queue, queue_length
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
@@ -319,7 +319,7 @@ def test_a_failover_loses_nothing(sentinel_site: "SentinelSite", database_url: s
             "status", "--json", "--timeout", "60", CELERY_BROKER_URL=sentinel_site.url, **environment
         )
         assert json.loads(status.stdout)["broker"]["error"] is None
-        with closing(Results(settings, timeout_seconds=1)) as results:
+        with closing(Confirmations(settings, timeout_seconds=1)) as results:
             results.store("batch", STORED, {})
             assert results.outcomes(["batch"])["batch"].is_stored
     assert count_rows(database_url) == logged

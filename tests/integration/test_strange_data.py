@@ -12,7 +12,7 @@ import redis
 
 from batches import batch, encoded
 from execution_logger import Settings
-from execution_logger.broker.confirmations import Results
+from execution_logger.broker.confirmations import Confirmations
 from execution_logger.broker.depth import BrokerUnavailableError, queue_length, waiting_since
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
@@ -21,7 +21,7 @@ from execution_logger.operate.exporter.broker import read_broker
 from execution_logger.operate.workers import worker_processes, workers_online
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Word
+from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.quarantine import dead_messages, quarantine_malformed, quarantine_next
 from forgery import RAW
 from messages import envelope, send_batch
@@ -158,7 +158,7 @@ def test_words_of_others_are_no_words(
         else:
             client.set(key, strange)
     received = ReceivedBatch("b", "[]", is_awaited=True, is_redelivered=True)
-    with closing(Results(settings, timeout_seconds=5)) as results, closing(Word(settings)) as word:
+    with closing(Confirmations(settings, timeout_seconds=5)) as results, closing(Confirmer(settings)) as word:
         assert results.outcomes(["b"]) == {}
         assert results.result("b.deaths") is None or isinstance(strange, bytes)
         word.add_deaths(received, 1)

@@ -13,7 +13,7 @@ from kombu import Connection
 from batches import encoded
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results
+from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome
 from execution_logger.broker.message import describe, sent_at
 from execution_logger.broker.queue import KombuQueue
 from execution_logger.broker.view import QueueView
@@ -270,7 +270,7 @@ class TestConfirmations:
         assert delivery.is_confirming
         ids = [first.id, second.id, third.id]
         assert delivery.collect(ids) == {}
-        with closing(Results(settings, timeout_seconds=1.0)) as results:
+        with closing(Confirmations(settings, timeout_seconds=1.0)) as results:
             results.store(first.id, STORED, {"stored": 1, "duplicates": 0, "dead_lettered": 1})
             results.store(third.id, HELD, {"reason": "down", "at": 1.0})
         assert delivery.collect(ids) == {
@@ -286,14 +286,14 @@ class TestConfirmations:
         settings: Settings,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Results expire by themselves; to forget what they say would mean to send the batch again."""
+        """Confirmations expire by themselves; to forget what they say would mean to send the batch again."""
         deliveries.append(delivery := CeleryDelivery(settings))
 
         def fail(*_: object) -> None:
             raise ResultsUnavailableError("gone")
 
-        monkeypatch.setattr(Results, "forget", fail)
-        with closing(Results(settings, timeout_seconds=1.0)) as results:
+        monkeypatch.setattr(Confirmations, "forget", fail)
+        with closing(Confirmations(settings, timeout_seconds=1.0)) as results:
             results.store("x", STORED, {})
         assert delivery.collect(["x"]) == {"x": Outcome(is_stored=True)}
 
@@ -306,7 +306,7 @@ class TestConfirmations:
         def fail(*_: object) -> None:
             raise ResultsUnavailableError("no answer")
 
-        monkeypatch.setattr(Results, "outcomes", fail)
+        monkeypatch.setattr(Confirmations, "outcomes", fail)
         with pytest.raises(DeliveryError, match="no answer"):
             delivery.collect(["x"])
 

@@ -241,7 +241,7 @@ class TestChild:
         shipper = pipeline.shipper
         locks: list[Any] = [
             shipper.buffer.guard,
-            shipper.dispatcher.delivering,
+            shipper.sender.delivering,
             pipeline.drops._lock,
             shipper._start_lock,
             threading._active_limbo_lock,  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ class Lives(RuleBasedStateMachine):
     @precondition(lambda self: self.unconfirmed)
     @rule(index=st.integers(0, 100))
     def confirm(self, index: int) -> None:
-        """A worker's word, in any order."""
+        """Confirmations, in any order."""
         source, first, count = self.unconfirmed.pop(index % len(self.unconfirmed))
         source.settle(first, count)
 

@@ -548,4 +548,4 @@ def let_go(pipeline: Pipeline) -> None:
     """Close the files that it keeps, once its thread has ended, as the end of its process would."""
     wait_until(lambda: not pipeline.shipper.is_alive)
     with pipeline.shipper._dispatching:
-        pipeline.shipper.dispatcher.abandon()
+        pipeline.shipper.sender.abandon()

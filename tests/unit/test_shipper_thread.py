@@ -408,7 +408,7 @@ class TestDeath:
         shipper = make_shipper(delivery, settings=Settings(flush_interval_seconds=0.01))
         with monkeypatch.context() as patched:
             # Not even the place where errors are survived is safe from a debugger.
-            patched.setattr(shipper.dispatcher, "failed", leave)
+            patched.setattr(shipper.sender, "failed", leave)
             shipper.accept(b"1")
             shipper.accept(b"2")
             wait_until(lambda: not threads())
@@ -469,7 +469,7 @@ class TestWithoutThreads:
         shipper.accept(b"1")
         done = shipper.flush(0.1, then_stop=True)
         shipper.drive(until=time.monotonic() + 0.1)
-        assert shipper.dispatcher.failed_attempts > 1
+        assert shipper.sender.failed_attempts > 1
         assert shipper.buffer.held == 1
         assert not shipper.is_alive
         delivery.failures.clear()

@@ -16,7 +16,7 @@ from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Outcome
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.worker.confirmations import WorkerResults
+from execution_logger.worker.confirmations import WorkerConfirmations
 
 # Celery's own call, where it is compared with ours; with redis-py 8.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")
@@ -26,25 +26,25 @@ KEY = "celery-task-meta-a"
 
 
 @pytest.fixture(params=["redis", "file"])
-def results(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerResults]:
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerConfirmations]:
     """Both kinds of result backends."""
     url = "redis://localhost:1/0" if request.param == "redis" else f"file://{tmp_path}"
-    with closing(WorkerResults(Settings(result_backend=url), timeout_seconds=1)) as results:
+    with closing(WorkerConfirmations(Settings(result_backend=url), timeout_seconds=1)) as results:
         if request.param == "redis":
             results.backend.client = fakeredis.FakeRedis()
         yield results
 
 
 @pytest.fixture
-def in_redis() -> Iterator[WorkerResults]:
+def in_redis() -> Iterator[WorkerConfirmations]:
     """In Redis."""
     settings = Settings(broker_url="redis://localhost:1/0", confirmation_expires_seconds=90)
-    with closing(WorkerResults(settings, timeout_seconds=1)) as results:
+    with closing(WorkerConfirmations(settings, timeout_seconds=1)) as results:
         results.backend.client = fakeredis.FakeRedis()
         yield results
 
 
-def test_the_word_stored_is_the_last_one(results: WorkerResults) -> None:
+def test_the_word_stored_is_the_last_one(results: WorkerConfirmations) -> None:
     """It replaces that the batch is held, and a second delivery does not take it back."""
     results.store("a", HELD, {})
     assert results.outcomes(["a"]) == {"a": Outcome(False)}
@@ -53,7 +53,7 @@ def test_the_word_stored_is_the_last_one(results: WorkerResults) -> None:
     assert results.outcomes(["a"]) == {"a": Outcome(True, 3)}
 
 
-def test_it_is_what_celery_reads(results: WorkerResults) -> None:
+def test_it_is_what_celery_reads(results: WorkerConfirmations) -> None:
     """Whatever looks at the results of tasks sees these, too."""
     results.store("a", STORED, DONE)
     result = Celery("reader", set_as_current=False).AsyncResult("a", backend=results.backend)
@@ -61,7 +61,7 @@ def test_it_is_what_celery_reads(results: WorkerResults) -> None:
     assert abs((datetime.now(UTC) - result.date_done.astimezone(UTC)).total_seconds()) < 60
 
 
-def test_it_has_the_fields_that_celery_writes(in_redis: WorkerResults) -> None:
+def test_it_has_the_fields_that_celery_writes(in_redis: WorkerConfirmations) -> None:
     """Those of the version of Celery that is installed."""
     in_redis.store("a", STORED, DONE)
     ours = json.loads(in_redis.backend.client.getdel(KEY))
@@ -71,7 +71,7 @@ def test_it_has_the_fields_that_celery_writes(in_redis: WorkerResults) -> None:
     assert ours == celerys
 
 
-def test_who_waits_for_it_is_told(in_redis: WorkerResults) -> None:
+def test_who_waits_for_it_is_told(in_redis: WorkerConfirmations) -> None:
     """Celery's `AsyncResult.get()` listens, and does not ask again."""
     with in_redis.backend.client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(KEY)
@@ -81,13 +81,13 @@ def test_who_waits_for_it_is_told(in_redis: WorkerResults) -> None:
     assert message["data"] == in_redis.backend.client.get(KEY)
 
 
-def test_it_expires(in_redis: WorkerResults) -> None:
+def test_it_expires(in_redis: WorkerConfirmations) -> None:
     """When nobody asks any more."""
     in_redis.store("a", STORED, DONE)
     assert 80 < in_redis.backend.client.ttl(KEY) <= 90
 
 
-def test_it_is_one_request(in_redis: WorkerResults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_one_request(in_redis: WorkerConfirmations, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker says it with every batch."""
     requests: list[list[Any]] = []
     execute = redis.client.Pipeline.execute
@@ -102,7 +102,7 @@ def test_it_is_one_request(in_redis: WorkerResults, monkeypatch: pytest.MonkeyPa
     assert requests == [["SET", "PUBLISH"]]
 
 
-def test_a_redis_that_fails_is_one_kind_of_error(in_redis: WorkerResults) -> None:
+def test_a_redis_that_fails_is_one_kind_of_error(in_redis: WorkerConfirmations) -> None:
     """As from all other requests."""
     server = fakeredis.FakeServer()
     server.connected = False

@@ -137,7 +137,7 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> FakeWriter:
 def word(monkeypatch: pytest.MonkeyPatch) -> FakeWord:
     """What all runtimes say: there is no result backend."""
     word = FakeWord()
-    monkeypatch.setattr(module, "Word", lambda _: word)
+    monkeypatch.setattr(module, "Confirmer", lambda _: word)
     return word
 
 

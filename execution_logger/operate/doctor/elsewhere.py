@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from execution_logger.broker.confirmations import Results, result_backend_url
+from execution_logger.broker.confirmations import Confirmations, result_backend_url
 from execution_logger.broker.depth import BrokerUnavailableError, is_redis, open_channel
 from execution_logger.operate.doctor.finding import Finding, Subject, error, warning
 from execution_logger.settings import Settings, is_set
@@ -45,7 +45,7 @@ def compare_databases(worker: Inspected, subject: Subject) -> Iterator[Finding]:
 
 
 def compare_result_backends(worker: Inspected, settings: Settings) -> Iterator[Finding]:
-    """Where the worker leaves word, and where hosts look for it."""
+    """Where the worker leaves confirmations, and where hosts look for them."""
     told, url = worker.description, result_backend_url(settings)
     theirs, ours = told.get("result_backend"), public_url(url) if url else None
     if theirs == ours:
@@ -53,7 +53,9 @@ def compare_result_backends(worker: Inspected, settings: Settings) -> Iterator[F
     same = "set the same CELERY_RESULT_BACKEND (or EXECUTION_LOGGER_CONFIRMATION) for hosts and workers"
     if theirs is None or ours is None:
         silent = (
-            f"{worker.name} leaves no word" if theirs is None else "hosts with these settings ask for no word"
+            f"{worker.name} leaves no confirmations"
+            if theirs is None
+            else "hosts with these settings ask for none"
         )
         yield warning(
             "workers.result_backend", f"{silent} about batches, the other side does ({theirs or ours})", same
@@ -61,7 +63,7 @@ def compare_result_backends(worker: Inspected, settings: Settings) -> Iterator[F
     elif _is_elsewhere(theirs, str(told.get("broker")), ours, settings):
         yield error(
             "workers.result_backend",
-            f"{worker.name} leaves word about batches in {theirs}, and hosts with these settings look "
+            f"{worker.name} leaves confirmations in {theirs}, and hosts with these settings look "
             f"in {ours}: all is sent again and again",
             same,
         )
@@ -91,7 +93,7 @@ def _is_our_broker(settings: Settings) -> bool:
     """Whether our result backend is the broker's Redis, perhaps by another name."""
     if _server(result_backend_url(settings) or "") == _server(settings.broker_url):
         return True
-    results = Results(settings, timeout_seconds=_TIMEOUT_SECONDS)
+    results = Confirmations(settings, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         with open_channel(settings) as channel:
             return is_redis(channel) and _run_id(channel.client) == _run_id(results.backend.client)

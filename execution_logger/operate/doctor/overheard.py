@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from execution_logger.broker.confirmations import HELD, Outcome, Result, Results, result_backend_url
+from execution_logger.broker.confirmations import (
+    HELD,
+    Confirmation,
+    Confirmations,
+    Outcome,
+    result_backend_url,
+)
 from execution_logger.broker.view import QueueView
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
@@ -27,7 +33,7 @@ class OverheardDelivery:
         self.held: str | None = None
         self._delivery = CeleryDelivery(settings)
         has_results = result_backend_url(settings) is not None
-        self._results = Results(settings, timeout_seconds=_TIMEOUT_SECONDS) if has_results else None
+        self._results = Confirmations(settings, timeout_seconds=_TIMEOUT_SECONDS) if has_results else None
 
     def deliver(self, batch: Batch) -> Receipt:
         """As by Celery."""
@@ -65,7 +71,7 @@ class OverheardDelivery:
             if self._results is not None:
                 self._results.close()
 
-    def _note(self, found: Result | None) -> None:
+    def _note(self, found: Confirmation | None) -> None:
         if found is not None and found.status == HELD and isinstance(found.result, dict):
             self.held = str(found.result.get("reason"))
 

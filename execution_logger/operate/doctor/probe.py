@@ -42,8 +42,8 @@ def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
     """Send an entry, wait for its row, read it back by its id, and delete it.
 
     Args:
-        settings: those of a host that has the database's URL, too; without that only the worker's word
-            is waited for.
+        settings: those of a host that has the database's URL, too; without that only the
+            confirmation is waited for.
         timeout_seconds: how long to wait for the row.
     """
     # The journal is not examined here, and an entry of nobody's run must not outlive this process.
@@ -147,7 +147,7 @@ class _Journey:
             is_over = is_told or self._ears.held or not self._seconds_left()
             if is_over and not self._rows.has(self._entry):
                 return self._why_no_row(said)
-            # So that it asks for the worker's word meanwhile; no longer, or it would outlive the probe.
+            # So that it asks for confirmations meanwhile; no longer, or it would outlive the probe.
             self._pipeline.flush(_LOOK_SECONDS, until_stored=True).wait()
         if self._settings.celery_enabled:
             self._end_leg("row")
@@ -163,7 +163,7 @@ class _Journey:
             return self._why_no_row(self._pipeline.stats())
         return error(
             "probe.confirmation",
-            "the row is there, and the worker's word about it did not arrive: hosts send all again and again",
+            "the row is there, and its confirmation did not arrive: hosts send all again and again",
             "set the same CELERY_RESULT_BACKEND (or the same broker) for hosts and workers",
         )
 

@@ -1,4 +1,4 @@
-"""The result backend: whether the worker's word about a batch can be left there and read."""
+"""The result backend: whether a worker's confirmation of a batch can be left there and read."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -9,13 +9,13 @@ from execution_logger.operate.doctor.finding import Finding, Subject, error, ok,
 from execution_logger.operate.doctor.redis import cluster, examine_redis, is_forbidden, unreachable
 from execution_logger.settings import Settings, is_set
 from execution_logger.text import public_url
-from execution_logger.worker.confirmations import WorkerResults
+from execution_logger.worker.confirmations import WorkerConfirmations
 
 _TIMEOUT_SECONDS = 1.0
 
 
 def examine_results(subject: Subject) -> Iterator[Finding]:
-    """Leave word of a batch that never was, read it and delete it."""
+    """Leave a confirmation of a batch that never was, read it and delete it."""
     settings = subject.settings
     url = result_backend_url(settings)
     if url is None:
@@ -29,7 +29,7 @@ def examine_results(subject: Subject) -> Iterator[Finding]:
             f"CELERY_RESULT_BACKEND={passed_over}:... carries no confirmations, the broker does",
         )
     variable = "CELERY_RESULT_BACKEND" if settings.result_backend else "CELERY_BROKER_URL"
-    results = WorkerResults(settings, timeout_seconds=_TIMEOUT_SECONDS)
+    results = WorkerConfirmations(settings, timeout_seconds=_TIMEOUT_SECONDS)
     try:
         if clustered := _clustered(results, url):
             yield from clustered
@@ -49,7 +49,7 @@ def _is_redis(url: str) -> bool:
     return url.startswith("redis")
 
 
-def _clustered(results: WorkerResults, url: str) -> list[Finding]:
+def _clustered(results: WorkerConfirmations, url: str) -> list[Finding]:
     with results.errors():
         return list(cluster("results", results.backend.client)) if _is_redis(url) else []
 
@@ -66,7 +66,7 @@ def _nowhere(settings: Settings) -> Finding:
     )
 
 
-def _try(results: WorkerResults, url: str) -> Iterator[Finding]:
+def _try(results: WorkerConfirmations, url: str) -> Iterator[Finding]:
     name = f"doctor-{uuid4()}"
     try:
         results.store(name, STORED, {"stored": 0})

@@ -130,7 +130,7 @@ def _redeliveries(worker: Inspected, settings: Settings, *, confirms: bool) -> I
         yield ok(
             "workers.visibility_timeout",
             f"{worker.name} has a visibility_timeout of {timeout:,.0f} s; what a killed worker had in hand "
-            "is sent again by its host long before, when no word of it comes",
+            "is sent again by its host long before, when no confirmation of it comes",
         )
     elif timeout > meant:
         yield warning(

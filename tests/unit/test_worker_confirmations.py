@@ -1,4 +1,4 @@
-"""The worker's word: given when it can be, and never in the way."""
+"""The worker's confirmer: given when it can be, and never in the way."""
 
 import logging
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ import pytest
 from children import in_fork
 from doubles import ManualClock
 from execution_logger import Settings, SettingsError
-from execution_logger.broker.confirmations import HELD, Outcome, Results
+from execution_logger.broker.confirmations import HELD, Confirmations, Outcome
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.store import WriteResult
 from execution_logger.worker import confirmations as module
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Word
+from execution_logger.worker.confirmations import Confirmer
 
 AWAITED = ReceivedBatch("b", "[]", is_awaited=True)
 ANOTHER = ReceivedBatch("b", "[]")
@@ -30,19 +30,19 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def word(settings: Settings) -> Iterator[Word]:
-    """The word of a worker."""
-    word = Word(settings)
-    yield word
-    word.close()
+def confirmer(settings: Settings) -> Iterator[Confirmer]:
+    """The confirmer of a worker."""
+    confirmer = Confirmer(settings)
+    yield confirmer
+    confirmer.close()
 
 
 @pytest.fixture
-def results(settings: Settings) -> Iterator[Results]:
+def confirmations(settings: Settings) -> Iterator[Confirmations]:
     """What a producer reads."""
-    results = Results(settings, timeout_seconds=1)
-    yield results
-    results.close()
+    confirmations = Confirmations(settings, timeout_seconds=1)
+    yield confirmations
+    confirmations.close()
 
 
 class FailingResults:
@@ -64,44 +64,46 @@ class FailingResults:
         """Nothing to close."""
 
 
-def test_who_asks_is_told(word: Word, results: Results) -> None:
+def test_who_asks_is_told(confirmer: Confirmer, confirmations: Confirmations) -> None:
     """What became of the entries."""
-    word.held(AWAITED, "the database is away " * 100)
-    assert results.outcomes(["b"]) == {"b": Outcome(False)}
-    held = results.result("b")
+    confirmer.held(AWAITED, "the database is away " * 100)
+    assert confirmations.outcomes(["b"]) == {"b": Outcome(False)}
+    held = confirmations.result("b")
     assert held is not None
     assert held.status == HELD
     assert len(held.result["reason"]) == 500
     assert held.result["at"] > 1.7e9
-    word.stored(AWAITED, WriteResult(stored=2, duplicates=1, dead_lettered=3))
-    assert results.outcomes(["b"]) == {"b": Outcome(True, 3)}
+    confirmer.stored(AWAITED, WriteResult(stored=2, duplicates=1, dead_lettered=3))
+    assert confirmations.outcomes(["b"]) == {"b": Outcome(True, 3)}
 
 
-def test_who_does_not_ask_is_not_told(word: Word, tmp_path: Path) -> None:
+def test_who_does_not_ask_is_not_told(confirmer: Confirmer, tmp_path: Path) -> None:
     """It costs nothing."""
-    word.held(ANOTHER, "away")
-    word.stored(ANOTHER, WriteResult())
+    confirmer.held(ANOTHER, "away")
+    confirmer.stored(ANOTHER, WriteResult())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_deaths_are_kept_for_the_next_worker(settings: Settings, tmp_path: Path) -> None:
     """Until the batch is done with; by its id, and not in the way of its result."""
     for expected in (-1, 0, 1):
-        word = Word(settings)
-        assert word.add_deaths(ANOTHER, -1 if expected < 0 else 1) == expected
-        word.close()
-    assert word.add_deaths(replace(ANOTHER, id="c"), 1) == 1
-    word.forget_deaths(ANOTHER)
-    assert word.add_deaths(ANOTHER, 1) == 1
+        confirmer = Confirmer(settings)
+        assert confirmer.add_deaths(ANOTHER, -1 if expected < 0 else 1) == expected
+        confirmer.close()
+    assert confirmer.add_deaths(replace(ANOTHER, id="c"), 1) == 1
+    confirmer.forget_deaths(ANOTHER)
+    assert confirmer.add_deaths(ANOTHER, 1) == 1
 
 
 @pytest.mark.parametrize("forged", ["null", '{"deaths": "many"}', "[3]"])
-def test_a_number_that_somebody_has_forged_is_none(word: Word, results: Results, forged: str) -> None:
+def test_a_number_that_somebody_has_forged_is_none(
+    confirmer: Confirmer, confirmations: Confirmations, forged: str
+) -> None:
     """The batch is written."""
-    results.backend.set(
-        results.backend.get_key_for_task("b.deaths"), f'{{"status":"DEATHS","result":{forged}}}'
+    confirmations.backend.set(
+        confirmations.backend.get_key_for_task("b.deaths"), f'{{"status":"DEATHS","result":{forged}}}'
     )
-    assert word.add_deaths(ANOTHER, 1) == 1
+    assert confirmer.add_deaths(ANOTHER, 1) == 1
 
 
 def test_an_outage_is_said_once_and_not_waited_for(
@@ -110,50 +112,50 @@ def test_an_outage_is_said_once_and_not_waited_for(
     """It would cost a second for each batch; the database takes them all the same."""
     clock, failing = ManualClock(), FailingResults()
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setattr(module, "WorkerResults", lambda *_, **__: failing)
-    word = Word(Settings())
+    monkeypatch.setattr(module, "WorkerConfirmations", lambda *_, **__: failing)
+    confirmer = Confirmer(Settings())
     for _ in range(3):
-        word.stored(AWAITED, WriteResult())
-        assert word.add_deaths(AWAITED, 1) == 0
+        confirmer.stored(AWAITED, WriteResult())
+        assert confirmer.add_deaths(AWAITED, 1) == 0
     assert failing.requests == 1
     clock.advance(5)
-    word.stored(AWAITED, WriteResult())
+    confirmer.stored(AWAITED, WriteResult())
     assert failing.requests == 2
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.ERROR, "batches are stored, but producers are not told: redis://host/0: refused")
     ]
     failing.is_away = False
     clock.advance(5)
-    word.stored(AWAITED, WriteResult())
-    word.stored(AWAITED, WriteResult())
+    confirmer.stored(AWAITED, WriteResult())
+    confirmer.stored(AWAITED, WriteResult())
     assert failing.requests == 4
 
 
 def test_without_a_result_backend_nothing_is_said() -> None:
     """And nothing is connected."""
-    word = Word(Settings(confirmation="off"))
-    word.stored(AWAITED, WriteResult())
-    assert word.add_deaths(AWAITED, 1) == 0
-    word.forget_deaths(AWAITED)
-    word.close()
+    confirmer = Confirmer(Settings(confirmation="off"))
+    confirmer.stored(AWAITED, WriteResult())
+    assert confirmer.add_deaths(AWAITED, 1) == 0
+    confirmer.forget_deaths(AWAITED)
+    confirmer.close()
 
 
 def test_a_url_that_cannot_be_used_is_an_error_of_the_start() -> None:
     """And not of the first batch."""
     with pytest.raises(SettingsError, match="CELERY_RESULT_BACKEND"):
-        Word(Settings(result_backend="redis://host/letters"))
+        Confirmer(Settings(result_backend="redis://host/letters"))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_its_own(word: Word) -> None:
+def test_a_forked_child_has_its_own(confirmer: Confirmer) -> None:
     """Two processes on one connection would read each other's answers."""
-    word.stored(AWAITED, WriteResult())
-    parents = word._made
+    confirmer.stored(AWAITED, WriteResult())
+    parents = confirmer._made
 
     def child() -> bool:
-        word.close()
-        word.stored(AWAITED, WriteResult())
-        return word._made is not parents
+        confirmer.close()
+        confirmer.stored(AWAITED, WriteResult())
+        return confirmer._made is not parents
 
     assert in_fork(child)
-    assert word._made is parents
+    assert confirmer._made is parents

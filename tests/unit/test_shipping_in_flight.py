@@ -23,7 +23,7 @@ from execution_logger.broker.view import QueueView
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.marks import SentMark
-from execution_logger.shipping.in_flight import Outstanding, Sent
+from execution_logger.shipping.in_flight import InFlight, Sent
 
 VISIBILITY_SECONDS = 60
 PATIENCE_SECONDS = 90.0
@@ -95,7 +95,7 @@ class Way:
         self.workers, self.source = Workers(), Entries(has_journal=has_journal)
         self.done: list[tuple[str, int | None]] = []
         self.sends: list[str] = []
-        self.outstanding = Outstanding(
+        self.in_flight = InFlight(
             Settings(visibility_timeout_seconds=VISIBILITY_SECONDS),
             lambda sent, dead: self.done.append((sent.id, dead)),
             self.clock,
@@ -110,7 +110,7 @@ class Way:
             content = tuple(b"%d" % number for number in numbers)
             self.source.kept.update(zip(numbers, content, strict=True))
             batch = Batch(content, each, process="p", first=self._first)
-            self.outstanding.add(self.source, batch, self.wall())
+            self.in_flight.add(self.source, batch, self.wall())
             self.sends.append(each)
             self._first += entries
 
@@ -122,7 +122,7 @@ class Way:
     def poll(self, after_seconds: float = 0.0) -> None:
         """Let time pass, and ask."""
         self.wait(after_seconds)
-        self.outstanding.poll(self.workers)
+        self.in_flight.poll(self.workers)
 
     def review(self, times: int = 1, every_seconds: float = 3.0) -> None:
         """Let so many looks at the queue be taken."""
@@ -134,11 +134,11 @@ class Way:
     def send_lost(self) -> list[str]:
         """Send again what is lost, and return the ids."""
         ids = []
-        while (batch := self.outstanding.next_lost()) is not None:
-            again = self.outstanding.next_lost()
+        while (batch := self.in_flight.next_lost()) is not None:
+            again = self.in_flight.next_lost()
             assert again is not None
             assert again.id == batch.id
-            self.outstanding.sent_again(batch, self.wall())
+            self.in_flight.sent_again(batch, self.wall())
             ids.append(batch.id)
         self.sends += ids
         return ids
@@ -163,16 +163,16 @@ class TestConfirmations:
         """Each batch is settled when it is confirmed; the others stay."""
         way = Way()
         way.send("a", "b", "c")
-        assert len(way.outstanding) == 3
+        assert len(way.in_flight) == 3
         way.confirm("c", "a")
         way.poll()
         assert sorted(way.done) == [("a", 0), ("c", 0)]
         assert sorted(way.source.settled) == [(1, 2), (5, 2)]
-        assert way.outstanding.entries_of(way.source) == 2
+        assert way.in_flight.entries_of(way.source) == 2
         way.confirm("b")
         way.poll()
-        assert len(way.outstanding) == 0
-        assert way.outstanding.seconds_until_poll(is_hurried=False) is None
+        assert len(way.in_flight) == 0
+        assert way.in_flight.seconds_until_poll(is_hurried=False) is None
 
     def test_dead_letters_are_told(self) -> None:
         """With the batch they were in."""
@@ -186,16 +186,16 @@ class TestConfirmations:
         """What only memory has is held until it is stored."""
         way = Way()
         way.send("a", "b")
-        assert way.outstanding.retained_bytes == 4
+        assert way.in_flight.retained_bytes == 4
         way.confirm("a")
         way.poll()
-        assert way.outstanding.retained_bytes == 2
+        assert way.in_flight.retained_bytes == 2
 
     def test_what_the_disk_has_is_not_in_memory(self) -> None:
         """However much is on its way."""
         way = Way(has_journal=True)
         way.send("a", "b")
-        assert way.outstanding.retained_bytes == 0
+        assert way.in_flight.retained_bytes == 0
 
     def test_all_that_are_stored_are_found_in_one_go(self) -> None:
         """500 at a time, as long as that is worth it."""
@@ -204,7 +204,7 @@ class TestConfirmations:
         way.send(*ids)
         way.confirm(*ids)
         way.poll()
-        assert len(way.outstanding) == 0
+        assert len(way.in_flight) == 0
         assert max(map(len, way.workers.asked)) <= 500
 
     def test_lost_ones_do_not_hide_the_others(self) -> None:
@@ -224,8 +224,8 @@ class TestConfirmations:
         way.workers.failures = [DeliveryError("nobody answers")]
         with pytest.raises(DeliveryError, match="nobody answers"):
             way.poll()
-        assert len(way.outstanding) == 1
-        assert way.outstanding.seconds_until_poll(is_hurried=True) != 0
+        assert len(way.in_flight) == 1
+        assert way.in_flight.seconds_until_poll(is_hurried=True) != 0
         way.confirm("a")
         way.poll(after_seconds=1.0)
         assert way.done == [("a", 0)]
@@ -242,7 +242,7 @@ class TestPauses:
         for _ in range(8):
             way.poll()
             for is_hurried, found in pauses.items():
-                seconds = way.outstanding.seconds_until_poll(is_hurried=is_hurried)
+                seconds = way.in_flight.seconds_until_poll(is_hurried=is_hurried)
                 assert seconds is not None
                 found.append(round(seconds, 3))
         assert pauses[False] == [0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
@@ -256,11 +256,11 @@ class TestPauses:
             way.poll()
         way.confirm("a")
         way.poll()
-        assert way.outstanding.seconds_until_poll(is_hurried=False) == pytest.approx(0.2)
+        assert way.in_flight.seconds_until_poll(is_hurried=False) == pytest.approx(0.2)
         for _ in range(5):
             way.poll()
         way.send("c")
-        assert way.outstanding.seconds_until_poll(is_hurried=False) == pytest.approx(0.2)
+        assert way.in_flight.seconds_until_poll(is_hurried=False) == pytest.approx(0.2)
 
 
 class TestLoss:
@@ -272,11 +272,11 @@ class TestLoss:
         way.trust()
         way.send("a")
         way.review()
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
         way.review()
         assert way.send_lost() == ["a"]
-        assert way.outstanding.resent == 1
-        assert way.outstanding.next_lost() is None
+        assert way.in_flight.resent == 1
+        assert way.in_flight.next_lost() is None
 
     def test_it_is_the_same_batch(self) -> None:
         """With its id, its entries and its numbers."""
@@ -284,7 +284,7 @@ class TestLoss:
         way.trust()
         way.send("a")
         way.review(2)
-        batch = way.outstanding.next_lost()
+        batch = way.in_flight.next_lost()
         assert batch is not None
         assert (batch.id, batch.entries, batch.process, batch.first) == ("a", (b"3", b"4"), "p", 3)
 
@@ -296,7 +296,7 @@ class TestLoss:
         for ahead in (100.0, 0.0):
             way.workers.view = QueueView(waiting=10_000, in_flight=4, oldest_sent_at=2_000_000.0 - ahead)
             way.review(1000, every_seconds=10.0)
-            assert not way.outstanding.has_lost
+            assert not way.in_flight.has_lost
 
     def test_a_queue_that_tells_no_times(self) -> None:
         """Of brokers other than Redis; only its length is known."""
@@ -305,7 +305,7 @@ class TestLoss:
         way.send("a")
         way.workers.view = QueueView(waiting=1, in_flight=None, oldest_sent_at=None)
         way.review(1000, every_seconds=10.0)
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
 
     def test_what_is_in_no_queue_and_may_be_with_a_worker(self) -> None:
         """A killed worker's comes back after the visibility timeout: that is waited for, and half of it."""
@@ -315,7 +315,7 @@ class TestLoss:
         way.workers.view = QueueView(waiting=0, in_flight=1, oldest_sent_at=None)
         way.review()
         way.review(29)
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
         way.review()
         assert way.send_lost() == ["a"]
 
@@ -326,9 +326,9 @@ class TestLoss:
         way.send("a")
         way.workers.view = QueueView(waiting=5, in_flight=0, oldest_sent_at=2_000_001.0)
         way.review(30)
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
         way.review()
-        assert way.outstanding.has_lost
+        assert way.in_flight.has_lost
 
     def test_patience_doubles(self) -> None:
         """What cannot be stored must not come again and again in a storm."""
@@ -352,7 +352,7 @@ class TestLoss:
         for _ in range(50):
             way.confirm("a", outcome=HELD)
             way.review(20)
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
         assert way.done == []
         way.confirm("a")
         way.poll()
@@ -367,7 +367,7 @@ class TestLoss:
         way.poll(after_seconds=20.0)
         way.workers.view = QueueView(waiting=500, in_flight=0, oldest_sent_at=2_000_015.0)
         way.review(1000)
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
 
     def test_a_word_that_comes_before_it_is_sent_again(self) -> None:
         """Then it need not be."""
@@ -375,10 +375,10 @@ class TestLoss:
         way.trust()
         way.send("a")
         way.review(2)
-        assert way.outstanding.has_lost
+        assert way.in_flight.has_lost
         way.confirm("a")
         way.poll()
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
         assert way.done == [("a", 0)]
 
     def test_the_word_counts_that_came_between_the_look_and_the_question(self) -> None:
@@ -395,7 +395,7 @@ class TestLoss:
         way.workers.look_at_queue = store_it  # type: ignore[method-assign]
         way.poll(after_seconds=3.0)
         assert way.done == [("a", 0)]
-        assert not way.outstanding.has_lost
+        assert not way.in_flight.has_lost
 
     def test_what_arrived_another_way(self) -> None:
         """Directly in the database, while the broker is away."""
@@ -403,20 +403,20 @@ class TestLoss:
         way.trust()
         way.send("a")
         way.review(2)
-        batch = way.outstanding.next_lost()
+        batch = way.in_flight.next_lost()
         assert batch is not None
-        way.outstanding.settle(batch, 1)
+        way.in_flight.settle(batch, 1)
         assert way.done == [("a", 1)]
-        assert (len(way.outstanding), way.outstanding.has_lost) == (0, False)
+        assert (len(way.in_flight), way.in_flight.has_lost) == (0, False)
 
     def test_all_is_sent_again_when_nobody_can_tell(self) -> None:
         """The settings have changed since; asking again is not due at once."""
         way = Way()
         way.send("a", "b")
         way.wait(10.0)
-        way.outstanding.lose_all()
+        way.in_flight.lose_all()
         assert way.send_lost() == ["a", "b"]
-        assert way.outstanding.seconds_until_poll(is_hurried=True) != 0
+        assert way.in_flight.seconds_until_poll(is_hurried=True) != 0
 
     def test_new_batches_are_not_reviewed_at_once(self) -> None:
         """A look at the queue costs a request, and says nothing of what was sent just now."""
@@ -443,7 +443,7 @@ class TestTrust:
             way.send_lost()
         assert way.sends.count("a") == way.sends.count("b") == 8
         assert way.done == [("a", None), ("b", None)]
-        assert not way.outstanding.is_trusted
+        assert not way.in_flight.is_trusted
         (record,) = caplog.records
         assert record.levelno == logging.WARNING
         assert "CELERY_RESULT_BACKEND" in record.getMessage()
@@ -470,7 +470,7 @@ class TestTrust:
         way.send("b", "c")
         way.confirm("b")
         way.poll()
-        assert way.outstanding.is_trusted
+        assert way.in_flight.is_trusted
         way.review(5)
         assert way.send_lost() == ["c"]
 
@@ -493,17 +493,17 @@ class TestMemory:
         """It is the one that is stored most probably."""
         way = Way()
         way.send("a", "b")
-        assert way.outstanding.release_oldest(lambda sent: sent.entries is not None)
+        assert way.in_flight.release_oldest(lambda sent: sent.entries is not None)
         assert way.done == [("a", None)]
         assert way.source.settled == [(1, 2)]
-        assert way.outstanding.retained_bytes == 2
+        assert way.in_flight.retained_bytes == 2
 
     def test_only_what_may_go(self) -> None:
         """Entries on the disk are no reason, and what is not released stays."""
         way = Way(has_journal=True)
         way.send("a")
-        assert not way.outstanding.release_oldest(lambda sent: sent.entries is not None)
-        assert len(way.outstanding) == 1
+        assert not way.in_flight.release_oldest(lambda sent: sent.entries is not None)
+        assert len(way.in_flight) == 1
 
 
 class TestSources:
@@ -516,12 +516,12 @@ class TestSources:
         dead = Entries(has_journal=True)
         dead.kept = {number: b"%d" % number for number in range(11, 31)}
         marks = [SentMark("x", 11, 10, way.wall()), SentMark("y", 21, 10, way.wall())]
-        way.outstanding.adopt(dead, marks)
-        assert way.outstanding.entries_of(dead) == 20
-        assert way.outstanding.retained_bytes == 0
+        way.in_flight.adopt(dead, marks)
+        assert way.in_flight.entries_of(dead) == 20
+        assert way.in_flight.retained_bytes == 0
         way.confirm("y")
         way.review(2)
-        batch = way.outstanding.next_lost()
+        batch = way.in_flight.next_lost()
         assert batch is not None
         assert (batch.id, batch.first, batch.count) == ("x", 11, 10)
         assert batch.entries[0] == b"11"
@@ -534,7 +534,7 @@ class TestSources:
         way.send("a")
         del way.source.kept[3]
         way.review(2)
-        batch = way.outstanding.next_lost()
+        batch = way.in_flight.next_lost()
         assert batch is not None
         assert (batch.entries, batch.missing, batch.count) == ((b"4",), 1, 2)
 
@@ -545,7 +545,7 @@ class TestSources:
         way.send("a")
         broken = Entries(has_journal=True)
         broken.error = OSError("broken disk")
-        way.outstanding.adopt(broken, [SentMark("x", 1, 10, way.wall())])
+        way.in_flight.adopt(broken, [SentMark("x", 1, 10, way.wall())])
         way.review(2)
         assert way.send_lost() == ["a"]
         assert way.done == [("x", None)]
@@ -558,10 +558,10 @@ class TestSources:
         way = Way()
         way.send("a")
         other = Entries(has_journal=True)
-        way.outstanding.adopt(other, [SentMark("x", 1, 10, way.wall())])
-        way.outstanding.lose_all()
-        way.outstanding.drop(other)
-        assert (len(way.outstanding), way.outstanding.entries_of(other)) == (1, 0)
+        way.in_flight.adopt(other, [SentMark("x", 1, 10, way.wall())])
+        way.in_flight.lose_all()
+        way.in_flight.drop(other)
+        assert (len(way.in_flight), way.in_flight.entries_of(other)) == (1, 0)
         assert other.settled == []
         assert way.done == []
         assert way.send_lost() == ["a"]
@@ -658,7 +658,7 @@ class Journeys(RuleBasedStateMachine):
         assert len(set(told)) == len(told)
         assert set(told) <= self.stored
         assert all(dead is not None for _, dead in self.way.done)
-        assert len(self.way.outstanding) + len(told) == len(self.sent)
+        assert len(self.way.in_flight) + len(told) == len(self.sent)
 
     @invariant()
     def memory_is_what_is_on_its_way(self) -> None:
@@ -666,14 +666,14 @@ class Journeys(RuleBasedStateMachine):
         held = (
             0
             if self.way.source.has_journal
-            else sum(sent.retained_bytes for sent in self.way.outstanding._sent.values())
+            else sum(sent.retained_bytes for sent in self.way.in_flight._sent.values())
         )
-        assert self.way.outstanding.retained_bytes == held
+        assert self.way.in_flight.retained_bytes == held
 
     def teardown(self) -> None:
         """From now on nothing breaks: everything is stored and told."""
         for _ in range(60):
-            if not len(self.way.outstanding):
+            if not len(self.way.in_flight):
                 break
             for batch_id, _ in self.queue:
                 self.in_flight.append(batch_id)
@@ -683,7 +683,7 @@ class Journeys(RuleBasedStateMachine):
                 self.way.confirm(batch_id)
             self.in_flight.clear()
             self._ask(2.0 ** min(40, len(self.way.sends)))
-        assert len(self.way.outstanding) == 0
+        assert len(self.way.in_flight) == 0
         assert sorted(batch_id for batch_id, _ in self.way.done) == sorted(self.sent)
 
 

@@ -26,7 +26,7 @@ from execution_logger.journal.adopted import AdoptedJournal
 from execution_logger.journal.segment import Segment
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.journalled_buffer import JournalledBuffer
-from execution_logger.shipping.sender import Dispatcher
+from execution_logger.shipping.sender import Sender
 from execution_logger.testing import MemoryDelivery
 from journals import DyingProcess, destination_in, entry, numbers_of
 
@@ -73,7 +73,7 @@ class Broker(MemoryDelivery):
 
 
 class Host:
-    """A dispatcher with its buffer and its journals, in a folder of the test's."""
+    """A sender with its buffer and its journals, in a folder of the test's."""
 
     def __init__(self, folder: Path | None, make_delivery: Callable[[], Delivery], **settings: Any) -> None:
         self.clock = ManualClock()
@@ -86,7 +86,7 @@ class Host:
             self.buffer = JournalledBuffer(self.settings, "living", make_journal, self.clock)
             adoption = Adoption(destination, "living", self.settings, self.clock)
         self.after_delivery = 0
-        self.dispatcher = Dispatcher(
+        self.sender = Sender(
             self.settings,
             self.buffer,
             make_delivery,
@@ -105,11 +105,11 @@ class Host:
 
     def due(self, *, is_hurried: bool = False) -> float | None:
         """Seconds until there is something to do."""
-        return self.dispatcher.seconds_until_due(is_hurried=is_hurried)
+        return self.sender.seconds_until_due(is_hurried=is_hurried)
 
     def step(self, *, is_hurried: bool = False) -> None:
         """Do what is due."""
-        self.dispatcher.step(is_hurried=is_hurried)
+        self.sender.step(is_hurried=is_hurried)
 
     def run(self, after_seconds: float = 0.0, *, is_hurried: bool = False, limit: int = 200) -> int:
         """Do all that is due then, and return in how many steps; fail when there is always more."""
@@ -123,8 +123,8 @@ class Host:
 
     def close(self) -> None:
         """End it as a process ends."""
-        self.dispatcher.close()
-        self.dispatcher.abandon()
+        self.sender.close()
+        self.sender.abandon()
 
 
 MakeHost = Callable[..., Host]
@@ -168,7 +168,7 @@ class TestTurns:
         host.step()
         while len(broker.batches) < 6:
             host.step()
-        host.dispatcher.outstanding.lose_all()
+        host.sender.in_flight.lose_all()
         lost = {batch.id for batch in broker.batches}
         served = []
         for _ in range(12):
@@ -212,7 +212,7 @@ class TestTurns:
         host.log(1, 2)
         host.run()
         assert [type(each) for each in errors] == [ValueError]
-        assert (host.dispatcher.last_error, host.dispatcher.failed_attempts) == (None, 0)
+        assert (host.sender.last_error, host.sender.failed_attempts) == (None, 0)
         assert {(process, first) for process, first in batches_of(broker)} == {("living", 1), ("a", 3)}
         broker.outcomes["batch-1"] = STORED
         broker.confirm_all()
@@ -229,7 +229,7 @@ class TestTurns:
         host.buffer.__dict__["_window_entries"] = 2
         host.log(1, 10)
         host.step()
-        host.dispatcher.outstanding.lose_all()
+        host.sender.in_flight.lose_all()
         read = Segment.read
         with monkeypatch.context() as patched:
 
@@ -240,7 +240,7 @@ class TestTurns:
             for _ in range(10):
                 host.clock.advance(60)
                 host.step()
-            assert "Too many open files" in str(host.dispatcher.last_error)
+            assert "Too many open files" in str(host.sender.last_error)
         assert Segment.read is read
         host.run(after_seconds=60)
         broker.confirm_all()
@@ -249,7 +249,7 @@ class TestTurns:
         for batch in broker.batches:
             found[batch.process].update(numbers_of(batch.entries))
         assert found == {"living": set(range(1, 11)), "dead": set(range(1, 11))}
-        assert host.dispatcher.counts.lost == 0
+        assert host.sender.counts.lost == 0
 
     def test_an_outage_keeps_the_order_of_each(self, make_host: MakeHost, tmp_path: Path) -> None:
         """Whichever is tried next, each one's own batches stay in their order."""
@@ -290,8 +290,8 @@ class TestFailures:
         host.log(1, 2)
         host.run()
         host.run(after_seconds=1.0)
-        assert host.dispatcher.confirmation_error == "the result backend is away"
-        assert (host.dispatcher.last_error, host.dispatcher.failed_attempts) == (None, 0)
+        assert host.sender.confirmation_error == "the result backend is away"
+        assert (host.sender.last_error, host.sender.failed_attempts) == (None, 0)
         host.log(3, 4)
         assert host.due() == 0
         host.run()
@@ -299,8 +299,8 @@ class TestFailures:
         broker.confirm_all()
         for _ in range(4):
             host.run(after_seconds=31.0)
-        assert host.dispatcher.confirmation_error is None
-        assert host.dispatcher.counts.stored == 4
+        assert host.sender.confirmation_error is None
+        assert host.sender.counts.stored == 4
         (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
         assert "the result backend is away" in warning.getMessage()
 
@@ -314,9 +314,9 @@ class TestFailures:
         broker.confirm_all()
         host.log(3, 4)
         host.run(after_seconds=1.0)
-        assert host.dispatcher.last_error == "the broker is away"
-        assert host.dispatcher.confirmation_error is None
-        assert (host.dispatcher.counts.stored, host.dispatcher.unconfirmed) == (2, 0)
+        assert host.sender.last_error == "the broker is away"
+        assert host.sender.confirmation_error is None
+        assert (host.sender.counts.stored, host.sender.unconfirmed) == (2, 0)
         assert host.buffer.held == 2
 
     def test_questions_pause_ever_longer(self, make_host: MakeHost) -> None:
@@ -332,7 +332,7 @@ class TestFailures:
             pauses.append(seconds)
             host.run(after_seconds=seconds)
         assert all(4.0 <= each <= 8.0 for each in pauses[-3:])
-        assert host.dispatcher.failed_attempts == 0
+        assert host.sender.failed_attempts == 0
 
     def test_an_unexpected_error_in_a_question_is_survived(
         self, make_host: MakeHost, internal_errors: list[tuple[str, BaseException]]
@@ -346,8 +346,8 @@ class TestFailures:
         broker.confirm_all()
         for _ in range(3):
             host.run(after_seconds=31.0)
-        assert host.dispatcher.counts.stored == 2
-        assert host.dispatcher.errors.count == 1
+        assert host.sender.counts.stored == 2
+        assert host.sender.errors.count == 1
         internal_errors.clear()
 
     def test_hurry_makes_one_attempt_at_once(self, make_host: MakeHost) -> None:
@@ -358,9 +358,9 @@ class TestFailures:
         host.log(1, 2)
         host.run()
         assert host.due() != 0
-        host.dispatcher.hurry()
+        host.sender.hurry()
         assert host.run() == 1
-        assert host.dispatcher.failed_attempts == 2
+        assert host.sender.failed_attempts == 2
 
 
 class TestGuarantee:
@@ -368,7 +368,7 @@ class TestGuarantee:
 
     def test_unknown_at_first(self, make_host: MakeHost) -> None:
         """Before the first batch nobody can tell."""
-        assert make_host().dispatcher.guarantee is None
+        assert make_host().sender.guarantee is None
 
     def test_stored_with_confirmations(self, make_host: MakeHost) -> None:
         """And what is sent is unconfirmed until then."""
@@ -376,26 +376,26 @@ class TestGuarantee:
         host = make_host(broker)
         host.log(1, 4)
         host.run()
-        counts = host.dispatcher.counts
-        assert host.dispatcher.guarantee == "stored"
-        assert (host.dispatcher.unconfirmed, counts.stored, host.buffer.settled) == (4, 0, 0)
+        counts = host.sender.counts
+        assert host.sender.guarantee == "stored"
+        assert (host.sender.unconfirmed, counts.stored, host.buffer.settled) == (4, 0, 0)
         first, second = broker.batches
         broker.outcomes = {
             first.id: Outcome(is_stored=True, dead_lettered=1),
             second.id: STORED,
         }
         host.run(after_seconds=1.0)
-        assert (host.dispatcher.unconfirmed, counts.stored, counts.dead_lettered) == (0, 3, 1)
+        assert (host.sender.unconfirmed, counts.stored, counts.dead_lettered) == (0, 3, 1)
         assert host.buffer.settled == 4
-        assert host.after_delivery == host.dispatcher.batches_delivered == 2
+        assert host.after_delivery == host.sender.batches_delivered == 2
 
     def test_stored_by_the_delivery_itself(self, make_host: MakeHost) -> None:
         """The database has it, and nobody needs to be asked."""
         host = make_host(MemoryDelivery())
         host.log(1, 2)
         host.run()
-        assert host.dispatcher.guarantee == "stored"
-        assert (host.dispatcher.counts.stored, host.buffer.settled) == (2, 2)
+        assert host.sender.guarantee == "stored"
+        assert (host.sender.counts.stored, host.buffer.settled) == (2, 2)
 
     @pytest.mark.parametrize("receipt", [None, Receipt(Guarantee.ACCEPTED)])
     def test_accepted_without_confirmations(self, make_host: MakeHost, receipt: Receipt | None) -> None:
@@ -409,9 +409,9 @@ class TestGuarantee:
         host = make_host(Accepting())
         host.log(1, 2)
         host.run()
-        assert host.dispatcher.guarantee == "accepted"
-        assert (host.dispatcher.counts.handed_over, host.dispatcher.counts.stored) == (2, 0)
-        assert (host.buffer.settled, host.dispatcher.unconfirmed) == (2, 0)
+        assert host.sender.guarantee == "accepted"
+        assert (host.sender.counts.handed_over, host.sender.counts.stored) == (2, 0)
+        assert (host.buffer.settled, host.sender.unconfirmed) == (2, 0)
 
     def test_accepted_when_no_worker_confirms(self, make_host: MakeHost) -> None:
         """After some attempts without any word, and a warning."""
@@ -419,8 +419,8 @@ class TestGuarantee:
         host.log(1, 2)
         for _ in range(200):
             host.run(after_seconds=3.0)
-        assert host.dispatcher.guarantee == "accepted"
-        assert host.dispatcher.counts.handed_over == 2
+        assert host.sender.guarantee == "accepted"
+        assert host.sender.counts.handed_over == 2
         assert host.buffer.settled == 2
 
     def test_entries_of_dead_processes_count_for_themselves(
@@ -434,9 +434,9 @@ class TestGuarantee:
         broker.outcomes["batch-1"] = STORED
         broker.confirm_all()
         host.run(after_seconds=1.0)
-        counts = host.dispatcher.counts
+        counts = host.sender.counts
         assert (counts.adopted, counts.stored, counts.handed_over) == (5, 0, 0)
-        assert (host.buffer.delivered, host.dispatcher.unconfirmed) == (0, 0)
+        assert (host.buffer.delivered, host.sender.unconfirmed) == (0, 0)
         assert batches_of(broker) == [("dead", 3), ("dead", 5)]
         assert not folder.exists()
         assert host.after_delivery == 0, "there is no more room than before"
@@ -454,11 +454,11 @@ class TestDistributions:
         host.clock.advance(4)
         broker.outcomes[broker.batches[0].id] = STORED
         host.run(is_hurried=True)
-        found = host.dispatcher.distributions.store_seconds.as_dict()
+        found = host.sender.distributions.store_seconds.as_dict()
         assert (found["count"], found["sum"]) == (1, 4)
-        host.dispatcher.outstanding.release_oldest(lambda sent: True)
-        assert host.dispatcher.counts.handed_over == 2
-        assert host.dispatcher.distributions.store_seconds.as_dict()["count"] == 1
+        host.sender.in_flight.release_oldest(lambda sent: True)
+        assert host.sender.counts.handed_over == 2
+        assert host.sender.distributions.store_seconds.as_dict()["count"] == 1
 
     def test_a_failed_attempt_is_no_delivery(self, make_host: MakeHost) -> None:
         """Its batch counts when it is sent, and only the attempt that sent it is timed."""
@@ -467,11 +467,11 @@ class TestDistributions:
         host = make_host(broker, has_journal=False)
         host.log(1, 2)
         host.run()
-        assert host.dispatcher.distributions.batch_entries.as_dict()["count"] == 0
+        assert host.sender.distributions.batch_entries.as_dict()["count"] == 0
         host.run(60)
-        found = host.dispatcher.distributions.delivery_seconds.as_dict()
+        found = host.sender.distributions.delivery_seconds.as_dict()
         assert (found["count"], found["sum"]) == (1, 0), "the clock stands still meanwhile"
-        assert host.dispatcher.distributions.batch_entries.as_dict()["sum"] == 2
+        assert host.sender.distributions.batch_entries.as_dict()["sum"] == 2
 
     def test_what_dead_processes_have_left_is_left_out(self, make_host: MakeHost, tmp_path: Path) -> None:
         """It would take days, and its batches are not of this process's making."""
@@ -481,30 +481,30 @@ class TestDistributions:
         host.run()
         broker.confirm_all()
         host.run(1)
-        assert host.dispatcher.counts.adopted == 2
+        assert host.sender.counts.adopted == 2
         for name in ("batch_entries", "delivery_seconds", "store_seconds"):
-            assert getattr(host.dispatcher.distributions, name).as_dict()["count"] == 0, name
+            assert getattr(host.sender.distributions, name).as_dict()["count"] == 0, name
 
 
 class TestOldest:
     """When the oldest entry was recorded that is not safe elsewhere."""
 
     def test_first_it_waits_then_it_is_on_its_way(self, make_host: MakeHost) -> None:
-        """Until the worker's word has come for it, and then it is the next one's turn."""
+        """Until its confirmation has come, and then it is the next one's turn."""
         broker = Broker()
         host = make_host(broker)
-        assert host.dispatcher.oldest_unwritten_at is None
+        assert host.sender.oldest_unwritten_at is None
         for minute in (1, 2, 3):
             moment = f"2026-11-22T02:0{minute}:00Z"
             assert host.buffer.put(json.dumps({"created_at": moment}).encode())
         first, third = (datetime(2026, 11, 22, 2, minute, tzinfo=UTC).timestamp() for minute in (1, 3))
-        assert host.dispatcher.oldest_unwritten_at == first
+        assert host.sender.oldest_unwritten_at == first
         host.run()
         assert host.buffer.delivered == 2
-        assert host.dispatcher.oldest_unwritten_at == first
+        assert host.sender.oldest_unwritten_at == first
         broker.confirm_all()
         host.run(1)
-        assert host.dispatcher.oldest_unwritten_at == third
+        assert host.sender.oldest_unwritten_at == third
 
     def test_in_an_outage_it_is_that_of_the_batch_that_fails(self, make_host: MakeHost) -> None:
         """The batch is out of the queue in memory by then."""
@@ -513,12 +513,12 @@ class TestOldest:
         host = make_host(broker)
         for minute in (1, 2):
             assert host.buffer.put(json.dumps({"created_at": f"2026-11-22T02:0{minute}:00Z"}).encode())
-        before = host.dispatcher.oldest_unwritten_at
+        before = host.sender.oldest_unwritten_at
         assert before is not None
         host.run()
         host.log(3, 3)
-        assert host.dispatcher.last_error == str(DOWN)
-        assert host.dispatcher.oldest_unwritten_at == before
+        assert host.sender.last_error == str(DOWN)
+        assert host.sender.oldest_unwritten_at == before
 
 
 class TestMany:
@@ -532,7 +532,7 @@ class TestMany:
         host = make_host(delivery)
         host.run()
         assert len(delivery.batches) == 40
-        assert host.dispatcher.counts.adopted == 60
+        assert host.sender.counts.adopted == 60
         assert [path.name for path in (tmp_path / "logs-1").iterdir()] == ["destination"]
 
 
@@ -548,9 +548,9 @@ class TestMemory:
         for number in range(1, 101):
             assert host.buffer.put(entry(number))
             host.run()
-            assert host.buffer.memory_bytes + host.dispatcher.outstanding.retained_bytes <= 2000
-        assert host.dispatcher.counts.handed_over > 50
-        assert host.dispatcher.unconfirmed > 10
+            assert host.buffer.memory_bytes + host.sender.in_flight.retained_bytes <= 2000
+        assert host.sender.counts.handed_over > 50
+        assert host.sender.unconfirmed > 10
 
 
 class TestSpins:
@@ -574,7 +574,7 @@ class TestSpins:
         for _ in range(10):
             host.run(after_seconds=31.0, limit=10)
         assert [(batch.id, batch.first) for batch in delivery.batches] == [("batch-1", 1), ("batch-3", 3)]
-        assert host.dispatcher.counts.adopted == 4
+        assert host.sender.counts.adopted == 4
 
     def test_a_dead_process_of_which_the_last_entries_were_never_on_the_disk(
         self, make_host: MakeHost, tmp_path: Path
@@ -636,7 +636,7 @@ class TestSpins:
             host.log(number, number + 2)
             host.run(is_hurried=is_hurried, limit=30)
             host.run(after_seconds=number * 0.37, is_hurried=is_hurried, limit=30)
-            host.dispatcher.hurry()
+            host.sender.hurry()
             host.run(is_hurried=is_hurried, limit=30)
 
 
@@ -653,7 +653,7 @@ class TestEnd:
         host.run()
         broker.confirm_all()
         host.run(after_seconds=1.0)
-        host.dispatcher.close()
+        host.sender.close()
         assert broker.closed == 1
         assert not (tmp_path / "logs-1" / "living").exists()
 
@@ -665,15 +665,15 @@ class TestEnd:
         host.run()
         host.close()
         following = make_host(broker)
-        following.dispatcher.adoption = Adoption(
+        following.sender.adoption = Adoption(
             destination_in(tmp_path), "next", following.settings, following.clock
         )
         following.run()
-        assert following.dispatcher.outstanding.entries_of(following.dispatcher.adoption.journals[0]) == 4
+        assert following.sender.in_flight.entries_of(following.sender.adoption.journals[0]) == 4
         broker.confirm_all()
         following.run(after_seconds=1.0)
         assert len(broker.batches) == 2, "they were not sent again"
-        assert following.dispatcher.counts.adopted == 4
+        assert following.sender.counts.adopted == 4
         assert not (tmp_path / "logs-1" / "living").exists()
 
     def test_adopted_journals_are_left_to_others(self, make_host: MakeHost, tmp_path: Path) -> None:
@@ -682,8 +682,8 @@ class TestEnd:
         broker = Broker()
         host = make_host(broker)
         host.run()
-        host.dispatcher.close()
-        assert len(host.dispatcher.outstanding) == 0
+        host.sender.close()
+        assert len(host.sender.in_flight) == 0
         other = Adoption(destination_in(tmp_path), "other", host.settings)
         (journal,) = other.look()
         assert journal.pending == 4
@@ -704,7 +704,7 @@ class TestEnd:
         host.run()
         closed: list[str] = []
         parts: dict[str, Any] = {
-            "delivery": broker, "journal": host.buffer.journal, "adoption": host.dispatcher.adoption,
+            "delivery": broker, "journal": host.buffer.journal, "adoption": host.sender.adoption,
         }  # fmt: skip
         with monkeypatch.context() as patched:
             for name, each in parts.items():
@@ -715,7 +715,7 @@ class TestEnd:
                         raise SystemExit
 
                 patched.setattr(each, "close", close)
-            host.dispatcher.close()
+            host.sender.close()
         assert closed == ["delivery", "journal", "adoption"]
         assert len(internal_errors) == 1
         internal_errors.clear()
@@ -724,7 +724,7 @@ class TestEnd:
         """Its descriptors are closed, and the files stay."""
         host = make_host()
         host.log(1, 4)
-        host.dispatcher.abandon()
+        host.sender.abandon()
         assert len(list((tmp_path / "logs-1" / "living").glob("*.ndjson"))) == 1
 
     def test_a_fork_waits_for_attempt_and_question(self, make_host: MakeHost) -> None:
@@ -744,9 +744,9 @@ class TestEnd:
             found: list[bool] = []
 
             def look() -> None:
-                is_free = host.dispatcher.delivering.acquire(blocking=False)
+                is_free = host.sender.delivering.acquire(blocking=False)
                 if is_free:
-                    host.dispatcher.delivering.release()
+                    host.sender.delivering.release()
                 found.append(not is_free)
 
             thread = threading.Thread(target=look)
@@ -775,7 +775,7 @@ def test_the_time_of_a_batch_is_not_earlier_than_that_of_its_message(make_host: 
     host = make_host(Timed(), has_journal=False)
     host.log(1, 2)
     host.run()
-    (sent,) = host.dispatcher.outstanding._sent.values()
+    (sent,) = host.sender.in_flight._sent.values()
     assert sent.sent_at >= told[0]
 
 
@@ -792,7 +792,7 @@ def test_a_line_whose_time_cannot_be_read_is_sent_once(
     host.run()
     broker.confirm_all()
     host.run(after_seconds=60)
-    assert (len(broker.batches), host.dispatcher.failed_attempts) == (1, 0)
+    assert (len(broker.batches), host.sender.failed_attempts) == (1, 0)
     assert not folder.exists()
 
 

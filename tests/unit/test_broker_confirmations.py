@@ -1,4 +1,4 @@
-"""The worker's word about batches: where it is kept, and what is read from what is there."""
+"""Confirmations of batches: where they are kept, and what is read from what is there."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from execution_logger import Settings, SettingsError
-from execution_logger.broker.confirmations import HELD, STORED, Outcome, Results, result_backend_url
+from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome, result_backend_url
 from execution_logger.errors import ResultsUnavailableError
 
 # Celery's own call; with redis-py 8.
@@ -22,22 +22,22 @@ DONE = {"stored": 2, "duplicates": 1, "dead_lettered": 3}
 
 
 @pytest.fixture(params=["redis", "folder"])
-def results(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Results]:
+def confirmations(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Confirmations]:
     """Each kind of result backend that there is."""
     url = "redis://127.0.0.1:1/0" if request.param == "redis" else f"embedded://{tmp_path}/a broker"
-    with closing(Results(Settings(broker_url=url), timeout_seconds=1)) as results:
+    with closing(Confirmations(Settings(broker_url=url), timeout_seconds=1)) as confirmations:
         if request.param == "redis":
-            results.backend.client = fakeredis.FakeRedis()
-        yield results
+            confirmations.backend.client = fakeredis.FakeRedis()
+        yield confirmations
 
 
-def put(results: Results, batch_id: str, payload: bytes) -> None:
+def put(confirmations: Confirmations, batch_id: str, payload: bytes) -> None:
     """Store any bytes as a result."""
-    results.backend.set(results.backend.get_key_for_task(batch_id), payload)
+    confirmations.backend.set(confirmations.backend.get_key_for_task(batch_id), payload)
 
 
 class TestUrl:
-    """Where the word is kept."""
+    """Where they are kept."""
 
     @pytest.mark.parametrize(
         ("settings", "url"),
@@ -79,7 +79,7 @@ class TestUrl:
         """Then the broker's acceptance has to do; there is nothing to ask."""
         assert result_backend_url(Settings(**settings)) is None
         with pytest.raises(SettingsError, match="CELERY_RESULT_BACKEND"):
-            Results(Settings(**settings), timeout_seconds=1)
+            Confirmations(Settings(**settings), timeout_seconds=1)
 
     @pytest.mark.parametrize(
         "url", ["redis://:se#cret@host/0", "redis://host/secret", "rediss://:secret@host:port/0"]
@@ -89,50 +89,50 @@ class TestUrl:
         with pytest.raises(
             SettingsError, match=r"CELERY_RESULT_BACKEND=\(hidden\): cannot be used"
         ) as caught:
-            Results(Settings(result_backend=url), timeout_seconds=1)
+            Confirmations(Settings(result_backend=url), timeout_seconds=1)
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "rediss://127.0.0.1:1/0?socket_timeout=60"])
     def test_an_outage_is_short_whatever_the_url_says(self, url: str) -> None:
         """Neither Celery nor redis-py tries again."""
-        with closing(Results(Settings(broker_url=url), timeout_seconds=0.5)) as results:
-            connection = results.backend.client.connection_pool.make_connection()
+        with closing(Confirmations(Settings(broker_url=url), timeout_seconds=0.5)) as confirmations:
+            connection = confirmations.backend.client.connection_pool.make_connection()
             assert (connection.socket_timeout, connection.socket_connect_timeout) == (0.5, 0.5)
             assert connection.retry.get_retries() == 0
-            assert results.backend.retry_policy["max_retries"] == 0
+            assert confirmations.backend.retry_policy["max_retries"] == 0
 
     def test_the_configuration_of_the_environment_is_not_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A host's module may do anything when it is imported."""
         monkeypatch.setenv("CELERY_CONFIG_MODULE", "no_such_module")
         monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "no_such_module")
-        with closing(Results(Settings(), timeout_seconds=1)) as results:
-            assert results.backend.serializer == "json"
+        with closing(Confirmations(Settings(), timeout_seconds=1)) as confirmations:
+            assert confirmations.backend.serializer == "json"
 
 
 class TestOutcomes:
     """What is read."""
 
-    def test_only_what_has_a_word_is_there(self, results: Results) -> None:
+    def test_only_what_is_confirmed_is_there(self, confirmations: Confirmations) -> None:
         """Stored, held, or nothing: no more is told apart."""
-        results.store("a", STORED, DONE)
-        results.store("b", HELD, {"reason": "the database is away", "at": 1.5})
-        assert results.outcomes(["c", "b", "a"]) == {"a": Outcome(True, 3), "b": Outcome(False)}
-        assert results.outcomes([]) == {}
+        confirmations.store("a", STORED, DONE)
+        confirmations.store("b", HELD, {"reason": "the database is away", "at": 1.5})
+        assert confirmations.outcomes(["c", "b", "a"]) == {"a": Outcome(True, 3), "b": Outcome(False)}
+        assert confirmations.outcomes([]) == {}
 
-    def test_the_word_stored_is_the_last_one(self, results: Results) -> None:
+    def test_that_it_is_stored_is_the_last_that_is_said(self, confirmations: Confirmations) -> None:
         """It replaces that the batch is held, and a second delivery does not take it back."""
-        results.store("a", HELD, {})
-        results.store("a", STORED, DONE)
-        results.store("a", HELD, {})
-        assert results.outcomes(["a"]) == {"a": Outcome(True, 3)}
+        confirmations.store("a", HELD, {})
+        confirmations.store("a", STORED, DONE)
+        confirmations.store("a", HELD, {})
+        assert confirmations.outcomes(["a"]) == {"a": Outcome(True, 3)}
 
-    def test_it_is_what_celery_reads(self, results: Results) -> None:
+    def test_it_is_what_celery_reads(self, confirmations: Confirmations) -> None:
         """Key and format are those of any task's result."""
-        results.store("a", STORED, DONE)
+        confirmations.store("a", STORED, DONE)
         reader = Celery("reader", set_as_current=False)
-        result = reader.AsyncResult("a", backend=results.backend)
+        result = reader.AsyncResult("a", backend=confirmations.backend)
         assert (result.state, result.result) == ("SUCCESS", DONE)
-        assert results.backend.get_key_for_task("a") == b"celery-task-meta-a"
+        assert confirmations.backend.get_key_for_task("a") == b"celery-task-meta-a"
 
     @pytest.mark.parametrize(
         "payload",
@@ -142,19 +142,19 @@ class TestOutcomes:
             b'{"status":' + b"[" * 100_000,
         ],
     )  # fmt: skip
-    def test_what_is_torn_or_strange_is_no_word(self, results: Results, payload: bytes) -> None:
+    def test_what_is_torn_or_strange_confirms_nothing(self, confirmations: Confirmations, payload: bytes) -> None:
         """Somebody may be writing it at this moment; the others are read all the same."""
-        put(results, "a", payload)
-        results.store("b", STORED, DONE)
-        assert results.outcomes(["a", "b"]) == {"b": Outcome(True, 3)}
+        put(confirmations, "a", payload)
+        confirmations.store("b", STORED, DONE)
+        assert confirmations.outcomes(["a", "b"]) == {"b": Outcome(True, 3)}
 
     @pytest.mark.parametrize("result", [b"null", b'"text"', b"[1]", b'{"dead_lettered": "many"}'])
     def test_a_strange_result_of_a_stored_batch_counts_as_stored(
-        self, results: Results, result: bytes
+        self, confirmations: Confirmations, result: bytes
     ) -> None:
-        """The state is the word; the numbers are for the report."""
-        put(results, "a", b'{"status": "SUCCESS", "result": ' + result + b"}")
-        assert results.outcomes(["a"]) == {"a": Outcome(True, 0)}
+        """The state is what counts; the numbers are for the report."""
+        put(confirmations, "a", b'{"status": "SUCCESS", "result": ' + result + b"}")
+        assert confirmations.outcomes(["a"]) == {"a": Outcome(True, 0)}
 
     def test_all_are_asked_for_and_forgotten_at_once(self) -> None:
         """A shipper with hundreds of batches on the way asks often."""
@@ -164,15 +164,15 @@ class TestOutcomes:
             commands.append(("mget", *keys))
             return [None] * len(keys)
 
-        with closing(Results(Settings(), timeout_seconds=1)) as results:
-            results.backend.client = SimpleNamespace(
+        with closing(Confirmations(Settings(), timeout_seconds=1)) as confirmations:
+            confirmations.backend.client = SimpleNamespace(
                 mget=mget,
                 delete=lambda *keys: commands.append(("delete", *keys)),
-                connection_pool=results.backend.client.connection_pool,
+                connection_pool=confirmations.backend.client.connection_pool,
             )
-            results.outcomes(["a", "b"])
-            results.forget(["a", "b"])
-            results.forget([])
+            confirmations.outcomes(["a", "b"])
+            confirmations.forget(["a", "b"])
+            confirmations.forget([])
         keys = (b"celery-task-meta-a", b"celery-task-meta-b")
         assert commands == [("mget", *keys), ("delete", *keys)]
 
@@ -180,20 +180,22 @@ class TestOutcomes:
 class TestForgetting:
     """What was read once is of no use any more."""
 
-    def test_what_is_forgotten_is_gone(self, results: Results, tmp_path: Path) -> None:
+    def test_what_is_forgotten_is_gone(self, confirmations: Confirmations, tmp_path: Path) -> None:
         """Also what never was there."""
-        results.store("a", STORED, DONE)
-        results.store("b", STORED, DONE)
-        results.forget(["a", "b", "c"])
-        assert results.outcomes(["a", "b", "c"]) == {}
+        confirmations.store("a", STORED, DONE)
+        confirmations.store("b", STORED, DONE)
+        confirmations.forget(["a", "b", "c"])
+        assert confirmations.outcomes(["a", "b", "c"]) == {}
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
     def test_a_word_expires_in_redis(self) -> None:
         """When nobody asks any more."""
-        with closing(Results(Settings(confirmation_expires_seconds=90), timeout_seconds=1)) as results:
-            results.backend.client = fakeredis.FakeRedis()
-            results.store("a", STORED, DONE)
-            assert 80 < results.backend.client.ttl("celery-task-meta-a") <= 90
+        with closing(
+            Confirmations(Settings(confirmation_expires_seconds=90), timeout_seconds=1)
+        ) as confirmations:
+            confirmations.backend.client = fakeredis.FakeRedis()
+            confirmations.store("a", STORED, DONE)
+            assert 80 < confirmations.backend.client.ttl("celery-task-meta-a") <= 90
 
 
 class TestOutages:
@@ -206,20 +208,24 @@ class TestOutages:
         def fail(*_: Any, **__: Any) -> Any:
             raise error
 
-        with closing(Results(Settings(broker_url="redis://:secret@host/0"), timeout_seconds=1)) as results:
+        with closing(
+            Confirmations(Settings(broker_url="redis://:secret@host/0"), timeout_seconds=1)
+        ) as confirmations:
             monkeypatch.setattr(redis.Redis, "execute_command", fail)
-            for request in (results.outcomes, results.forget):
+            for request in (confirmations.outcomes, confirmations.forget):
                 with pytest.raises(ResultsUnavailableError, match=r"^redis://host/0: ") as caught:
                     request(["a"])
                 assert "secret" not in str(caught.value)
             with pytest.raises(ResultsUnavailableError):
-                results.store("a", STORED, DONE)
+                confirmations.store("a", STORED, DONE)
 
     def test_a_folder_that_fails(self, tmp_path: Path) -> None:
         """Where a folder is in the place of a file."""
-        with closing(Results(Settings(result_backend=f"file://{tmp_path}"), timeout_seconds=1)) as results:
+        with closing(
+            Confirmations(Settings(result_backend=f"file://{tmp_path}"), timeout_seconds=1)
+        ) as confirmations:
             (tmp_path / "celery-task-meta-a").mkdir()
-            for request in (results.outcomes, results.forget):
+            for request in (confirmations.outcomes, confirmations.forget):
                 with pytest.raises(ResultsUnavailableError):
                     request(["a"])
 
@@ -227,4 +233,4 @@ class TestOutages:
         """Is a wrong setting."""
         (tmp_path / "file").touch()
         with pytest.raises(SettingsError, match="NotADirectoryError"):
-            Results(Settings(result_backend=f"file://{tmp_path}/file/results"), timeout_seconds=1)
+            Confirmations(Settings(result_backend=f"file://{tmp_path}/file/confirmations"), timeout_seconds=1)
