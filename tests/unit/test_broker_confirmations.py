@@ -142,7 +142,7 @@ class TestOutcomes:
             b'{"status":' + b"[" * 100_000,
         ],
     )  # fmt: skip
-    def test_what_is_torn_or_strange_confirms_nothing(self, confirmations: Confirmations, payload: bytes) -> None:
+    def test_what_is_torn_or_strange_is_left_out(self, confirmations: Confirmations, payload: bytes) -> None:
         """Somebody may be writing it at this moment; the others are read all the same."""
         put(confirmations, "a", payload)
         confirmations.store("b", STORED, DONE)

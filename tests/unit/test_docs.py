@@ -1,6 +1,8 @@
 """The documentation: both languages are in step, its links lead somewhere, its names exist."""
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +119,35 @@ def test_files_that_are_named_exist() -> None:
     named = all_named(r"\b(?:benchmarks|examples|scripts|tests)(?:/\w+)+\.\w+")
     assert len(named) > 10
     assert [file for file in named if not (ROOT / file).is_file()] == []
+
+
+def test_functions_on_the_way_of_an_entry_exist() -> None:
+    """In the files beside which they stand."""
+    rows = re.findall(r"\]\(\.\./([\w/]+\.py)\) \| `([\w.]+)` \|", Document("docs/ARCHITECTURE.md").text)
+    assert len(rows) > 20
+    assert [(file, name) for file, name in rows if name not in defined_in(ROOT / file)] == []
+
+
+def defined_in(file: Path) -> set[str]:
+    """Functions and classes, and the methods of these."""
+    tree = ast.parse(file.read_text("utf-8"))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    found = [each for each in tree.body if isinstance(each, kinds)]
+    methods = {
+        f"{each.name}.{inner.name}" for each in found for inner in each.body if isinstance(inner, kinds)
+    }
+    return {each.name for each in found} | methods
+
+
+def test_the_picture_of_the_house_is_complete() -> None:
+    """Each package and module at the top of the package stands in it."""
+    (picture,) = (block.code for block in Document("docs/ARCHITECTURE.md").blocks)
+    top = {
+        path.stem
+        for path in (ROOT / "execution_logger").iterdir()
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__"
+    }
+    assert top <= set(re.findall(r"\w+", picture))
 
 
 def test_variables_that_are_named_exist() -> None:
