@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,8 +20,10 @@ from execution_logger.broker.confirmations import (
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
+
+if TYPE_CHECKING:  # the doctor of a base install reads this, too
+    from execution_logger.store import WriteResult
 
 _encode = msgspec.json.Encoder().encode
 
@@ -83,7 +85,7 @@ class Confirmer:
         if self._has_backend:  # a wrong URL is an error of the start, not of the first batch
             WorkerConfirmations(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
 
-    def stored(self, batch: ReceivedBatch, result: WriteResult) -> None:
+    def stored(self, batch: ReceivedBatch, result: "WriteResult") -> None:
         """The batch is in the database; said only when the producer asks for it."""
         if batch.is_awaited:
             self._try(lambda results: results.store(batch.id, STORED, asdict(result)))

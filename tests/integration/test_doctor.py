@@ -589,7 +589,9 @@ def test_servers_that_hang_cost_seconds(
 
 def test_a_name_server_that_hangs_holds_up_nobody(site: Site) -> None:
     """The command ends when it has said so; nothing is waited for at the exit."""
-    script = "import socket, time; from execution_logger import cli, doctor"
+    script = (
+        "import socket, time; from execution_logger import cli; from execution_logger.operate import doctor"
+    )
     hang = "socket.getaddrinfo = lambda *_, **__: time.sleep(45)"
     limit = "doctor.examine.__kwdefaults__.update(limit_seconds=1.0)"
     call = "cli.main(['doctor', '--json'], prog_name='execution-logger')"

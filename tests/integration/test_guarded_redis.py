@@ -89,6 +89,14 @@ def log(logger: ExecutionLogger, number: int) -> None:
     logger.sync.flush()
 
 
+def workers_in_status(variables: dict[str, str]) -> list[str]:
+    """Those that answer in time, by the command."""
+    status = run("status", "--json", "--timeout", "60", **variables)
+    assert status.returncode == 0, status.stdout
+    names: list[str] = json.loads(status.stdout)["workers"]["facts"]["online"]
+    return names
+
+
 class TestTls:
     """`rediss://`, with the authority and the client's certificate in the URL."""
 
@@ -99,11 +107,9 @@ class TestTls:
         with worker_of(url, database_url) as worker, logging_to(Settings(broker_url=url)) as logger:
             log(logger, 3)
             wait_until(lambda: logger.stats()["stored"] == 3)
-            status = run("status", "--json", "--timeout", "60", **variables)
+            wait_until(lambda: len(workers_in_status(variables)) == 1)
             assert run("doctor", **variables).returncode == 0
             assert "insecure" not in worker.output
-        assert status.returncode == 0, status.stdout
-        assert len(json.loads(status.stdout)["workers"]["facts"]["online"]) == 1
         assert count_rows(database_url) == 3
 
     @pytest.mark.parametrize(
