@@ -4,12 +4,17 @@
 class ExecutionLoggerError(Exception):
     """The execution logger failed."""
 
+    exit_code = 3
+    """Of a command that ends with it: 1 something was found, 2 usage or settings, 3 it could not look."""
+
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.__class__.__doc__)
 
 
 class SettingsError(ExecutionLoggerError):
     """A setting has a value that cannot be used."""
+
+    exit_code = 2
 
 
 class DeliveryError(ExecutionLoggerError):

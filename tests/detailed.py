@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from batches import encoded
 from execution_logger.read.statistics import count_hour
-from execution_logger.read.timeline import Timeline
+from execution_logger.read.timeline import Only, Timeline
 from execution_logger.settings import Settings
 from execution_logger.store import ExecutionLogRepository
 from execution_logger.store.table import look_up_table
@@ -52,6 +52,9 @@ async def check_readers_agree(engine: AsyncEngine, settings: Settings) -> None:
         message: values for message, (_, values) in ENTRIES.items()
     }
     assert found["an array of changes"] == ("s", 8)
+    for step in ("s", "t", "mine"):
+        selected = await Timeline(engine, settings, "t").last(100, Only(steps=(step,)))
+        assert selected == [entry for entry in entries if entry.step == step]
     durations = [entry.duration_ms for entry in entries if entry.duration_ms is not None]
     assert sorted(durations) == [0, 7, 8, 30, 31]
     async with AsyncSession(engine) as session:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,11 +12,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from execution_logger.cli.db import open_database
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, Delay, Gap, Range, Repeat, audit
-from execution_logger.settings import DATABASE, Settings
-from execution_logger.store import create_engine
 
 _AUDIT_SECONDS = 60.0  # a million batches take four
 _MOST_LINES = 20
@@ -30,6 +29,8 @@ _R = TypeVar("_R", bound=Range)
 
 class UnknownProcessError(ExecutionLoggerError):
     """No batch of this process is in the ledger."""
+
+    exit_code = 1
 
 
 _HONEST = "What a process made after its last stored entry cannot be seen from the database."
@@ -79,8 +80,8 @@ def command(
     is not stored yet either. And the last entries of a process can never be seen as missing from
     the database alone, because nothing comes after them.
 
-    The exit code is 0 when nothing is missing and 1 when something is, or the ledger cannot be
-    read; 2 is for wrong usage.
+    The exit code is 0 when nothing is missing, 1 when something is or the process is unknown, 2 for wrong
+    usage or settings, and 3 when the ledger cannot be read.
     """
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
@@ -98,18 +99,8 @@ def command(
 
 
 async def _audit(**arguments: Any) -> Audit:
-    settings = Settings.from_environment(uses=DATABASE)
-    settings.require_database("audit")
-    settings = replace(
-        settings,
-        database_timeout_seconds=_AUDIT_SECONDS,
-        visibility_timeout_seconds=max(settings.visibility_timeout_seconds, int(2 * _AUDIT_SECONDS)),
-    )
-    engine = create_engine(settings, pool_size=1)
-    try:
+    async with open_database("audit", _AUDIT_SECONDS) as (engine, settings):
         return await audit(engine, settings, **arguments)
-    finally:
-        await engine.dispose()
 
 
 def _span(since: datetime | None, until: datetime | None) -> str:

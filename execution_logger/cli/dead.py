@@ -35,6 +35,8 @@ _T = TypeVar("_T")
 class UnknownLetterError(ExecutionLoggerError):
     """There is no dead letter and no message with this id."""
 
+    exit_code = 1
+
 
 class Entries:
     """The entries that the database has refused; for use in a `with` statement, over one connection."""

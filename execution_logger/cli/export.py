@@ -1,21 +1,23 @@
-"""`execution-logger export`: a run as a file."""
+"""`execution-logger export`: a run, or any entries, as a file."""
 
 import asyncio
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
-from execution_logger.cli.database import open_database
+from execution_logger.cli.db import open_database
+from execution_logger.cli.tail import filters, nothing_stored, to_only
 from execution_logger.cli.terminal import output_errors
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.formats import FORMATS, Format
-from execution_logger.read.timeline import Timeline
+from execution_logger.read.timeline import ALL, Only, Timeline
 from execution_logger.text import printable
 
 _PAGE_SECONDS = 60.0  # the first one of a table without an index has to be sorted for
@@ -31,72 +33,73 @@ class _Shown:
 
 
 class ExportError(ExecutionLoggerError):
-    """The run cannot be written where it is to go."""
+    """What was asked for cannot be written where it is to go."""
+
+
+class NothingStoredError(ExecutionLoggerError):
+    """There is no such entry."""
+
+    exit_code = 1
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("task_id")
+@click.argument("task_id", required=False)
+@filters
 @click.option(
     "--format", "name", type=click.Choice(tuple(FORMATS)), default="ndjson", help="How to write it."
 )
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Instead of the standard output."
 )
-def command(task_id: str, name: str, output: Path | None) -> None:
-    """Write all entries of a run, oldest first, with every field.
+def command(task_id: str | None, name: str, output: Path | None, **wanted: Any) -> None:
+    """Write entries, oldest first, with every field.
+
+    They are those of the run TASK_ID, or of all runs without one.
 
     ndjson has an entry on each line, as JSON. csv is for spreadsheets: UTF-8 with a byte order mark,
     the details as JSON; a text that begins like a formula (= + - @) gets an apostrophe in front. Times
-    are ISO 8601 in UTC. It is the run as it is when the export begins, of any length: only a few
+    are ISO 8601 in UTC. They are as they are when the export begins, however many: only a few
     hundred entries are in memory at a time.
 
-    FILE is there when all of it is written, and not before; what it held stays if that fails. The exit
-    code is 1 then, and when no entry of the run is stored.
+    FILE is there when all of it is written, and not before; what it held stays if that fails. The exit code
+    is 3 then, 1 when there is no such entry, and 2 for wrong usage or settings.
     """
-    form = FORMATS[name]()
+    export = partial(_write, task_id, to_only(**wanted), FORMATS[name]())
     if output is None:
-        written = _export_to_stdout(task_id, form)
-    else:
-        with _replacing(output) as file:
-            written = _export(task_id, form, file)
-            _check(written, task_id)
-            size_bytes = file.tell() if file.seekable() else 0
-        said = f"{written:,} entries of the run {task_id!r}, {size_bytes:,} bytes: {output}"
-        click.echo(printable(said), err=True)
-    _check(written, task_id)
+        _export_to_stdout(export)
+        return
+    with _replacing(output) as file:
+        written = asyncio.run(export(file))
+        size_bytes = file.tell() if file.seekable() else 0
+    of_run = "" if task_id is None else f" of the run {task_id!r}"
+    click.echo(printable(f"{written:,} entries{of_run}, {size_bytes:,} bytes: {output}"), err=True)
 
 
-def _check(written: int, task_id: str) -> None:
-    if not written:
-        raise ExportError(
-            f"no entry of the run {task_id!r} is stored. It may be on its way: execution-logger status"
-        )
-
-
-def _export(task_id: str, form: Format, file: "BinaryIO | _Shown") -> int:
-    return asyncio.run(_write(task_id, form, file))
-
-
-def _export_to_stdout(task_id: str, form: Format) -> int:
+def _export_to_stdout(export: "Callable[[BinaryIO | _Shown], Coroutine[Any, Any, int]]") -> None:
     with output_errors():
         stdout = sys.stdout.buffer
-        written = _export(task_id, form, _Shown() if stdout.isatty() else stdout)
+        asyncio.run(export(_Shown() if stdout.isatty() else stdout))
         stdout.flush()
-    return written
 
 
-async def _write(task_id: str, form: Format, file: "BinaryIO | _Shown") -> int:
-    """Write the run, nothing at all when there is none; return how many entries it has."""
+async def _write(task_id: str | None, only: Only, form: Format, file: "BinaryIO | _Shown") -> int:
+    """Write them; return how many there are.
+
+    Raises:
+        NothingStoredError: there are none, and nothing is written.
+    """
     written = 0
     async with (
         open_database("export", _PAGE_SECONDS) as (engine, settings),
-        aclosing(Timeline(engine, settings, task_id).pages()) as pages,
+        aclosing(Timeline(engine, settings, task_id).pages(only)) as pages,
     ):
         async for page in pages:
             if not written:
                 file.write(form.head())
             file.write(form.body(page))
             written += len(page)
+    if not written:
+        raise NothingStoredError("no such entry is stored" if only != ALL else nothing_stored(task_id))
     return written
 
 

@@ -2,7 +2,9 @@
 
 import click
 
-from execution_logger.operate.health import check_worker, worker_name
+from execution_logger.broker.depth import BrokerUnavailableError
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.operate.health import UnhealthyError, check_worker, worker_name
 from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.text import printable
 
@@ -15,8 +17,11 @@ def command(name: str | None) -> None:
     It does if it answers, takes from the queue, and the database has the table. For the health checks
     of containers: one line and an exit code. What is wrong otherwise, `execution-logger doctor` finds.
 
-    The exit code is 0 when it works, and 1 otherwise.
+    The exit code is 0 when it works, 1 when it does not, and 2 when a setting cannot be used.
     """
     name = name or worker_name()
-    check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
+    try:
+        check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
+    except (BrokerUnavailableError, StoreUnavailableError) as error:
+        raise UnhealthyError(str(error)) from error
     click.echo(printable(f"{name} works"))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from execution_logger.cli.audit import to_moment
-from execution_logger.cli.database import open_database
+from execution_logger.cli.db import open_database
 from execution_logger.cli.terminal import (
     PAGE_WIDTH,
     Cell,

@@ -1,4 +1,4 @@
-"""`execution-logger tail`: the entries of a run, as they come."""
+"""`execution-logger tail`: the entries of a run, or of all, as they come."""
 
 import asyncio
 import json
@@ -6,18 +6,21 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing
 from itertools import count
+from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from execution_logger.cli.database import open_database
+from execution_logger.cli.audit import to_moment
+from execution_logger.cli.db import open_database
 from execution_logger.cli.terminal import open_console, output_errors
 from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
 from execution_logger.read.formats import Ndjson
 from execution_logger.read.timeline import Only, Timeline
+from execution_logger.store.columns import storable
 from execution_logger.text import printable
 
 _POLL_SECONDS = 1.0
@@ -30,47 +33,84 @@ _STYLES: Mapping[str, str] = {
     LogLevel.CRITICAL: "bold white on red",
 }
 _LEVEL_CELLS = 8
+_RUN_CELLS = 20
 _WHO_CELLS = 24
 _MAX_DETAILS_CELLS = 80
 _INDENT = " " * 13
 _sleep = asyncio.sleep
 
 
+_FILTERS = (
+    click.option("--since", callback=to_moment, metavar="AGE|TIME", help="Only from then on (2h, ISO)."),
+    click.option("--until", callback=to_moment, metavar="AGE|TIME", help="Only before then."),
+    click.option(
+        "--level",
+        type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
+        help="Only this level and graver ones.",
+    ),
+    click.option("--category", "categories", multiple=True, help="Only this category; may be given again."),
+    click.option("--agent", "agents", multiple=True, help="Only this agent; may be given again."),
+    click.option("--step", "steps", multiple=True, help="Only this step; may be given again."),
+    click.option("--contains", default="", help="Only with this text in the message, in the same case."),
+)
+
+
+def filters(command: click.decorators.FC) -> click.decorators.FC:
+    """Give a command the options that say which entries are wanted; `to_only` takes their values."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def to_only(level: str | None, contains: str, **others: Any) -> Only:
+    """The wanted entries, as the options of `filters` name them.
+
+    Raises:
+        click.UsageError: the time ends before it begins.
+    """
+    since, until = others["since"], others["until"]
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
+    return Only.at_least(level, contains=storable(contains), **others)
+
+
+def nothing_stored(task_id: str | None) -> str:
+    """What is said where there is no entry at all."""
+    what = "no entry" if task_id is None else f"no entry of the run {task_id!r}"
+    return f"{what} is stored. It may be on its way: execution-logger status"
+
+
 @click.command(context_settings={"show_default": True})
-@click.argument("task_id")
+@click.argument("task_id", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("--lines", "-n", type=click.IntRange(min=0), default=_LINES, help="The newest so many.")
-@click.option("--all", "is_all", is_flag=True, help="The whole run, instead of --lines.")
-@click.option(
-    "--level",
-    type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
-    help="Only this level and graver ones.",
-)
-@click.option("--category", "categories", multiple=True, help="Only this category; may be given again.")
+@click.option("--all", "is_all", is_flag=True, help="All of them, instead of --lines.")
+@filters
 @click.option("--details", "whole_details", is_flag=True, help="Show the details whole, indented.")
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON on a line of its own.")
 def command(
-    task_id: str,
+    task_id: str | None,
     follow: bool,  # noqa: FBT001 - click passes them by name
     lines: int,
     is_all: bool,  # noqa: FBT001
-    level: str | None,
-    categories: tuple[str, ...],
     whole_details: bool,  # noqa: FBT001
     as_json: bool,  # noqa: FBT001
+    **wanted: Any,
 ) -> None:
-    """Print the entries of a run, oldest first; times are in UTC.
+    """Print entries, oldest first; times are in UTC.
+
+    They are those of the run TASK_ID, or of all runs without one.
 
     With --follow it goes on with new ones. Those of several processes do not arrive in the order of
     their times: one that comes later than its neighbours is printed when it is there, and marked. An
     outage of the database is said once, and waited for.
 
-    The exit code is 0; 1 when no entry of the run is stored (with --follow, it is waited for) or the
-    database cannot be read; 130 after Ctrl-C.
+    The exit code is 0; 1 when no entry of the run is stored (with --follow, it is waited for); 2 for wrong
+    usage or settings; 3 when the database cannot be read; 130 after Ctrl-C.
     """
-    show = _JsonOutput() if as_json else _TextOutput(whole_details=whole_details)
-    only = Only.at_least(level, categories)
-    tail = _Tail(task_id, show, only, count=None if is_all else lines)
+    shown = EntryLines(whole_details=whole_details, with_run=task_id is None)
+    output = _JsonOutput() if as_json else _TextOutput(shown)
+    tail = _Tail(task_id, output, to_only(**wanted), count=None if is_all else lines)
     with output_errors():
         code = asyncio.run(tail.run(follow=follow))
     sys.exit(code)
@@ -79,9 +119,9 @@ def command(
 class _TextOutput:
     """Lines for people."""
 
-    def __init__(self, *, whole_details: bool) -> None:
+    def __init__(self, lines: "EntryLines") -> None:
         self._console = open_console()
-        self._lines = EntryLines(whole_details=whole_details)
+        self._lines = lines
 
     def show(self, entries: Iterable[LogEntry], *, are_late: bool = False) -> None:
         """Print them."""
@@ -110,14 +150,14 @@ class _Tail:
     """Shows one run; remarks go to the standard error.
 
     Args:
-        task_id: the run's.
+        task_id: the run's; None for all.
         output: shows entries.
         only: which ones.
         count: how many of the newest in the beginning; None for all.
     """
 
     def __init__(
-        self, task_id: str, output: _TextOutput | _JsonOutput, only: Only, count: int | None
+        self, task_id: str | None, output: _TextOutput | _JsonOutput, only: Only, count: int | None
     ) -> None:
         self._task_id = task_id
         self._output = output
@@ -137,9 +177,7 @@ class _Tail:
                 await self._follow(follower)
             if await self._show_stored(timeline) or await timeline.exists():
                 return 0
-        self._remark(
-            f"no entry of the run {self._task_id!r} is stored. It may be on its way: execution-logger status"
-        )
+        self._remark(nothing_stored(self._task_id))
         return 1
 
     async def _show_stored(self, timeline: Timeline, follower: Follower | None = None) -> bool:
@@ -166,7 +204,7 @@ class _Tail:
 
     async def _follow(self, follower: Follower) -> None:
         if follower.is_waiting:
-            self._remark(f"no entry of the run {self._task_id!r} is stored yet; waiting for one.")
+            self._remark(f"{nothing_stored(self._task_id).partition('.')[0]} yet; waiting for one.")
         for poll in count(1):
             try:
                 await self._poll(follower, look_for_late=self._is_away or poll % _POLLS_FOR_LATE == 0)
@@ -196,9 +234,11 @@ class EntryLines:
 
     Args:
         whole_details: show the details whole, on lines of their own.
+        with_run: show the `task_id`.
     """
 
-    def __init__(self, *, whole_details: bool = False) -> None:
+    def __init__(self, *, whole_details: bool = False, with_run: bool = False) -> None:
+        self._with_run = with_run
         self._whole_details = whole_details
         self._day = ""
 
@@ -222,6 +262,7 @@ class EntryLines:
             " ",
             (_padded(printable(entry.level).upper(), _LEVEL_CELLS), style),
             " ",
+            (f"{_padded(printable(entry.task_id), _RUN_CELLS)} " if self._with_run else "", "magenta"),
             (_padded(printable(who), _WHO_CELLS), "cyan"),
             " ",
             (printable(entry.message), style),

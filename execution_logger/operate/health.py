@@ -17,6 +17,8 @@ _DATABASE_SECONDS = 3.0
 class UnhealthyError(ExecutionLoggerError):
     """The worker does not answer, or takes from other queues."""
 
+    exit_code = 1
+
 
 def worker_name() -> str:
     """What Celery calls the worker of this machine, unless it is given another name."""

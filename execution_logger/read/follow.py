@@ -1,4 +1,4 @@
-"""The follower: what has come to a run since one has looked."""
+"""The follower: what has come to a run, or to all, since one has looked."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import LogEntry
 from execution_logger.read.rows import select_entries, to_entry, to_utc
-from execution_logger.read.timeline import PLACE, Timeline, is_of_run, newest_first, oldest_first
+from execution_logger.read.timeline import Timeline, is_of_run, newest_first, oldest_first
 from execution_logger.settings import Settings
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 
@@ -18,12 +18,12 @@ _MOST_KNOWN = 50_000
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 _T = TypeVar("_T")
-_Place = tuple[Any, Any, Any]
-"""`task_id`, `created_at` and `id` as the table has them: where an entry is."""
+_Place = tuple[Any, ...]
+"""Of a run `task_id`, and then `created_at` and `id` as the table has them: where an entry is."""
 
 
 class Follower:
-    """Tells each entry of a run once, however late it is stored.
+    """Tells each entry of a run, or of all without one, once, however late it is stored.
 
     The entries of several processes are not stored in the order of their times: one that had no
     connection for an hour brings its entries after those of the others. So `news` looks behind the
@@ -37,7 +37,7 @@ class Follower:
         StoreUnavailableError: from every method; it can be called again.
     """
 
-    def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str) -> None:
+    def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str | None) -> None:
         self._engine = engine
         self._settings = settings
         self._timeline = Timeline(engine, settings, task_id)
@@ -83,16 +83,17 @@ class Follower:
         self._newest = places[0] if places else None
         if len(places) == _MOST_KNOWN // 2:
             self._oldest = places[-1]
-            self._begins_at = to_utc(table, self._oldest[1]) or _EVER
+            self._begins_at = to_utc(table, self._oldest[-2]) or _EVER
 
     async def _read_news(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
-        query = oldest_first(table, select_entries(table)).where(self._is_of_run(table)).limit(_PAGE)
+        query = oldest_first(table, select_entries(table), self._timeline.place)
+        query = query.where(self._is_of_run(table)).limit(_PAGE)
         if self._newest is not None:
-            query = query.where(_place(table) > _literal(table, self._newest))
+            query = query.where(self._place(table) > self._literal(table, self._newest))
         rows = (await connection.execute(query)).all()
         if rows:
             # The last one by the database's order: that of texts need not be Python's.
-            self._newest = _place_of(table, rows[-1])
+            self._newest = self._place_of(table, rows[-1])
         return self._told(table, rows)
 
     async def _read_late(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
@@ -116,18 +117,19 @@ class Follower:
             ids = [id_ for *_, id_ in places[start : start + _PAGE]]
             query = select_entries(table).where(self._is_of_run(table), table.columns["id"].in_(ids))
             rows += (await connection.execute(query)).all()
-        return sorted(rows, key=lambda row: _sorted_by(_place_of(table, row)))
+        return sorted(rows, key=lambda row: _sorted_by(self._place_of(table, row)))
 
     async def _list(
         self, connection: AsyncConnection, table: LogTable, *conditions: Any, limit: int | None = None
     ) -> list[_Place]:
         """Where the entries are, newest first."""
-        columns: list[Any] = [table.columns[name] for name in PLACE]
+        columns: list[Any] = [table.columns[name] for name in self._timeline.place]
         query = select(*columns).where(self._is_of_run(table), *conditions).limit(limit)
-        return [tuple(row) for row in await connection.execute(newest_first(table, query))]
+        query = newest_first(table, query, self._timeline.place)
+        return [tuple(row) for row in await connection.execute(query)]
 
     def _told(self, table: LogTable, rows: Sequence[Row[Any]]) -> list[LogEntry]:
-        self._know(_place_of(table, row) for row in rows)
+        self._know(self._place_of(table, row) for row in rows)
         return [to_entry(table, row) for row in rows]
 
     def _know(self, places: Iterable[_Place]) -> None:
@@ -144,31 +146,26 @@ class Follower:
         """All whose entries are known, and late ones."""
         conditions = [self._is_of_run(table)]
         if self._newest is not None:
-            conditions.append(_place(table) <= _literal(table, self._newest))
+            conditions.append(self._place(table) <= self._literal(table, self._newest))
         if self._oldest is not None:
-            conditions.append(_place(table) >= _literal(table, self._oldest))
+            conditions.append(self._place(table) >= self._literal(table, self._oldest))
         return conditions
 
+    def _place(self, table: LogTable) -> Any:
+        return tuple_(*(table.columns[name] for name in self._timeline.place))
 
-def _place(table: LogTable) -> Any:
-    return tuple_(*(table.columns[name] for name in PLACE))
+    def _literal(self, table: LogTable, place: _Place) -> Any:
+        named = zip(self._timeline.place, place, strict=True)
+        return tuple_(*(literal(value, table.columns[name].type) for name, value in named))
 
-
-def _literal(table: LogTable, place: _Place) -> Any:
-    return tuple_(
-        *(literal(value, table.columns[name].type) for name, value in zip(PLACE, place, strict=True))
-    )
-
-
-def _place_of(table: LogTable, row: Row[Any]) -> _Place:
-    """The place of a row of `select_entries`."""
-    names = list(table.columns)
-    task_id, created_at, id_ = (row[names.index(name)] for name in PLACE)
-    return task_id, created_at, id_
+    def _place_of(self, table: LogTable, row: Row[Any]) -> _Place:
+        """The place of a row of `select_entries`."""
+        names = list(table.columns)
+        return tuple(row[names.index(name)] for name in self._timeline.place)
 
 
 def _sorted_by(place: _Place) -> tuple[Any, str]:
-    _, created_at, id_ = place
+    *_, created_at, id_ = place
     return created_at, str(id_)
 
 

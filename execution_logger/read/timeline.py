@@ -1,12 +1,13 @@
-"""The timeline: the entries of one run, in their order."""
+"""The timeline: the entries of one run, or of all, in their order."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Uuid, false, literal, not_, or_, select
+from sqlalchemy import ColumnElement, Select, Text, Uuid, cast, false, func, literal, not_, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.entry.entry import LogEntry, LogLevel
@@ -14,7 +15,7 @@ from execution_logger.read.rows import select_entries, to_entry
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.table import LogTable, from_utc, look_up_table
 
 PLACE = ("task_id", "created_at", "id")
 """What an entry is found by in the index of the timeline."""
@@ -24,60 +25,92 @@ _PAGE = 200  # an entry may have 256 KiB
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Which entries of a run are wanted; all of them by default.
+    """Which entries are wanted; all of them by default.
 
     Attributes:
         hidden: none of these levels.
         categories: only those of one of these categories.
+        agents: only those of one of these agents.
+        steps: only those of one of these steps.
+        since: (aware) only those made from then on.
+        until: (aware) only those made before then.
+        contains: only those with this text in their message, in the same case.
     """
 
     hidden: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    contains: str = ""
 
     @classmethod
-    def at_least(cls, level: str | None, categories: Sequence[str] = ()) -> "Only":
+    def at_least(cls, level: str | None, categories: Sequence[str] = (), **others: Any) -> "Only":
         """Those of this level, of graver ones and of the host's own; of every level without one."""
         levels = tuple(LogLevel)
-        return cls(levels[: levels.index(LogLevel(level))] if level else (), tuple(categories))
+        hidden = levels[: levels.index(LogLevel(level))] if level else ()
+        return cls(hidden, tuple(categories), **others)
 
     def takes(self, entry: LogEntry) -> bool:
         """Whether this entry is one of them."""
-        return entry.level not in self.hidden and (not self.categories or entry.category in self.categories)
+        return (
+            entry.level not in self.hidden
+            and all(not names or getattr(entry, field) in names for field, names in self._names().items())
+            and (self.since is None or entry.created_at >= self.since)
+            and (self.until is None or entry.created_at < self.until)
+            and self.contains in (entry.message or "")
+        )
 
     def conditions(self, table: LogTable) -> list[ColumnElement[bool]]:
         """What a row has to meet."""
         conditions = [not_(table.is_level(*self.hidden))] if self.hidden else []
-        if self.categories:
-            conditions.append(or_(*(table.equals("category", each) for each in self.categories)))
+        for field, names in self._names().items():
+            if names:
+                conditions.append(or_(*(table.equals(field, each) for each in names)))
+        created_at: ColumnElement[Any] = table.columns["created_at"]
+        if self.since is not None:
+            conditions.append(created_at >= from_utc(table, self.since))
+        if self.until is not None:
+            conditions.append(created_at < from_utc(table, self.until))
+        if self.contains:
+            # Both databases have `replace`, which knows no wildcards and tells cases apart.
+            message = cast(table.columns["message"], Text)
+            conditions.append(func.replace(message, self.contains, "") != message)
         return conditions
+
+    def _names(self) -> Mapping[str, tuple[str, ...]]:
+        return {"category": self.categories, "agent_name": self.agents, "step": self.steps}
 
 
 ALL = Only()
 
 
 class Timeline:
-    """Reads the entries of a run; every attempt takes at most `settings.database_timeout_seconds`.
+    """Reads the entries of a run, or of all; every attempt takes `settings.database_timeout_seconds` at most.
 
     Args:
         engine: to the database.
         settings: name the table.
-        task_id: the run's.
+        task_id: the run's; None for those of all runs.
 
     Raises:
         StoreUnavailableError: from every method: the database cannot be used now.
     """
 
-    def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str) -> None:
+    def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str | None) -> None:
         self._engine = engine
         self._settings = settings
         self.task_id = task_id
+        self.place = PLACE[1:] if task_id is None else PLACE
 
     async def exists(self) -> bool:
-        """Whether an entry of the run is stored."""
+        """Whether any entry is stored."""
         async with self.attempt(), self._engine.connect() as connection:
             table = await look_up_table(connection, self._settings)
-            query = select(literal(1)).where(is_of_run(table, self.task_id))
-            return (await connection.execute(newest_first(table, query).limit(1))).first() is not None
+            query = select(literal(1)).select_from(table.table).where(is_of_run(table, self.task_id))
+            query = newest_first(table, query, self.place).limit(1)
+            return (await connection.execute(query)).first() is not None
 
     async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
         """The newest ones, oldest first."""
@@ -95,7 +128,7 @@ class Timeline:
             async with self.attempt():
                 connection = await stack.enter_async_context(transaction(self._engine))
                 table = await look_up_table(connection, self._settings)
-                query = oldest_first(table, self._select(table, only))
+                query = oldest_first(table, self._select(table, only), self.place)
                 result = await connection.stream(query)
             while True:
                 async with self.attempt():
@@ -110,16 +143,20 @@ class Timeline:
 
     def _select(self, table: LogTable, only: Only) -> Select[Any]:
         query = select_entries(table).where(is_of_run(table, self.task_id), *only.conditions(table))
-        return newest_first(table, query)
+        return newest_first(table, query, self.place)
 
 
 def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
     """The condition that an entry belongs to a run, with which its timeline is read from the index of that.
 
+    Without a run it is always true.
+
     PostgreSQL takes the few newest of an equal `task_id` to be quickly found by their time alone, and
     then reads the whole table backwards for a run that ended long ago. A range of one value has it
     sort by `task_id` as well, as `newest_first` and `oldest_first` do, and that is the index's order.
     """
+    if task_id is None:
+        return true()
     column = table.columns["task_id"]
     if isinstance(column.type, Uuid) and isinstance(task_id, str):
         try:
@@ -131,11 +168,11 @@ def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
     return column.between(task_id, task_id)
 
 
-def newest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
+def newest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLACE) -> Select[Any]:
     """A query of entries, the last call first."""
-    return query.order_by(None).order_by(*(table.columns[name].desc() for name in PLACE))
+    return query.order_by(None).order_by(*(table.columns[name].desc() for name in place))
 
 
-def oldest_first(table: LogTable, query: Select[Any]) -> Select[Any]:
+def oldest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLACE) -> Select[Any]:
     """A query of entries, in the order of their calls."""
-    return query.order_by(None).order_by(*(table.columns[name] for name in PLACE))
+    return query.order_by(None).order_by(*(table.columns[name] for name in place))

@@ -28,6 +28,8 @@ _DOUBLE = 2
 class StubbornRowsError(ExecutionLoggerError):
     """Rows that should be deleted are still there."""
 
+    exit_code = 1
+
 
 class Deletion:
     """Deletes the rows of a table that meet a condition, in chunks.

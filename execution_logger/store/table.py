@@ -118,7 +118,9 @@ class LogTable:
         return any(each.name == MARK for each in self.table.constraints)
 
     def equals(self, field: str, value: str) -> ColumnElement[bool]:
-        """The condition that a text field was written as `value`."""
+        """The condition that a text field was written as `value`, wherever it is kept."""
+        if field not in self.columns:
+            return self.kept[field] == value
         column = self.columns[field]
         if isinstance(column.type, Enum):
             return func.lower(cast(column, Text)) == value.lower()

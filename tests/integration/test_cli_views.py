@@ -203,7 +203,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_file(database_url: str, tmp_pat
         preexec_fn=small_files,
         timeout=300,
     )
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr == f"execution-logger: {path} cannot be written: File too large\n"
     assert [file.name for file in tmp_path.iterdir()] == ["run.ndjson"]
     assert path.read_text() == "before"

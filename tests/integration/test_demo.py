@@ -149,7 +149,7 @@ def test_a_lost_entry_is_an_exit_code(
 def test_a_broker_that_is_away_is_one_line(scratch: Path, documents: Path) -> None:
     """Before anything is started; its password is not shown."""
     done = run(scratch, documents, "--broker", "redis://:secret@127.0.0.1:1/0")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert re.fullmatch(r"execution-logger: redis://127.0.0.1:1/0: .*refused.*\n", done.stderr)
     assert "secret" not in done.stdout
     assert list(scratch.iterdir()) == []
@@ -158,5 +158,5 @@ def test_a_broker_that_is_away_is_one_line(scratch: Path, documents: Path) -> No
 def test_a_folder_without_documents_is_one_line(scratch: Path) -> None:
     """It says what is looked for."""
     done = run(scratch, scratch)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.startswith(f"execution-logger: {scratch}: there are no text files")

@@ -17,6 +17,7 @@ from execution_logger.store import ExecutionLogRepository, WriteResult
 from execution_logger.store.table import look_up_table
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
+from selections import check_selections
 
 COLUMNS = (
     "task_id TEXT NOT NULL, level TEXT NOT NULL, category TEXT NOT NULL, message TEXT NOT NULL, "
@@ -193,3 +194,15 @@ async def test_rows_are_never_twice_behind_a_trigger_that_refuses(postgres_url: 
         entry = encoded()
         assert await site.write(entry) == WriteResult(stored=1)
         assert await site.write(entry) == WriteResult(duplicates=1)
+
+
+@pytest.mark.parametrize(
+    "table", ["", TABLE], ids=["the library's own", "a host's, without agents and steps"]
+)
+async def test_a_part_of_one_run_or_of_all(postgres_url: str, table: str) -> None:
+    """As in SQLite, also by fields that the table has no column for."""
+    async with PostgresqlSite(postgres_url) as site:
+        if table:
+            await site.rows(table)
+        await asyncio.to_thread(upgrade_database, postgres_url)
+        await check_selections(site)

@@ -206,7 +206,7 @@ def test_a_database_without_a_ledger_is_one_line(tmp_path: Path) -> None:
     """It says what to do."""
     url = f"sqlite:///{tmp_path / 'empty.db'}"
     result = CliRunner().invoke(main, ["audit"], env={"DATABASE_URL": url})
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "execution-logger db upgrade" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

@@ -39,7 +39,7 @@ def test_a_second_time_changes_nothing(tmp_path: Path) -> None:
 def test_without_a_database_it_says_what_to_set() -> None:
     """In one line."""
     result = upgrade(None)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("execution-logger: DATABASE_URL is not set")
     assert len(result.stderr.splitlines()) == 1
 
@@ -47,7 +47,7 @@ def test_without_a_database_it_says_what_to_set() -> None:
 def test_a_database_that_is_away_is_one_line_without_its_password() -> None:
     """Nobody listens on port 1."""
     result = upgrade("postgresql://user:secret@127.0.0.1:1/logs")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "127.0.0.1:1/logs cannot be used now" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.output

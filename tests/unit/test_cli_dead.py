@@ -169,7 +169,7 @@ def test_a_database_that_is_away_is_one_line(site: Site) -> None:
     """As it is without the tables."""
     site.environment["DATABASE_URL"] = "sqlite:////no/such/folder/x"
     result = site.dead("list")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("execution-logger: The database ")
     assert result.stderr.count("\n") == 1
 
@@ -178,7 +178,7 @@ def test_a_broker_that_is_away_is_one_line(site: Site) -> None:
     """Unless Celery is not used at all."""
     site.environment["CELERY_BROKER_URL"] = "redis://:secret@127.0.0.1:1/0"
     result = site.dead("list")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("execution-logger: redis://127.0.0.1:1/0: ")
     site.environment["CELERY_ENABLED"] = "false"
     assert site.dead("list").stdout == NOTHING

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from execution_logger.read.timeline import Timeline
+from execution_logger.read.timeline import Only, Timeline
 from stored_runs import StoredRuns
 
 
@@ -67,14 +67,28 @@ def test_a_run_that_is_not_there_is_said(stored: StoredRuns, tmp_path: Path, out
     assert files(tmp_path) == set()
 
 
+def test_a_part_of_all_runs(stored: StoredRuns, tmp_path: Path) -> None:
+    """Without a name it is all of them; what is not there is no file."""
+    result = stored.run("export")
+    found = [json.loads(line)["task_id"] for line in result.stdout.splitlines()]
+    assert sorted(found) == ["other", "t", "t", "t"]
+    found = stored.run("export", "--level", "warning", "--contains", "1").stdout.splitlines()
+    assert [json.loads(line)["level"] for line in found] == ["warning"]
+    result = stored.run("export", "-o", str(tmp_path / "x"), "--agent", "nobody")
+    assert (result.exit_code, result.stderr) == (1, "execution-logger: no such entry is stored\n")
+    result = stored.run("export", "-o", str(tmp_path / "x"), "--level", "warning")
+    assert result.stderr.startswith("2 entries, ")
+    assert files(tmp_path) == {"x"}
+
+
 def test_what_fails_on_the_way_changes_nothing(
     stored: StoredRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file of before stays, and no half of a new one."""
     pages = Timeline.pages
 
-    async def half_of(self: Timeline) -> Any:
-        async with aclosing(pages(self)) as real:
+    async def half_of(self: Timeline, only: Only) -> Any:
+        async with aclosing(pages(self, only)) as real:
             async for page in real:
                 yield page
                 raise OSError(28, "No space left on device")
@@ -83,7 +97,7 @@ def test_what_fails_on_the_way_changes_nothing(
     path = tmp_path / "run.ndjson"
     path.write_text("before")
     result = stored.run("export", "t", "--output", str(path))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr == f"execution-logger: {path} cannot be written: No space left on device\n"
     assert path.read_text() == "before"
     assert files(tmp_path) == {"run.ndjson"}
@@ -92,7 +106,7 @@ def test_what_fails_on_the_way_changes_nothing(
 def test_a_place_that_takes_no_file_is_one_line(stored: StoredRuns, tmp_path: Path) -> None:
     """It names the place."""
     result = stored.run("export", "t", "-o", str(tmp_path / "nowhere" / "x"))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr == (
         f"execution-logger: {tmp_path / 'nowhere' / 'x'} cannot be written: No such file or directory\n"
     )
@@ -104,7 +118,7 @@ def test_a_device_is_written_to(stored: StoredRuns) -> None:
     assert stored.run("export", "t", "-o", "/dev/null").exit_code == 0
     assert Path("/dev/null").is_char_device()
     result = stored.run("export", "t", "-o", "/dev/full")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr == "execution-logger: /dev/full cannot be written: No space left on device\n"
 
 

@@ -86,5 +86,5 @@ def test_what_cannot_start_is_one_line(site: Site) -> None:
     """Exit code 1."""
     site.error = ServiceError("Flower is not installed here")
     result = run()
-    assert (result.exit_code, result.stderr) == (1, "execution-logger: Flower is not installed here\n")
+    assert (result.exit_code, result.stderr) == (3, "execution-logger: Flower is not installed here\n")
     assert not site.started

@@ -1,19 +1,22 @@
 """The root of the command: help, and errors as one line."""
 
 import importlib
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+from children import run_script
 from execution_logger.cli import main
 from execution_logger.cli.group import COMMANDS
-from execution_logger.errors import SettingsError
+from execution_logger.errors import ExecutionLoggerError, SettingsError, StoreUnavailableError
+from execution_logger.operate.health import UnhealthyError
 
 
-def run(*arguments: str) -> Result:
+def run(*arguments: str, **environment: str) -> Result:
     """The outcome of `execution-logger arguments...`."""
-    return CliRunner().invoke(main, arguments, prog_name="execution-logger")
+    return CliRunner().invoke(main, arguments, prog_name="execution-logger", env=environment)
 
 
 def fail_on_import(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -33,6 +36,71 @@ def test_the_help_names_every_command() -> None:
         assert f"\n  {name} " in result.output
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_says_what_the_command_says_of_itself(name: str) -> None:
+    """The sentence is kept twice, so that the help imports no command."""
+    command = importlib.import_module(f"execution_logger.cli.{name}").command
+    assert command.get_short_help_str(limit=200) == COMMANDS[name]
+
+
+HELP = """
+    import sys
+    from execution_logger.cli import main
+
+    try:
+        main(["--help"], prog_name="execution-logger")
+    except SystemExit as done:
+        assert not done.code
+    heavy = {"celery", "kombu", "redis", "sqlalchemy", "asyncpg", "alembic", "rich", "asyncio", "msgspec"}
+    assert not heavy & set(sys.modules), heavy & set(sys.modules)
+    ours = {name for name in sys.modules if name.startswith("execution_logger.")}
+    assert ours == {"execution_logger." + name for name in ("errors", "cli", "cli.group")}, ours
+"""
+
+
+def test_the_help_imports_no_command() -> None:
+    """It costs a fraction of what any of them does."""
+    run_script(HELP)
+
+
+def test_a_mistyped_command_is_understood() -> None:
+    """Or not, when it is like none."""
+    assert run("stauts").stderr.endswith("No such command 'stauts'. Did you mean status?\n")
+    assert run("--help-me").exit_code == 2
+    assert "Did you mean" not in run("nope").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"), [("ta", "tail"), ("tail --lev", "--level"), ("dead ret", "retry")]
+)
+def test_a_shell_completes_commands_and_options(words: str, completed: str) -> None:
+    """As docs/OPERATING.md says how to switch on."""
+    result = run(
+        _EXECUTION_LOGGER_COMPLETE="bash_complete",
+        COMP_WORDS=f"execution-logger {words}",
+        COMP_CWORD=str(len(words.split())),
+    )
+    assert result.output.strip() == f"plain,{completed}"
+
+
+CODES = {SettingsError: 2, ExecutionLoggerError: 3, StoreUnavailableError: 3, UnhealthyError: 1}
+
+
+@pytest.mark.parametrize(("error", "code"), CODES.items())
+def test_an_error_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: type[ExecutionLoggerError], code: int
+) -> None:
+    """1 something was found, 2 usage or settings, 3 it could not look: the same in every command."""
+
+    def fail() -> None:
+        raise error("why")
+
+    module = SimpleNamespace(command=click.Command("status", callback=fail))
+    monkeypatch.setattr(importlib, "import_module", lambda _: module)
+    result = run("status")
+    assert (result.exit_code, result.stderr) == (code, "execution-logger: why\n")
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     """Exit code 2, as for all commands."""
     result = run("nope")
@@ -47,7 +115,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
     """Who installed without the extra is not shown a traceback."""
     fail_on_import(monkeypatch, ModuleNotFoundError(name=module))
     result = run("status")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     package = module.partition(".")[0]
     assert result.stderr == (
         f'execution-logger: {package} is not installed: pip install "celery-execution-logger[worker]"\n'
@@ -62,10 +130,10 @@ def test_another_missing_module_is_no_missing_extra(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_error_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On stderr, with the exit code 1."""
+    """On stderr: the command could not even begin."""
     fail_on_import(monkeypatch, SettingsError("X=1: must be 2"))
     result = run("status")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == "execution-logger: X=1: must be 2\n"
 
 

@@ -147,7 +147,7 @@ def test_an_older_database_is_explained(site: Site) -> None:
     """In one line."""
     site.execute("DROP TABLE execution_log_job_runs")
     result = site.run("jobs")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.endswith("Run: execution-logger db upgrade\n")
 
 

@@ -205,7 +205,7 @@ def test_on_windows_it_says_what_to_do_instead(machine: Machine, monkeypatch: py
 
     monkeypatch.setattr(manage, "check_platform", refuse)
     result = run("start")
-    assert (result.exit_code, result.stderr) == (1, "execution-logger: manage does not run on Windows\n")
+    assert (result.exit_code, result.stderr) == (3, "execution-logger: manage does not run on Windows\n")
     assert machine.acts == []
 
 
@@ -214,6 +214,6 @@ def test_a_wrong_setting_is_one_line(machine: Machine) -> None:
     result = CliRunner().invoke(
         main, ["manage", "start"], env={**os.environ, "EXECUTION_LOGGER_BATCH_SIZE": "x"}
     )
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "execution-logger: EXECUTION_LOGGER_BATCH_SIZE='x': must be a whole number\n"
     assert machine.acts == []

@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         result = metrics(environment, "--port", str(port))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"execution-logger: 127.0.0.1:{port} cannot be used: " in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -65,6 +65,6 @@ def test_a_port_that_is_taken_is_one_line(environment: dict[str, str]) -> None:
 def test_a_broker_url_that_cannot_be_read_is_an_error_of_the_start(environment: dict[str, str]) -> None:
     """Not of every scrape; and it is not shown."""
     result = metrics({**environment, "CELERY_BROKER_URL": "nope://secret@host"}, "--once")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "CELERY_BROKER_URL=(hidden)" in result.stderr
     assert "secret" not in result.output

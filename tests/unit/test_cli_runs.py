@@ -108,7 +108,7 @@ def test_without_a_table_there_is_one_line(tmp_path: Path) -> None:
     """It says what to do."""
     stored = StoredRuns(tmp_path / "logs.db")
     result = stored.run("runs", DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "execution-logger db upgrade" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

@@ -84,7 +84,7 @@ def test_tables_that_are_missing_are_the_databases_error(environment: dict[str, 
 def test_a_broker_url_that_cannot_be_read_is_not_shown(environment: dict[str, str], url: str) -> None:
     """What looks like a port may be a part of the password."""
     result = status({**environment, "CELERY_BROKER_URL": url})
-    assert result.exit_code == 1
+    assert result.exit_code in (1, 2)  # some are found when they are used
     assert "CELERY_BROKER_URL=(hidden)" in result.output
     assert "cret" not in result.output
 
@@ -99,7 +99,7 @@ def test_without_celery_no_broker_is_asked(environment: dict[str, str]) -> None:
 def test_a_wrong_setting_is_one_line(environment: dict[str, str]) -> None:
     """It is found before anything is asked."""
     result = status({**environment, "EXECUTION_LOGGER_BATCH_SIZE": "many"})
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "execution-logger: EXECUTION_LOGGER_BATCH_SIZE='many': must be a whole number\n"
 
 

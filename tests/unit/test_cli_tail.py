@@ -91,12 +91,33 @@ def test_details_may_be_shown_whole(stored: StoredRuns) -> None:
         (("--category", "tool", "--category", "agent"), ["calls", "strange"]),
         (("--level", "info", "--category", "workflow", "-n", "1"), ["失败"]),
         (("--category", "api"), []),
+        (("--agent", "planner"), ["calls"]),
+        (("--step", "写作", "--step", "plan"), ["begins", "calls", "失败"]),
+        (("--contains", "s", "--until", "2026-11-22T02:13:02"), ["begins", "calls"]),
+        (("--since", "2026-11-22T02:13:02"), ["strange", "失败"]),
     ],
 )
 def test_a_part_may_be_asked_for(stored: StoredRuns, options: tuple[str, ...], expected: list[str]) -> None:
     """The newest so many, of a level or graver, of some categories."""
     result = stored.run("tail", "t", "--json", *options)
     assert (result.exit_code, messages(result)) == (0, expected)
+
+
+def test_without_a_run_all_are_shown(stored: StoredRuns) -> None:
+    """In the order of their times, each with its run."""
+    stored.store(entry(3, message="elsewhere", level="error").replace('"t"', '"another-run"'))
+    assert lines(stored.run("tail", "--until", "2026-11-23", "--level", "error")) == [
+        "2026-11-22 UTC",
+        "02:13:03.000 ERROR    another-run          agent                    elsewhere",
+        "02:13:04.000 ERROR    t                    写作                     失败  12,345 ms",
+    ]
+
+
+def test_a_span_that_ends_before_it_begins_is_wrong_usage(stored: StoredRuns) -> None:
+    """It would find nothing, which says nothing."""
+    for name in ("tail", "export"):
+        result = stored.run(name, "--since", "1h", "--until", "2h")
+        assert (result.exit_code, "is not before --until" in result.stderr) == (2, True)
 
 
 def test_a_run_that_is_not_there_is_said(stored: StoredRuns) -> None:
@@ -211,6 +232,6 @@ def test_without_a_table_there_is_one_line(stored: StoredRuns, tmp_path: Path) -
     """Also with `--follow`: what is wrong from the beginning is no outage."""
     for options in ((), ("--follow",)):
         result = stored.run("tail", "t", *options, DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         assert "execution-logger db upgrade" in result.stderr
         assert len(result.stderr.splitlines()) == 1

@@ -13,6 +13,7 @@ from execution_logger.read import follow
 from execution_logger.read.follow import Follower
 from execution_logger.read.timeline import Timeline
 from execution_logger.store import upgrade
+from selections import check_selections
 from sqlite_site import SqliteSite, make_tables
 
 HOSTS_TABLE = """
@@ -140,6 +141,11 @@ async def test_it_says_which_ones_it_will_tell(site: SqliteSite, monkeypatch: py
     await log(site, 17.5, 20)
     entries = await Timeline(site.engine, site.settings, "t").last(100)
     assert [entry.message for entry in entries if follower.will_tell(entry)] == ["17.5", "20"]
+
+
+async def test_a_part_of_one_run_or_of_all(site: SqliteSite) -> None:
+    """Also by fields that a host's table has no column for."""
+    await check_selections(site)
 
 
 async def test_it_goes_on_after_an_outage(site: SqliteSite) -> None:
