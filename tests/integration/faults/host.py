@@ -183,10 +183,10 @@ def forks(host: Host) -> None:
 
 def forks_in_c(host: Host) -> None:
     """The same by forks that Python does not hear of."""
-    _fork_all_the_time(host, fork_in_c)
+    _fork_all_the_time(host, fork_in_c, patience_seconds=20)
 
 
-def _fork_all_the_time(host: Host, fork: Callable[[], int]) -> None:
+def _fork_all_the_time(host: Host, fork: Callable[[], int], patience_seconds: float = math.inf) -> None:
     with host.stream("parent") as parent:
         while not host.stop.is_set():
             host.burst(parent)
@@ -196,8 +196,22 @@ def _fork_all_the_time(host: Host, fork: Callable[[], int]) -> None:
                 host.burst(host.stream("child"))
                 os._exit(0)
             host.burst(parent)
-            os.waitpid(child_id, 0)
+            _wait_for(child_id, patience_seconds)
             host.stop.wait(host.pause)
+
+
+def _wait_for(child_id: int, patience_seconds: float) -> None:
+    """Wait until a child has ended; kill one that does not.
+
+    A fork in C that comes while another thread is about to take the interpreter leaves a child in which
+    CPython waits for that thread for ever. What it has logged until then is in its journal.
+    """
+    give_up_at = time.monotonic() + patience_seconds
+    while os.waitpid(child_id, os.WNOHANG) == (0, 0):
+        if time.monotonic() > give_up_at:
+            os.kill(child_id, signal.SIGKILL)
+            give_up_at = math.inf
+        time.sleep(0.001)
 
 
 def pools(host: Host) -> None:
