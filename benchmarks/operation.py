@@ -28,7 +28,7 @@ from waiting import wait_until
 from watched import Watched, growth_targets, look_at, memory_plot, table_of, watch_processes
 
 RUNS = 12
-JOBS = ("health", "statistics", "retention", "report")
+JOBS = ("health", "statistics", "retention")
 READY = {"worker": "ready.", "beat": "beat: Starting", "flower": "Visit me at"}
 """What each prints when it is."""
 

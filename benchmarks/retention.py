@@ -23,7 +23,7 @@ from celery import Celery
 from entries import PROCESS, make_batches
 from execution_logger.store import Writer, create_engine
 from execution_logger.worker import create_app
-from execution_logger.worker.jobs.job import RETENTION
+from execution_logger.worker.schedule import RETENTION
 from figures import Figures, Table, Target, main, number, percentile, progress
 from system import System, running_system
 from table_growth import CHUNK, FILL_ENTRIES, MOMENTS
@@ -43,7 +43,10 @@ AGED = """
 FILL = FILL_ENTRIES.replace(MOMENTS, AGED)
 
 COUNT_OLD = "SELECT count(*) FROM execution_logs WHERE created_at < now() - interval '90 days'"
-READ_JOB = "SELECT outcome, error, CAST(summary AS text), slices FROM execution_log_job_runs WHERE name = $1"
+READ_JOB = """
+    SELECT outcome, error, CAST(summary AS text), slices, coalesce(slices >= $2 AND held_until < now(), false)
+    FROM execution_log_job_runs WHERE name = $1
+"""
 
 
 @dataclass
@@ -82,21 +85,25 @@ def fill(system: System, rows: int) -> int:
     return old
 
 
-async def wait_for_job(system: System, stop: asyncio.Event) -> tuple[float, int, int]:
-    """Seconds, rows and messages that the job took, which has just been sent."""
+async def do_job(system: System, app: Celery, stop: asyncio.Event) -> tuple[float, int, int]:
+    """Seconds, rows and messages that the job took; the next one is sent when one has left something."""
+    sent = 0
     began = time.perf_counter()
     try:
         while True:
-            await asyncio.sleep(0.25)
-            rows = await asyncio.to_thread(system.postgres.execute, READ_JOB, RETENTION.name)
-            ((outcome, error, summary, slices),) = rows
-            if outcome is not None:
+            rows = await asyncio.to_thread(system.postgres.execute, READ_JOB, RETENTION.name, sent)
+            ((outcome, error, summary, ticks, is_over),) = rows
+            if outcome is not None and sent:
                 break
+            if is_over or not sent:
+                await asyncio.to_thread(app.send_task, RETENTION.task, queue="logs")
+                sent += 1
+            await asyncio.sleep(0.25)
     finally:
         stop.set()
     if error is not None:
         raise RuntimeError(f"the job failed: {error}")
-    return time.perf_counter() - began, json.loads(summary)["entries"], slices
+    return time.perf_counter() - began, json.loads(summary)["entries"], ticks
 
 
 async def measure_inserts(
@@ -114,9 +121,8 @@ async def measure_inserts(
             first = await inserts.go_on(writer, first, stop)
             stop.clear()
         progress("the job is sent")
-        await asyncio.to_thread(app.send_task, RETENTION.task, queue="logs")
         inserting = asyncio.create_task(beside.go_on(writer, first, stop))
-        took = await wait_for_job(system, stop)
+        took = await do_job(system, app, stop)
         await inserting
     finally:
         await engine.dispose()

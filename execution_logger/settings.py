@@ -113,7 +113,6 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SIMILAR = 0.7
 _TABLE = re.compile(r"\w+(\.\w+)?")
 _MOST_DAYS = 36_500
-_HOOK = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*")
 _LAST_PORT = 65_535
 _QUOTES = "\"'"
 
@@ -317,14 +316,8 @@ class Settings:
     schedule_health: str = _setting("*/5 * * * *", "When the health is checked, as in a crontab, or off.")
     schedule_statistics: str = _setting("7 * * * *", "When the hours that are over are counted, or off.")
     schedule_retention: str = _setting("17 3 * * *", "When old entries are deleted, or off.")
-    schedule_report: str = _setting("30 6 * * mon", "When the report of the week is made, or off.")
     schedule_time_zone: str = _setting(
-        "UTC", "The time zone of the four schedules, e.g. Asia/Shanghai.", rule=_ZONE
-    )
-    report_hook: str | None = _setting(
-        None,
-        "What the report is handed to, as module:function of the worker's. Default: the worker's log.",
-        rule=(_HOOK.fullmatch, "must be written as module:function, e.g. myapp.reports:send"),
+        "UTC", "The time zone of the three schedules, e.g. Asia/Shanghai.", rule=_ZONE
     )
 
     # The machine
@@ -457,6 +450,10 @@ def effective(environ: Mapping[str, str] = os.environ) -> list[EffectiveSetting]
     return [_effective(setting, environ) for setting in fields(Settings)]
 
 
+_NO_LONGER_USED = ("REPORT_HOOK", "SCHEDULE_REPORT")
+"""Nothing that is similar is meant."""
+
+
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """Variables that look like settings and are none, each with the one that may be meant.
 
@@ -469,7 +466,7 @@ def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str 
         is_given = environ[variable].strip() and not _is_of_platform(variable, environ[variable])
         is_ours = is_given and variable.upper().startswith(PREFIX)
         if is_ours and variable.removeprefix(PREFIX) not in known:
-            close = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
+            close = name not in _NO_LONGER_USED and get_close_matches(name, known, n=1, cutoff=_SIMILAR)
             found[variable] = PREFIX + close[0] if close else None
     return found
 

@@ -44,7 +44,7 @@ ENTRIES = 50
 STORED_SECONDS = 60.0
 POLL_SECONDS = 0.2
 MANAGE_SECONDS = 150.0
-JOBS = ("HEALTH", "STATISTICS", "RETENTION", "REPORT")
+JOBS = ("HEALTH", "STATISTICS", "RETENTION")
 COLOURS = {"ok": "green", "skipped": "yellow", "failed": "red"}
 
 T = TypeVar("T")

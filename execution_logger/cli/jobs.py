@@ -1,28 +1,24 @@
 """`execution-logger jobs`: the scheduled jobs, what they did, and why one did not."""
 
 import asyncio
-import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 import click
 from rich.text import Text
 
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
-from execution_logger.diagnostics import logger
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.text import printable
-from execution_logger.worker.jobs.job import JOBS, Job
-from execution_logger.worker.jobs.runner import Result, Runner
-from execution_logger.worker.jobs.status import JobStatus, read_jobs
+from execution_logger.worker.job_status import JobStatus, read_jobs
+from execution_logger.worker.jobs import CONNECTIONS, Result, Runner
+from execution_logger.worker.schedule import JOBS, Job
 
-_STATE_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "red", "running": "cyan"}
+_STATE_STYLES = {"succeeded": "green", "failed": "red", "running": "cyan"}
 
 
 @click.group(invoke_without_command=True)
@@ -33,13 +29,13 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
 
     Celery Beat sends them and the worker runs them. Times are in UTC.
 
-    The exit code is 0 when all is well, and 1 when a job has failed, is late, or has lost its worker.
+    The exit code is 0 when all is well, and 1 when a job has failed or is late.
     """
     if context.invoked_subcommand is not None:
         return
     jobs = asyncio.run(_read(Settings.from_environment(uses=DATABASE)))
     if as_json:
-        echo_json([asdict(job) for job in jobs], default=_iso)
+        echo_json([_as_json(each) for each in jobs], default=_iso)
     else:
         _print(jobs)
     sys.exit(any(job.problem for job in jobs))
@@ -52,15 +48,14 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     """Run a job now, in this process, without Beat, broker or worker.
 
     `health` looks at the broker, the database and the other jobs; `statistics` counts the entries of
-    each hour; `retention` deletes entries that are too old; `report` sums up the week.
+    each hour; `retention` deletes entries that are too old.
 
-    A job runs once at a time: while a worker has it, this says so and does nothing. After a Ctrl-C what
-    it has done stays done; the same command goes on, or the next health check has a worker do so.
+    While a worker is at it, this says so and does nothing. After a Ctrl-C what it has done stays done; the
+    same command goes on, or the next health check has a worker do so.
 
     The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
     """
-    with nullcontext() if as_json else _log_to_terminal():
-        result = asyncio.run(_run(Settings.from_environment(uses=DATABASE), JOBS[name], is_quiet=as_json))
+    result = asyncio.run(_run(Settings.from_environment(uses=DATABASE), JOBS[name], is_quiet=as_json))
     run = result.run
     if as_json:
         facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}
@@ -74,19 +69,6 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     sys.exit(result.outcome != "succeeded")
 
 
-@contextmanager
-def _log_to_terminal() -> Iterator[None]:
-    """Show what a worker would log, such as a report that has no hook."""
-    handler, level = logging.StreamHandler(sys.stdout), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-
-
 async def _read(settings: Settings) -> list[JobStatus]:
     settings.require_database("jobs")
     engine = create_engine(settings, pool_size=1)
@@ -97,17 +79,15 @@ async def _read(settings: Settings) -> list[JobStatus]:
 
 
 async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
-    """Slice by slice, as a worker would message by message."""
+    """Tick by tick, as a worker would message by message."""
     settings.require_database("jobs run")
-    engine = create_engine(settings, pool_size=2)
+    engine = create_engine(settings, pool_size=CONNECTIONS)
     runner = Runner(engine, settings)
-    owner, next_owner = f"command-{uuid4()}", f"command-{uuid4()}"
     try:
         while True:
-            result = await runner.run(job, owner, next_owner, is_by_hand=True)
-            if result.outcome != "handed over":
+            result = await runner.run(job, is_by_hand=True)
+            if result.outcome != "unfinished":
                 return result
-            owner, next_owner = next_owner, f"command-{uuid4()}"
             if not is_quiet:
                 click.echo(printable(f"{job.name} goes on: {_shown(result.run.summary)}"))
     finally:
@@ -117,20 +97,34 @@ async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
 def _print(jobs: Sequence[JobStatus]) -> None:
     console = open_console()
     rows: list[list[Cell]] = []
-    for job in jobs:
-        took = "-" if job.duration_seconds is None else f"{job.duration_seconds:.1f} s"
-        state = Text(job.state, _STATE_STYLES.get(job.state, "yellow"))
-        next_at = _time(job.next_at) if job.schedule else "-"
-        did = _shown(job.summary)
-        schedule = job.schedule or "off"
-        rows.append([job.name, _time(job.started_at), took, state, did, next_at, schedule])
+    for each in jobs:
+        run = each.run
+        took = "-" if run.duration_seconds is None else f"{run.duration_seconds:.1f} s"
+        state = Text(each.state, _STATE_STYLES.get(each.state, "yellow"))
+        facts = (_shown(run.summary), _time(each.next_at), each.schedule or "off")
+        rows.append([run.name, _time(run.started_at), took, state, *facts])
     columns = ("job", "last run", "took", "outcome", "what it did", "next", "schedule")
     print_rows(console, columns, rows, folded={"what it did": 24})
-    for job in jobs:
-        if job.problem:
-            console.print(Text(printable(f"{job.name}: {job.problem}"), "red"), soft_wrap=True)
-        for reason in job.summary.get("reasons", ()):
+    for each in jobs:
+        if each.problem:
+            console.print(Text(printable(f"{each.run.name}: {each.problem}"), "red"), soft_wrap=True)
+        for reason in each.run.summary.get("reasons", ()):
             console.print(Text(printable(f"health: {reason}"), "yellow"), soft_wrap=True)
+
+
+def _as_json(status: JobStatus) -> dict[str, Any]:
+    run = asdict(status.run)
+    del run["known_since"], run["held_until"]
+    return {
+        **run,
+        "meaning": status.job.meaning,
+        "schedule": status.schedule,
+        "state": status.state,
+        "duration_seconds": status.run.duration_seconds,
+        "next_at": status.next_at,
+        "is_missed": status.is_missed,
+        "problem": status.problem,
+    }
 
 
 def _shown(summary: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from execution_logger.settings import Settings
 from execution_logger.store.columns import Moment
 from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
-from execution_logger.store.job_runs import job_run_table
+from execution_logger.store.job_runs import JOB_NAMES, job_run_table
 from execution_logger.store.ledger import Ledger, ledger_table
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import look_up_table
@@ -173,5 +173,6 @@ async def _jobs_succeeded_at(connection: AsyncConnection, settings: Settings) ->
     has_table = await connection.run_sync(lambda sync: inspect(sync).has_table(runs.name, runs.schema))
     if not has_table:
         return {}
-    rows = await connection.execute(select(runs.c.name, runs.c.succeeded_at))
+    query = select(runs.c.name, runs.c.succeeded_at).where(runs.c.name.in_(JOB_NAMES))
+    rows = await connection.execute(query)
     return {name: 0.0 if moment is None else moment.timestamp() for name, moment in rows}

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from execution_logger.worker.app import create_app, create_client
-    from execution_logger.worker.jobs.schedule import beat_schedule
+    from execution_logger.worker.schedule import beat_schedule
     from execution_logger.worker.tasks import register_tasks
 
 __all__ = ["beat_schedule", "create_app", "create_client", "register_tasks"]
 
 _MODULES = {
-    "beat_schedule": "execution_logger.worker.jobs.schedule",
+    "beat_schedule": "execution_logger.worker.schedule",
     "create_app": "execution_logger.worker.app",
     "create_client": "execution_logger.worker.app",
     "register_tasks": "execution_logger.worker.tasks",

@@ -9,8 +9,7 @@ from execution_logger.broker.confirmations import result_backend_configuration, 
 from execution_logger.broker.connection import TASK_NAME, configured_url, tls_options, worker_options
 from execution_logger.broker.depth import check_broker_url
 from execution_logger.settings import BROKER, WORKER, Settings
-from execution_logger.worker.jobs.job import JOBS
-from execution_logger.worker.jobs.schedule import beat_schedule
+from execution_logger.worker.schedule import JOBS, beat_schedule
 
 
 def create_app(settings: Settings | None = None) -> Celery:
@@ -66,7 +65,7 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
             name: {"queue": settings.queue} for name in (TASK_NAME, *(job.task for job in JOBS.values()))
         },
         "beat_schedule": beat_schedule(settings),
-        "beat_scheduler": "execution_logger.worker.jobs.scheduler:PatientScheduler",
+        "beat_scheduler": "execution_logger.worker.beat:PatientScheduler",
         "result_expires": settings.confirmation_expires_seconds,
         "task_ignore_result": True,
         "task_track_started": settings.task_track_started,

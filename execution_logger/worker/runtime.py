@@ -14,8 +14,6 @@ from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.counters import WorkerCounters
-from execution_logger.worker.jobs.job import Job
-from execution_logger.worker.jobs.runner import Result, Runner
 from execution_logger.worker.poison import Deaths, Watch
 
 _T = TypeVar("_T")
@@ -128,18 +126,15 @@ class Runtime:
                     self._confirmer.stored(batch, result)
                     return result
 
-    def run_slice(self, job: Job, owner: str, next_owner: str) -> Result:
-        """Do a slice of a job, as `Runner.run` does, over the connections for the batches.
+    def run(self, coroutine: Coroutine[Any, Any, _T], timeout_seconds: float) -> _T:
+        """Run something of the worker's on the loop; a little later than its own timeout it is given up.
 
         Raises:
-            StoreUnavailableError: the database cannot be used now, so nothing was noted.
+            StoreUnavailableError: the loop does not turn any more.
         """
-        process = self._current()
-        runner = Runner(process.engine, self._settings, lambda: self.stopping)
-        # To claim the run and to note its end take a statement's time each.
-        timeout_seconds = runner.limit_seconds + 2 * self._settings.database_timeout_seconds + _GRACE_SECONDS
+        timeout_seconds += _GRACE_SECONDS
         try:
-            return process.run(runner.run(job, owner, next_owner), timeout_seconds)
+            return self._current().run(coroutine, timeout_seconds)
         except TimeoutError as error:
             raise StoreUnavailableError(f"no answer within {timeout_seconds:g} s") from error
 
@@ -172,12 +167,7 @@ class Runtime:
                 first=batch.first,
                 one_by_one=watch.is_suspicious,
             )
-        # The writer keeps to its own timeout; this one is for a loop that does not turn any more.
-        timeout_seconds = self._settings.database_timeout_seconds + _GRACE_SECONDS
-        try:
-            result = process.run(writing, timeout_seconds)
-        except TimeoutError as error:
-            raise StoreUnavailableError(f"no answer within {timeout_seconds:g} s") from error
+        result = self.run(writing, self._settings.database_timeout_seconds)
         if watch.is_deadly:
             logger.error("batch %s is in the dead letters, whole: %s", batch.id, reason)
         return result

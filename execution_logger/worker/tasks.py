@@ -22,7 +22,7 @@ from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.store import create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.inspection import answer_when_asked, describe
-from execution_logger.worker.job_tasks import register_jobs
+from execution_logger.worker.jobs import register_jobs
 from execution_logger.worker.pool import check_green
 from execution_logger.worker.runtime import Runtime
 

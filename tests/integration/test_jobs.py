@@ -1,4 +1,4 @@
-"""The scheduled jobs against real servers: Beat sends them, workers run them, and one may die over it."""
+"""The scheduled jobs against real servers: Beat sends them, workers run them, and one may be killed."""
 
 import asyncio
 import json
@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import asyncpg
@@ -22,18 +22,15 @@ from execution_logger.broker.depth import open_channel, waiting_since
 from execution_logger.read.overview import table_size
 from execution_logger.read.statistics import count_hour
 from execution_logger.store import upgrade
-from execution_logger.store.engine import transaction
-from execution_logger.store.job_runs import JobRuns
 from execution_logger.store.retention import Expiry
 from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
-from execution_logger.worker.jobs.job import JOBS, RETENTION, STATISTICS, Job
-from execution_logger.worker.jobs.runner import Result, Runner
-from messages import let_visibility_timeout_pass
+from execution_logger.worker.jobs import Result, Runner
+from execution_logger.worker.schedule import JOBS, RETENTION, STATISTICS, Job
+from execution_logger.worker.tick import Tick
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess
 from rows import count_rows, fetch
-from servers import RedisServer
 from waiting import wait_until
 from workers import WorkerProcess
 
@@ -49,6 +46,10 @@ from execution_logger.worker import create_app
 app = create_app()
 for entry in app.conf.beat_schedule.values():
     entry["schedule"] = 1.0
+"""
+LOCKS = """
+    SELECT pid FROM pg_locks JOIN pg_database ON database = pg_database.oid
+    WHERE locktype = 'advisory' AND datname = current_database()
 """
 CREATE, ADD_MONTH, _ = (block.code for block in Document("docs/SCALING.md").blocks if block.language == "sql")
 
@@ -69,6 +70,20 @@ def job(url: str, name: str) -> dict[str, Any]:
     """What is noted of a job."""
     (row,) = fetch(url, "SELECT * FROM execution_log_job_runs WHERE name = $1", name)
     return {**row, "summary": json.loads(row["summary"])}
+
+
+def is_locked(url: str) -> bool:
+    """Whether somebody works on a job."""
+    return bool(fetch(url, LOCKS))
+
+
+def has_finished(url: str, environment: dict[str, str]) -> bool:
+    """Whether nothing is left for the retention; otherwise the next tick is sent when the last is over."""
+    if job(url, "retention")["finished_at"] is not None:
+        return True
+    if not is_locked(url):
+        send(environment, "retention")
+    return False
 
 
 def send(environment: dict[str, str], *names: str) -> None:
@@ -118,7 +133,6 @@ def test_two_beats_send_and_the_worker_runs_each_job_once(
         files = {path.name for path in worker.folder.iterdir() if path.suffix != ".txt"}
         assert files - {"__pycache__"} == {"tasks", "beat_tasks.py"}
         assert first.output.count("Sending due task") >= len(JOBS)
-        assert "Execution logs from" in worker.output
     for name in JOBS:
         found = job(database_url, name)
         assert (found["outcome"], found["error"], len(json.loads(found["past_runs"]))) == (
@@ -132,14 +146,12 @@ def test_two_beats_send_and_the_worker_runs_each_job_once(
 
 
 @pytest.mark.slow
-def test_a_killed_workers_job_is_finished_by_another_one(
-    own_redis_server: RedisServer, database_url: str
-) -> None:
-    """In the middle of many messages; every old row is deleted, and no other."""
+def test_the_next_tick_goes_on_after_a_worker_was_killed(redis_url: str, database_url: str) -> None:
+    """At once, because the lock is gone with it; every old row is deleted, and no other."""
     fill(database_url, 60_000, timedelta(days=100))
     fill(database_url, 1000, timedelta(days=1))
     environment = {
-        "CELERY_BROKER_URL": own_redis_server.url(),
+        "CELERY_BROKER_URL": redis_url,
         "DATABASE_URL": database_url,
         "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "10",
         "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "5",
@@ -150,13 +162,9 @@ def test_a_killed_workers_job_is_finished_by_another_one(
         worker.kill()
         assert count_rows(database_url) > 1000
         assert job(database_url, "retention")["finished_at"] is None
-        with own_redis_server.client() as client:
-            let_visibility_timeout_pass(client)
         worker.start()
-        wait_until(lambda: job(database_url, "retention")["finished_at"] is not None, 50)
-    found = job(database_url, "retention")
-    assert (found["outcome"], found["interruptions"]) == ("succeeded", 1)
-    assert found["slices"] > 1
+        wait_until(lambda: has_finished(database_url, environment), 50)
+    assert job(database_url, "retention")["outcome"] == "succeeded"
     assert count_rows(database_url) == 1000
 
 
@@ -187,16 +195,30 @@ def test_how_long_the_oldest_batch_waits_is_known(redis_url: str) -> None:
     assert began <= sent_at <= time.time()
 
 
-async def test_a_claim_is_granted_once(site: PostgresqlSite) -> None:
-    """Of ten workers that ask at the same time."""
-    job_runs = JobRuns(site.settings)
+async def test_a_job_runs_once_at_a_time(site: PostgresqlSite) -> None:
+    """Of ten workers that are sent the same; the one of another table of entries works beside it."""
+    begun, goes_on, runs = asyncio.Event(), asyncio.Event(), []
 
-    async def claim(number: int) -> bool:
-        async with transaction(site.engine) as connection:
-            claimed = await job_runs.claim(connection, "retention", f"m{number}", 60, lambda *_: True)
-        return claimed.is_granted
+    async def work(tick: Tick) -> bool:
+        runs.append(tick.settings.table)
+        begun.set()
+        return await goes_on.wait()
 
-    assert sum(await asyncio.gather(*map(claim, range(10)))) == 1
+    def runner(settings: Settings) -> Runner:
+        return Runner(site.engine, settings, work={RETENTION.name: work})
+
+    first = asyncio.create_task(runner(site.settings).run(RETENTION))
+    await begun.wait()
+    others = [await runner(site.settings).run(RETENTION, is_by_hand=True) for _ in range(9)]
+    assert {each.outcome for each in others} == {"skipped"}
+    beside = replace(site.settings, table="app_logs")
+    await upgrade(site.engine, beside)
+    begun.clear()
+    second = asyncio.create_task(runner(beside).run(RETENTION))
+    await begun.wait()
+    goes_on.set()
+    assert [(await each).outcome for each in (first, second)] == ["succeeded"] * 2
+    assert runs == ["execution_logs", "app_logs"]
 
 
 async def test_statistics_are_those_of_the_database_itself(site: PostgresqlSite) -> None:
@@ -219,12 +241,10 @@ async def test_statistics_are_those_of_the_database_itself(site: PostgresqlSite)
 
 
 async def finished(runner: Runner, job: Job) -> Result:
-    """The end of a job by hand, after as many slices as it takes on this machine."""
-    for number in count():
-        result = await runner.run(job, str(number), str(number + 1), is_by_hand=True)
-        if result.outcome != "handed over":
-            return result
-    raise AssertionError
+    """The end of a job by hand, after as many ticks as it takes on this machine."""
+    while (result := await runner.run(job, is_by_hand=True)).outcome == "unfinished":
+        pass
+    return result
 
 
 async def test_a_hosts_own_table(postgres_url: str) -> None:
@@ -287,7 +307,7 @@ async def test_a_right_that_is_missing_is_named(site: PostgresqlSite) -> None:
         await site.rows("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer")
         async with PostgresqlSite(site.url.replace("postgres@", "writer@")) as other:
             runner = Runner(other.engine, other.settings)
-            result = await runner.run(RETENTION, "m1", "m2", is_by_hand=True)
+            result = await runner.run(RETENTION, is_by_hand=True)
         assert result.outcome == "failed"
         assert "permission denied for table execution_logs" in str(result.run.error)
     finally:

@@ -12,8 +12,8 @@ from execution_logger.read.audit import audit
 from execution_logger.read.overview import overview, read_overview
 from execution_logger.store import WriteResult, upgrade
 from execution_logger.store.compaction import AT_REST_AFTER, compact
-from execution_logger.worker.jobs.job import HEALTH, RETENTION
-from execution_logger.worker.jobs.runner import Runner
+from execution_logger.worker.jobs import Runner
+from execution_logger.worker.schedule import HEALTH, RETENTION
 from postgresql_site import PostgresqlSite
 from waiting import wait_until
 
@@ -90,10 +90,10 @@ async def test_the_jobs_make_it_small(site: PostgresqlSite) -> None:
     expected = (await audit(site.engine, site.settings)).accounts
     runner = Runner(site.engine, site.settings)
     before = await touched(site)
-    assert (await runner.run(HEALTH, "m", "n", is_by_hand=True)).outcome == "succeeded"
+    assert (await runner.run(HEALTH, is_by_hand=True)).outcome == "succeeded"
     assert await touched(site) - before < 3.5 * BATCHES * 2 / DAYS
     for _ in range(2):  # chunks leave rows side by side; the next night merges them
-        assert (await runner.run(RETENTION, "m", "n", is_by_hand=True)).outcome == "succeeded"
+        assert (await runner.run(RETENTION, is_by_hand=True)).outcome == "succeeded"
     rows = await number_of_rows(site)
     left = PROCESSES * (DAYS + 1) + BATCHES * AT_REST_AFTER / timedelta(days=DAYS)
     assert rows <= left + 1
@@ -104,8 +104,8 @@ async def test_the_jobs_make_it_small(site: PostgresqlSite) -> None:
     await execute(site.url, "VACUUM ANALYZE execution_log_batches")
     for ask in (
         lambda: audit(site.engine, site.settings),
-        lambda: runner.run(HEALTH, "m", "n", is_by_hand=True),
-        lambda: runner.run(RETENTION, "m", "n", is_by_hand=True),
+        lambda: runner.run(HEALTH, is_by_hand=True),
+        lambda: runner.run(RETENTION, is_by_hand=True),
     ):
         before = await touched(site)
         await ask()

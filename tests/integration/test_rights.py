@@ -15,8 +15,8 @@ from execution_logger.operate.doctor.finding import Finding, Subject
 from execution_logger.store import WriteResult
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.retry import retry
-from execution_logger.worker.jobs.job import JOBS
-from execution_logger.worker.jobs.runner import Runner
+from execution_logger.worker.jobs import Runner
+from execution_logger.worker.schedule import JOBS
 from postgresql_site import PostgresqlSite
 from rows import fetch
 
@@ -48,7 +48,7 @@ def rights_found(site: PostgresqlSite) -> list[Finding]:
 
 
 async def test_worker_and_jobs_need_no_more(role_url: str) -> None:
-    """Batches, dead letters and a retry, all four jobs; the doctor has nothing to say."""
+    """Batches, dead letters and a retry, all jobs; the doctor has nothing to say."""
     async with PostgresqlSite(role_url, celery_enabled=False) as site:
         old = (datetime.now(UTC) - timedelta(days=100)).isoformat()
         entries = batch(encoded(), encoded(created_at=old), BAD["no task"])
@@ -61,7 +61,7 @@ async def test_worker_and_jobs_need_no_more(role_url: str) -> None:
         assert await site.dead() == []
         runner = Runner(site.engine, site.settings)
         for job in JOBS.values():
-            result = await runner.run(job, "m", "n", is_by_hand=True)
+            result = await runner.run(job, is_by_hand=True)
             assert (job.name, result.outcome, result.run.error) == (job.name, "succeeded", None)
             assert not [each for each in result.run.summary.get("reasons", ()) if "denied" in each]
         assert await asyncio.to_thread(rights_found, site) == []

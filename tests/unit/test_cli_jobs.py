@@ -100,17 +100,17 @@ def test_a_job_that_fails_says_why(site: Site) -> None:
 def test_a_job_that_is_late_says_since_when(site: Site) -> None:
     """Beat or the workers do not run; what is switched off is not late."""
     site.execute("UPDATE execution_log_job_runs SET known_since = '2026-01-01 00:00:00.000000'")
-    result = site.run("jobs", EXECUTION_LOGGER_SCHEDULE_REPORT="off")
+    result = site.run("jobs", EXECUTION_LOGGER_SCHEDULE_STATISTICS="off")
     assert result.exit_code == 1
     assert "retention: it is late since 2026-01-01 03:17 UTC: do Beat and a worker run?" in result.stdout
-    assert "report: it is late" not in result.stdout
+    assert "statistics: it is late" not in result.stdout
     assert " off" in result.stdout
 
 
 def test_a_job_that_runs_elsewhere_is_left_alone(site: Site) -> None:
     """The exit code says that it was not done."""
     site.execute(
-        "UPDATE execution_log_job_runs SET started_at = '2026-01-01 00:00:00.000000', owner = 'm', "
+        "UPDATE execution_log_job_runs SET started_at = '2026-01-01 00:00:00.000000', "
         "held_until = '2999-01-01 00:00:00.000000' WHERE name = 'retention'"
     )
     result = site.run("jobs", "run", "retention")
@@ -118,13 +118,6 @@ def test_a_job_that_runs_elsewhere_is_left_alone(site: Site) -> None:
     assert result.stderr == "retention: it runs already, since 2026-01-01 00:00:00 UTC\n"
     assert json.loads(site.run("jobs", "run", "retention", "--json").stdout)["outcome"] == "skipped"
     assert site.jobs()["retention"]["state"] == "running"
-
-
-def test_the_report_is_shown_when_it_goes_to_the_log(site: Site) -> None:
-    """Which is the terminal then."""
-    result = site.run("jobs", "run", "report")
-    assert result.exit_code == 0
-    assert "Execution logs from" in result.output
 
 
 def test_the_health_names_its_reasons(site: Site) -> None:
@@ -140,7 +133,7 @@ def test_an_unknown_job_is_wrong_usage(site: Site) -> None:
     """With the names that there are."""
     result = site.run("jobs", "run", "nope")
     assert result.exit_code == 2
-    assert "'health', 'statistics', 'retention', 'report'" in result.stderr
+    assert "'health', 'statistics', 'retention'" in result.stderr
 
 
 def test_an_older_database_is_explained(site: Site) -> None:

@@ -70,7 +70,7 @@ def test_utc_needs_no_time_zone_database() -> None:
         from datetime import UTC, datetime, timedelta
         from execution_logger import Settings, SettingsError
         from execution_logger.clock import time_zone
-        from execution_logger.worker.jobs.schedule import ZonedCrontab
+        from execution_logger.worker.schedule import ZonedCrontab
         Settings.from_environment({})
         zone = time_zone("UTC")
         noon = datetime(2026, 7, 1, 12, tzinfo=zone)

@@ -4,7 +4,6 @@ Each ```python block has a name, in a comment before it, and a test here. Both l
 blocks, which `test_docs.py` checks: the English pages stand for both.
 """
 
-import json
 import logging
 import re
 import signal
@@ -32,8 +31,7 @@ from execution_logger.integrations import prometheus
 from execution_logger.read.repository import _settings_of_environment
 from execution_logger.store import ExecutionLogRepository
 from execution_logger.testing import MemoryDelivery, capture_entries
-from execution_logger.worker.jobs.job import JOBS
-from execution_logger.worker.jobs.week import WeeklyReport
+from execution_logger.worker.schedule import JOBS
 from scraping import parse, scrape
 from sqlite_site import SqliteSite, make_tables
 
@@ -336,11 +334,3 @@ def test_metrics_of_several_processes() -> None:
     finally:
         for worker in workers:
             worker.metrics_server.close()
-
-
-def test_the_report_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given a text and data."""
-    monkeypatch.chdir(tmp_path)
-    OPERATING.run_example("report-hook")["send"](WeeklyReport("a week", {"runs": 3}))
-    assert (tmp_path / "report.txt").read_text(encoding="utf-8") == "a week"
-    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == {"runs": 3}

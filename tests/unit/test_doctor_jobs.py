@@ -1,22 +1,22 @@
 """What the doctor makes of the scheduled jobs."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from execution_logger.operate.doctor.jobs import judge_jobs
-from execution_logger.worker.jobs.status import JobStatus
+from execution_logger.store.job_runs import JobRun
+from execution_logger.worker.job_status import JobStatus
+from execution_logger.worker.schedule import JOBS
 
 AT = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 
 
-def job(name: str, **changes: Any) -> JobStatus:
+def job(name: str, *, error: str | None = None, **changes: Any) -> JobStatus:
     """One that is all right."""
-    facts: dict[str, Any] = {
-        "name": name, "meaning": "", "schedule": "* * * * *", "state": "succeeded", "started_at": AT,
-        "finished_at": AT, "succeeded_at": AT, "duration_seconds": 0.0, "summary": {}, "error": None,
-        "next_at": AT, "is_missed": False, "problem": None, "past_runs": [],
-    }  # fmt: skip
-    return JobStatus(**facts | changes)
+    run = replace(JobRun.never(name, AT), error=error)
+    facts: dict[str, Any] = {"state": "succeeded", "schedule": "* * * * *", "next_at": AT, "is_late": False}
+    return JobStatus(JOBS[name], run, **facts | changes)
 
 
 def test_jobs_that_run_are_no_finding() -> None:
@@ -26,7 +26,7 @@ def test_jobs_that_run_are_no_finding() -> None:
 
 def test_jobs_that_nobody_sends_are_one_finding() -> None:
     """Beat is missing; who does not want it switches them off."""
-    late = {"is_missed": True, "problem": "it is late", "state": "never"}
+    late: dict[str, Any] = {"is_late": True, "state": "never"}
     (finding,) = judge_jobs([job("health", **late), job("statistics"), job("retention", **late)])
     assert finding.what == "jobs that are late, the first since 2026-11-22 09:30 UTC: health, retention"
     assert "execution-logger beat" in finding.advice
@@ -35,9 +35,7 @@ def test_jobs_that_nobody_sends_are_one_finding() -> None:
 
 def test_each_job_that_failed_is_a_finding() -> None:
     """With its reason, and how to run it again."""
-    failed = job("retention", state="failed", problem="it failed: permission denied")
-    lost = job("report", state="interrupted", is_missed=True, problem="its worker was lost")
-    first, second = judge_jobs([failed, lost])
-    assert first.what == "job retention: it failed: permission denied"
-    assert first.advice == "execution-logger jobs run retention"
-    assert "its worker was lost" in second.what
+    failed = job("retention", state="failed", error="permission denied")
+    (finding,) = judge_jobs([failed, job("statistics", state="unfinished")])
+    assert finding.what == "job retention: it failed: permission denied"
+    assert finding.advice == "execution-logger jobs run retention"

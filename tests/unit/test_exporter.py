@@ -206,17 +206,17 @@ class TestTables:
         asyncio.run(run())
 
     def test_dead_letters_and_jobs(self, settings: Settings, tmp_path: Path) -> None:
-        """A job that has never succeeded says 0."""
+        """A job that has never succeeded says 0; one that an earlier version had says nothing."""
         script = """
         CREATE TABLE execution_log_job_runs (name TEXT PRIMARY KEY, succeeded_at TIMESTAMP);
         INSERT INTO execution_log_job_runs
-            VALUES ('retention', '2026-11-22 02:00:00.000000'), ('report', NULL);
+            VALUES ('retention', '2026-11-22 02:00:00.000000'), ('health', NULL), ('report', NULL);
         """
         self.prepare(tmp_path / "logs.db", script)
         assert samples(read_tables(settings)) == {
             f"{NAME}dead_letters": 1,
             f'{NAME}job_last_success_timestamp_seconds{{name="retention"}}': 1795312800,
-            f'{NAME}job_last_success_timestamp_seconds{{name="report"}}': 0,
+            f'{NAME}job_last_success_timestamp_seconds{{name="health"}}': 0,
         }
 
     def test_without_job_runs_there_is_nothing_to_say_of_jobs(

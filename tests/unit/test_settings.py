@@ -68,7 +68,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "database_url": DATABASE_URL,
         "time_zone": "Asia/Shanghai", "table": "other", "language": "en", "fallback": "direct",
         "confirmation": "off", "metrics_port": "9540",
-        "retention_days": "30", "schedule_time_zone": "Asia/Shanghai", "report_hook": "module:function",
+        "retention_days": "30", "schedule_time_zone": "Asia/Shanghai",
         "worker_pool": "solo", "sensitive_keys": "x,y", "batch_size": "51", "max_entry_bytes": "2048",
     }  # fmt: skip
     types = {

@@ -11,9 +11,9 @@ from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.audit import audit
 from execution_logger.store import WriteResult, overview, upgrade
-from execution_logger.worker.jobs.job import STATISTICS
-from execution_logger.worker.jobs.runner import Runner
-from execution_logger.worker.jobs.status import read_jobs
+from execution_logger.worker.job_status import read_jobs
+from execution_logger.worker.jobs import Runner
+from execution_logger.worker.schedule import STATISTICS
 from sqlite_site import SqliteSite
 
 SCHEMA = "SELECT name, sql FROM sqlite_master ORDER BY name"
@@ -203,12 +203,12 @@ async def test_two_tables_in_one_schema_share_nothing(tmp_path: Path) -> None:
         entries = [encoded() for _ in range(number)]
         await site.writer.write("b", batch(*entries, BAD["no task"]), process="p", first=1)
         runner = Runner(site.engine, replace(site.settings, schedule_statistics="off"))
-        await runner.run(STATISTICS, "m", "n", is_by_hand=True)
+        await runner.run(STATISTICS, is_by_hand=True)
     for number, site in enumerate(sites):
         assert (await overview(site.engine, site.settings)).dead_letters == 1
         (account,) = (await audit(site.engine, site.settings)).accounts
         assert (account.entries, account.repeated) == (number + 1, 0)
-        runs = {job.name: job.state for job in await read_jobs(site.engine, site.settings)}
+        runs = {each.job.name: each.state for each in await read_jobs(site.engine, site.settings)}
         assert runs["statistics"] != "never", "it was run for each, to its end or not"
         await site.engine.dispose()
     tables = sites[0].rows("SELECT name FROM sqlite_master WHERE type = 'table'")

@@ -83,7 +83,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRuns:
         ("export", f"no {HOSTILE}"), ("audit",), ("audit", "--json"), ("audit", "--process", HOSTILE),
         ("dead", "list"), ("dead", "list", "--json"), ("dead", "show", HOSTILE), ("dead", "show", "bare"),
         ("dead", "show", f"no {HOSTILE}"), ("dead", "retry", "bare"), ("jobs",), ("jobs", "--json"),
-        ("jobs", "run", "report"), ("jobs", "run", "health"), ("status",), ("status", "--json"),
+        ("jobs", "run", "health"), ("status",), ("status", "--json"),
         ("config",), ("config", "--json"), ("recover", "--dry-run"), ("recover", "--dry-run", "--json"),
         ("purge", "--task-id", HOSTILE, "--dry-run"), ("metrics", "--once"), ("doctor",), ("db", "upgrade"),
         ("manage", "status"), ("health", "--name", HOSTILE),
@@ -104,7 +104,7 @@ def test_no_command_prints_what_steers_a_terminal(stored: StoredRuns, command: t
     [
         (("runs",), SHOWN), (("tail", HOSTILE), SHOWN), (("export", HOSTILE), AS_JSON),
         (("dead", "show", "bare"), AS_JSON), (("dead", "list"), SHOWN), (("jobs",), SHOWN),
-        (("jobs", "run", "report"), SHOWN[:30]), (("audit", "--process", HOSTILE), SHOWN),
+        (("audit", "--process", HOSTILE), SHOWN),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )  # fmt: skip

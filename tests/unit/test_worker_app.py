@@ -7,7 +7,7 @@ import pytest
 
 from execution_logger import Settings, SettingsError
 from execution_logger.worker import create_app
-from execution_logger.worker.jobs.job import JOBS
+from execution_logger.worker.schedule import JOBS
 
 DATABASE = "sqlite:///unused.db"
 

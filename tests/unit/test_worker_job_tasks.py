@@ -1,7 +1,7 @@
 """The tasks of the jobs: what they send, what they log, and that no error leaves them."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,24 +13,24 @@ from execution_logger import Settings
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store.job_runs import JobRun
 from execution_logger.worker import create_app
-from execution_logger.worker.job_tasks import JobTasks
-from execution_logger.worker.jobs.job import HEALTH, RETENTION, Job
-from execution_logger.worker.jobs.runner import Result
+from execution_logger.worker.jobs import JobTasks, Result
+from execution_logger.worker.schedule import HEALTH, JOBS, OLD_REPORT_TASK, RETENTION
 from memory_broker import MemoryBroker
 
 RUN = JobRun.never("retention", datetime.now(UTC))
 
 
 class FakeRuntime:
-    """Notes which slices it is asked for, and gives the results of the test."""
+    """Gives the results of the test."""
+
+    stopping = False
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str]] = []
         self.result: Result | Exception = Result("succeeded", RUN)
 
-    def run_slice(self, job: Job, owner: str, next_owner: str) -> Result:
+    def run(self, coroutine: Coroutine[Any, Any, Result], _timeout_seconds: float) -> Result:
         """Give the result."""
-        self.asked.append((job.name, owner, next_owner))
+        coroutine.close()
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -67,38 +67,29 @@ def tasks(app: Celery, runtime: FakeRuntime) -> JobTasks:
     return JobTasks(app, Settings(), runtime)  # type: ignore[arg-type]
 
 
-def sent(broker: MemoryBroker) -> list[tuple[str, str]]:
-    """Tasks and ids of what is in the queue; each expires."""
+def sent(broker: MemoryBroker) -> list[str]:
+    """Tasks of what is in the queue; each expires."""
     assert all(each.headers["expires"] for each in broker.queue())
-    return [(each.headers["task"], each.headers["id"]) for each in broker.queue()]
+    return [each.headers["task"] for each in broker.queue()]
 
 
-def test_a_job_that_is_done_sends_nothing(
-    tasks: JobTasks, runtime: FakeRuntime, broker: MemoryBroker
+@pytest.mark.parametrize("outcome", ["succeeded", "unfinished", "skipped"])
+def test_a_tick_sends_nothing(
+    tasks: JobTasks, runtime: FakeRuntime, broker: MemoryBroker, outcome: Any
 ) -> None:
-    """Its outcome is in Celery's log."""
-    assert tasks.run(RETENTION, "m1") == "succeeded"
-    assert [asked[:2] for asked in runtime.asked] == [("retention", "m1")]
+    """Its outcome is in Celery's log; when more is left the next tick goes on."""
+    runtime.result = Result(outcome, RUN)
+    assert tasks.run(RETENTION) == outcome
     assert sent(broker) == []
-
-
-def test_a_job_that_is_not_done_sends_the_rest(
-    tasks: JobTasks, runtime: FakeRuntime, broker: MemoryBroker
-) -> None:
-    """The message has the id that was noted."""
-    runtime.result = Result("handed over", RUN)
-    assert tasks.run(RETENTION, "m1") == "handed over"
-    ((_, _, next_id),) = runtime.asked
-    assert sent(broker) == [("execution_logger.delete_expired", next_id)]
 
 
 def test_the_health_check_sends_what_was_missed(
     tasks: JobTasks, runtime: FakeRuntime, broker: MemoryBroker
 ) -> None:
-    """What it does not know was made by a later release."""
-    runtime.result = Result("succeeded", _with(summary={"missed": ["report", "other"]}))
-    tasks.run(HEALTH, "m1")
-    assert [task for task, _ in sent(broker)] == ["execution_logger.send_report"]
+    """What it does not know was made by another version."""
+    runtime.result = Result("succeeded", _with(summary={"missed": ["retention", "report"]}))
+    tasks.run(HEALTH)
+    assert sent(broker) == ["execution_logger.delete_expired"]
 
 
 def test_a_broker_that_is_away_is_logged(
@@ -108,15 +99,15 @@ def test_a_broker_that_is_away_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The health check sends the rest later."""
+    """The next health check sends it."""
 
     def fail(**_: object) -> None:
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(app.tasks[RETENTION.task], "apply_async", fail)
-    runtime.result = Result("handed over", RUN)
-    assert tasks.run(RETENTION, "m1") == "handed over"
-    expected = "job retention cannot go on, until the health check sends it: connection refused"
+    runtime.result = Result("succeeded", _with(summary={"missed": ["retention"]}))
+    assert tasks.run(HEALTH) == "succeeded"
+    expected = "job retention is sent by the next health check: connection refused"
     assert [record.message for record in caplog.records] == [expected]
 
 
@@ -127,13 +118,13 @@ def test_a_failure_is_logged_once(
     caplog.set_level(logging.INFO, "execution_logger")
     for error in ("no disk", "no disk", "no right"):
         runtime.fail(error)
-        assert tasks.run(RETENTION, "m1") == "failed"
+        assert tasks.run(RETENTION) == "failed"
     runtime.result = StoreUnavailableError("the database is away")
-    assert tasks.run(RETENTION, "m1") == "not done"
-    assert tasks.run(RETENTION, "m1") == "not done"
+    assert tasks.run(RETENTION) == "not done"
+    assert tasks.run(RETENTION) == "not done"
     runtime.result = Result("succeeded", RUN)
-    tasks.run(RETENTION, "m1")
-    tasks.run(RETENTION, "m1")
+    tasks.run(RETENTION)
+    tasks.run(RETENTION)
     assert [record.message for record in caplog.records] == [
         "job retention failed: no disk",
         "job retention failed: no right",
@@ -147,5 +138,19 @@ def test_an_unexpected_error_does_not_leave_the_task(
 ) -> None:
     """Celery would log it again, and the message would be gone all the same."""
     runtime.result = RuntimeError("a defect")
-    assert tasks.run(RETENTION, "m1") == "not done"
+    assert tasks.run(RETENTION) == "not done"
     assert "a defect" in caplog.text
+
+
+def test_a_report_that_an_old_beat_sends_is_ignored(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    """In one line that says what there is instead."""
+    assert app.tasks[OLD_REPORT_TASK]() == "ignored"
+    (record,) = caplog.records
+    assert "examples/weekly_report.py" in record.message
+
+
+def test_a_tick_that_kills_its_worker_does_not_come_again(app: Celery) -> None:
+    """It would kill the next one as well; batches come again, and are watched."""
+    for job in JOBS.values():
+        task = app.tasks[job.task]
+        assert (task.acks_late, task.reject_on_worker_lost) == (False, False)

@@ -1,26 +1,21 @@
 """What each job does, on SQLite."""
 
 import logging
-import sys
-import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from batches import BAD, encoded
-from doubles import DEADLINE_SECONDS
 from execution_logger.broker.depth import BrokerUnavailableError, QueueLength
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store import upgrade
-from execution_logger.worker.jobs import health, report, statistics
-from execution_logger.worker.jobs.job import HEALTH, REPORT, RETENTION, STATISTICS, Job
-from execution_logger.worker.jobs.runner import Result, Runner
-from execution_logger.worker.jobs.status import JobStatus, read_jobs
-from execution_logger.worker.jobs.week import WeeklyReport
+from execution_logger.worker import health, maintenance
+from execution_logger.worker.job_status import JobStatus, read_jobs
+from execution_logger.worker.jobs import Result, Runner
+from execution_logger.worker.schedule import HEALTH, RETENTION, STATISTICS, Job
 from sqlite_site import SqliteSite, make_tables
 
 
@@ -31,21 +26,14 @@ class Site(SqliteSite):
         super().__init__(folder / "logs.db", **{"broker_url": f"embedded://{folder / 'broker'}", **settings})
         self.is_stopping = False
 
-    async def run(self, job: Job, owner: str = "m1", next_owner: str = "m2") -> Result:
-        """A slice of it, though it may not be due."""
+    async def run(self, job: Job) -> Result:
+        """A tick of it, though it may not be due."""
         runner = Runner(self.engine, self.settings, lambda: self.is_stopping)
-        return await runner.run(job, owner, next_owner, is_by_hand=True)
-
-    async def finish(self, job: Job) -> Result:
-        """All slices of it: a slow machine needs several."""
-        result = await self.run(job)
-        while result.outcome == "handed over":
-            result = await self.run(job, "m2", "m2")
-        return result
+        return await runner.run(job, is_by_hand=True)
 
     async def status(self, job: Job) -> JobStatus:
         """What operators are shown."""
-        (status,) = [each for each in await read_jobs(self.engine, self.settings) if each.name == job.name]
+        (status,) = [each for each in await read_jobs(self.engine, self.settings) if each.job is job]
         return status
 
     async def log(self, *ages: timedelta, **fields: Any) -> None:
@@ -104,11 +92,11 @@ class TestRetention:
         """With the same limit, although time passes."""
         await site.log(*[days(100)] * 3)
         site.is_stopping = True
-        first = await site.run(RETENTION, "m1", "m2")
-        assert (first.outcome, first.run.summary["entries"]) == ("handed over", 3)
+        first = await site.run(RETENTION)
+        assert (first.outcome, first.run.summary["entries"]) == ("unfinished", 3)
         await site.log(days(100))
         site.is_stopping = False
-        second = await site.run(RETENTION, "m2", "m3")
+        second = await site.run(RETENTION)
         assert (second.outcome, second.run.summary["entries"]) == ("succeeded", 4)
         assert second.run.summary["before"] == first.run.summary["before"]
 
@@ -177,9 +165,9 @@ class TestStatistics:
     async def test_the_first_time_it_goes_back_some_days(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As many as a report needs: a table of years would take a day."""
-        assert statistics.FIRST_DAYS == 15
-        monkeypatch.setattr(statistics, "FIRST_DAYS", 2)
+        """A week and the one before: a table of years would take a day."""
+        assert maintenance.FIRST_DAYS == 15
+        monkeypatch.setattr(maintenance, "FIRST_DAYS", 2)
         await site.log(days(400))
         assert (await site.run(STATISTICS)).run.summary["hours"] == 2 * 24
 
@@ -187,9 +175,9 @@ class TestStatistics:
         """Hour by hour."""
         await site.log(timedelta(hours=2, minutes=1))
         site.is_stopping = True
-        outcomes = [(await site.run(STATISTICS, f"m{n}", f"m{n + 1}")).outcome for n in range(2)]
-        assert outcomes[0] == "handed over"
-        assert outcomes[-1] in ("handed over", "succeeded")
+        outcomes = [(await site.run(STATISTICS)).outcome for _ in range(2)]
+        assert outcomes[0] == "unfinished"
+        assert outcomes[-1] in ("unfinished", "succeeded")
 
     async def test_an_empty_table_is_counted_too(self, site: Site) -> None:
         """One hour, without entries."""
@@ -240,7 +228,7 @@ class TestHealth:
         """With the figures."""
         await site.log(days(1))
         assert await self.reasons(site) == []
-        summary = (await site.status(HEALTH)).summary
+        summary = (await site.status(HEALTH)).run.summary
         assert (summary["rows"], summary["dead_letters"], summary["broker"]) == (1, 0, "ok")
 
     @pytest.mark.parametrize(
@@ -287,26 +275,25 @@ class TestHealth:
         site.execute("UPDATE execution_log_job_runs SET known_since = datetime('now', '-3 days')")
         reasons = await self.reasons(site)
         assert [reason for reason in reasons if reason.startswith("job retention: it is late since")]
-        assert "retention" in (await site.status(HEALTH)).summary["missed"]
+        assert "retention" in (await site.status(HEALTH)).run.summary["missed"]
         assert (await site.status(RETENTION)).is_missed
 
     async def test_jobs_that_are_off_are_never_late(self, tmp_path: Path) -> None:
         """Nobody waits for them."""
-        async with Site(tmp_path, schedule_retention="off", schedule_report="off") as site:
+        async with Site(tmp_path, schedule_retention="off") as site:
             make_tables(site.path)
             site.execute("UPDATE execution_log_job_runs SET known_since = datetime('now', '-30 days')")
             reasons = await self.reasons(site)
             assert [reason.partition(":")[0] for reason in reasons] == ["job statistics"]
 
-    async def test_a_job_whose_worker_is_gone(self, site: Site) -> None:
-        """It is sent again."""
+    async def test_a_job_that_is_not_finished_is_sent(self, site: Site) -> None:
+        """Whether more is left or its worker was killed; neither is a reason by itself."""
         site.execute(
             "UPDATE execution_log_job_runs SET started_at = datetime('now', '-2 minutes'), "
             "held_until = datetime('now', '-1 minutes') WHERE name = 'statistics'"
         )
-        (found,) = await self.reasons(site)
-        assert found.startswith("job statistics: it was interrupted, or its worker was lost; the health")
-        assert (await site.status(HEALTH)).summary["missed"] == ["statistics"]
+        assert await self.reasons(site) == []
+        assert (await site.status(HEALTH)).run.summary["missed"] == ["statistics"]
 
     async def test_the_log_is_told_of_changes_only(
         self, site: Site, caplog: pytest.LogCaptureFixture
@@ -320,95 +307,6 @@ class TestHealth:
             "health: 6",
             "health: all is well again",
         ]
-
-
-class TestReport:
-    """The week."""
-
-    async def fill(self, site: Site) -> None:
-        """Two weeks, the second one with more errors."""
-        await site.log(days(10), days(9), task_id="a", level="error", step="search", duration_ms=100)
-        await site.log(*[days(2)] * 4, task_id="b", step="search", duration_ms=300, agent_name="x")
-        await site.log(days(1), task_id="c", level="error", category="tool", step="plan", duration_ms=50)
-        assert (await site.finish(STATISTICS)).outcome == "succeeded"
-
-    async def test_the_week_and_the_one_before(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As data for programs and as a text for people."""
-        reports: list[WeeklyReport] = []
-        module = ModuleType("hooks")
-        module.take = reports.append  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "hooks", module)
-        async with Site(tmp_path, report_hook="hooks:take") as site:
-            make_tables(site.path)
-            await self.fill(site)
-            await site.write(BAD["no level"])
-            result = await site.finish(REPORT)
-        assert (result.outcome, result.run.error) == ("succeeded", None)
-        (found,) = reports
-        data = found.data
-        assert (data["runs"], data["entries"], data["errors"], data["dead_letters"]) == (2, 5, 1, 1)
-        assert (data["week_before"]["runs"], data["week_before"]["entries"]) == (1, 2)
-        assert data["levels"] == {"info": 4, "error": 1}
-        assert data["categories"] == {"agent": 4, "tool": 1}
-        assert data["slowest_steps"] == [
-            {"name": "search", "timed": 4, "p50_ms": 300.0, "p95_ms": 300.0},
-            {"name": "plan", "timed": 1, "p50_ms": 50.0, "p95_ms": 50.0},
-        ]
-        assert data["slowest_agents"][0]["name"] == "x"
-        assert data["table_bytes"] > 0
-        lines = [line.split() for line in found.text.splitlines()]
-        assert ["entries", "5", "(+150%", "against", "the", "week", "before)"] in lines
-        assert ["search", "p50", "300", "p95", "300", "(4", "times)"] in lines
-
-    async def test_without_a_hook_it_is_logged(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
-        """As a text; an empty week is no error."""
-        with caplog.at_level(logging.INFO, "execution_logger"):
-            result = await site.run(REPORT)
-        assert result.run.summary["handed_to"] == "the log"
-        assert "Execution logs from" in caplog.text
-        assert "(only 0 of 168 hours were counted)" in caplog.text
-
-    async def test_failed_jobs_are_in_it(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
-        """With the last reason."""
-        await site.log(days(100))
-        site.execute("CREATE TRIGGER t BEFORE DELETE ON execution_logs BEGIN SELECT RAISE(ABORT, 'no'); END")
-        assert (await site.run(RETENTION)).outcome == "failed"
-        with caplog.at_level(logging.INFO, "execution_logger"):
-            await site.run(REPORT)
-        assert "job retention has failed (1x), the last time: The database" in caplog.text
-
-    @pytest.mark.parametrize(
-        ("hook", "reason"),
-        [
-            ("nowhere_to_be_found:take", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
-            ("hooks:nothing", "AttributeError: module 'hooks' has no attribute 'nothing'"),
-            ("hooks:fails", "ValueError: no mail server"),
-            ("hooks:exits", "SystemExit: 3"),
-            ("hooks:hangs", "it did not return within 0.05 s"),
-        ],
-    )
-    async def test_a_hook_that_fails_is_the_jobs_failure(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str, reason: str
-    ) -> None:
-        """And nothing else: the worker goes on."""
-        module, may_return = ModuleType("hooks"), threading.Event()
-
-        def fails(_: WeeklyReport) -> None:
-            raise ValueError("no mail server")
-
-        module.fails, module.exits = fails, lambda _: sys.exit(3)  # type: ignore[attr-defined]
-        module.hangs = lambda _: may_return.wait()  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "hooks", module)
-        monkeypatch.setattr(report, "_HOOK_SECONDS", 0.05 if hook == "hooks:hangs" else 5.0)
-        async with Site(tmp_path, report_hook=hook) as site:
-            make_tables(site.path)
-            result = await site.run(REPORT)
-        may_return.set()
-        for thread in threading.enumerate():
-            if thread.name == "execution-logger-report":
-                thread.join(DEADLINE_SECONDS)
-        assert result.outcome == "failed"
-        assert result.run.error == f"EXECUTION_LOGGER_REPORT_HOOK={hook}: {reason}"
 
 
 async def test_a_database_that_is_away_is_an_error_of_ours(tmp_path: Path) -> None:

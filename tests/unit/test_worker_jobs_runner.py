@@ -1,4 +1,4 @@
-"""Running jobs: once at a time, in slices, and with the reason when one fails."""
+"""Running ticks: what a job does in each, and what is noted of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.worker.jobs.job import JOBS, RETENTION, JobError, Slice
-from execution_logger.worker.jobs.runner import WORK, Result, Runner
+from execution_logger.worker.jobs import WORK, JobError, Result, Runner
+from execution_logger.worker.schedule import JOBS, RETENTION
+from execution_logger.worker.tick import Tick
 from sqlite_site import SqliteSite, make_tables
 
 
@@ -18,23 +19,21 @@ class Site(SqliteSite):
 
     def __init__(self, path: Path, **settings: Any) -> None:
         super().__init__(path, **settings)
-        self.pieces: list[Slice] = []
-        self.messages = 0
+        self.ticks: list[Tick] = []
         self.does: Any = True
         self.is_stopping = False
 
-    async def run(self, owner: str | None = None, next_owner: str = "next", **arguments: Any) -> Result:
+    async def run(self, **arguments: Any) -> Result:
         """Give a runner of a process of its own a message."""
-        self.messages += 1
         runner = Runner(self.engine, self.settings, lambda: self.is_stopping, {RETENTION.name: self._work})
-        return await runner.run(RETENTION, owner or f"m{self.messages}", next_owner, **arguments)
+        return await runner.run(RETENTION, **arguments)
 
-    async def _work(self, piece: Slice) -> bool:
-        self.pieces.append(piece)
-        if isinstance(self.does, Exception):
+    async def _work(self, tick: Tick) -> bool:
+        self.ticks.append(tick)
+        if isinstance(self.does, BaseException):
             raise self.does
         if callable(self.does):
-            return bool(await self.does(piece))
+            return bool(await self.does(tick))
         return bool(self.does)
 
     def make_due(self) -> None:
@@ -53,9 +52,9 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 async def test_a_job_succeeds(site: Site) -> None:
     """What it says of itself is noted."""
 
-    async def work(piece: Slice) -> bool:
-        assert piece.has_time()
-        piece.summary["rows"] = 3
+    async def work(tick: Tick) -> bool:
+        assert tick.has_time()
+        tick.summary["rows"] = 3
         return True
 
     site.does = work
@@ -71,44 +70,39 @@ async def test_a_second_message_of_the_same_time_does_nothing(site: Site) -> Non
     assert (await site.run(is_by_hand=True)).outcome == "succeeded"
     site.make_due()
     assert (await site.run()).outcome == "succeeded"
-    assert len(site.pieces) == 3
+    assert len(site.ticks) == 3
 
 
 async def test_a_job_runs_once_at_a_time(site: Site) -> None:
-    """Whoever asks meanwhile is told who has it, also by hand."""
+    """Whoever asks meanwhile does nothing, also by hand."""
     has_begun, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def work(_: Slice) -> bool:
+    async def work(_: Tick) -> bool:
         has_begun.set()
         return await goes_on.wait()
 
     site.does = work
-    first = asyncio.create_task(site.run("m1"))
+    first = asyncio.create_task(site.run())
     await has_begun.wait()
     for is_by_hand in (False, True):
-        result = await site.run("m2", is_by_hand=is_by_hand)
-        assert result.outcome == "skipped"
-        assert result.run.owner == "m1"
+        assert (await site.run(is_by_hand=is_by_hand)).outcome == "skipped"
     goes_on.set()
     assert (await first).outcome == "succeeded"
-    assert len(site.pieces) == 1
+    assert len(site.ticks) == 1
 
 
-async def test_a_long_job_goes_on_with_another_message(site: Site) -> None:
-    """Which knows what was done; the time of the run is that of all slices."""
+async def test_the_next_tick_goes_on_with_a_long_job(site: Site) -> None:
+    """Whoever runs it, it knows what was done; the time of the run is that of all ticks."""
 
-    async def work(piece: Slice) -> bool:
-        piece.summary["slices"] = piece.summary.get("slices", 0) + 1
-        return bool(piece.summary["slices"] == 3)
+    async def work(tick: Tick) -> bool:
+        tick.summary["ticks"] = tick.summary.get("ticks", 0) + 1
+        return bool(tick.summary["ticks"] == 3)
 
     site.does = work
-    assert (await site.run("m1", "m2")).outcome == "handed over"
-    assert (await site.run("stranger")).outcome == "skipped"
-    assert (await site.run("m2", "m3")).outcome == "handed over"
-    result = await site.run("m3", "m4")
-    assert (result.outcome, result.run.summary, result.run.slices) == ("succeeded", {"slices": 3}, 3)
-    assert len({piece.started_at for piece in site.pieces}) == 1
-    assert (await site.run("m4")).outcome == "skipped"
+    results = [await site.run() for _ in range(4)]
+    assert [each.outcome for each in results] == ["unfinished", "unfinished", "succeeded", "skipped"]
+    assert results[2].run.summary == {"ticks": 3}
+    assert len({tick.started_at for tick in site.ticks}) == 1
 
 
 @pytest.mark.parametrize(
@@ -139,66 +133,56 @@ async def test_a_job_that_hangs_is_cut_off(tmp_path: Path) -> None:
     async with Site(tmp_path / "logs.db", task_time_limit=1.0) as site:
         make_tables(site.path)
 
-        async def work(_: Slice) -> bool:
+        async def work(_: Tick) -> bool:
             await asyncio.Event().wait()
             return True
 
         site.does = work
         result = await site.run()
-        assert (result.outcome, result.run.error) == ("failed", "a slice of it took longer than 0.5 s")
+        assert (result.outcome, result.run.error) == ("failed", "a tick of it took longer than 0.5 s")
 
 
 async def test_a_worker_that_ends_has_no_time(site: Site) -> None:
     """The rest is for another one."""
 
-    async def work(piece: Slice) -> bool:
-        return piece.has_time()
+    async def work(tick: Tick) -> bool:
+        return tick.has_time()
 
     site.does = work
     site.is_stopping = True
-    assert (await site.run()).outcome == "handed over"
+    assert (await site.run()).outcome == "unfinished"
 
 
-async def test_a_killed_workers_job_goes_on_elsewhere(site: Site) -> None:
-    """With its own message, which comes again; after three deaths it is given up."""
+async def test_a_tick_that_was_killed_is_made_up_for(site: Site) -> None:
+    """The next one goes on with what was noted before; in SQLite when the longest time of a tick is over."""
 
-    class KilledError(BaseException):
-        """The process is gone."""
-
-    async def work(_: Slice) -> bool:
-        raise KilledError
+    async def work(tick: Tick) -> bool:
+        tick.summary["rows"] = 3
+        return False
 
     site.does = work
-    outcomes = []
-    for _ in range(4):
-        try:
-            outcomes.append((await site.run("m1")).outcome)
-        except KilledError:
-            outcomes.append("killed")  # type: ignore[arg-type]
-    assert outcomes == ["killed", "killed", "killed", "failed"]
-    (row,) = site.rows("SELECT * FROM execution_log_job_runs WHERE name = 'retention'")
-    assert row["error"] == "3 workers were lost over it"
-
-
-async def test_a_job_that_was_stopped_goes_on_at_once(site: Site) -> None:
-    """A Ctrl-C is not the loss of a worker, and what was done is not forgotten."""
-    has_begun = asyncio.Event()
-
-    async def work(piece: Slice) -> bool:
-        piece.summary["rows"] = 3
-        has_begun.set()
-        await asyncio.Event().wait()
-        return True
-
-    site.does = work
-    running = asyncio.create_task(site.run("m1", is_by_hand=True))
-    await has_begun.wait()
-    running.cancel()
+    await site.run()
+    site.does = asyncio.CancelledError()  # nothing more is noted, as after a SIGKILL
     with pytest.raises(asyncio.CancelledError):
-        await running
+        await site.run()
     site.does = True
-    result = await site.run("m2")
-    assert (result.outcome, result.run.summary, result.run.interruptions) == ("succeeded", {"rows": 3}, 0)
+    assert (await site.run()).outcome == "skipped"
+    site.execute("UPDATE execution_log_job_runs SET held_until = datetime('now', '-1 seconds')")
+    result = await site.run()
+    assert (result.outcome, result.run.summary) == ("succeeded", {"rows": 3})
+
+
+async def test_a_run_that_an_earlier_version_began_goes_on(site: Site) -> None:
+    """It was handed over to a message; whichever comes takes it, with what was done so far."""
+    site.execute(
+        "UPDATE execution_log_job_runs SET started_at = datetime('now', '-1 minutes'), owner = 'm1', "
+        "handed_to = 'm2', held_until = datetime('now', '-1 seconds'), slices = 2, "
+        "summary = '{\"rows\": 5}' WHERE name = 'retention'"
+    )
+    result = await site.run()
+    assert (result.outcome, result.run.summary) == ("succeeded", {"rows": 5})
+    (row,) = site.rows("SELECT * FROM execution_log_job_runs WHERE name = 'retention'")
+    assert (row["owner"], row["slices"], row["interruptions"]) == (None, 3, 0)
 
 
 async def test_without_the_table_it_says_what_to_do(site: Site) -> None:

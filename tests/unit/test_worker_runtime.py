@@ -18,8 +18,9 @@ from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.store import WriteResult, create_engine, upgrade
 from execution_logger.worker import runtime as module
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.jobs.job import RETENTION, STATISTICS
+from execution_logger.worker.jobs import run_tick
 from execution_logger.worker.runtime import Runtime
+from execution_logger.worker.schedule import RETENTION, STATISTICS
 from sqlite_site import SqliteSite, make_tables
 from waiting import wait_until
 
@@ -468,22 +469,22 @@ class TestDeaths:
 
 
 class TestJobs:
-    """Over the same loop and the same connections."""
+    """Over the same loop."""
 
-    def test_a_slice_is_done_and_noted(self, tmp_path: Path) -> None:
+    def test_a_tick_is_done_and_noted(self, tmp_path: Path) -> None:
         """The jobs of a process end with it."""
         settings = Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}")
         asyncio.run(upgrade_tables(settings))
         runtime = Runtime(settings)
         try:
-            result = runtime.run_slice(STATISTICS, "m1", "m2")
+            result = runtime.run(run_tick(settings, STATISTICS, lambda: False), DEADLINE_SECONDS)
         finally:
             runtime.close()
-        assert (result.outcome, result.run.owner) == ("succeeded", "m1")
+        assert result.outcome == "succeeded"
         assert threads() == []
 
-    def test_a_worker_that_ends_hands_the_job_over(self, tmp_path: Path) -> None:
-        """After the piece that it has in hand."""
+    def test_a_worker_that_ends_ends_the_tick(self, tmp_path: Path) -> None:
+        """After the piece that it has in hand; the next tick goes on."""
         settings = Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}")
         asyncio.run(upgrade_tables(settings))
         old = encoded(created_at="2020-01-01T00:00:00Z")
@@ -491,17 +492,18 @@ class TestJobs:
         try:
             runtime.write(ReceivedBatch("b", batch(old)))
             runtime.stopping = True
-            result = runtime.run_slice(RETENTION, "m1", "m2")
+            result = runtime.run(run_tick(settings, RETENTION, lambda: runtime.stopping), DEADLINE_SECONDS)
         finally:
             runtime.close()
-        assert (result.outcome, result.run.handed_to) == ("handed over", "m2")
+        assert result.outcome == "unfinished"
 
     def test_a_database_that_is_away_is_an_error_of_ours(self, tmp_path: Path) -> None:
         """The task says so, and the job is due again another time."""
-        runtime = Runtime(Settings(database_url=f"sqlite:///{tmp_path / 'missing' / 'logs.db'}"))
+        settings = Settings(database_url=f"sqlite:///{tmp_path / 'missing' / 'logs.db'}")
+        runtime = Runtime(settings)
         try:
             with pytest.raises(StoreUnavailableError, match="cannot be used now"):
-                runtime.run_slice(STATISTICS, "m1", "m2")
+                runtime.run(run_tick(settings, STATISTICS, lambda: False), DEADLINE_SECONDS)
         finally:
             runtime.close()
 

@@ -12,8 +12,7 @@ from celery.beat import Scheduler
 from execution_logger import Settings, SettingsError
 from execution_logger.broker.envelope import problem_of
 from execution_logger.worker import beat_schedule, create_app
-from execution_logger.worker.jobs.job import JOBS, RETENTION
-from execution_logger.worker.jobs.schedule import ZonedCrontab, is_due, schedule_of
+from execution_logger.worker.schedule import JOBS, RETENTION, ZonedCrontab, is_due, schedule_of
 from memory_broker import MemoryBroker
 
 NIGHTLY = ZonedCrontab("17 3 * * *", "UTC")
@@ -75,7 +74,9 @@ def test_a_host_takes_the_entries_into_its_own_beat(broker: MemoryBroker) -> Non
         assert again == entry["schedule"]
         assert hash(again) == hash(entry["schedule"])
         assert entry["options"]["queue"] == "mine"
-    assert schedule["execution_logger.health"]["schedule"] != schedule["execution_logger.report"]["schedule"]
+    assert (
+        schedule["execution_logger.health"]["schedule"] != schedule["execution_logger.retention"]["schedule"]
+    )
 
 
 def test_what_beat_sends_is_no_malformed_message(broker: MemoryBroker) -> None:
@@ -98,7 +99,7 @@ def test_what_beat_sends_is_no_malformed_message(broker: MemoryBroker) -> None:
 def test_beat_needs_no_file() -> None:
     """Nothing in the current folder, nothing that can be damaged: when a job ran is in the database."""
     app = create_app(Settings(database_url="sqlite:///unused.db"))
-    assert app.conf.beat_scheduler == "execution_logger.worker.jobs.scheduler:PatientScheduler"
+    assert app.conf.beat_scheduler == "execution_logger.worker.beat:PatientScheduler"
     app.close()
 
 

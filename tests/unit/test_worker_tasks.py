@@ -17,7 +17,7 @@ from execution_logger.store import WriteResult
 from execution_logger.worker import register_tasks
 from execution_logger.worker import tasks as module
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.jobs.job import JOBS
+from execution_logger.worker.schedule import JOBS, OLD_REPORT_TASK
 
 SETTINGS = Settings(database_url="sqlite:///unused.db")
 
@@ -123,7 +123,7 @@ class TestRegistering:
         assert dict(app.conf) == before
         others = set(Celery("other", set_as_current=False).tasks)
         jobs = {job.task for job in JOBS.values()}
-        assert set(app.tasks) == {*others, "execution_logger.write_batch", *jobs}
+        assert set(app.tasks) == {*others, "execution_logger.write_batch", *jobs, OLD_REPORT_TASK}
         app.close()
 
     def test_two_applications_have_two_databases(self, runtimes: list[FakeRuntime]) -> None:

@@ -9,8 +9,7 @@ from execution_logger.operate.doctor.finding import Finding, warning
 from execution_logger.operate.doctor.tables import may
 from execution_logger.settings import PREFIX, Settings
 from execution_logger.store.job_runs import job_run_table
-from execution_logger.worker.jobs.job import JOBS
-from execution_logger.worker.jobs.status import JobStatus, job_statuses
+from execution_logger.worker.job_status import JobStatus, job_statuses
 
 
 async def examine_jobs(connection: AsyncConnection, settings: Settings) -> list[Finding]:
@@ -26,14 +25,18 @@ async def examine_jobs(connection: AsyncConnection, settings: Settings) -> list[
 def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
     """Late ones have one cause, each of the failed ones its own."""
     findings = [
-        warning("database.jobs", f"job {job.name}: {job.problem}", f"execution-logger jobs run {job.name}")
-        for job in jobs
-        if job.problem and not _is_late(job)
+        warning(
+            "database.jobs",
+            f"job {each.job.name}: {each.problem}",
+            f"execution-logger jobs run {each.job.name}",
+        )
+        for each in jobs
+        if each.problem and not each.is_late
     ]
-    if late := [job for job in jobs if _is_late(job)]:
-        since = min(job.next_at for job in late if job.next_at is not None)
-        variable = f"{PREFIX}{JOBS[late[0].name].setting.upper()}"
-        names = ", ".join(job.name for job in late)
+    if late := [each for each in jobs if each.is_late]:
+        since = min(each.next_at for each in late if each.next_at is not None)
+        variable = f"{PREFIX}{late[0].job.setting.upper()}"
+        names = ", ".join(each.job.name for each in late)
         findings.append(
             warning(
                 "database.jobs",
@@ -42,7 +45,3 @@ def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
             )
         )
     return findings
-
-
-def _is_late(job: JobStatus) -> bool:
-    return job.is_missed and job.state != "interrupted"

@@ -18,7 +18,7 @@ from execution_logger.read.overview import read_overview
 from execution_logger.settings import Settings
 from execution_logger.store.engine import create_engine
 from execution_logger.text import public_url
-from execution_logger.worker.jobs.status import JobStatus, read_jobs
+from execution_logger.worker.job_status import JobStatus, read_jobs
 
 _ATTEMPT_SHARE = 0.4
 _NOT_USED = "not used: CELERY_ENABLED=false"
@@ -109,7 +109,7 @@ async def _read_tables(settings: Settings, facts: Facts) -> None:
 def _read_jobs(settings: Settings, facts: Facts) -> None:
     settings.require_database("status")
     for job in asyncio.run(_job_statuses(settings)):
-        facts[job.name] = job.problem or job.succeeded_at or job.state
+        facts[job.job.name] = job.problem or job.run.succeeded_at or job.state
 
 
 async def _job_statuses(settings: Settings) -> list[JobStatus]:

@@ -4,12 +4,10 @@ import sqlalchemy as sa
 from alembic import context, op
 
 from execution_logger.store.hourly import statistics_table
-from execution_logger.store.job_runs import NOTHING, job_run_table
+from execution_logger.store.job_runs import JOB_NAMES, NOTHING, job_run_table
 
 revision = "0003"
 down_revision = "0002"
-
-_JOBS = ("health", "statistics", "retention", "report")
 
 # SQLite's CURRENT_TIMESTAMP has no fraction of a second.
 _SQLITE_NOW = sa.text("(strftime('%Y-%m-%d %H:%M:%f000', 'now'))")
@@ -50,7 +48,7 @@ def _create_job_runs(name: str, schema: str | None) -> None:
         schema=schema,
     )
     # From now on they are due: one that never runs is late some day, and not just absent.
-    op.bulk_insert(table, [{"name": job, **NOTHING} for job in _JOBS])
+    op.bulk_insert(table, [{"name": job, **NOTHING} for job in JOB_NAMES])
 
 
 def _create_statistics(name: str, schema: str | None) -> None:

@@ -1,5 +1,6 @@
 """The schedule: when Celery Beat sends which job, in a time zone that does not depend on the application."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,6 @@ from celery.schedules import ParseException, crontab
 from execution_logger.clock import time_zone
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings
-from execution_logger.worker.jobs.job import JOBS, Job
 
 OFF = ("off", "")
 
@@ -18,7 +18,45 @@ OFF = ("off", "")
 _TOLERANCE = timedelta(seconds=30)
 _FIELDS = 5
 
+# Eight minutes.
 _RETRY_POLICY = {"max_retries": 20, "interval_start": 1, "interval_step": 5, "interval_max": 30}
+
+OLD_REPORT_TASK = "execution_logger.send_report"
+"""Of the weekly report that an earlier version made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job.
+
+    Attributes:
+        name: its row's, and that on the command line.
+        task: the Celery task.
+        meaning: what it does, for people.
+        expires_seconds: after which a message that no worker has taken is dropped.
+    """
+
+    name: str
+    task: str
+    meaning: str
+    expires_seconds: int
+
+    @property
+    def setting(self) -> str:
+        """Of its schedule."""
+        return f"schedule_{self.name}"
+
+
+HEALTH = Job(
+    "health", "execution_logger.check_health", "looks at the broker, the database and the other jobs", 3_600
+)
+STATISTICS = Job(
+    "statistics", "execution_logger.roll_up_statistics", "counts the entries of each hour", 3_600
+)
+RETENTION = Job("retention", "execution_logger.delete_expired", "deletes entries that are too old", 6 * 3_600)
+
+JOBS = {job.name: job for job in (HEALTH, STATISTICS, RETENTION)}
+"""By name."""
 
 
 class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
@@ -85,14 +123,9 @@ def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
                 # While no worker is there one message of each kind is enough.
                 "expires": job.expires_seconds,
                 "ignore_result": True,
-                # A broker that is away for eight minutes must not cost the job of a day.
+                # A broker that is away for minutes must not cost the job of a day.
                 "retry": True,
-                "retry_policy": {
-                    "max_retries": 20,
-                    "interval_start": 1,
-                    "interval_step": 5,
-                    "interval_max": 30,
-                },
+                "retry_policy": _RETRY_POLICY,
             },
         }
         for job, schedule in schedules.items()

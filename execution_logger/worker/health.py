@@ -18,8 +18,8 @@ from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
 from execution_logger.store.retention import days_kept
 from execution_logger.store.table import look_up_table
-from execution_logger.worker.jobs.job import Slice
-from execution_logger.worker.jobs.status import job_statuses
+from execution_logger.worker.job_status import job_statuses
+from execution_logger.worker.tick import Tick
 
 OK = "ok"
 DEGRADED = "degraded"
@@ -38,72 +38,70 @@ _DEAD_LETTER_HOURS = 24
 _COMPACTED_SPAN = timedelta(days=2)
 
 
-async def check_health(piece: Slice) -> bool:
+async def check_health(tick: Tick) -> bool:
     """Look at each part once, and note what was found; what is wrong is the finding, and no failure.
 
     Raises:
         StoreUnavailableError: the database cannot be used now: there is no place to note it.
     """
-    settings, now = piece.settings, piece.now
-    reasons = await _check_broker(piece)
-    reasons += await _check_tables(piece)
-    reasons += await _compact(piece)
-    async with attempt(piece.engine, settings.database_timeout_seconds), piece.engine.connect() as connection:
+    settings, now = tick.settings, tick.now
+    reasons = await _check_broker(tick)
+    reasons += await _check_tables(tick)
+    reasons += await _compact(tick)
+    async with attempt(tick.engine, settings.database_timeout_seconds), tick.engine.connect() as connection:
         letters = dead_letter_table(settings).c
         is_new = letters.created_at > now - timedelta(hours=_DEAD_LETTER_HOURS)
         new = (await connection.execute(select(func.count()).where(is_new))).scalar_one()
         statuses = await job_statuses(connection, settings)
     if new:
         reasons.append(f"{new:,} new dead letters in {_DEAD_LETTER_HOURS} hours: execution-logger dead list")
-    others = [each for each in statuses if each.name != piece.run.name]
-    reasons += [f"job {each.name}: {each.problem}" for each in others if each.problem]
-    piece.summary["missed"] = [each.name for each in others if each.is_missed]
-    _conclude(piece, reasons)
+    others = [each for each in statuses if each.job.name != tick.run.name]
+    reasons += [f"job {each.job.name}: {each.problem}" for each in others if each.problem]
+    tick.summary["missed"] = [each.job.name for each in others if each.is_missed]
+    _conclude(tick, reasons)
     return True
 
 
-async def _check_tables(piece: Slice) -> list[str]:
+async def _check_tables(tick: Tick) -> list[str]:
     """A large table of the host's without an index on the time cannot be looked at in time."""
     try:
-        found = await overview(piece.engine, piece.settings)
-        timeout_seconds = piece.settings.database_timeout_seconds
-        async with attempt(piece.engine, timeout_seconds), piece.engine.connect() as connection:
-            days = days_kept(piece.settings, await look_up_table(connection, piece.settings))
+        found = await overview(tick.engine, tick.settings)
+        timeout_seconds = tick.settings.database_timeout_seconds
+        async with attempt(tick.engine, timeout_seconds), tick.engine.connect() as connection:
+            days = days_kept(tick.settings, await look_up_table(connection, tick.settings))
     except StoreUnavailableError as error:
         return [f"the tables cannot be looked at: {error}"]
-    piece.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
-    piece.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
-    return _age_reasons(found, days, piece.now)
+    tick.summary |= {"rows": found.rows, "dead_letters": found.dead_letters}
+    tick.summary["oldest"] = found.oldest and found.oldest.isoformat(timespec="seconds")
+    return _age_reasons(found, days, tick.now)
 
 
-async def _compact(piece: Slice) -> list[str]:
+async def _compact(tick: Tick) -> list[str]:
     """Keep the ledger small; what has piled up before, the retention merges."""
     try:
-        until = piece.now - AT_REST_AFTER
-        since = piece.now - _COMPACTED_SPAN
-        async for _ in compact(
-            piece.engine, piece.settings, until, since, timeout_seconds=piece.limit_seconds
-        ):
-            if not piece.has_time():
+        until = tick.now - AT_REST_AFTER
+        since = tick.now - _COMPACTED_SPAN
+        async for _ in compact(tick.engine, tick.settings, until, since, timeout_seconds=tick.limit_seconds):
+            if not tick.has_time():
                 break
     except StoreUnavailableError as error:
         return [f"the ledger grows: {error}"]
     return []
 
 
-async def _check_broker(piece: Slice) -> list[str]:
+async def _check_broker(tick: Tick) -> list[str]:
     """The broker is asked in a thread: its client blocks."""
-    settings = piece.settings
+    settings = tick.settings
     if not settings.celery_enabled:
         return []
     try:
         length = await asyncio.to_thread(queue_length, settings)
         sent_at = await asyncio.to_thread(waiting_since, settings)
     except BrokerUnavailableError as error:
-        piece.summary["broker"] = "unavailable"
+        tick.summary["broker"] = "unavailable"
         return [f"the broker does not answer: {error}"]
-    waits_seconds = 0.0 if sent_at is None else max(0.0, piece.now.timestamp() - sent_at)
-    piece.summary |= {"broker": OK, **asdict(length), "oldest_waiting_seconds": round(waits_seconds, 1)}
+    waits_seconds = 0.0 if sent_at is None else max(0.0, tick.now.timestamp() - sent_at)
+    tick.summary |= {"broker": OK, **asdict(length), "oldest_waiting_seconds": round(waits_seconds, 1)}
     return _queue_reasons(settings, length, waits_seconds)
 
 
@@ -132,10 +130,10 @@ def _age_reasons(found: Overview, days: int, now: datetime) -> list[str]:
     return [f"the oldest entry is of {found.oldest:%Y-%m-%d}, {limit}: execution-logger jobs run retention"]
 
 
-def _conclude(piece: Slice, reasons: Sequence[str]) -> None:
+def _conclude(tick: Tick, reasons: Sequence[str]) -> None:
     """Say it in the log as well, when it is not what the last check has found."""
-    before: dict[str, Any] = dict(piece.run.past_runs[0]["summary"]) if piece.run.past_runs else {}
-    piece.summary |= {"status": DEGRADED if reasons else OK, "reasons": list(reasons)}
+    before: dict[str, Any] = dict(tick.run.past_runs[0]["summary"]) if tick.run.past_runs else {}
+    tick.summary |= {"status": DEGRADED if reasons else OK, "reasons": list(reasons)}
     if reasons and before.get("status") != DEGRADED:
         logger.warning("health: %s", "; ".join(reasons))
     elif not reasons and before.get("status") == DEGRADED:

@@ -1,0 +1,292 @@
+"""The jobs' tasks. Each message is a tick: it works for a short while, notes what became of it, and returns.
+
+A tick may be lost or come twice without harm: the next one goes on with what is noted in the job's row.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from celery import Celery
+from celery.backends.base import DisabledBackend
+from kombu.exceptions import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from execution_logger.diagnostics import logger
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.settings import Settings
+from execution_logger.store.engine import create_engine, transaction
+from execution_logger.store.faults import attempt
+from execution_logger.store.job_runs import JobRun, JobRuns
+from execution_logger.worker.health import check_health
+from execution_logger.worker.maintenance import delete_expired, roll_up_statistics
+from execution_logger.worker.runtime import Runtime
+from execution_logger.worker.schedule import (
+    HEALTH,
+    JOBS,
+    OLD_REPORT_TASK,
+    RETENTION,
+    STATISTICS,
+    Job,
+    ZonedCrontab,
+    beat_schedule,
+    is_due,
+    schedule_of,
+)
+from execution_logger.worker.tick import Tick, Work
+
+WORK: Mapping[str, Work] = {
+    HEALTH.name: check_health,
+    STATISTICS.name: roll_up_statistics,
+    RETENTION.name: delete_expired,
+}
+"""What each job does, by its name."""
+
+CONNECTIONS = 2
+"""One holds the lock, the other one works."""
+
+_TICK_SECONDS = 15.0
+_TICK_SHARE = 0.25
+_LIMIT_SHARE = 0.5
+
+
+class JobError(ExecutionLoggerError):
+    """A job could not do what it is for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a tick.
+
+    Attributes:
+        outcome: `skipped` when it is done already, or somebody else is at it; `unfinished` when more is left.
+        run: as it is noted now.
+    """
+
+    outcome: Literal["skipped", "unfinished", "succeeded", "failed"]
+    run: JobRun
+
+
+class Runner:
+    """Runs ticks of jobs.
+
+    Args:
+        engine: of `create_engine`, with at least `CONNECTIONS`.
+        settings: name the tables and the schedules. A tick begins nothing new after 15 s, or a quarter of
+            the shortest time limit, and is cut off at half of that limit.
+        is_stopping: whether the process ends: then a tick ends early.
+        work: what each job does.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        settings: Settings,
+        is_stopping: Callable[[], bool] = lambda: False,
+        work: Mapping[str, Work] = WORK,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._is_stopping = is_stopping
+        self._work = work
+        self._job_runs = JobRuns(settings)
+        shortest = _time_limit(settings)
+        self._tick_seconds = min(_TICK_SECONDS, shortest * _TICK_SHARE)
+        self._limit_seconds = shortest * _LIMIT_SHARE
+        self._most_seconds = most_seconds(settings)
+
+    async def run(self, job: Job, *, is_by_hand: bool = False) -> Result:
+        """Work for a tick, when there is something to do and nobody else does it.
+
+        Args:
+            job: one of `JOBS`.
+            is_by_hand: begin a run also when the job is not due.
+
+        Raises:
+            StoreUnavailableError: the database cannot be used now, so nothing could be noted either.
+        """
+        schedule = schedule_of(self._settings, job)
+        async with (
+            attempt(self._engine, self._most_seconds),
+            self._job_runs.lock(self._engine, job.name, self._most_seconds) as is_alone,
+        ):
+            async with self._transaction() as connection:
+                run = await self._job_runs.get(connection, job.name)
+                now = await self._job_runs.now(connection)
+                if not is_alone or self._is_noted_elsewhere(run.state(now)):
+                    return Result("skipped", run)
+                if not (is_by_hand or schedule is None or _has_work(schedule, run, now)):
+                    return Result("skipped", run)
+                run = await self._job_runs.begin(connection, run, self._most_seconds)
+            return await self._work_and_note(job, self._tick(run, now))
+
+    def _is_noted_elsewhere(self, state: str) -> bool:
+        """Whoever has PostgreSQL's lock knows that a run which seems to be under way has lost its worker."""
+        return state == "running" and self._engine.dialect.name == "sqlite"
+
+    def _tick(self, run: JobRun, now: datetime) -> Tick:
+        stop_at = time.monotonic() + self._tick_seconds
+        return Tick(
+            engine=self._engine,
+            settings=self._settings,
+            run=run,
+            now=now,
+            limit_seconds=self._limit_seconds,
+            has_time=lambda: time.monotonic() < stop_at and not self._is_stopping(),
+            summary=dict(run.summary),
+        )
+
+    async def _work_and_note(self, job: Job, tick: Tick) -> Result:
+        is_finished, error = True, None
+        try:
+            is_finished = await self._do(job, tick)
+        except ExecutionLoggerError as reason:
+            error = str(reason)
+        async with self._transaction() as connection:
+            if not is_finished:
+                return Result("unfinished", await self._job_runs.pause(connection, tick.run, tick.summary))
+            run = await self._job_runs.finish(connection, tick.run, tick.summary, error)
+        return Result("succeeded" if error is None else "failed", run)
+
+    async def _do(self, job: Job, tick: Tick) -> bool:
+        try:
+            async with asyncio.timeout(self._limit_seconds) as limit:
+                return await self._work[job.name](tick)
+        except ExecutionLoggerError:
+            raise
+        except Exception as error:
+            if limit.expired():
+                raise JobError(f"a tick of it took longer than {self._limit_seconds:g} s") from error
+            logger.exception("job %s: unexpected error", job.name)
+            raise JobError(f"{type(error).__name__}: {error}") from error
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        timeout_seconds = self._settings.database_timeout_seconds
+        async with attempt(self._engine, timeout_seconds), transaction(self._engine) as connection:
+            yield connection
+
+
+def most_seconds(settings: Settings) -> float:
+    """The longest that a tick takes: to lock, and to note its beginning and its end, take statements, too."""
+    return _time_limit(settings) * _LIMIT_SHARE + 3 * settings.database_timeout_seconds
+
+
+def _time_limit(settings: Settings) -> float:
+    """Celery ends a task, or takes it for lost, after this."""
+    limits = (settings.visibility_timeout_seconds, settings.task_soft_time_limit, settings.task_time_limit)
+    return min(limit for limit in limits if limit is not None)
+
+
+def _has_work(schedule: ZonedCrontab, run: JobRun, now: datetime) -> bool:
+    """Whether it is due, or was not finished."""
+    return run.started_at is None or run.finished_at is None or is_due(schedule, run.started_at, now)
+
+
+async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool]) -> Result:
+    """Run a tick over connections of its own: a child of a prefork pool has a single one for batches.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now, so nothing could be noted either.
+    """
+    engine = create_engine(settings, pool_size=CONNECTIONS)
+    try:
+        return await Runner(engine, settings, is_stopping).run(job)
+    finally:
+        await engine.dispose()
+
+
+def register_jobs(app: Celery, settings: Settings, runtime: Runtime, backend: DisabledBackend) -> None:
+    """Add the task of each job to an application.
+
+    Raises:
+        SettingsError: a schedule is no crontab entry: said at the start, and not when it is due.
+    """
+    beat_schedule(settings)
+    jobs = JobTasks(app, settings, runtime)
+    for job in JOBS.values():
+        _register(app, job.task, partial(jobs.run, job), backend)
+    _register(app, OLD_REPORT_TASK, _ignore_report, backend)
+
+
+def _register(app: Celery, name: str, run: Callable[[], str], backend: DisabledBackend) -> None:
+    @app.task(  # type: ignore[untyped-decorator] # Celery has no types
+        name=name,
+        # A tick that kills its worker must not come again and again; the next one is sent when it is due.
+        acks_late=False,
+        reject_on_worker_lost=False,
+        Request="execution_logger.worker.request:BatchRequest",
+        backend=backend,
+        ignore_result=True,
+        serializer="json",
+        typing=False,
+        shared=False,
+    )
+    def run_job(*_args: Any, **_kwargs: Any) -> str:
+        return run()
+
+
+def _ignore_report() -> str:
+    """A Beat of the version before sends it until it is replaced."""
+    logger.warning("the weekly report is not made any more: examples/weekly_report.py is a task for hosts")
+    return "ignored"
+
+
+class JobTasks:
+    """Runs ticks for the tasks, and says once what is wrong with each job.
+
+    No exception leaves it: what has failed is noted, and tried again when the job is due again.
+    """
+
+    def __init__(self, app: Celery, settings: Settings, runtime: Runtime) -> None:
+        self._app = app
+        self._settings = settings
+        self._runtime = runtime
+        self._problems: dict[str, str] = {}
+
+    def run(self, job: Job) -> str:
+        """Run a tick; a short word on what became of it, for Celery's log."""
+        try:
+            result = self._tick(job)
+        except ExecutionLoggerError as error:
+            self._say(job, f"not done, and not noted: {error}")
+            return "not done"
+        except Exception:  # noqa: BLE001 - logged; raised it would be logged by Celery as well
+            logger.exception("job %s: unexpected error", job.name)
+            return "not done"
+        if result.outcome == "failed":
+            self._say(job, f"failed: {result.run.error}")
+        elif result.outcome == "succeeded":
+            self._say_recovered(job)
+            self._send_missed(result.run)
+        return result.outcome
+
+    def _tick(self, job: Job) -> Result:
+        tick = run_tick(self._settings, job, lambda: self._runtime.stopping)
+        return self._runtime.run(tick, most_seconds(self._settings))
+
+    def _send_missed(self, run: JobRun) -> None:
+        """Send the jobs that the health check has missed, and those that have more to do."""
+        for name in run.summary.get("missed", ()):
+            if name in JOBS:
+                self._send(JOBS[name])
+
+    def _send(self, job: Job) -> None:
+        try:
+            self._app.tasks[job.task].apply_async(queue=self._settings.queue, expires=job.expires_seconds)
+        except (OperationalError, OSError) as error:
+            logger.error("job %s is sent by the next health check: %s", job.name, error)
+
+    def _say(self, job: Job, problem: str) -> None:
+        if self._problems.get(job.name) != problem:
+            self._problems[job.name] = problem
+            logger.error("job %s %s", job.name, problem)
+
+    def _say_recovered(self, job: Job) -> None:
+        if self._problems.pop(job.name, None):
+            logger.warning("job %s succeeds again", job.name)
