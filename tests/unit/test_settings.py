@@ -365,8 +365,10 @@ def test_variables_that_are_no_settings_are_named_with_what_may_be_meant() -> No
         "EXECUTION_LOGGER_QUEUE": "known", "EXECUTION_LOGGER_BATCHSIZE": "1", "execution_logger_table": "t",
         "EXECUTION_LOGGER_XYZZY": "1", "EXECUTION_LOGGER_UNSET": " ",
         "CELERY_BROKER": "of no concern", "PATH": "neither",
+        "EXECUTION_LOGGER_SCHEDULE_REPORT": "that it was one is no reason to mean another",
     }  # fmt: skip
     assert unknown_variables(environ) == {
+        "EXECUTION_LOGGER_SCHEDULE_REPORT": None,
         "EXECUTION_LOGGER_BATCHSIZE": "EXECUTION_LOGGER_BATCH_SIZE",
         "EXECUTION_LOGGER_XYZZY": None,
         "execution_logger_table": "EXECUTION_LOGGER_TABLE",
