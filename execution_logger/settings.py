@@ -323,8 +323,7 @@ class Settings:
     # The machine
     service_directory: str | None = _setting(
         None,
-        "Where Beat and `execution-logger manage` keep locks, records and logs. "
-        "Default: in the user's state directory.",
+        "Where Beat keeps its lock, and supervisord socket and logs. Default: in the user's state directory.",
     )
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 # Starts Celery Beat, which sends the scheduled jobs to the queue; options are those of `execution-logger beat`.
 #
 #   CELERY_BROKER_URL, DATABASE_URL     as for the worker
-#   EXECUTION_LOGGER_SERVICE_DIRECTORY  where it remembers when each job was last sent
+#   EXECUTION_LOGGER_SERVICE_DIRECTORY  where the lock is that keeps a second one away
 #
 # One is enough for a queue, on one machine.
 set -euo pipefail

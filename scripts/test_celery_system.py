@@ -43,14 +43,15 @@ from execution_logger.store.ledger import ledger_table  # noqa: E402
 ENTRIES = 50
 STORED_SECONDS = 60.0
 POLL_SECONDS = 0.2
-MANAGE_SECONDS = 150.0
+READY_SECONDS = 120.0
+STOP_SECONDS = 30.0
 JOBS = ("HEALTH", "STATISTICS", "RETENTION")
 COLOURS = {"ok": "green", "skipped": "yellow", "failed": "red"}
 
 T = TypeVar("T")
 
-IN_TIME = ("--timeout", "120")
-"""A machine that is slow may need more than `manage` waits for."""
+READY = {"worker": "ready.", "beat": "beat: Starting...", "flower": "Visit me at"}
+"""What each process says as soon as it works."""
 
 
 class StepError(Exception):
@@ -81,6 +82,8 @@ class Trial:
         self.environment = {**os.environ, **own}
         self.settings = Settings.from_environment(self.environment)
         self.task_id = f"trial-{uuid.uuid4().hex}"
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.process = ""
         self.works: set[str] = set()
         self.failed = False
@@ -90,8 +93,8 @@ class Trial:
         try:
             self.step("broker", (), self.ask_broker)
             self.step("database", (), self.ask_database)
-            self.step("worker", ("broker", "database"), lambda: self.manage("start", "worker", *IN_TIME))
-            self.step("beat", ("broker", "database"), lambda: self.manage("start", "beat", *IN_TIME))
+            self.step("worker", ("broker", "database"), lambda: self.start("worker"))
+            self.step("beat", ("broker", "database"), lambda: self.start("beat"))
             self.step("batch", ("worker",), self.store_batch)
             self.step("flower", ("broker", "database"), self.start_flower)
         finally:
@@ -122,15 +125,33 @@ class Trial:
         self.settings.require_database("the trial")
         return asyncio.run(upgrade_database(self.settings)) or "the tables are up to date"
 
-    def manage(self, *words: str) -> str:
-        """Run `execution-logger manage`, and return what it says."""
-        done = subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-P", "-m", "execution_logger.cli", "manage", *words],
-            env=self.environment, check=False, capture_output=True, text=True, timeout=MANAGE_SECONDS,
-        )  # fmt: skip
-        if done.returncode:
-            raise StepError((done.stderr or done.stdout).strip().removeprefix("execution-logger: "))
-        return done.stdout.strip().replace("\n", "; ")
+    def start(self, name: str) -> str:
+        """Start `execution-logger NAME`, and wait until it works."""
+        output = self.folder / f"{name}.txt"
+        with output.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-P", "-m", "execution_logger.cli", name, "--stop-at-eof"],
+                env=self.environment, stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.processes.append(process)
+        began_at = time.monotonic()
+        while READY[name] not in (said := output.read_text(errors="replace")):
+            if process.poll() is not None:
+                raise StepError(said.strip().removeprefix("execution-logger: "))
+            if time.monotonic() - began_at > READY_SECONDS:
+                raise StepError(f"it does not work after {READY_SECONDS:g} s:\n{said}")
+            time.sleep(POLL_SECONDS)
+        return f"process {process.pid}"
+
+    def stop(self) -> None:
+        """Stop all processes, in order."""
+        for process in reversed(self.processes):
+            with process:  # which closes its input, and waits for its end
+                process.terminate()
+                try:
+                    process.wait(STOP_SECONDS)
+                finally:
+                    process.kill()
 
     def store_batch(self) -> str:
         """Log a batch, and wait until it is rows."""
@@ -155,13 +176,13 @@ class Trial:
         """Start Flower and wait until its page answers."""
         if find_spec("flower") is None:
             raise SkippedError('not installed: pip install "celery-execution-logger[flower]"')
-        return self.manage("start", "flower", *IN_TIME)
+        return self.start("flower")
 
     def clean_up(self) -> str:
         """Stop the processes, and remove the queue and the rows."""
         said = ["nothing to do"]
         if "broker" in self.works:
-            self.manage("stop", "all")
+            self.stop()
             delete_queue(self.settings)
             said = ["processes stopped, queue removed"]
         if self.process:

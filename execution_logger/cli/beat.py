@@ -1,26 +1,88 @@
-"""`execution-logger beat`: Celery Beat, kept running."""
+"""`execution-logger beat`: Celery Beat, one for a folder."""
 
-import logging
-import sys
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import click
+from celery.signals import beat_init
+from filelock import FileLock, Timeout
 
-from execution_logger.cli.foreground import LEVELS, LOG_FORMAT, run_supervised
+from execution_logger.cli.foreground import (
+    celery_options_argument,
+    log_level,
+    stop_at_end_of_input,
+    stop_at_eof_option,
+    wrong_usage,
+)
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.journal.directory import make_private_folder, service_folder
+from execution_logger.settings import BROKER, Settings
+from execution_logger.worker import create_client
+
+_WAIT_SECONDS = 3.0
+"""The last Beat may just be ending."""
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info")
-@click.option("--stop-at-eof", is_flag=True, help="Also end when the standard input ends.")
-@click.argument("celery_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY OPTIONS]")
+@log_level
+@stop_at_eof_option
+@celery_options_argument
 def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -> None:  # noqa: FBT001 - click passes it by name
     """Send the scheduled jobs to the queue when they are due.
 
-    Runs Celery Beat as a process of its own, and starts it again when it dies. One is enough for a
-    queue; a second one with the same EXECUTION_LOGGER_SERVICE_DIRECTORY is refused. While the broker
-    is away a job that is due waits; the worker does the jobs. SIGTERM and SIGINT end it at once.
+    One is enough for a queue; a second one with the same EXECUTION_LOGGER_SERVICE_DIRECTORY is refused.
+    While the broker is away a job that is due waits; the worker does the jobs. SIGTERM and SIGINT end it
+    at once. What starts it should start it again when it dies.
 
     The exit code is 2, at once, when a setting or an option cannot be used, or when Beat runs already.
     """
-    logging.basicConfig(format=LOG_FORMAT, level=loglevel.upper())
-    beat = ["execution_logger.operate.services.beat", "--loglevel", loglevel.upper(), *celery_options]
-    sys.exit(run_supervised(beat, name="Beat", stop_at_eof=stop_at_eof))
+    if stop_at_eof:
+        stop_at_end_of_input()
+    with wrong_usage():
+        settings = Settings.from_environment(uses=BROKER)
+        app = create_client(settings)
+        with the_only_beat(settings):
+            app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
+            beat_init.connect(_end_at_once)
+            app.start(["beat", "--loglevel", loglevel.upper(), *celery_options])
+
+
+@contextmanager
+def the_only_beat(settings: Settings) -> Iterator[None]:
+    """Keep other Beats of this machine's user away, until this process ends, however that is.
+
+    Raises:
+        ExecutionLoggerError: another one runs, or the folder of the lock cannot be used.
+    """
+    folder = service_folder(settings) / "beat"
+    try:
+        make_private_folder(folder)
+        lock = FileLock(folder / "beat.lock")
+        lock.acquire(timeout=_WAIT_SECONDS)
+    except Timeout:
+        raise ExecutionLoggerError(f"Beat runs already ({folder}), and one is enough") from None
+    except OSError as error:
+        raise ExecutionLoggerError(
+            f"{error.filename or folder}: {error.strerror}; name a folder that this user may write to: "
+            "EXECUTION_LOGGER_SERVICE_DIRECTORY=/var/lib/execution-logger-services"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _end_at_once(**_: object) -> None:
+    """Let a signal end this process, instead of raising an exception wherever it is.
+
+    Celery's SystemExit is lost in a send to a broker that hangs. There is nothing to keep.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)

@@ -1,32 +1,50 @@
-"""What the commands have in common that run a process of Celery in the foreground."""
+"""What the commands share that run a process of Celery: options, and how it ends."""
 
-import asyncio
-import subprocess
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from execution_logger.worker.supervisor import Supervisor, stop_at_end_of_input
+import click
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery's lines look
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.text import printable
+from execution_logger.worker.supervisor import WRONG_USAGE
+
+log_level = click.option(
+    "--loglevel",
+    type=click.Choice(("debug", "info", "warning", "error", "critical"), case_sensitive=False),
+    default="info",
+)
+stop_at_eof_option = click.option(
+    "--stop-at-eof", is_flag=True, help="Also end when the standard input ends: who started it is gone."
+)
+celery_options_argument = click.argument(
+    "celery_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY OPTIONS]"
+)
 
 
-def run_supervised(
-    module: Sequence[str],
-    after_crash: Callable[[], object] = lambda: None,
-    *,
-    stop_at_eof: bool,
-    name: str = "the worker",
-    look_after: Callable[[], object] = lambda: None,
-) -> int:
-    """Run a module and its options as a process that is started again when it dies; its exit code.
+@contextmanager
+def wrong_usage() -> Iterator[None]:
+    """End with one line and exit code 2 over an error of ours: a restart would not help."""
+    try:
+        yield
+    except ExecutionLoggerError as error:
+        click.echo(printable(f"execution-logger: {error}"), err=True)
+        sys.exit(WRONG_USAGE)
 
-    On Windows it is run once. See `Supervisor` for the other parameters.
+
+def stop_at_end_of_input() -> None:
+    """Shut this process down, as by SIGTERM, once its standard input ends: who started it is gone.
+
+    Without this a supervisor that is killed leaves a process behind that nobody knows of.
     """
-    if stop_at_eof:
-        stop_at_end_of_input()
-    # -P: it runs the installed package, and not what lies in the current folder.
-    process = [sys.executable, "-P", "-m", *module]
-    if sys.platform == "win32":  # without the signals that a supervisor needs
-        return subprocess.Popen(process, stdin=subprocess.PIPE).wait()  # noqa: S603 - our own command
-    return asyncio.run(Supervisor(process, after_crash, name=name, look_after=look_after).run())
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="execution-logger-input", daemon=True).start()

@@ -20,7 +20,6 @@ COMMANDS = {
     "beat": "Send the scheduled jobs to the queue when they are due.",
     "flower": "Show workers and queues on a web page.",
     "metrics": "Show Prometheus the queue, the workers, the tables and the journals of this machine.",
-    "manage": "Run worker, Beat and Flower in the background of one machine.",
     "db": "Look after the tables.",
     "status": "Show where the entries are, and whether all parts answer.",
     "health": "Ask the worker of this machine whether it works.",

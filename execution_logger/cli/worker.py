@@ -1,33 +1,39 @@
 """`execution-logger worker`: the Celery worker, kept running."""
 
+import asyncio
 import logging
-import os
 import sys
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from execution_logger.cli.foreground import LEVELS, LOG_FORMAT, run_supervised
-from execution_logger.errors import SettingsError
+from execution_logger.cli.foreground import (
+    celery_options_argument,
+    log_level,
+    stop_at_end_of_input,
+    stop_at_eof_option,
+    wrong_usage,
+)
 from execution_logger.settings import WORKER, Settings
-from execution_logger.text import printable
-from execution_logger.worker import create_app
-from execution_logger.worker.pool import check_pool
-from execution_logger.worker.quarantine import quarantine_malformed, quarantine_next
-from execution_logger.worker.supervisor import WRONG_USAGE
+from execution_logger.worker.supervisor import Supervisor
+
+_LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery's lines look
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--pool", type=click.Choice(["threads", "prefork", "solo"]), help="Celery's pool.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Batches written at once.")
-@click.option("--loglevel", type=click.Choice(LEVELS, case_sensitive=False), default="info")
-@click.option("--stop-at-eof", is_flag=True, help="Also shut down when the standard input ends.")
-@click.argument("celery_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY OPTIONS]")
+@log_level
+@stop_at_eof_option
+@click.option("--run", type=click.Choice(["first", "after-crash"]), hidden=True)
+@celery_options_argument
 def command(
     pool: str | None,
     concurrency: int | None,
     loglevel: str,
     stop_at_eof: bool,  # noqa: FBT001 - click passes it by name
+    run: str | None,
     celery_options: tuple[str, ...],
 ) -> None:
     """Write the batches of the queue to the database.
@@ -38,28 +44,38 @@ def command(
 
     The exit code is 2, at once, when a setting or an option cannot be used.
     """
-    options = [*(["--pool", pool] if pool else []), *celery_options]
-    settings = _checked_settings(options)
-    if concurrency:
-        options = ["--concurrency", str(concurrency), *options]
-    listening = ["-Q", settings.queue, "--loglevel", loglevel.upper(), "--without-gossip", "--without-mingle"]
-    logging.basicConfig(format=LOG_FORMAT, level=loglevel.upper())
-    code = run_supervised(
-        ["execution_logger.worker", *listening, *options],
-        partial(quarantine_malformed, settings),
-        look_after=partial(quarantine_next, settings),
-        stop_at_eof=stop_at_eof,
-    )
-    sys.exit(code)
+    logging.basicConfig(format=_LOG_FORMAT, level=loglevel.upper())
+    if stop_at_eof:
+        stop_at_end_of_input()
+    options = [f"--loglevel={loglevel.upper()}", *([f"--pool={pool}"] if pool else [])]
+    options += [f"--concurrency={concurrency}"] if concurrency else []
+    if run or sys.platform == "win32":  # which has not the signals that a supervisor needs
+        sys.exit(_run([*options, *celery_options], looks_at_queue=run == "after-crash"))
+    # -P: it runs the installed package, and not what lies in the current folder.
+    process = [sys.executable, "-P", "-m", "execution_logger.cli", "worker", "--stop-at-eof"]
+    again = [*process, "--run=after-crash", *options, "--", *celery_options]
+    first = [*process, "--run=first", *options, "--", *celery_options]
+    sys.exit(asyncio.run(Supervisor(first, again).run()))
 
 
-def _checked_settings(options: list[str]) -> Settings:
-    """Those of the environment, if the worker's process could begin with them."""
-    try:
-        settings = Settings.from_environment(dict(os.environ), uses=WORKER)  # its process warns of names
+def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
+    """Run Celery's worker in this process, to its end; the exit code."""
+    # Not where the supervisor imports it: 40 MB.
+    from celery.signals import worker_init  # noqa: PLC0415
+
+    from execution_logger.worker import create_app  # noqa: PLC0415
+    from execution_logger.worker.pool import check_pool  # noqa: PLC0415
+    from execution_logger.worker.quarantine import keep_looking, quarantine_malformed  # noqa: PLC0415
+
+    with wrong_usage():
+        settings = Settings.from_environment(uses=WORKER)
         check_pool(settings, options)
-        create_app(settings).close()
-    except SettingsError as error:
-        click.echo(printable(f"execution-logger: {error}"), err=True)
-        sys.exit(WRONG_USAGE)
-    return settings
+        app = create_app(settings)
+    if looks_at_queue:
+        quarantine_malformed(settings)
+    keep_looking(settings)
+    workers: list[Any] = []
+    worker_init.connect(lambda sender, **_: workers.append(sender), weak=False)
+    app.worker_main(["worker", "-Q", settings.queue, "--without-gossip", "--without-mingle", *options])
+    # worker_main() forgets it: a worker that an error ended would look like one that was stopped.
+    return workers[0].exitcode or 0 if workers else 0

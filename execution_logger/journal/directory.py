@@ -112,6 +112,11 @@ def user_directory(chosen: str | None, name: str, setting: str) -> Path:
         return _temporary_directory(name, problem, PREFIX + setting)
 
 
+def service_folder(settings: Settings) -> Path:
+    """Where Beat keeps its lock, and supervisord its socket and logs; not made here."""
+    return user_directory(settings.service_directory, "execution-logger-services", "SERVICE_DIRECTORY")
+
+
 @cache  # for the warning's sake
 def _temporary_directory(name: str, problem: str, variable: str) -> Path:
     # Predictable, as the next process must find it. It holds nothing that is not ours: see open_ours.

@@ -1,1 +1,1 @@
-"""For those who operate a site: checks, status, metrics, health, and the services of one machine."""
+"""For those who operate a site: checks, status, metrics and health."""

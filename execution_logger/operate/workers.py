@@ -1,6 +1,5 @@
 """Which workers are there."""
 
-import socket
 from typing import Any
 
 from kombu.pidbox import Mailbox
@@ -20,23 +19,18 @@ def workers_online(settings: Settings) -> list[str]:
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    answers = _ask(settings, "active_queues")
+    answers = ask_workers(settings, "active_queues")
     return sorted({name for name, queues in answers if _has(queues, settings)})
 
 
-def worker_processes(settings: Settings) -> list[int]:
-    """The process ids of the workers that answer within a second and say to be on this machine.
+def ask_workers(settings: Settings, command: str) -> list[tuple[str, Any]]:
+    """What each worker answers to a command of Celery's `inspect` within a second.
+
+    Over a connection of its own instead of a pool's.
 
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    host = socket.gethostname()
-    answers = [answer for name, answer in _ask(settings, "stats") if name.endswith(f"@{host}")]
-    return [answer["pid"] for answer in answers if isinstance(answer.get("pid"), int)]
-
-
-def _ask(settings: Settings, command: str) -> list[tuple[str, Any]]:
-    """What Celery's own `inspect` does, over a connection of its own instead of a pool's."""
     with open_channel(settings) as channel:
         mailbox = Mailbox(_CELERY_MAILBOX, type="fanout", accept=["json"])(channel.connection.client)
         answers = mailbox.multi_call(command, timeout=_ANSWER_SECONDS, channel=channel)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ logger = our_logger("execution_logger.supervisor")
 
 _PAGE = 20
 _MAX_SECONDS = 10.0
+_LOOK_SECONDS = 10.0
 
 # One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
 # once, or not at all when somebody else was faster. Pushed before it is removed: what Redis refuses
@@ -49,7 +51,9 @@ def quarantine_malformed(settings: Settings) -> int:
         return _quarantine(settings, _MAX_SECONDS)
     except BrokerUnavailableError as error:
         logger.warning("the queue cannot be looked through for malformed messages: %s", error)
-        return 0
+    except Exception as error:  # noqa: BLE001 - whatever the queue holds, the worker has to start
+        _report(error)
+    return 0
 
 
 def quarantine_next(settings: Settings) -> int:
@@ -61,6 +65,28 @@ def quarantine_next(settings: Settings) -> int:
     with suppress(BrokerUnavailableError):
         return _quarantine(settings, 0.0)
     return 0
+
+
+def keep_looking(settings: Settings, every_seconds: float = _LOOK_SECONDS) -> threading.Event:
+    """Call `quarantine_next` again and again in a thread, until the event is set or this process ends."""
+    stop = threading.Event()
+
+    def look() -> None:
+        said = ""
+        while not stop.wait(every_seconds):
+            try:
+                quarantine_next(settings)
+            except Exception as error:  # noqa: BLE001 - the next look may be better
+                if said != repr(error):
+                    said = repr(error)
+                    _report(error)
+
+    threading.Thread(target=look, name="execution-logger-queue", daemon=True).start()
+    return stop
+
+
+def _report(error: Exception) -> None:
+    logger.error("the queue cannot be looked after: %s: %s", type(error).__name__, error)
 
 
 def _quarantine(settings: Settings, max_seconds: float) -> int:

@@ -1,12 +1,12 @@
 """Beat against real brokers, with a job that is due every second."""
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from servers import RedisServer
@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "beat")
 
 WITH_A_JOB = """
 import sys
-from execution_logger.operate.services import beat
+from execution_logger.cli import beat, main
 
 create_client = beat.create_client
 
@@ -28,10 +28,9 @@ def create_app_with_a_job(settings):
     return app
 
 beat.create_client = create_app_with_a_job
-beat.stop_at_end_of_input = lambda: None  # there is no supervisor that would hold its input
-sys.exit(beat.main())
+main(["beat"])
 """
-"""Beat's process as it is, except for its schedule."""
+"""The command as it is, except for its schedule."""
 
 
 class Site:
@@ -44,7 +43,7 @@ class Site:
             "DATABASE_URL": "sqlite:///unused.db",
             "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(folder),
         }
-        command = (sys.executable, "-P", "-c", WITH_A_JOB, "--loglevel", "INFO")
+        command = (sys.executable, "-P", "-c", WITH_A_JOB)
         self.beat = WorkerProcess(command, environment=environment)
 
     def sent(self) -> int:
@@ -90,7 +89,7 @@ def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_beat_is_restarted_when_it_crashes_and_refused_when_it_is_there(environment: dict[str, str]) -> None:
+def test_a_second_beat_is_refused_for_as_long_as_the_first_one_lives(environment: dict[str, str]) -> None:
     """The lock is the process's own: it is free as soon as that is dead."""
     beat = WorkerProcess(COMMAND, environment=environment)
     try:
@@ -104,24 +103,24 @@ def test_beat_is_restarted_when_it_crashes_and_refused_when_it_is_there(environm
             timeout=300,
         )
         assert second.returncode == 2
-        assert "Beat runs already (process " in second.stderr
-        (process,) = psutil.Process(beat.pid).children()
-        process.kill()
-        wait_until(lambda: beat.output.count("beat: Starting...") == 2, 30)
-        assert "Beat was killed by SIGKILL; it starts again in" in beat.output
+        assert "Beat runs already (" in second.stderr
+        beat.kill()
+        beat.start(ready="beat: Starting...")
         beat.process.send_signal(signal.SIGTERM)
         assert beat.process.wait() == 0
     finally:
         beat.close()
 
 
-def test_beat_does_not_outlive_its_supervisor(environment: dict[str, str]) -> None:
+def test_beat_does_not_outlive_the_process_that_started_it(environment: dict[str, str]) -> None:
     """Nobody would know of it, and the next one would be refused."""
-    beat = WorkerProcess(COMMAND, environment=environment)
-    try:
-        beat.start(ready="beat: Starting...")
-        (process,) = psutil.Process(beat.pid).children()
-        beat.process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 20)
-    finally:
-        beat.close()
+    with subprocess.Popen(
+        [*COMMAND, "--stop-at-eof"], env={**os.environ, **environment}, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as beat:  # fmt: skip
+        assert beat.stdout is not None
+        assert beat.stdin is not None
+        while b"beat: Starting..." not in beat.stdout.readline():
+            assert beat.poll() is None
+        beat.stdin.close()
+        assert beat.wait(60) == 0

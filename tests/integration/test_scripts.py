@@ -103,13 +103,6 @@ def test_beat_says_when_nothing_is_installed(tmp_path: Path) -> None:
     assert "pip install '.[worker]'" in done.stderr
 
 
-def test_the_manager_is_the_commands(environment: dict[str, str]) -> None:
-    """With its exit codes."""
-    done = run(environment, "celery_manager.py", "status", "beat")
-    assert done.returncode == 3
-    assert "never started here" in done.stdout
-
-
 @pytest.fixture
 def bad_redis(environment: dict[str, str]) -> Iterator[RedisServer]:
     """One that loses what is queued, with a password and a user who may not configure it."""

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.operate import workers as online
 from execution_logger.operate.exporter.broker import read_broker
-from execution_logger.operate.workers import worker_processes, workers_online
+from execution_logger.operate.workers import ask_workers, workers_online
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
@@ -72,7 +73,7 @@ LOOKS: tuple[Callable[[Settings], object], ...] = (
     waiting_since,
     dead_messages,
     workers_online,
-    worker_processes,
+    partial(ask_workers, command="stats"),
     read_broker,
 )
 

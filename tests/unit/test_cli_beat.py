@@ -1,45 +1,78 @@
-"""`execution-logger beat`: what it starts. How it goes on is in the integration tests."""
+"""`execution-logger beat`: what it starts, and that it is the only one."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from celery import Celery
 from click.testing import CliRunner, Result
+from filelock import FileLock
 
+from execution_logger import Settings
 from execution_logger.cli import beat, main
+from execution_logger.cli.beat import the_only_beat
+from execution_logger.errors import ExecutionLoggerError
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, object]]]:
-    """What was to be run, and how; nothing is."""
-    calls: list[tuple[list[str], dict[str, object]]] = []
-
-    def run_supervised(module: Sequence[str], **how: object) -> int:
-        calls.append((list(module), how))
-        return 7
-
-    monkeypatch.setattr(beat, "run_supervised", run_supervised)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What Celery was to start; nothing is."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(beat, "_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(Celery, "start", lambda _, words: calls.append(words))
     return calls
 
 
-def run(*arguments: str) -> Result:
+def run(folder: Path, *arguments: str, **environment: str) -> Result:
     """The outcome of `execution-logger beat`."""
-    return CliRunner().invoke(main, ["beat", *arguments])
+    own = {"EXECUTION_LOGGER_SERVICE_DIRECTORY": str(folder), **environment}
+    return CliRunner().invoke(main, ["beat", *arguments], env=own)
 
 
-def test_it_runs_beat_and_ends_with_its_exit_code(started: list[tuple[list[str], dict[str, object]]]) -> None:
-    """Its log says that it is Beat that has died, not the worker."""
-    assert run().exit_code == 7
+def test_options_reach_celery(started: list[list[str]], tmp_path: Path) -> None:
+    """Whatever comes after the two dashes, as it is."""
+    assert run(tmp_path).exit_code == 0
+    run(tmp_path, "--loglevel", "Debug", "--", "--max-interval", "5")
     assert started == [
-        (
-            ["execution_logger.operate.services.beat", "--loglevel", "INFO"],
-            {"name": "Beat", "stop_at_eof": False},
-        )
+        ["beat", "--loglevel", "INFO"],
+        ["beat", "--loglevel", "DEBUG", "--max-interval", "5"],
     ]
 
 
-def test_options_reach_celery(started: list[tuple[list[str], dict[str, object]]]) -> None:
-    """Whatever comes after the two dashes, as it is."""
-    run("--loglevel", "Debug", "--stop-at-eof", "--", "--max-interval", "5")
-    ((module, how),) = started
-    assert module[1:] == ["--loglevel", "DEBUG", "--max-interval", "5"]
-    assert how["stop_at_eof"] is True
+def test_a_second_beat_is_refused(started: list[list[str]], tmp_path: Path) -> None:
+    """Until the first one ends; elsewhere it is welcome."""
+    with the_only_beat(Settings(service_directory=str(tmp_path))):
+        result = run(tmp_path)
+        assert result.exit_code == 2
+        assert result.stderr == (
+            f"execution-logger: Beat runs already ({tmp_path / 'beat'}), and one is enough\n"
+        )
+        assert run(tmp_path / "elsewhere").exit_code == 0
+    assert run(tmp_path).exit_code == 0
+    assert len(started) == 2
+
+
+def test_a_wrong_setting_starts_nothing(started: list[list[str]], tmp_path: Path) -> None:
+    """A restart would not help."""
+    assert run(tmp_path, EXECUTION_LOGGER_BATCH_SIZE="many").exit_code == 2
+    assert not started
+
+
+def test_the_lock_is_in_the_users_state_directory(state_folder: Path) -> None:
+    """In a folder that is made for its user only, apart from the journals, which others look through."""
+    with the_only_beat(Settings()):
+        folder = state_folder / "execution-logger-services" / "beat"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        lock = FileLock(folder / "beat.lock")
+        with pytest.raises(TimeoutError):
+            lock.acquire(blocking=False)
+
+
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    """With the setting that names another one."""
+    (tmp_path / "file").touch()
+    settings = Settings(service_directory=str(tmp_path / "file"))
+    with (
+        pytest.raises(ExecutionLoggerError, match=r"Not a directory.*EXECUTION_LOGGER_SERVICE_DIRECTORY"),
+        the_only_beat(settings),
+    ):
+        raise AssertionError

@@ -1,12 +1,15 @@
 """`execution-logger flower`: what it starts. The page itself is in the integration tests."""
 
+import importlib.util
 import os
+import socket
 
 import pytest
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import flower, main
-from execution_logger.operate.services.directory import ServiceError
+from execution_logger.cli.flower import check_flower, is_local, warning_of
+from execution_logger.errors import ExecutionLoggerError
 
 
 class Site:
@@ -15,7 +18,7 @@ class Site:
     def __init__(self) -> None:
         self.checked: list[tuple[str, int]] = []
         self.started: list[list[str]] = []
-        self.error: ServiceError | None = None
+        self.error: ExecutionLoggerError | None = None
 
     def check(self, address: str, port: int) -> None:
         """Note what is checked."""
@@ -84,7 +87,66 @@ def test_an_open_page_is_warned_of_and_started(site: Site) -> None:
 
 def test_what_cannot_start_is_one_line(site: Site) -> None:
     """Exit code 1."""
-    site.error = ServiceError("Flower is not installed here")
+    site.error = ExecutionLoggerError("Flower is not installed here")
     result = run()
     assert (result.exit_code, result.stderr) == (3, "execution-logger: Flower is not installed here\n")
     assert not site.started
+
+
+def test_without_flower_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of a traceback."""
+    monkeypatch.setattr(flower, "find_spec", lambda name: None if name == "flower" else importlib.util)
+    with pytest.raises(ExecutionLoggerError, match=r'pip install "celery-execution-logger\[flower\]"'):
+        check_flower("127.0.0.1", 5555)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    """With how to name another one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(
+            ExecutionLoggerError, match=rf"127\.0\.0\.1:{port}: Address already in use.*FLOWER_PORT"
+        ):
+            check_flower("127.0.0.1", port)
+    check_flower("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_of_this_machine_is_named() -> None:
+    """TEST-NET-1 is nobody's."""
+    with pytest.raises(ExecutionLoggerError, match=r"cannot listen on 192\.0\.2\.1:5555"):
+        check_flower("192.0.2.1", 5555)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_local_addresses(address: str) -> None:
+    """Nobody else reaches them."""
+    assert is_local(address)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "", "10.0.0.1", "::", "example.org"])
+def test_other_addresses(address: str) -> None:
+    """Names are looked up by nobody here."""
+    assert not is_local(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "environ", "expected"),
+    [
+        ("127.0.0.1", (), {}, None),
+        ("0.0.0.0", (), {}, "everybody who reaches 0.0.0.0"),
+        ("", (), {}, "everybody who reaches this machine"),
+        ("0.0.0.0", (), {"FLOWER_BASIC_AUTH": "a:b"}, None),
+        ("0.0.0.0", (), {"FLOWER_BASIC_AUTH": ""}, "everybody"),
+        ("0.0.0.0", ("--auth=.*@example.com",), {}, None),
+        ("0.0.0.0", ("--auth-provider=x.Y",), {}, None),
+        ("0.0.0.0", ("--basic_auth=a:b",), {}, "shows its password"),
+        ("127.0.0.1", ("--basic-auth=a:b",), {}, "shows its password"),
+        ("0.0.0.0", ("--authority=x",), {}, "everybody"),
+    ],
+)
+def test_an_open_page_is_warned_of(
+    address: str, options: tuple[str, ...], environ: dict[str, str], expected: str | None
+) -> None:
+    """As is a password that every user of the machine can read."""
+    warning = warning_of(address, options, environ)
+    assert warning is None if expected is None else expected in (warning or "")

@@ -1,40 +1,46 @@
 """`execution-logger worker`: what it starts. How it goes on is in the integration tests."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
+from celery import Celery
 from click.testing import CliRunner, Result
 
-from execution_logger.cli import foreground, main
+from execution_logger.cli import main, worker
+from execution_logger.worker import quarantine
 
 ENVIRONMENT = {"DATABASE_URL": "sqlite:///x", "EXECUTION_LOGGER_QUEUE": "other"}
 
 
+class Started:
+    """What would have been run; nothing is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.first: list[str] = []
+        self.again: list[str] = []
+        self.celery: list[str] = []
+        self.looks: list[str] = []
+        started = self
+
+        class FakeSupervisor:
+            def __init__(self, command: Sequence[str], after_crash: Sequence[str]) -> None:
+                started.first, started.again = list(command), list(after_crash)
+
+            async def run(self) -> int:
+                return 7
+
+        monkeypatch.setattr(worker, "Supervisor", FakeSupervisor)
+        monkeypatch.setattr(worker, "stop_at_end_of_input", lambda: None)
+        monkeypatch.setattr(Celery, "worker_main", lambda _, words: self.celery.extend(words))
+        for name in ("quarantine_malformed", "keep_looking"):
+            monkeypatch.setattr(quarantine, name, lambda _, name=name: self.looks.append(name))
+
+
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that a supervisor was given; none of them is run."""
-    commands: list[list[str]] = []
-
-    class FakeSupervisor:
-        def __init__(
-            self,
-            command: Sequence[str],
-            after_crash: Callable[[], object],
-            *,
-            name: str,
-            look_after: Callable[[], object],
-        ) -> None:
-            commands.append(list(command))
-            assert name == "the worker"
-            assert callable(after_crash)
-            assert callable(look_after)
-
-        async def run(self) -> int:
-            return 7
-
-    monkeypatch.setattr(foreground, "Supervisor", FakeSupervisor)
-    return commands
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Nothing yet."""
+    return Started(monkeypatch)
 
 
 def run(*arguments: str, **environment: str | None) -> Result:
@@ -42,22 +48,36 @@ def run(*arguments: str, **environment: str | None) -> Result:
     return CliRunner().invoke(main, ["worker", *arguments], env={**ENVIRONMENT, **environment})
 
 
-def test_it_takes_from_the_configured_queue(started: list[list[str]]) -> None:
+def run_child(started: Started, command: Sequence[str], **environment: str | None) -> Result:
+    """The outcome of the process that the supervisor starts."""
+    words = list(command)
+    assert words[:4] == [sys.executable, "-P", "-m", "execution_logger.cli"]
+    return CliRunner().invoke(main, words[4:], env={**ENVIRONMENT, **environment})
+
+
+def test_it_takes_from_the_configured_queue(started: Started) -> None:
     """In a Python process that finds the installed package, and its exit code is passed on."""
     assert run().exit_code == 7
-    (command,) = started
-    assert command[:4] == [sys.executable, "-P", "-m", "execution_logger.worker"]
-    assert command[4:] == ["-Q", "other", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    assert run_child(started, started.first).exit_code == 0
+    assert started.celery == [
+        "worker", "-Q", "other", "--without-gossip", "--without-mingle", "--loglevel=INFO",
+    ]  # fmt: skip
 
 
-def test_options_reach_celery(started: list[list[str]]) -> None:
+def test_it_looks_at_the_queue_before_it_starts_again(started: Started) -> None:
+    """What has ended it would end it again; and every worker looks now and then."""
+    run()
+    run_child(started, started.first)
+    assert started.looks == ["keep_looking"]
+    run_child(started, started.again)
+    assert started.looks[1:] == ["quarantine_malformed", "keep_looking"]
+
+
+def test_options_reach_celery(started: Started) -> None:
     """Ours under Celery's names, and whatever comes after the two dashes as it is."""
     run("--pool", "solo", "--concurrency", "2", "--loglevel", "Debug", "--", "-n", "a@%h", "-E")
-    (command,) = started
-    assert command[command.index("--pool") + 1] == "solo"
-    assert command[command.index("--concurrency") + 1] == "2"
-    assert command[command.index("--loglevel") + 1] == "DEBUG"
-    assert command[-3:] == ["-n", "a@%h", "-E"]
+    run_child(started, started.again)
+    assert started.celery[5:] == ["--loglevel=DEBUG", "--pool=solo", "--concurrency=2", "-n", "a@%h", "-E"]
 
 
 @pytest.mark.parametrize(
@@ -70,21 +90,22 @@ def test_options_reach_celery(started: list[list[str]]) -> None:
     ],
 )
 def test_with_wrong_settings_nothing_is_started(
-    started: list[list[str]], variable: str, value: str | None, error: str
+    started: Started, variable: str, value: str | None, error: str
 ) -> None:
     """One line says what to set; to start it again would not help."""
-    result = run(**{variable: value})
+    run()
+    result = run_child(started, started.first, **{variable: value})
     assert result.exit_code == 2
     assert result.stderr.startswith(f"execution-logger: {error}")
     assert result.stderr.count("\n") == 1
     assert "secret" not in result.stderr
-    assert not started
+    assert not started.celery
 
 
 @pytest.mark.parametrize("options", [("--pool", "gevent"), ("--concurrency", "0"), ("--loglevel", "loud")])
-def test_wrong_options_start_nothing(started: list[list[str]], options: tuple[str, str]) -> None:
+def test_wrong_options_start_nothing(started: Started, options: tuple[str, str]) -> None:
     """The message names what is allowed."""
     result = run(*options)
     assert result.exit_code == 2
     assert options[1] in result.stderr
-    assert not started
+    assert not started.first

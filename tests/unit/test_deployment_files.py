@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from configparser import RawConfigParser
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ SERVICES: dict[str, Any] = YAML(typ="safe").load(COMPOSE)["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 ENVIRONMENT = (ROOT / ".env.example").read_text()
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+SUPERVISORD = ROOT / "deploy" / "supervisord.conf"
 SCRIPTS = [
     "demo.sh",
     "init_redis.sh",
@@ -127,6 +129,29 @@ class TestCompose:
         override = YAML(typ="safe").load(DEVELOPMENT)["services"]
         assert override.keys() <= SERVICES.keys()
         assert not any({"healthcheck", "deploy", "user"} & service.keys() for service in override.values())
+
+
+class TestSupervisord:
+    """`deploy/supervisord.conf`; the integration tests run it."""
+
+    @pytest.mark.parametrize("name", ["worker", "beat", "flower"])
+    def test_a_program_starts_again_and_ends_in_order(self, name: str) -> None:
+        """SIGTERM to the main process alone, SIGKILL after a shutdown had its time; its log is bounded."""
+        parser = RawConfigParser(inline_comment_prefixes=(";",))
+        parser.read(SUPERVISORD)
+        program = parser[f"program:{name}"]
+        assert program["command"] == f"execution-logger {name} --stop-at-eof"
+        assert program["autorestart"] in ("true", "unexpected")
+        assert (program["stopsignal"], program.getboolean("stopasgroup", False)) == ("TERM", False)
+        assert int(program["stopwaitsecs"]) > Settings().database_timeout_seconds
+        assert program["stdout_logfile_maxbytes"] == "10MB"
+        assert program["stdout_logfile_backups"] == "5"
+
+    def test_variables_exist(self) -> None:
+        """Supervisord refuses a file that names others."""
+        assert set(re.findall(r"ENV_(\w+)", SUPERVISORD.read_text())) == {
+            "EXECUTION_LOGGER_SERVICE_DIRECTORY"
+        }
 
 
 class TestUnits:

@@ -12,8 +12,7 @@ from children import run_script
 from execution_logger import Settings
 from execution_logger.cli import main
 from execution_logger.journal import Adoption, Destination, directory, find_destination
-from execution_logger.journal.directory import state_directory
-from execution_logger.operate.services.directory import service_directory
+from execution_logger.journal.directory import service_folder, state_directory
 from journals import DyingProcess
 
 BROKER = "redis://:secret@broker/0"
@@ -54,7 +53,7 @@ def test_a_relative_directory_is_where_it_was_at_the_start(
     monkeypatch.chdir("/")
     assert find_destination(settings).folder.parent == tmp_path / "journal"
     assert find_destination(replace(settings, queue="q")).folder.parent == tmp_path / "journal"
-    assert service_directory(settings) == tmp_path / "services"
+    assert service_folder(settings) == tmp_path / "services"
 
 
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +62,7 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
     settings = Settings(journal_directory="~/journal", service_directory="~/services")
     monkeypatch.setenv("HOME", "/elsewhere")
     assert state_directory(settings) == tmp_path / "journal"
-    assert service_directory(settings) == tmp_path / "services"
+    assert service_folder(settings) == tmp_path / "services"
 
 
 @pytest.mark.parametrize("chosen", [None, "~/journal", "~nobody-of-this-name/journal"])
@@ -97,7 +96,7 @@ def test_a_current_folder_that_is_gone_is_survived(
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("command", [("recover",), ("status", "--json"), ("manage", "status"), ("config",)])
+@pytest.mark.parametrize("command", [("recover",), ("status", "--json"), ("config",)])
 def test_commands_work_without_a_home_directory(
     tmp_path: Path, homeless: None, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:

@@ -9,19 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.cli import dead, main, manage
+from execution_logger.cli import dead
 from execution_logger.cli.export import _Shown
 from execution_logger.diagnostics import logger
-from execution_logger.operate.services.directory import ServiceError
-from execution_logger.operate.services.manager import Condition, Status
-from execution_logger.operate.services.record import Record
-from execution_logger.operate.services.runner import LOG_NAME
-from execution_logger.operate.services.service import find_service
-from execution_logger.settings import Settings
 from execution_logger.text import printable, printable_json, printable_lines
 from execution_logger.worker.quarantine import ID_PREFIX, DeadMessage
 from execution_logger.worker.quarantine import logger as supervisor_logger
@@ -86,7 +79,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRuns:
         ("jobs", "run", "health"), ("status",), ("status", "--json"),
         ("config",), ("config", "--json"), ("recover", "--dry-run"), ("recover", "--dry-run", "--json"),
         ("purge", "--task-id", HOSTILE, "--dry-run"), ("metrics", "--once"), ("doctor",), ("db", "upgrade"),
-        ("manage", "status"), ("health", "--name", HOSTILE),
+        ("health", "--name", HOSTILE),
     ],
     ids=lambda command: " ".join(command).encode("unicode_escape").decode().replace("\\", "/"),
 )  # fmt: skip
@@ -159,28 +152,6 @@ def test_any_text_is_shown_safely(text: str, texts: dict[str, str]) -> None:
     for indent, is_ascii in ((None, True), (2, False)):
         shown = printable_json(json.dumps(texts, indent=indent, ensure_ascii=is_ascii))
         assert (json.loads(shown), steering(shown)) == (texts, [])
-
-
-def test_what_a_service_says_is_shown_safely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its log is full of quotations; so are the errors of its start."""
-    environment = {"CELERY_BROKER_URL": f"embedded://{tmp_path}"}
-    status = Status(Condition.RUNNING, Record(pid=1, about=HOSTILE, started_at=datetime.now(UTC)), HOSTILE)
-
-    def fail(*_: object) -> Status:
-        raise ServiceError(f"worker ended; the last lines:\n  {HOSTILE}")
-
-    monkeypatch.setattr(manage, "look", lambda _: status)
-    monkeypatch.setattr(manage, "is_running", lambda _: False)
-    monkeypatch.setattr(manage, "check_platform", lambda: None)
-    folder = find_service("worker", Settings.from_environment(environment)).folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / LOG_NAME).write_text(f"{HOSTILE}\n", newline="")
-    for start in (lambda *_: status, fail):
-        monkeypatch.setattr(manage, "start", start)
-        for words in (["start", "worker"], ["status"], ["logs", "worker"], ["logs"]):
-            result = CliRunner().invoke(main, ["manage", *words], env=environment)
-            assert r"x\x1b[2J" in result.output
-            assert steering(result.output) == []
 
 
 @pytest.fixture
