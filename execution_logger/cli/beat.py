@@ -15,15 +15,20 @@ from execution_logger.cli.foreground import (
     log_level,
     stop_at_end_of_input,
     stop_at_eof_option,
-    wrong_usage,
 )
-from execution_logger.errors import ExecutionLoggerError
+from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.journal.directory import make_private_folder, service_folder
 from execution_logger.settings import BROKER, Settings
 from execution_logger.worker import create_client
 
 _WAIT_SECONDS = 3.0
 """The last Beat may just be ending."""
+
+
+class BeatRunsError(ExecutionLoggerError):
+    """Beat runs already, and one is enough."""
+
+    exit_code = 2  # a restart would not help
 
 
 @click.command(context_settings={"show_default": True})
@@ -41,13 +46,12 @@ def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -
     """
     if stop_at_eof:
         stop_at_end_of_input()
-    with wrong_usage():
-        settings = Settings.from_environment(uses=BROKER)
-        app = create_client(settings)
-        with the_only_beat(settings):
-            app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
-            beat_init.connect(_end_at_once)
-            app.start(["beat", "--loglevel", loglevel.upper(), *celery_options])
+    settings = Settings.from_environment(uses=BROKER)
+    app = create_client(settings)
+    app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
+    beat_init.connect(_end_at_once)
+    with the_only_beat(settings):
+        app.start(["beat", "--loglevel", loglevel.upper(), *celery_options])
 
 
 @contextmanager
@@ -55,7 +59,8 @@ def the_only_beat(settings: Settings) -> Iterator[None]:
     """Keep other Beats of this machine's user away, until this process ends, however that is.
 
     Raises:
-        ExecutionLoggerError: another one runs, or the folder of the lock cannot be used.
+        BeatRunsError: another one does.
+        SettingsError: the folder of the lock cannot be used.
     """
     folder = service_folder(settings) / "beat"
     try:
@@ -63,9 +68,9 @@ def the_only_beat(settings: Settings) -> Iterator[None]:
         lock = FileLock(folder / "beat.lock")
         lock.acquire(timeout=_WAIT_SECONDS)
     except Timeout:
-        raise ExecutionLoggerError(f"Beat runs already ({folder}), and one is enough") from None
+        raise BeatRunsError(f"Beat runs already ({folder}), and one is enough") from None
     except OSError as error:
-        raise ExecutionLoggerError(
+        raise SettingsError(
             f"{error.filename or folder}: {error.strerror}; name a folder that this user may write to: "
             "EXECUTION_LOGGER_SERVICE_DIRECTORY=/var/lib/execution-logger-services"
         ) from None

@@ -29,7 +29,7 @@ def command(address: str, port: int, stop_at_eof: bool, flower_options: tuple[st
     lists no tasks. Whoever reaches the page sees it: set FLOWER_BASIC_AUTH=user:password when it
     listens on more than this machine.
 
-    The exit code is 1 when Flower is not installed or cannot listen there.
+    The exit code is 3 when Flower is not installed or cannot listen there.
     """
     check_flower(address, port)
     if warning := warning_of(address, flower_options, os.environ):

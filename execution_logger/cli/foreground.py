@@ -2,16 +2,9 @@
 
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
-
-from execution_logger.errors import ExecutionLoggerError
-from execution_logger.text import printable
-from execution_logger.worker.supervisor import WRONG_USAGE
 
 log_level = click.option(
     "--loglevel",
@@ -24,16 +17,6 @@ stop_at_eof_option = click.option(
 celery_options_argument = click.argument(
     "celery_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- CELERY OPTIONS]"
 )
-
-
-@contextmanager
-def wrong_usage() -> Iterator[None]:
-    """End with one line and exit code 2 over an error of ours: a restart would not help."""
-    try:
-        yield
-    except ExecutionLoggerError as error:
-        click.echo(printable(f"execution-logger: {error}"), err=True)
-        sys.exit(WRONG_USAGE)
 
 
 def stop_at_end_of_input() -> None:

@@ -13,7 +13,6 @@ from execution_logger.cli.foreground import (
     log_level,
     stop_at_end_of_input,
     stop_at_eof_option,
-    wrong_usage,
 )
 from execution_logger.settings import WORKER, Settings
 from execution_logger.worker.supervisor import Supervisor
@@ -67,10 +66,9 @@ def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
     from execution_logger.worker.pool import check_pool  # noqa: PLC0415
     from execution_logger.worker.quarantine import keep_looking, quarantine_malformed  # noqa: PLC0415
 
-    with wrong_usage():
-        settings = Settings.from_environment(uses=WORKER)
-        check_pool(settings, options)
-        app = create_app(settings)
+    settings = Settings.from_environment(uses=WORKER)
+    check_pool(settings, options)
+    app = create_app(settings)
     if looks_at_queue:
         quarantine_malformed(settings)
     keep_looking(settings)
