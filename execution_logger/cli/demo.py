@@ -58,7 +58,7 @@ def command(
     the entries to a real database; at the end a run is read back, and all entries are counted. Without
     options it needs no server: the broker is a folder, the database a SQLite file.
 
-    The exit code is 1 when an entry is missing or there twice.
+    The exit code is 1 when an entry is missing or there twice, and 3 when broker or database are away.
     """
     folder = (folder or Path(execution_logger.__file__).parent).resolve()
     paths = find_documents(folder)

@@ -52,8 +52,8 @@ def command(
     this moment, with the settings of this environment. Changes nothing, and takes ten seconds at most;
     --end-to-end takes as long as an entry does.
 
-    The exit code is 0 when there is no error, 1 when there is one (with --strict, or a warning), and 2
-    when the settings or the options cannot be used.
+    The exit code is 0 when there is no error, 1 when there is one (with --strict, or a warning; a server
+    that is away is one), and 2 when the settings or the options cannot be used.
     """
     began_at = time.monotonic()
     try:

@@ -31,7 +31,7 @@ def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001
     their machine, as the same user, shows these. Workers and hosts have metrics of their own. It answers
     within two seconds whatever is away, and then says that it is. It runs until SIGTERM or Ctrl-C.
 
-    The exit code is 0, and 1 when a setting or the port cannot be used.
+    The exit code is 0, 2 when a setting cannot be used, and 3 when the port cannot.
     """
     logging.basicConfig(format=_LOG_FORMAT, level="INFO")
     settings = Settings.from_environment()

@@ -29,7 +29,8 @@ def command(before: datetime | None, task_id: str | None, dry_run: bool, yes: bo
     same command goes on. What the ledger, the statistics and the dead letters hold stays: the job
     `retention` looks after them.
 
-    The exit code is 0 when all of these entries are deleted, and 1 when some could not be.
+    The exit code is 0 when all of these entries are deleted, 1 when some could not be, 2 for wrong usage or
+    settings, and 3 when the database is away.
     """
     if (before is None) == (task_id is None):
         raise click.UsageError("give either --older-than or --task-id")

@@ -33,7 +33,8 @@ def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT0
     settings name both, what was left for the one goes to the other. Journals of living processes are
     left alone.
 
-    The exit code is 0 when nothing is left, and 1 otherwise.
+    The exit code is 0 when nothing is left, 1 when something is, 2 for wrong usage or settings, and 3 when
+    the journals cannot be read.
     """
     settings = Settings.from_environment()
     try:

@@ -41,7 +41,7 @@ def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool
     A run is all entries of one task_id. They are found from the newest entry backwards, whatever
     the size of the table, and within ten seconds; what was not found by then is said to be missing.
 
-    The exit code is 0, and 1 when the database cannot be read.
+    The exit code is 0, 2 for wrong usage or settings, and 3 when the database cannot be read.
     """
     found = asyncio.run(_read(limit, since, with_errors=with_errors))
     if as_json:

@@ -56,7 +56,8 @@ def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -
     none for longer than --timeout; of one that says only half there is that half. With --json and
     --watch each look is one line.
 
-    The exit code is 0 when all parts answer, and 1 otherwise; 130 after Ctrl-C.
+    The exit code is 0 when all parts answer, 1 when one does not, 2 for wrong usage or settings, and 130
+    after Ctrl-C.
     """
     reader = StatusReader(Settings.from_environment(), answer_seconds)
     if watch_seconds is None:
