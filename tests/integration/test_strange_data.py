@@ -18,7 +18,7 @@ from execution_logger.broker.depth import BrokerUnavailableError, queue_length, 
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.operate import workers as online
-from execution_logger.operate.exporter.broker import read_broker
+from execution_logger.operate.exporter import read_broker
 from execution_logger.operate.workers import ask_workers, workers_online
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch

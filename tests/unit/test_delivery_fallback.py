@@ -2,7 +2,7 @@
 
 import pytest
 
-from execution_logger.delivery.fallback import FallbackDelivery
+from execution_logger.delivery.select import FallbackDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery

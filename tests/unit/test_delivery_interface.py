@@ -15,7 +15,7 @@ from execution_logger import Settings
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
-from execution_logger.delivery.fallback import FallbackDelivery
+from execution_logger.delivery.select import FallbackDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery

@@ -12,8 +12,7 @@ from execution_logger import ExecutionLogger, Settings, SettingsError
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
-from execution_logger.delivery.fallback import FallbackDelivery
-from execution_logger.delivery.select import select_delivery
+from execution_logger.delivery.select import FallbackDelivery, select_delivery
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.errors import SettingsError, StoreUnavailableError
 from execution_logger.operate.doctor import AREAS, Finding, Level, Subject, examination, examine, worst
-from execution_logger.operate.doctor.clocks import compare_clocks
-from execution_logger.operate.doctor.finding import error, ok, warning
+from execution_logger.operate.doctor.finding import compare_clocks, error, ok, warning
 
 SUBJECT = Subject(Settings(), {}, time.time)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from execution_logger.operate.doctor.jobs import judge_jobs
+from execution_logger.operate.doctor.database import judge_jobs
 from execution_logger.store.job_runs import JobRun
 from execution_logger.worker.job_status import JobStatus
 from execution_logger.worker.schedule import JOBS

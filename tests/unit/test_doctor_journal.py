@@ -10,8 +10,13 @@ import pytest
 from execution_logger import Settings
 from execution_logger.journal.survey import DestinationSummary, JournalSummary
 from execution_logger.operate.doctor import Finding, Level, Subject, journal
-from execution_logger.operate.doctor.journal import examine_journal, left_over, unwritable
-from execution_logger.operate.doctor.mounts import NETWORK, file_system
+from execution_logger.operate.doctor.journal import (
+    NETWORK,
+    examine_journal,
+    file_system,
+    left_over,
+    unwritable,
+)
 
 MOUNTS = """\
 /dev/vda / ext4 rw 0 0

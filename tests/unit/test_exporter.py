@@ -17,11 +17,14 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.depth import QueueLength
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.metrics import gauge
-from execution_logger.operate.exporter import SystemCollector, journals
-from execution_logger.operate.exporter import broker as broker_module
-from execution_logger.operate.exporter.broker import read_broker
-from execution_logger.operate.exporter.journals import JournalsUnreadableError, read_journals
-from execution_logger.operate.exporter.tables import read_tables
+from execution_logger.operate import exporter
+from execution_logger.operate.exporter import (
+    JournalsUnreadableError,
+    SystemCollector,
+    read_broker,
+    read_journals,
+    read_tables,
+)
 from journals import DyingProcess
 from scraping import FakeRedis, samples
 from sqlite_site import SqliteSite, make_tables
@@ -148,8 +151,8 @@ class TestBroker:
         """Replaces the broker."""
 
         def replace(*, may_ask: bool) -> None:
-            monkeypatch.setattr(broker_module, "open_channel", FakeRedis(may_ask=may_ask).open)
-            monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, 2, 1, OLDEST))
+            monkeypatch.setattr(exporter, "open_channel", FakeRedis(may_ask=may_ask).open)
+            monkeypatch.setattr(exporter, "queue_length", lambda _: QueueLength(3, 2, 1, OLDEST))
 
         return replace
 
@@ -180,7 +183,7 @@ class TestBroker:
     ) -> None:
         """What is not known is absent, and not 0."""
         redis(may_ask=False)
-        monkeypatch.setattr(broker_module, "queue_length", lambda _: QueueLength(3, None, None))
+        monkeypatch.setattr(exporter, "queue_length", lambda _: QueueLength(3, None, None))
         found = {name.removeprefix(NAME) for name in samples(read_broker(Settings()))}
         assert found == {"queue_messages", "queue_limit_messages"}
 
@@ -280,6 +283,6 @@ class TestJournals:
             raise PermissionError(13, "Permission denied")
 
         DyingProcess(tmp_path).log(1).die()
-        monkeypatch.setattr(journals, "lock_folder", refuse)
+        monkeypatch.setattr(exporter, "lock_folder", refuse)
         with pytest.raises(JournalsUnreadableError, match=str(tmp_path)):
             self.read(tmp_path)

@@ -10,7 +10,8 @@ from documents import ROOT, TRANSLATED, Document
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.depth import QueueLength
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector
-from execution_logger.operate.exporter import SystemCollector, broker, collector, tables
+from execution_logger.operate import exporter
+from execution_logger.operate.exporter import SystemCollector
 from execution_logger.read.overview import Vitals
 from execution_logger.testing import MemoryDelivery
 from execution_logger.worker.counters import WorkerCounters
@@ -39,11 +40,11 @@ def exported() -> set[str]:
     names = names_of(ExecutionLoggerCollector(logger).collect())
     names |= names_of(WorkerCollector(WorkerCounters()).collect())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(broker, "open_channel", FakeRedis().open)
-        patched.setattr(broker, "queue_length", lambda _: QueueLength(1, 1, 1))
-        patched.setattr(collector, "read_workers", lambda _: [])
+        patched.setattr(exporter, "open_channel", FakeRedis().open)
+        patched.setattr(exporter, "queue_length", lambda _: QueueLength(1, 1, 1))
+        patched.setattr(exporter, "read_workers", lambda _: [])
         found = vitals_of({"retention": 0.0})
-        patched.setattr(tables, "_read", found)
+        patched.setattr(exporter, "_read", found)
         system = SystemCollector.of(Settings(database_url="sqlite:///x.db"))
         names |= names_of(system.collect())
         system.close()

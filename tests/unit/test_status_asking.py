@@ -7,7 +7,7 @@ import pytest
 
 from doubles import DEADLINE_SECONDS
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.operate.status.asking import Asking, Facts, Part
+from execution_logger.operate.status import Asking, Facts, Part
 
 
 class Silent:

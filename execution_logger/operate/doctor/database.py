@@ -1,7 +1,7 @@
 """The database: whether it answers, takes rows, and has what the library expects of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,9 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.delivery.database import ThreadLoop
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.operate.doctor.clocks import compare_clocks
-from execution_logger.operate.doctor.finding import Finding, Level, Subject, error, ok, warning
-from execution_logger.operate.doctor.jobs import examine_jobs
+from execution_logger.operate.doctor.finding import (
+    Finding,
+    Level,
+    Subject,
+    compare_clocks,
+    error,
+    ok,
+    warning,
+)
 from execution_logger.operate.doctor.tables import (
     examine_dead_letters,
     examine_entries,
@@ -24,6 +30,7 @@ from execution_logger.operate.doctor.tables import (
     examine_ledger,
     may,
 )
+from execution_logger.settings import PREFIX, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.engine import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
@@ -31,6 +38,43 @@ from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.migrate import VERSION_TABLE
 from execution_logger.store.table import schema_and_name
 from execution_logger.text import public_url
+from execution_logger.worker.job_status import JobStatus, job_statuses
+
+
+async def examine_jobs(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """Look at their rows, where there are any that this user may read."""
+    table = job_run_table(settings)
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(table.name, table.schema))
+    # Without Celery there is neither Beat nor a worker.
+    if not exists or not settings.celery_enabled or not await may(connection, table, "SELECT"):
+        return []
+    return judge_jobs(await job_statuses(connection, settings))
+
+
+def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
+    """Late ones have one cause, each of the failed ones its own."""
+    findings = [
+        warning(
+            "database.jobs",
+            f"job {each.job.name}: {each.problem}",
+            f"execution-logger jobs run {each.job.name}",
+        )
+        for each in jobs
+        if each.problem and not each.is_late
+    ]
+    if late := [each for each in jobs if each.is_late]:
+        since = min(each.next_at for each in late if each.next_at is not None)
+        variable = f"{PREFIX}{late[0].job.setting.upper()}"
+        names = ", ".join(each.job.name for each in late)
+        findings.append(
+            warning(
+                "database.jobs",
+                f"jobs that are late, the first since {since:%Y-%m-%d %H:%M} UTC: {names}",
+                f"start execution-logger beat and a worker; or switch off what is not needed: {variable}=off",
+            )
+        )
+    return findings
+
 
 TIMEOUT_SECONDS = 3.0
 

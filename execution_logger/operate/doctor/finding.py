@@ -1,6 +1,6 @@
 """What the doctor finds: one fact of a running system, and what to do about it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,3 +80,24 @@ class Subject:
     settings: Settings
     environ: Mapping[str, str]
     now: Callable[[], float]
+
+
+TOLERANCE_SECONDS = 2.0
+"""What NTP keeps machines within is a hundredth of this."""
+
+
+def compare_clocks(
+    area: str, whose: str, told: float, asked_at: float, answered_at: float
+) -> Iterator[Finding]:
+    """What to say of a clock that told a time between two looks at our own, all in seconds since 1970.
+
+    Nothing while the two may be equal: how long the answer was on its way is not known.
+    """
+    doubt = (answered_at - asked_at) / 2
+    ahead = told - (asked_at + doubt)
+    if abs(ahead) - doubt > TOLERANCE_SECONDS:
+        yield warning(
+            f"{area}.clock",
+            f"{whose} clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's",
+            "let NTP set both (see: timedatectl, chronyc tracking); rows are ordered and expire by time",
+        )

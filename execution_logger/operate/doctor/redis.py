@@ -5,8 +5,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from execution_logger.operate.doctor.clocks import compare_clocks
-from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.operate.doctor.finding import Finding, Subject, compare_clocks, error, ok, warning
 from execution_logger.text import public_url
 
 _OLDEST_VERSION = (6, 2)  # the first with LMOVE, and the oldest that anybody still repairs
