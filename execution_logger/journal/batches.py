@@ -1,10 +1,11 @@
-"""Batches made of a journal's lines."""
+"""Batches made of a journal's lines, and the interface of whatever else batches are made of."""
 
 import errno
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -13,7 +14,6 @@ from execution_logger.entry.batch import Batch
 from execution_logger.journal.directory import DAMAGED_NAME, open_ours
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.reader import Lines
-from execution_logger.journal.source import NotNowError
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
@@ -110,3 +110,37 @@ def _read(files: JournalFiles, number: int, max_lines: int, max_bytes: int) -> L
         if error.errno in _NOT_NOW:
             raise NotNowError(error.errno, error.strerror, error.filename) from error
         raise
+
+
+class NotNowError(OSError):
+    """What is on the disk cannot be read at this moment, for want of something that others use up."""
+
+
+class Source(Protocol):
+    """Hands out batches in order, one at a time, and keeps what is sent until it is settled.
+
+    All of it is called by the one thread that ships.
+    """
+
+    process: str
+    """The name of the process that recorded the entries."""
+
+    def take(self) -> Batch | None:
+        """The next batch, and the same one until it is sent; None when none is due."""
+
+    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
+        """Go on to the next batch: this one was accepted.
+
+        Args:
+            batch: the one that was taken.
+            awaited_since: when it was sent, in seconds since 1970, if a confirmation will follow.
+        """
+
+    def settle(self, first: int, count: int) -> None:
+        """Forget these entries: they are safe elsewhere."""
+
+    def keeps(self, first: int, count: int) -> bool:
+        """Whether these entries can be read again as long as they are not settled."""
+
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
+        """The entries that `keeps` speaks of; raises OSError, and NotNowError when they can be read later."""

@@ -16,15 +16,14 @@ from execution_logger.diagnostics import InternalErrors, report
 from execution_logger.entry.batch import Batch, recorded_at
 from execution_logger.entry.distributions import Distributions
 from execution_logger.errors import BrokerFullError, DeliveryError
+from execution_logger.journal.batches import NotNowError, Source
 from execution_logger.journal.identity import free_locks_of_properties
-from execution_logger.journal.source import NotNowError, Source
 from execution_logger.settings import Settings
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.in_flight import InFlight, Sent
 
 if TYPE_CHECKING:
-    from execution_logger.journal.adopted import AdoptedJournal
-    from execution_logger.journal.adoption import Adoption
+    from execution_logger.journal.adoption import AdoptedJournal, Adoption
 
 _IMPATIENT_PAUSE_SECONDS = 0.25
 """Longest pause between attempts while somebody waits in flush()."""

@@ -15,7 +15,7 @@ from celery.signals import worker_process_shutdown
 
 from children import in_fork, run_script
 from doubles import delivered_to
-from execution_logger.shipping.exit_hooks import ExitHooks
+from execution_logger.shipping.process import ExitHooks
 
 SETUP = """
     import atexit, multiprocessing, os, sys, threading
@@ -89,7 +89,7 @@ class TestRegistries:
             """
             import atexit, gc, multiprocessing.util as util, celery.signals as signals
             from execution_logger import ExecutionLogger, Settings
-            from execution_logger.shipping.exit_hooks import ExitHooks
+            from execution_logger.shipping.process import ExitHooks
             from execution_logger.testing import MemoryDelivery
 
             def registered():

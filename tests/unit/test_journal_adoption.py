@@ -24,7 +24,7 @@ from execution_logger.journal import Adoption, Journal
 from execution_logger.journal import adoption as adoption_module
 from execution_logger.journal import batches as damage
 from execution_logger.journal import journal as journal_module
-from execution_logger.journal.adopted import AdoptedJournal
+from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.batches import set_aside
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
 from execution_logger.journal.segment import Segment

@@ -24,7 +24,7 @@ from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.entry.batch import Batch
 from execution_logger.journal import Adoption, Journal
-from execution_logger.journal.source import Source
+from execution_logger.journal.batches import Source
 from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from journals import destination_in, entry, replace_write
 

@@ -22,7 +22,7 @@ from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal
-from execution_logger.journal.adopted import AdoptedJournal
+from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.segment import Segment
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.journalled_buffer import JournalledBuffer
