@@ -1,6 +1,7 @@
 """ExecutionLogger: the calls that hosts make."""
 
 import atexit
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
@@ -51,8 +52,9 @@ class _Host:
         survive_forks(self)
         _hosts.add(self)
 
-    def __del__(self) -> None:
-        if self.pipeline is not None:
+    # A default is there when the interpreter takes its modules apart; by then the exit hooks have delivered.
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.pipeline is not None and not is_finalizing():
             self.pipeline.retire()
 
     def fork_locks(self) -> "tuple[RLock, ...]":
