@@ -15,9 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -150,6 +153,8 @@ class Trial:
                 process.terminate()
                 try:
                     process.wait(STOP_SECONDS)
+                except subprocess.TimeoutExpired:
+                    raise StepError(f"{process.args} did not end in {STOP_SECONDS:g} s") from None
                 finally:
                     process.kill()
 
@@ -176,7 +181,13 @@ class Trial:
         """Start Flower and wait until its page answers."""
         if find_spec("flower") is None:
             raise SkippedError('not installed: pip install "celery-execution-logger[flower]"')
-        return self.start("flower")
+        said, page = self.start("flower"), f"http://127.0.0.1:{self.environment['FLOWER_PORT']}/healthcheck"
+        began_at = time.monotonic()
+        while not answers(page):
+            if time.monotonic() - began_at > READY_SECONDS:
+                raise StepError(f"{page} does not answer")
+            time.sleep(POLL_SECONDS)
+        return said
 
     def clean_up(self) -> str:
         """Stop the processes, and remove the queue and the rows."""
@@ -216,6 +227,13 @@ class Trial:
         ledger = ledger_table(self.settings)
         await connection.execute(delete(ledger).where(ledger.c.process == self.process))
         return removed
+
+
+def answers(page: str) -> bool:
+    """Whether a web page does."""
+    with suppress(OSError), urllib.request.urlopen(page, timeout=10) as answer:  # noqa: S310 - our own Flower
+        return bool(answer.status == HTTPStatus.OK)
+    return False
 
 
 def free_port() -> int:
