@@ -256,13 +256,14 @@ class Bisection:
             raise BatchHeldError(f"every entry of the batch is refused: {reason}") from error
 
     async def _outdated(self, connection: AsyncConnection, table: LogTable, refused: _Refused) -> set[str]:
-        """The reasons that do not hold any more: an entry that was refused for it would be taken now."""
+        """The reasons that do not hold any more: an entry would be taken now, or refused for another one."""
         reasons = {summary_of(error): entry for entry, error in refused if is_for_good(error)}
-        return {
-            reason
-            for reason, entry in itertools.islice(reasons.items(), _MOST_REASONS)
-            if await refusal_of(connection, table, entry) is None
-        }
+        outdated = set()
+        for reason, entry in itertools.islice(reasons.items(), _MOST_REASONS):
+            refusal = await refusal_of(connection, table, entry)
+            if refusal is None or summary_of(refusal) != reason:
+                outdated.add(reason)
+        return outdated
 
     async def _bury(
         self, connection: AsyncConnection, batch_id: str, refused: _Refused, outdated: set[str]

@@ -231,21 +231,29 @@ async def test_a_table_that_began_to_refuse_everything(site: RefusingSite) -> No
     assert await site.write(encoded(level="error"), batch_id="c") == WriteResult(dead_lettered=1)
 
 
-class ChangedMeanwhile:
-    """Stores as the writer does, and changes the table before one of the pieces."""
+_LAST_PIECE = 4
+"""Of eight entries the second half is stored at last."""
 
-    def __init__(self, site: RefusingSite, statement: str, before: int) -> None:
+
+class ChangedMeanwhile:
+    """Stores as the writer does, and changes the table before some of the pieces."""
+
+    def __init__(self, site: RefusingSite, statements: dict[int, str], after_last: str = "") -> None:
         self._store = site.writer._bisection._store
         self._url = site.url
-        self._statement = statement
-        self._left = before
+        self._statements = statements
+        self._after_last = after_last
+        self._pieces = 0
 
     async def __call__(self, connection: Any, table: Any, piece: Any) -> int:
         """As the function in its place."""
-        self._left -= 1
-        if not self._left:
-            await execute(self._url, self._statement)
-        return await self._store(connection, table, piece)
+        self._pieces += 1
+        if statement := self._statements.get(self._pieces):
+            await execute(self._url, statement)
+        stored: int = await self._store(connection, table, piece)
+        if self._after_last and len(piece) == _LAST_PIECE:
+            await execute(self._url, self._after_last)
+        return stored
 
 
 REMOVE = "ALTER TABLE execution_logs DROP CONSTRAINT refuses"
@@ -258,7 +266,7 @@ async def test_a_cause_that_ends_in_the_middle_of_a_batch(site: RefusingSite, be
     """What was refused before that is no dead letter."""
     await execute(site.url, REFUSE_ALL)
     entries = [encoded(message=str(number)) for number in range(8)]
-    site.writer._bisection._store = ChangedMeanwhile(site, REMOVE, before)
+    site.writer._bisection._store = ChangedMeanwhile(site, {before: REMOVE})
     with pytest.raises(BatchHeldError):
         await site.write(*entries)
     assert await site.dead() == []
@@ -271,7 +279,7 @@ async def test_a_cause_that_begins_in_the_middle_of_a_batch(site: RefusingSite, 
     """What is refused after that waits, beside one entry that is to blame itself."""
     await execute(site.url, REFUSE_BAD)
     entries = [encoded(message=message) for message in ("bad", *"1234567")]
-    site.writer._bisection._store = ChangedMeanwhile(site, REFUSE_ALL, before)
+    site.writer._bisection._store = ChangedMeanwhile(site, {before: REFUSE_ALL})
     with pytest.raises(TableRefusesError, match="refuses"):
         await site.write(*entries)
     assert await site.dead() == []
@@ -279,6 +287,20 @@ async def test_a_cause_that_begins_in_the_middle_of_a_batch(site: RefusingSite, 
     result = await site.write(*entries)
     assert (result.stored + result.duplicates, result.dead_lettered) == (7, 1)
     assert len(await site.dead()) == 1
+
+
+async def test_a_cause_that_follows_another_in_the_middle_of_a_batch(site: RefusingSite) -> None:
+    """The first one is gone, and the second one is no reason for what was refused before it."""
+    await execute(site.url, REFUSE_ALL)
+    entries = [encoded(message=str(number)) for number in range(8)]
+    other = REFUSE_ALL.replace("refuses", "another")
+    site.writer._bisection._store = ChangedMeanwhile(site, {6: REMOVE}, after_last=other)
+    with pytest.raises(BatchHeldError):
+        await site.write(*entries)
+    assert await site.dead() == []
+    await execute(site.url, REMOVE.replace("refuses", "another"))
+    result = await site.write(*entries)
+    assert result.stored + result.duplicates == len(entries)
 
 
 @pytest.fixture
