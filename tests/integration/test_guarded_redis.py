@@ -205,6 +205,8 @@ class TestUsers:
                 log(logger, 2)
                 wait_until(lambda: admin.hlen("logs.unacked") == 1)
                 worker.kill()
+            # Until Redis has seen the killed worker's connection end it would hand it what comes.
+            wait_until(lambda: admin.info("clients")["blocked_clients"] == 0)
             admin.lpush("logs", "{}", "no message")
             assert quarantine_malformed(Settings(broker_url=server.url_of("log_worker"))) == 2
             let_visibility_timeout_pass(admin)
