@@ -159,7 +159,7 @@ unit() {
 
 integration() {
     install_servers
-    pytest tests/integration -n 6 "${side_by_side[@]}" "$@"
+    pytest tests/integration -n 4 "${side_by_side[@]}" "$@"
 }
 
 part="${1:-all}"
