@@ -50,7 +50,7 @@ _INTERRUPTED = 130
 class Commands(click.Group):
     """The subcommands."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click passes it
         """Return their names in the order of the help text."""
         return list(COMMANDS)
 

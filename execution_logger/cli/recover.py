@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import click
 
@@ -44,6 +44,18 @@ def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT0
     sys.exit(left > 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Recovered:
+    """What there was, what is left, and what became of the rest; with the names that the JSON has."""
+
+    found: DestinationSummary
+    left: DestinationSummary
+    other_destinations: list[DestinationSummary]
+    sent: int
+    unreadable: int
+    error: str | None
+
+
 def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     destination = find_destination(settings)
     found = _survey(destination)
@@ -55,10 +67,11 @@ def _run(settings: Settings, *, timeout_seconds: float, as_json: bool) -> int:
     else:
         after = found
     sent = max(0, _left(found) - _left(after) - unreadable)
+    recovered = _Recovered(found, after, others, sent, unreadable, error)
     if as_json:
-        _print_json(found, after, others, sent, unreadable, error)
+        echo_json(asdict(recovered), default=str)
     else:
-        _print(found, after, others, sent, unreadable, error)
+        _print(recovered)
     return _left(after)
 
 
@@ -104,42 +117,24 @@ def _are_there(destination: Destination, processes: set[str]) -> bool:
     return any(journal.entries for journal in journals if journal.process in processes)
 
 
-def _print_json(
-    found: DestinationSummary,
-    after: DestinationSummary,
-    others: list[DestinationSummary],
-    sent: int,
-    unreadable: int,
-    error: str | None,
-) -> None:
-    parts = {"found": asdict(found), "left": asdict(after), "other_destinations": [asdict(o) for o in others]}
-    echo_json({**parts, "sent": sent, "unreadable": unreadable, "error": error}, default=str)
-
-
-def _print(
-    found: DestinationSummary,
-    after: DestinationSummary,
-    others: list[DestinationSummary],
-    sent: int,
-    unreadable: int,
-    error: str | None,
-) -> None:
+def _print(recovered: _Recovered) -> None:
+    found, after, unreadable = recovered.found, recovered.left, recovered.unreadable
     console = open_console()
     what = found.description or "nothing was ever kept here"
     console.print(Text(printable(f"{found.folder}: {what}")), soft_wrap=True)
     if found.journals:
         _print_journals(console, found)
     left = _left(after)
-    console.print(f"{sent:,} entries of dead processes were sent, {left:,} are left.")
+    console.print(f"{recovered.sent:,} entries of dead processes were sent, {left:,} are left.")
     if unreadable:
         console.print(Text(f"{unreadable:,} lines were no entries any more, and were not sent.", "yellow"))
     for problem in refused(found.folder.parent):
         console.print(Text(printable(f"{problem.filename}: {problem.strerror}"), "yellow"), soft_wrap=True)
-    if error and left:
-        console.print(Text(printable(error), "red"), soft_wrap=True)
+    if recovered.error and left:
+        console.print(Text(printable(recovered.error), "red"), soft_wrap=True)
     if after.damaged_lines:
         console.print(Text(f"{after.damaged_lines:,} damaged lines are in damaged.ndjson there.", "yellow"))
-    for other in others:
+    for other in recovered.other_destinations:
         if entries := sum(journal.entries for journal in other.journals):
             console.print(
                 Text(

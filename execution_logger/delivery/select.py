@@ -84,18 +84,16 @@ def select_delivery(settings: Settings, celery_app: "Celery | None" = None) -> C
         _check_database(settings)
 
     def by_celery() -> Delivery:
-        from execution_logger.delivery.celery import CeleryDelivery  # noqa: PLC0415
+        from execution_logger.delivery.celery import CeleryDelivery  # noqa: PLC0415 - Celery
 
         return CeleryDelivery(settings, celery_app)
 
     def to_database() -> Delivery:
-        from execution_logger.delivery.database import DatabaseDelivery  # noqa: PLC0415
+        from execution_logger.delivery.database import DatabaseDelivery  # noqa: PLC0415 - SQLAlchemy
 
         return DatabaseDelivery(settings)
 
     def by_celery_or_to_database() -> Delivery:
-        from execution_logger.delivery.select import FallbackDelivery  # noqa: PLC0415
-
         return FallbackDelivery(by_celery(), to_database())
 
     if not settings.celery_enabled:
