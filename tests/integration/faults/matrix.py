@@ -1,6 +1,6 @@
 """Runs every cell of the fault suite in its long form, and prints the table of docs/RELIABILITY.md.
 
-    python tests/integration/faults/matrix.py [--repetitions 20] [--minutes 10] [--only NAME]
+    python tests/integration/faults/matrix.py [--repetitions 20] [--minutes 10] [--only NAME] [--record FILE]
 
 It needs what the integration tests need: the package and its test dependencies installed, a
 redis-server and a PostgreSQL on this machine. The exit code is 1 when anything was lost, stored
@@ -40,7 +40,7 @@ def main() -> int:
     """Run pytest, and print what its cells have counted."""
     options = parsed_options()
     with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "figures.jsonl"
+        record = options.record or Path(folder) / "figures.jsonl"
         record.touch()
         began_at = time.monotonic()
         code = run_cells(options, record)
@@ -60,6 +60,11 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
     parser.add_argument("--only", default="", help="cells whose names match, as for pytest -k")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="of the random moments")
+    parser.add_argument(
+        "--record",
+        type=lambda text: Path(text).resolve(),
+        help="where each cell's figures are appended; the table shows all that are there (default: nowhere)",
+    )
     return parser.parse_args()
 
 
