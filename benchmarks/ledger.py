@@ -22,7 +22,7 @@ from execution_logger.read.overview import read_overview
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine, upgrade
 from execution_logger.store.compaction import AT_REST_AFTER, compact
-from execution_logger.store.retention import Expiry
+from execution_logger.store.deletion import Expiry
 from figures import Figures, Table, Target, main, number, progress
 from servers import PostgresServer
 from system import System, running_postgres

@@ -41,7 +41,7 @@ from execution_logger.broker.depth import delete_queue, queue_length  # noqa: E4
 from execution_logger.cli.db import upgrade_database  # noqa: E402
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
 from execution_logger.store import ExecutionLogRepository, create_engine  # noqa: E402
-from execution_logger.store.ledger import ledger_table  # noqa: E402
+from execution_logger.store.schema import ledger_table  # noqa: E402
 
 ENTRIES = 50
 STORED_SECONDS = 60.0

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.read.audit import Audit, Range
-from execution_logger.store.columns import Moment
+from execution_logger.store.schema import Moment
 
 LATE_AFTER_SECONDS = 60
 

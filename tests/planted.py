@@ -18,10 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from execution_logger import Settings
 from execution_logger.operate.doctor import Finding, Level, Subject, examine
-from execution_logger.store.dead_letters import dead_letter_table
-from execution_logger.store.hourly import statistics_table
-from execution_logger.store.job_runs import job_run_table
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.schema import dead_letter_table, job_run_table, ledger_table, statistics_table
 from rows import fetch
 from servers import PostgresServer, RedisServer
 from waiting import wait_until

@@ -13,12 +13,11 @@ from execution_logger.cli.terminal import day_and_time, echo_json, open_console,
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
-from execution_logger.store.dead_letters import DeadLetter, DeadLetters
+from execution_logger.store.dead_letters import DeadLetter, DeadLetters, retry
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.retry import retry
 from execution_logger.text import printable
-from execution_logger.worker.quarantine import (
+from execution_logger.worker.poison import (
     ID_PREFIX,
     DeadMessage,
     dead_messages,

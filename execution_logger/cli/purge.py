@@ -9,8 +9,7 @@ import click
 from execution_logger.cli.audit import to_moment
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine
-from execution_logger.store.deletion import Deletion
-from execution_logger.store.retention import Expiry
+from execution_logger.store.deletion import Deletion, Expiry
 from execution_logger.text import printable
 
 _PROGRESS_SECONDS = 1.0

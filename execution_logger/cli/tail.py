@@ -20,7 +20,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
 from execution_logger.read.formats import Ndjson
 from execution_logger.read.timeline import Only, Timeline
-from execution_logger.store.columns import storable
+from execution_logger.store.schema import storable
 from execution_logger.text import printable
 
 _POLL_SECONDS = 1.0

@@ -63,8 +63,8 @@ def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
     from celery.signals import worker_init  # noqa: PLC0415
 
     from execution_logger.worker import create_app  # noqa: PLC0415
+    from execution_logger.worker.poison import keep_looking, quarantine_malformed  # noqa: PLC0415
     from execution_logger.worker.pool import check_pool  # noqa: PLC0415
-    from execution_logger.worker.quarantine import keep_looking, quarantine_malformed  # noqa: PLC0415
 
     settings = Settings.from_environment(uses=WORKER)
     check_pool(settings, options)

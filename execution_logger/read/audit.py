@@ -12,9 +12,8 @@ from sqlalchemy import Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
 from execution_logger.store.faults import attempt
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.schema import Moment, ledger_table
 from execution_logger.store.sql import read_sql
 
 _R = TypeVar("_R", "Delay", "Repeat")

@@ -8,8 +8,15 @@ from sqlalchemy import ColumnElement, Row, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import LogEntry
-from execution_logger.read.rows import select_entries, to_entry, to_utc
-from execution_logger.read.timeline import Timeline, is_of_run, newest_first, oldest_first
+from execution_logger.read.timeline import (
+    Timeline,
+    is_of_run,
+    newest_first,
+    oldest_first,
+    select_entries,
+    to_entry,
+    to_utc,
+)
 from execution_logger.settings import Settings
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 

@@ -10,13 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.rows import to_utc
+from execution_logger.read.timeline import to_utc
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
-from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.faults import attempt
-from execution_logger.store.job_runs import JOB_NAMES, job_run_table
-from execution_logger.store.ledger import Ledger, ledger_table
+from execution_logger.store.job_runs import JOB_NAMES
+from execution_logger.store.ledger import Ledger
+from execution_logger.store.schema import Moment, dead_letter_table, job_run_table, ledger_table
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import look_up_table
 

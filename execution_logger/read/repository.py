@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import ERRORS, LEVEL_NAMES, LogEntry, known_level
-from execution_logger.read.rows import select_entries, to_entry, to_text, to_utc
-from execution_logger.read.timeline import is_of_run, newest_first
+from execution_logger.read.timeline import is_of_run, newest_first, select_entries, to_entry, to_text, to_utc
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger

@@ -13,8 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import ERRORS, LogLevel
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.rows import select_entries, to_entry, to_text, to_utc
-from execution_logger.read.timeline import is_of_run, newest_first, oldest_first
+from execution_logger.read.timeline import (
+    is_of_run,
+    newest_first,
+    oldest_first,
+    select_entries,
+    to_entry,
+    to_text,
+    to_utc,
+)
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.table import LogTable, from_utc, look_up_table

@@ -19,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
-from execution_logger.read.rows import to_text
+from execution_logger.read.timeline import to_text
 from execution_logger.settings import Settings
-from execution_logger.store.hourly import statistics_table
+from execution_logger.store.schema import statistics_table
 from execution_logger.store.table import LogTable, from_utc
 
 HOUR = timedelta(hours=1)

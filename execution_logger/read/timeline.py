@@ -1,21 +1,37 @@
 """The timeline: the entries of one run, or of all, in their order."""
 
+import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, Uuid, cast, false, func, literal, not_, or_, select, true
+from sqlalchemy import (
+    CHAR,
+    ColumnElement,
+    Enum,
+    Row,
+    Select,
+    Text,
+    Uuid,
+    cast,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.entry.entry import LogEntry, LogLevel
-from execution_logger.read.rows import select_entries, to_entry
+from execution_logger.entry.entry import LogEntry, LogLevel, known_level
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, from_utc, look_up_table
+from execution_logger.store.table import TEXTS, LogTable, from_utc, kept_field, look_up_table
 
 PLACE = ("task_id", "created_at", "id")
 """What an entry is found by in the index of the timeline."""
@@ -176,3 +192,60 @@ def newest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLA
 def oldest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLACE) -> Select[Any]:
     """A query of entries, in the order of their calls."""
     return query.order_by(None).order_by(*(table.columns[name] for name in place))
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+def select_entries(table: LogTable) -> Select[Any]:
+    """The columns of all entries, newest first; `to_entry` reads the rows."""
+    columns: list[Any] = list(table.columns.values())
+    return select(*columns).order_by(table.columns["created_at"].desc(), table.columns["id"].desc())
+
+
+def to_entry(table: LogTable, row: Row[Any]) -> LogEntry:
+    """The entry that a row holds, in whichever types the host's table has."""
+    values = dict(zip(table.columns, row, strict=True))
+    details = _to_details(values["details"])
+    values["id"] = _to_id(table, str(values["id"]))
+    values["details"] = details
+    values["created_at"] = to_utc(table, values["created_at"]) or _EPOCH
+    for field in TEXTS:
+        if field in values:
+            values[field] = to_text(table, field, values[field])
+    values |= {field: kept_field(details or {}, field) for field in table.missing}
+    return LogEntry(**values)
+
+
+def to_text(table: LogTable, field: str, value: object) -> str | None:
+    """A text field as it was written, though a host may keep it as an enum, a UUID, or padded with blanks."""
+    if value is None:
+        return None
+    kind, text = table.value(field).type, str(value)
+    if isinstance(kind, Enum):
+        text = text.lower()
+    if isinstance(kind, CHAR):
+        text = text.rstrip(" ")
+    return known_level(text) if field == "level" else text
+
+
+def to_utc(table: LogTable, moment: datetime | None) -> datetime | None:
+    """A moment of the table's `created_at`, aware and in UTC."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=table.zone)
+    return aware.astimezone(UTC)
+
+
+def _to_id(table: LogTable, text: str) -> str:
+    return str(UUID(hex=text)) if table.has_hex_ids else text
+
+
+def _to_details(value: Any) -> dict[str, Any] | None:
+    """The object; other JSON, which only a host itself can have stored, is wrapped into one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {"value": value}
+    return value if isinstance(value, dict) or value is None else {"value": value}

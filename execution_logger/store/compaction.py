@@ -10,10 +10,9 @@ from sqlalchemy import Dialect, Table, and_, bindparam, delete, insert, literal,
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.schema import Moment, ledger_table
 from execution_logger.store.sql import read_sql
 
 AT_REST_AFTER = timedelta(minutes=10)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.entry import LEVEL_NAMES, LogLevel
-from execution_logger.store.columns import storable
+from execution_logger.store.schema import storable
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import LogTable
 

@@ -4,19 +4,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, Literal, Self
 
-from sqlalchemy import JSON, Column, Integer, MetaData, Table, Text, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.columns import Moment, storable
 from execution_logger.store.engine import transaction
-from execution_logger.store.table import table_beside
-
-NAME = "execution_log_job_runs"
+from execution_logger.store.schema import job_run_table, storable
 
 JOB_NAMES = ("health", "statistics", "retention")
 """Of the jobs that there are; an earlier version has left rows of others."""
@@ -37,33 +33,6 @@ _LOCK = text(
 )
 
 State = Literal["never", "running", "unfinished", "succeeded", "failed"]
-
-
-@cache
-def job_run_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries.
-
-    One object for each settings: SQLAlchemy keeps 500 compiled statements, and each new table has its own.
-    """
-    schema, name = table_beside(settings, NAME)
-    return Table(
-        name,
-        MetaData(),
-        Column("name", Text, primary_key=True),
-        Column("known_since", Moment, nullable=False),
-        Column("owner", Text),  # of the version before, as `interruptions`
-        Column("held_until", Moment),
-        Column("started_at", Moment),
-        Column("finished_at", Moment),
-        Column("succeeded_at", Moment),
-        Column("outcome", Text),
-        Column("summary", JSON, nullable=False),
-        Column("error", Text),
-        Column("slices", Integer, nullable=False),
-        Column("interruptions", Integer, nullable=False),
-        Column("past_runs", JSON, nullable=False),
-        schema=schema,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self
 
 import msgspec
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
     Dialect,
     Index,
-    Integer,
-    MetaData,
     Table,
-    Text,
     bindparam,
     cast,
     delete,
@@ -37,11 +32,11 @@ from sqlalchemy.types import TypeEngine
 from execution_logger.diagnostics import logger
 from execution_logger.settings import Settings
 from execution_logger.store import engine as driver
-from execution_logger.store.columns import Moment, batch_key
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
+from execution_logger.store.schema import Moment, batch_key, ledger_table
 from execution_logger.store.sql import read_sql
-from execution_logger.store.table import LogTable, identifier, table_beside
+from execution_logger.store.table import LogTable
 
 _PROCESS = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_SEQUENCE = 2**48  # a million entries a second for nine years; sums of it stay within 64 bits
@@ -106,35 +101,10 @@ def _created_at(entry: msgspec.Raw | str) -> datetime | None:
     return moment if moment.year in _YEARS else None
 
 
-NAME = "execution_log_batches"
-
 _RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _ASK_AGAIN_AFTER_SECONDS = 60.0
 _MOST_PROCESSES = 500
 _MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
-
-
-@cache
-def ledger_table(settings: Settings) -> Table:
-    """The table, which is in the same schema as that of the entries."""
-    schema, name = table_beside(settings, NAME)
-    return Table(
-        name,
-        MetaData(),
-        Column("batch_id", Text, primary_key=True),
-        Column("process", Text, nullable=False),
-        Column("first", BigInteger, nullable=False),
-        Column("entries", Integer, nullable=False),
-        Column("dead_lettered", Integer, nullable=False),
-        Column("deliveries", Integer, nullable=False),
-        Column("oldest_at", Moment),
-        Column("newest_at", Moment),
-        Column("stored_at", Moment, nullable=False),
-        # What was stored last; and an audit, though deleted rows may have left most of the table empty.
-        Index(identifier(f"ix_{name}_stored_at"), "stored_at", postgresql_concurrently=True),
-        Index(identifier(f"ix_{name}_place"), "process", "first", postgresql_concurrently=True),
-        schema=schema,
-    )
 
 
 def missing_indexes(connection: Connection, settings: Settings) -> list[Index]:

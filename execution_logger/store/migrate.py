@@ -7,20 +7,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from execution_logger.settings import Settings
-from execution_logger.store import dead_letters, hourly, job_runs, ledger
-from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.hourly import statistics_table
-from execution_logger.store.job_runs import job_run_table
-from execution_logger.store.ledger import ledger_table, missing_indexes
-from execution_logger.store.table import USUAL_NAME, schema_and_name
+from execution_logger.store.ledger import missing_indexes
+from execution_logger.store.schema import (
+    BATCHES,
+    DEAD_LETTERS,
+    JOB_RUNS,
+    STATISTICS,
+    USUAL_NAME,
+    dead_letter_table,
+    job_run_table,
+    ledger_table,
+    schema_and_name,
+    statistics_table,
+)
 
 VERSION_TABLE = "execution_logger_alembic_version"
 """The version of the tables; `alembic_version` is the host's."""
 
-_OWN = (dead_letters.NAME, ledger.NAME, job_runs.NAME, hourly.NAME)
-_TAKEN_OVER = (dead_letters.NAME, hourly.NAME)
+_OWN = (DEAD_LETTERS, BATCHES, JOB_RUNS, STATISTICS)
+_TAKEN_OVER = (DEAD_LETTERS, STATISTICS)
 """What would be missed; the ledger may be large, and the job runs begin anew."""
 _INDEX_SECONDS = 3600  # 25 million batches take minutes
 _INDEXING = "hashtext('execution_logger index')"

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -12,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     Enum,
@@ -27,24 +28,26 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    case,
     cast,
     false,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
-from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 from execution_logger.clock import time_zone
-from execution_logger.entry.entry import LEVEL_NAMES
+from execution_logger.entry.changes import CHANGED
+from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.store.details import kept_value
 from execution_logger.store.faults import UPGRADE
+from execution_logger.store.schema import schema_and_name
 from execution_logger.store.sql import read_sql
 
 TEXTS = ("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "message")
@@ -55,9 +58,6 @@ REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created
 MARK = "created_at_is_readable"
 """A constraint of the table that `db upgrade` makes."""
 
-USUAL_NAME = "execution_logs"
-_MOST_NAME_BYTES = 63
-_DIGEST_CHARS = 8
 _UUID_CHARS = 36
 _HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
 _USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
@@ -154,30 +154,6 @@ async def look_up_table(connection: AsyncConnection, settings: Settings) -> LogT
 def forget_tables(pool: Pool) -> None:
     """Ask the database again the next time: somebody may have changed its tables."""
     _looked_up.pop(pool, None)
-
-
-def schema_and_name(name: str) -> tuple[str | None, str]:
-    """The two parts of a table's name; a name without schema is looked for on the search path."""
-    schema, _, table = name.rpartition(".")
-    return schema or None, table
-
-
-def table_beside(settings: Settings, name: str) -> tuple[str | None, str]:
-    """Schema and name of a table of the library's: next to that of the entries, and for that one alone.
-
-    Two tables of entries in one schema share nothing: where theirs is not the usual name, it is appended.
-    """
-    schema, entries = schema_and_name(settings.table)
-    return schema, name if entries == USUAL_NAME else identifier(f"{name}_{entries}")
-
-
-def identifier(name: str) -> str:
-    """A name that PostgreSQL takes; a longer one is cut, and still differs from all others."""
-    encoded = name.encode()
-    if len(encoded) <= _MOST_NAME_BYTES:
-        return name
-    digest = sha256(encoded).hexdigest()[:_DIGEST_CHARS]
-    return f"{encoded[: _MOST_NAME_BYTES - _DIGEST_CHARS - 1].decode(errors='ignore')}_{digest}"
 
 
 def _describe(connection: Connection, settings: Settings) -> LogTable:
@@ -316,3 +292,60 @@ def from_utc(table: LogTable, moment: datetime) -> datetime:
     if getattr(table.columns["created_at"].type, "timezone", False):
         return moment
     return moment.astimezone(table.zone).replace(tzinfo=None)
+
+
+_NUMBER = "duration_ms"
+
+
+def kept_field(details: Mapping[str, Any], field: str) -> Any:
+    """What the writer has put there for a field; among the changes where the caller had such a key."""
+    if field not in details:
+        return None
+    changes = details.get(CHANGED)
+    values = (changes.get(field) if isinstance(changes, dict) else None, details[field])
+    return next((value for value in values if _is_of(field, value)), None)
+
+
+def kept_value(column: Column[Any], dialect: str, field: str) -> ColumnElement[Any]:
+    """The same in SQL, whatever else the host may have in the column."""
+    select = _postgresql if dialect == "postgresql" else _sqlite
+    if field != _NUMBER:
+        return literal_column(select(column, field, is_number=False), Text())
+    number: ColumnElement[Any] = literal_column(select(column, field, is_number=True), BigInteger())
+    return case((number.between(0, MAX_DURATION_MS), number))
+
+
+def _is_of(field: str, value: object) -> bool:
+    if field != _NUMBER:
+        return isinstance(value, str)
+    return type(value) is int and 0 <= value <= MAX_DURATION_MS
+
+
+def _postgresql(column: Column[Any], field: str, *, is_number: bool) -> str:
+    name = column.name
+    if isinstance(column.type, String):
+        # A text that is no JSON would end the query.
+        name = f"""CAST(CASE WHEN {name} LIKE '{{%"{field}"%}}' THEN {name} END AS json)"""
+    value = _postgresql_number if is_number else _postgresql_text
+    own, changed = f"({name} -> '{field}')", f"({name} -> '{CHANGED}' -> '{field}')"
+    return f"CASE WHEN {own} IS NOT NULL THEN coalesce({value(changed)}, {value(own)}) END"
+
+
+def _postgresql_number(value: str) -> str:
+    text = f"CAST({value} AS text)"
+    return f"CASE WHEN {text} ~ '^[0-9]{{1,10}}$' THEN CAST({text} AS bigint) END"
+
+
+def _postgresql_text(value: str) -> str:
+    return f"""CASE WHEN CAST({value} AS text) LIKE '"%' THEN {value} #>> '{{}}' END"""
+
+
+def _sqlite(column: Column[Any], field: str, *, is_number: bool) -> str:
+    name, kind = column.name, "integer" if is_number else "text"
+    values = (
+        f"CASE json_type({name}, '{path}') WHEN '{kind}' THEN json_extract({name}, '{path}') END"
+        for path in (f"$.{CHANGED}.{field}", f"$.{field}")
+    )
+    # A text that is no JSON would end the query.
+    conditions = f"WHEN NOT json_valid({name}) THEN NULL WHEN json_type({name}, '$.{field}') IS NOT NULL"
+    return f"CASE {conditions} THEN coalesce({', '.join(values)}) END"

@@ -65,7 +65,7 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
             name: {"queue": settings.queue} for name in (TASK_NAME, *(job.task for job in JOBS.values()))
         },
         "beat_schedule": beat_schedule(settings),
-        "beat_scheduler": "execution_logger.worker.beat:PatientScheduler",
+        "beat_scheduler": "execution_logger.worker.schedule:PatientScheduler",
         "result_expires": settings.confirmation_expires_seconds,
         "task_ignore_result": True,
         "task_track_started": settings.task_track_started,

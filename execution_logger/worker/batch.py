@@ -1,10 +1,13 @@
-"""A batch as a worker is given it."""
+"""A batch as a worker is given it, by whomever: nothing that a message says is trusted."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
 
 from execution_logger.broker.message import restore_quotes
 
@@ -48,3 +51,17 @@ class ReceivedBatch:
             return cls(batch_id, restore_quotes(args[0]), kwargs.get("process"), kwargs.get("first"), **told)
         # Not one of ours: as JSON it ends, readable, in the dead letters.
         return cls(batch_id, json.dumps({"args": args, "kwargs": kwargs}), **told)
+
+
+class BatchRequest(Request):  # type: ignore[misc] # Celery has no types
+    """A request that refuses a message which it cannot read.
+
+    Celery's own would end the worker, or for a message without an id, which kombu takes for a lost
+    connection, connect again and be given the same message, for ever.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+            raise InvalidTaskError(f"{type(error).__name__}: {error}") from error

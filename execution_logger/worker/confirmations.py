@@ -20,10 +20,10 @@ from execution_logger.broker.confirmations import (
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.worker.batch import ReceivedBatch
 
 if TYPE_CHECKING:  # the doctor of a base install reads this, too
     from execution_logger.store import WriteResult
+    from execution_logger.worker.batch import ReceivedBatch
 
 _encode = msgspec.json.Encoder().encode
 
@@ -85,18 +85,18 @@ class Confirmer:
         if self._has_backend:  # a wrong URL is an error of the start, not of the first batch
             WorkerConfirmations(settings, timeout_seconds=_TIMEOUT_SECONDS).close()
 
-    def stored(self, batch: ReceivedBatch, result: "WriteResult") -> None:
+    def stored(self, batch: "ReceivedBatch", result: "WriteResult") -> None:
         """The batch is in the database; said only when the producer asks for it."""
         if batch.is_awaited:
             self._try(lambda results: results.store(batch.id, STORED, asdict(result)))
 
-    def held(self, batch: ReceivedBatch, reason: str) -> None:
+    def held(self, batch: "ReceivedBatch", reason: str) -> None:
         """The batch waits for the database: there is no point in sending it again."""
         if batch.is_awaited:
             said = {"reason": reason[:_MAX_REASON_CHARS], "at": time.time()}
             self._try(lambda results: results.store(batch.id, HELD, said))
 
-    def add_deaths(self, batch: ReceivedBatch, number: int) -> int:
+    def add_deaths(self, batch: "ReceivedBatch", number: int) -> int:
         """Add to how many workers have died over this batch; the new number, 0 when it is not known."""
 
         def add(results: WorkerConfirmations) -> int:
@@ -107,7 +107,7 @@ class Confirmer:
 
         return self._try(add) or 0
 
-    def forget_deaths(self, batch: ReceivedBatch) -> None:
+    def forget_deaths(self, batch: "ReceivedBatch") -> None:
         """The batch is done with."""
         self._try(lambda results: results.forget([f"{batch.id}.deaths"]))
 

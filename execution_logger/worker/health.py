@@ -14,9 +14,9 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.overview import Overview, overview
 from execution_logger.settings import Settings
 from execution_logger.store.compaction import AT_REST_AFTER, compact
-from execution_logger.store.dead_letters import dead_letter_table
+from execution_logger.store.deletion import days_kept
 from execution_logger.store.faults import attempt
-from execution_logger.store.retention import days_kept
+from execution_logger.store.schema import dead_letter_table
 from execution_logger.store.table import look_up_table
 from execution_logger.worker.job_status import job_statuses
 from execution_logger.worker.tick import Tick

@@ -220,7 +220,7 @@ def _register(app: Celery, name: str, run: Callable[[], str], backend: DisabledB
         # A tick that kills its worker must not come again and again; the next one is sent when it is due.
         acks_late=False,
         reject_on_worker_lost=False,
-        Request="execution_logger.worker.request:BatchRequest",
+        Request="execution_logger.worker.batch:BatchRequest",
         backend=backend,
         ignore_result=True,
         serializer="json",

@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 from execution_logger.read.overview import oldest_entry_at
 from execution_logger.read.statistics import HOUR, count_hour, last_hour, replace_hour
 from execution_logger.store.compaction import AT_REST_AFTER, compact
-from execution_logger.store.deletion import Deletion
+from execution_logger.store.deletion import Deletion, Expiry, days_kept, has_time_index
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.retention import Expiry, days_kept, has_time_index
 from execution_logger.store.table import LogTable, look_up_table
 from execution_logger.worker.tick import Tick
 

@@ -1,13 +1,18 @@
-"""The schedule: when Celery Beat sends which job, in a time zone that does not depend on the application."""
+"""The schedule: when Celery Beat sends which job, in a time zone of its own, and with patience."""
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from celery.beat import Scheduler, SchedulingError
 from celery.schedules import ParseException, crontab
+from celery.utils.log import get_logger
+from kombu.exceptions import OperationalError
 
+from execution_logger.broker.backoff import Backoff
 from execution_logger.clock import time_zone
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings
@@ -154,3 +159,36 @@ def schedule_of(settings: Settings, job: Job) -> ZonedCrontab | None:
 def is_due(schedule: ZonedCrontab, last_at: datetime, now: datetime) -> bool:
     """Whether it was due since `last_at`, give or take half a minute: clocks differ."""
     return schedule.next_after(last_at + _TOLERANCE) <= now + _TOLERANCE
+
+
+logger = get_logger("celery.beat")
+
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+class PatientScheduler(Scheduler):  # type: ignore[misc] # Celery has no types
+    """Sends a job as soon as the broker takes it; Celery's own drops it until it is due again.
+
+    Waiting here holds up nothing else, because nothing else could be sent either. It has no file: when
+    each job ran last is in the database, which all Beats share and no restart forgets, and the health
+    check sends what was missed.
+    """
+
+    def apply_async(self, entry: Any, producer: Any = None, advance: bool = True, **options: Any) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
+        """Send one job; return when it is sent."""
+        backoff = Backoff(_LONGEST_PAUSE_SECONDS)
+        while True:
+            try:
+                return super().apply_async(entry, producer=producer, advance=advance, **options)
+            except SchedulingError as error:
+                if not isinstance(error.__context__, OperationalError):
+                    raise
+                pause_seconds = backoff.next_pause_seconds()
+                logger.warning(
+                    "job %s waits for the broker, the next attempt is in %.1f s: %s",
+                    entry.name,
+                    pause_seconds,
+                    error.__context__,
+                )
+                time.sleep(pause_seconds)
+                advance = False  # it is reserved already

@@ -56,7 +56,7 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
         acks_late=True,
         reject_on_worker_lost=True,
         acks_on_failure_or_timeout=False,  # a time limit that is too short must not lose batches
-        Request="execution_logger.worker.request:BatchRequest",
+        Request="execution_logger.worker.batch:BatchRequest",
         # The runtime confirms a batch itself: Celery would fail the task when its backend fails.
         backend=backend,
         ignore_result=True,

@@ -18,7 +18,7 @@ import pytest
 from documents import Document
 from execution_logger import Settings
 from execution_logger.operate.doctor import Level, journal, send_probe
-from execution_logger.store.dead_letters import NAME as DEAD_LETTERS
+from execution_logger.store.schema import DEAD_LETTERS
 from planted import (
     EXAMPLE,
     HEALTHY,

@@ -22,7 +22,7 @@ from execution_logger.broker.depth import open_channel, waiting_since
 from execution_logger.read.overview import table_size
 from execution_logger.read.statistics import count_hour
 from execution_logger.store import upgrade
-from execution_logger.store.retention import Expiry
+from execution_logger.store.deletion import Expiry
 from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
 from execution_logger.worker.jobs import Result, Runner

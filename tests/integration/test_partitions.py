@@ -9,8 +9,7 @@ import pytest
 from batches import batch, encoded
 from documents import Document
 from execution_logger.store import WriteResult, upgrade
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetters, retry
 from postgresql_site import PostgresqlSite
 
 CREATE, ADD_MONTH, DROP_MONTH = (

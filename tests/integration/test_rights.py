@@ -13,8 +13,7 @@ from documents import Document
 from execution_logger.operate.doctor.database import examine_database
 from execution_logger.operate.doctor.finding import Finding, Subject
 from execution_logger.store import WriteResult
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetters, retry
 from execution_logger.worker.jobs import Runner
 from execution_logger.worker.schedule import JOBS
 from postgresql_site import PostgresqlSite

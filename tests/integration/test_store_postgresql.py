@@ -19,8 +19,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.audit import audit
 from execution_logger.read.runs import recent_runs
 from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetters, retry
 from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
 from postgresql_site import PostgresqlSite
 

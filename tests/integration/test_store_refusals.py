@@ -19,8 +19,7 @@ from execution_logger.errors import BatchHeldError, StoreUnavailableError, Table
 from execution_logger.operate.doctor.database import examine_database
 from execution_logger.operate.doctor.finding import Finding, Level, Subject
 from execution_logger.store import Writer, WriteResult
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetters, retry
 from planted import zone_of_python_alone
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database

@@ -23,7 +23,7 @@ from execution_logger.operate.workers import ask_workers, workers_online
 from execution_logger.store import WriteResult
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
-from execution_logger.worker.quarantine import dead_messages, quarantine_malformed, quarantine_next
+from execution_logger.worker.poison import dead_messages, quarantine_malformed, quarantine_next
 from forgery import RAW
 from messages import envelope, send_batch
 from rows import count_rows

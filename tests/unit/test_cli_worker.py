@@ -8,7 +8,7 @@ from celery import Celery
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import main, worker
-from execution_logger.worker import quarantine
+from execution_logger.worker import poison
 
 ENVIRONMENT = {"DATABASE_URL": "sqlite:///x", "EXECUTION_LOGGER_QUEUE": "other"}
 
@@ -34,7 +34,7 @@ class Started:
         monkeypatch.setattr(worker, "stop_at_end_of_input", lambda: None)
         monkeypatch.setattr(Celery, "worker_main", lambda _, words: self.celery.extend(words))
         for name in ("quarantine_malformed", "keep_looking"):
-            monkeypatch.setattr(quarantine, name, lambda _, name=name: self.looks.append(name))
+            monkeypatch.setattr(poison, name, lambda _, name=name: self.looks.append(name))
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from batches import BAD, batch, encoded
 from execution_logger.read.audit import Audit, audit
 from execution_logger.store import compaction as module
 from execution_logger.store.compaction import compact
-from execution_logger.store.dead_letters import DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetters, retry
 from ledgers import LATE_AFTER_SECONDS, LEDGERS, Judgement, Noted, fill, judged
 from sqlite_site import SqliteSite, make_tables
 

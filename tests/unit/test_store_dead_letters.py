@@ -11,8 +11,7 @@ from sqlalchemy import event
 from batches import batch, encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult
-from execution_logger.store.dead_letters import DeadLetter, DeadLetters
-from execution_logger.store.retry import retry
+from execution_logger.store.dead_letters import DeadLetter, DeadLetters, retry
 from sqlite_site import SqliteSite, make_tables
 
 LOUD = (

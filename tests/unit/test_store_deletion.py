@@ -11,8 +11,7 @@ from batches import encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import deletion as module
 from execution_logger.store import upgrade
-from execution_logger.store.deletion import Deletion, StubbornRowsError
-from execution_logger.store.retention import Expiry
+from execution_logger.store.deletion import Deletion, Expiry, StubbornRowsError
 from sqlite_site import SqliteSite, make_tables
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -16,8 +16,8 @@ from execution_logger.cli import dead
 from execution_logger.cli.export import _Shown
 from execution_logger.diagnostics import logger
 from execution_logger.text import printable, printable_json, printable_lines
-from execution_logger.worker.quarantine import ID_PREFIX, DeadMessage
-from execution_logger.worker.quarantine import logger as supervisor_logger
+from execution_logger.worker.poison import ID_PREFIX, DeadMessage
+from execution_logger.worker.poison import logger as supervisor_logger
 from stored_runs import StoredRuns
 
 HOSTILE = "x\x1b[2J\x1b]0;t\x07\r\n\x7f\x9b31m\x85\u2028\u202e\u2066y"

@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from kombu.exceptions import EncodeError, OperationalError
 
-from execution_logger.worker.beat import PatientScheduler
+from execution_logger.worker.schedule import PatientScheduler
 
 
 class Site:

@@ -9,7 +9,7 @@ from celery.exceptions import InvalidTaskError
 
 from execution_logger import Settings
 from execution_logger.worker import create_app
-from execution_logger.worker.request import BatchRequest
+from execution_logger.worker.batch import BatchRequest
 
 
 def make(**headers: Any) -> BatchRequest:

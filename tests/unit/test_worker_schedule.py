@@ -99,7 +99,7 @@ def test_what_beat_sends_is_no_malformed_message(broker: MemoryBroker) -> None:
 def test_beat_needs_no_file() -> None:
     """Nothing in the current folder, nothing that can be damaged: when a job ran is in the database."""
     app = create_app(Settings(database_url="sqlite:///unused.db"))
-    assert app.conf.beat_scheduler == "execution_logger.worker.beat:PatientScheduler"
+    assert app.conf.beat_scheduler == "execution_logger.worker.schedule:PatientScheduler"
     app.close()
 
 

@@ -34,9 +34,8 @@ from execution_logger.settings import PREFIX, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.engine import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
-from execution_logger.store.job_runs import job_run_table
 from execution_logger.store.migrate import VERSION_TABLE
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.schema import job_run_table, schema_and_name
 from execution_logger.text import public_url
 from execution_logger.worker.job_status import JobStatus, job_statuses
 

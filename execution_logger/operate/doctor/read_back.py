@@ -15,7 +15,7 @@ from execution_logger.settings import Settings
 from execution_logger.store import create_engine
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.faults import attempt
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.schema import ledger_table
 from execution_logger.store.table import LogTable, look_up_table
 
 _T = TypeVar("_T")

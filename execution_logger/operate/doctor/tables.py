@@ -12,10 +12,9 @@ from sqlalchemy.sql.expression import FromClause
 from execution_logger.entry.entry import LogCategory
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
-from execution_logger.read.rows import select_entries, to_entry, to_utc
+from execution_logger.read.timeline import select_entries, to_entry, to_utc
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.bisection import good_entry, refusal_of
-from execution_logger.store.dead_letters import dead_letter_table
 from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import (
     UPGRADE,
@@ -24,9 +23,8 @@ from execution_logger.store.faults import (
     sqlstate_of,
     summary_of,
 )
-from execution_logger.store.hourly import statistics_table
-from execution_logger.store.job_runs import job_run_table
-from execution_logger.store.ledger import Ledger, ledger_table, missing_indexes
+from execution_logger.store.ledger import Ledger, missing_indexes
+from execution_logger.store.schema import dead_letter_table, job_run_table, ledger_table, statistics_table
 from execution_logger.store.table import LogTable, look_up_table
 
 _AHEAD = timedelta(minutes=10)

@@ -3,7 +3,7 @@
 from alembic import context
 
 from execution_logger.store.migrate import VERSION_TABLE
-from execution_logger.store.table import schema_and_name
+from execution_logger.store.schema import schema_and_name
 
 attributes = context.config.attributes
 schema, _ = schema_and_name(attributes["settings"].table)

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.store.hourly import statistics_table
-from execution_logger.store.job_runs import JOB_NAMES, NOTHING, job_run_table
+from execution_logger.store.job_runs import JOB_NAMES, NOTHING
+from execution_logger.store.schema import job_run_table, statistics_table
 
 revision = "0003"
 down_revision = "0002"

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import context, op
 
-from execution_logger.store.ledger import ledger_table
+from execution_logger.store.schema import ledger_table
 
 revision = "0002"
 down_revision = "0001"

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from execution_logger.store.dead_letters import dead_letter_table
-from execution_logger.store.table import MARK, identifier, schema_and_name
+from execution_logger.store.schema import dead_letter_table, identifier, schema_and_name
+from execution_logger.store.table import MARK
 
 revision = "0001"
 down_revision = None

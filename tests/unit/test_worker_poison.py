@@ -7,8 +7,8 @@ import pytest
 
 from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
-from execution_logger.worker import quarantine
-from execution_logger.worker.quarantine import keep_looking, quarantine_malformed
+from execution_logger.worker import poison
+from execution_logger.worker.poison import keep_looking, quarantine_malformed
 
 
 def test_a_look_that_fails_ends_nothing(
@@ -24,7 +24,7 @@ def test_a_look_that_fails_ends_nothing(
             third.set()
         raise KeyError("no such field")
 
-    monkeypatch.setattr(quarantine, "_quarantine", fail)
+    monkeypatch.setattr(poison, "_quarantine", fail)
     with caplog.at_level(logging.ERROR):
         assert quarantine_malformed(Settings()) == 0
         assert caplog.messages == ["the queue cannot be looked after: KeyError: 'no such field'"]

@@ -1,0 +1,181 @@
+"""The library's own tables, beside that of the entries: what they are called, and their columns."""
+
+import json
+import re
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from execution_logger.settings import Settings
+
+USUAL_NAME = "execution_logs"
+DEAD_LETTERS = "execution_log_dead_letters"
+BATCHES = "execution_log_batches"
+JOB_RUNS = "execution_log_job_runs"
+STATISTICS = "execution_log_statistics"
+
+_MOST_NAME_BYTES = 63
+_DIGEST_CHARS = 8
+_MAX_BATCH_ID_CHARS = 255
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware time. SQLite keeps it without its time zone, which is UTC then."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    @property
+    def python_type(self) -> type[datetime]:
+        """What it is in Python."""
+        return datetime
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Bring what is written to UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Bring what is read to UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+@cache
+def dead_letter_table(settings: Settings) -> Table:
+    """What the database has refused for good.
+
+    One object for each settings, as of the others: SQLAlchemy keeps 500 compiled statements, and each new
+    table has its own.
+    """
+    return _table(
+        settings,
+        DEAD_LETTERS,
+        Column("id", Text, primary_key=True),
+        Column("batch_id", Text, nullable=False),
+        Column("entry", Text, nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("created_at", Moment, nullable=False),
+    )
+
+
+@cache
+def ledger_table(settings: Settings) -> Table:
+    """A row for each stored batch, or for several that were merged."""
+    _, name = table_beside(settings, BATCHES)
+    return _table(
+        settings,
+        BATCHES,
+        Column("batch_id", Text, primary_key=True),
+        Column("process", Text, nullable=False),
+        Column("first", BigInteger, nullable=False),
+        Column("entries", Integer, nullable=False),
+        Column("dead_lettered", Integer, nullable=False),
+        Column("deliveries", Integer, nullable=False),
+        Column("oldest_at", Moment),
+        Column("newest_at", Moment),
+        Column("stored_at", Moment, nullable=False),
+        # What was stored last; and an audit, though deleted rows may have left most of the table empty.
+        Index(identifier(f"ix_{name}_stored_at"), "stored_at", postgresql_concurrently=True),
+        Index(identifier(f"ix_{name}_place"), "process", "first", postgresql_concurrently=True),
+    )
+
+
+@cache
+def job_run_table(settings: Settings) -> Table:
+    """A row for each scheduled job."""
+    return _table(
+        settings,
+        JOB_RUNS,
+        Column("name", Text, primary_key=True),
+        Column("known_since", Moment, nullable=False),
+        Column("owner", Text),  # of the version before, as `interruptions`
+        Column("held_until", Moment),
+        Column("started_at", Moment),
+        Column("finished_at", Moment),
+        Column("succeeded_at", Moment),
+        Column("outcome", Text),
+        Column("summary", JSON, nullable=False),
+        Column("error", Text),
+        Column("slices", Integer, nullable=False),
+        Column("interruptions", Integer, nullable=False),
+        Column("past_runs", JSON, nullable=False),
+    )
+
+
+@cache
+def statistics_table(settings: Settings) -> Table:
+    """A few rows for each hour, which are read instead of millions."""
+    return _table(
+        settings,
+        STATISTICS,
+        Column("hour", Moment, primary_key=True),
+        Column("dimension", Text, primary_key=True),
+        Column("name", Text, primary_key=True),
+        Column("entries", BigInteger, nullable=False),
+        Column("errors", BigInteger, nullable=False),
+        Column("runs", BigInteger),
+        Column("timed", BigInteger, nullable=False),
+        Column("p50_ms", Float),
+        Column("p95_ms", Float),
+    )
+
+
+def _table(settings: Settings, usual_name: str, *parts: Column[Any] | Index) -> Table:
+    schema, name = table_beside(settings, usual_name)
+    return Table(name, MetaData(), *parts, schema=schema)
+
+
+def schema_and_name(name: str) -> tuple[str | None, str]:
+    """The two parts of a table's name; a name without schema is looked for on the search path."""
+    schema, _, table = name.rpartition(".")
+    return schema or None, table
+
+
+def table_beside(settings: Settings, name: str) -> tuple[str | None, str]:
+    """Schema and name of a table of the library's: next to that of the entries, and for that one alone.
+
+    Two tables of entries in one schema share nothing: where theirs is not the usual name, it is appended.
+    """
+    schema, entries = schema_and_name(settings.table)
+    return schema, name if entries == USUAL_NAME else identifier(f"{name}_{entries}")
+
+
+def identifier(name: str) -> str:
+    """A name that PostgreSQL takes; a longer one is cut, and still differs from all others."""
+    encoded = name.encode()
+    if len(encoded) <= _MOST_NAME_BYTES:
+        return name
+    digest = sha256(encoded).hexdigest()[:_DIGEST_CHARS]
+    return f"{encoded[: _MOST_NAME_BYTES - _DIGEST_CHARS - 1].decode(errors='ignore')}_{digest}"
+
+
+def storable(text: str) -> str:
+    """The text as every database takes it: lone surrogates and NUL become their escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
+
+
+def escape(text: str) -> str:
+    """The text in ASCII, for a database of any encoding; JSON stays the same JSON."""
+    return re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def batch_key(batch_id: str) -> str:
+    """What a batch is known by in the tables; a forged id may be any text."""
+    return escape(storable(batch_id))[:_MAX_BATCH_ID_CHARS]
