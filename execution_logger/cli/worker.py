@@ -64,7 +64,7 @@ def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
 
     from execution_logger.worker import create_app  # noqa: PLC0415
     from execution_logger.worker.poison import keep_looking, quarantine_malformed  # noqa: PLC0415
-    from execution_logger.worker.pool import check_pool  # noqa: PLC0415
+    from execution_logger.worker.tasks import check_pool  # noqa: PLC0415
 
     settings = Settings.from_environment(uses=WORKER)
     check_pool(settings, options)

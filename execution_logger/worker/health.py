@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
@@ -19,7 +19,9 @@ from execution_logger.store.faults import attempt
 from execution_logger.store.schema import dead_letter_table
 from execution_logger.store.table import look_up_table
 from execution_logger.worker.job_status import job_statuses
-from execution_logger.worker.tick import Tick
+
+if TYPE_CHECKING:  # the jobs know what each does
+    from execution_logger.worker.jobs import Tick
 
 OK = "ok"
 DEGRADED = "degraded"
@@ -38,7 +40,7 @@ _DEAD_LETTER_HOURS = 24
 _COMPACTED_SPAN = timedelta(days=2)
 
 
-async def check_health(tick: Tick) -> bool:
+async def check_health(tick: "Tick") -> bool:
     """Look at each part once, and note what was found; what is wrong is the finding, and no failure.
 
     Raises:
@@ -62,7 +64,7 @@ async def check_health(tick: Tick) -> bool:
     return True
 
 
-async def _check_tables(tick: Tick) -> list[str]:
+async def _check_tables(tick: "Tick") -> list[str]:
     """A large table of the host's without an index on the time cannot be looked at in time."""
     try:
         found = await overview(tick.engine, tick.settings)
@@ -76,7 +78,7 @@ async def _check_tables(tick: Tick) -> list[str]:
     return _age_reasons(found, days, tick.now)
 
 
-async def _compact(tick: Tick) -> list[str]:
+async def _compact(tick: "Tick") -> list[str]:
     """Keep the ledger small; what has piled up before, the retention merges."""
     try:
         until = tick.now - AT_REST_AFTER
@@ -89,7 +91,7 @@ async def _compact(tick: Tick) -> list[str]:
     return []
 
 
-async def _check_broker(tick: Tick) -> list[str]:
+async def _check_broker(tick: "Tick") -> list[str]:
     """The broker is asked in a thread: its client blocks."""
     settings = tick.settings
     if not settings.celery_enabled:
@@ -130,7 +132,7 @@ def _age_reasons(found: Overview, days: int, now: datetime) -> list[str]:
     return [f"the oldest entry is of {found.oldest:%Y-%m-%d}, {limit}: execution-logger jobs run retention"]
 
 
-def _conclude(tick: Tick, reasons: Sequence[str]) -> None:
+def _conclude(tick: "Tick", reasons: Sequence[str]) -> None:
     """Say it in the log as well, when it is not what the last check has found."""
     before: dict[str, Any] = dict(tick.run.past_runs[0]["summary"]) if tick.run.past_runs else {}
     tick.summary |= {"status": DEGRADED if reasons else OK, "reasons": list(reasons)}

@@ -1,20 +1,16 @@
-"""The jobs' tasks. Each message is a tick: it works for a short while, notes what became of it, and returns.
+"""The jobs. Each message is a tick: it works for a short while, notes what became of it, and returns.
 
 A tick may be lost or come twice without harm: the next one goes on with what is noted in the job's row.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
-from celery import Celery
-from celery.backends.base import DisabledBackend
-from kombu.exceptions import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.diagnostics import logger
@@ -25,20 +21,47 @@ from execution_logger.store.faults import attempt
 from execution_logger.store.job_runs import JobRun, JobRuns
 from execution_logger.worker.health import check_health
 from execution_logger.worker.maintenance import delete_expired, roll_up_statistics
-from execution_logger.worker.runtime import Runtime
 from execution_logger.worker.schedule import (
     HEALTH,
-    JOBS,
-    OLD_REPORT_TASK,
     RETENTION,
     STATISTICS,
     Job,
     ZonedCrontab,
-    beat_schedule,
     is_due,
     schedule_of,
 )
-from execution_logger.worker.tick import Tick, Work
+
+
+@dataclass(slots=True)
+class Tick:
+    """A short while in which a job works.
+
+    Attributes:
+        engine: to the database.
+        settings: of the worker.
+        run: as it was noted down when the tick began.
+        now: when the tick began, by the clock of the database, in UTC.
+        limit_seconds: after which the tick is cut off.
+        has_time: whether to go on; otherwise the job returns, and the next tick is given its summary.
+        summary: what the run has done so far, for people and for the next tick; of what JSON knows.
+    """
+
+    engine: AsyncEngine
+    settings: Settings
+    run: JobRun
+    now: datetime
+    limit_seconds: float
+    has_time: Callable[[], bool]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def started_at(self) -> datetime:
+        """When the run began, which is the same in all its ticks."""
+        return self.run.started_at or self.now
+
+
+Work = Callable[[Tick], Awaitable[bool]]
+"""Works for a tick, and returns whether the run is finished."""
 
 WORK: Mapping[str, Work] = {
     HEALTH.name: check_health,
@@ -199,94 +222,3 @@ async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool]
         return await Runner(engine, settings, is_stopping).run(job)
     finally:
         await engine.dispose()
-
-
-def register_jobs(app: Celery, settings: Settings, runtime: Runtime, backend: DisabledBackend) -> None:
-    """Add the task of each job to an application.
-
-    Raises:
-        SettingsError: a schedule is no crontab entry: said at the start, and not when it is due.
-    """
-    beat_schedule(settings)
-    jobs = JobTasks(app, settings, runtime)
-    for job in JOBS.values():
-        _register(app, job.task, partial(jobs.run, job), backend)
-    _register(app, OLD_REPORT_TASK, _ignore_report, backend)
-
-
-def _register(app: Celery, name: str, run: Callable[[], str], backend: DisabledBackend) -> None:
-    @app.task(  # type: ignore[untyped-decorator] # Celery has no types
-        name=name,
-        # A tick that kills its worker must not come again and again; the next one is sent when it is due.
-        acks_late=False,
-        reject_on_worker_lost=False,
-        Request="execution_logger.worker.batch:BatchRequest",
-        backend=backend,
-        ignore_result=True,
-        serializer="json",
-        typing=False,
-        shared=False,
-    )
-    def run_job(*_args: Any, **_kwargs: Any) -> str:
-        return run()
-
-
-def _ignore_report() -> str:
-    """A Beat of the version before sends it until it is replaced."""
-    logger.warning("the weekly report is not made any more: examples/weekly_report.py is a task for hosts")
-    return "ignored"
-
-
-class JobTasks:
-    """Runs ticks for the tasks, and says once what is wrong with each job.
-
-    No exception leaves it: what has failed is noted, and tried again when the job is due again.
-    """
-
-    def __init__(self, app: Celery, settings: Settings, runtime: Runtime) -> None:
-        self._app = app
-        self._settings = settings
-        self._runtime = runtime
-        self._problems: dict[str, str] = {}
-
-    def run(self, job: Job) -> str:
-        """Run a tick; a short word on what became of it, for Celery's log."""
-        try:
-            result = self._tick(job)
-        except ExecutionLoggerError as error:
-            self._say(job, f"not done, and not noted: {error}")
-            return "not done"
-        except Exception:  # noqa: BLE001 - logged; raised it would be logged by Celery as well
-            logger.exception("job %s: unexpected error", job.name)
-            return "not done"
-        if result.outcome == "failed":
-            self._say(job, f"failed: {result.run.error}")
-        elif result.outcome == "succeeded":
-            self._say_recovered(job)
-            self._send_missed(result.run)
-        return result.outcome
-
-    def _tick(self, job: Job) -> Result:
-        tick = run_tick(self._settings, job, lambda: self._runtime.stopping)
-        return self._runtime.run(tick, most_seconds(self._settings))
-
-    def _send_missed(self, run: JobRun) -> None:
-        """Send the jobs that the health check has missed, and those that have more to do."""
-        for name in run.summary.get("missed", ()):
-            if name in JOBS:
-                self._send(JOBS[name])
-
-    def _send(self, job: Job) -> None:
-        try:
-            self._app.tasks[job.task].apply_async(queue=self._settings.queue, expires=job.expires_seconds)
-        except (OperationalError, OSError) as error:
-            logger.error("job %s is sent by the next health check: %s", job.name, error)
-
-    def _say(self, job: Job, problem: str) -> None:
-        if self._problems.get(job.name) != problem:
-            self._problems[job.name] = problem
-            logger.error("job %s %s", job.name, problem)
-
-    def _say_recovered(self, job: Job) -> None:
-        if self._problems.pop(job.name, None):
-            logger.warning("job %s succeeds again", job.name)

@@ -1,6 +1,7 @@
 """What keeps the tables small and quick to ask: the retention, and the statistics of each hour."""
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from execution_logger.read.overview import oldest_entry_at
 from execution_logger.read.statistics import HOUR, count_hour, last_hour, replace_hour
@@ -9,7 +10,9 @@ from execution_logger.store.deletion import Deletion, Expiry, days_kept, has_tim
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.table import LogTable, look_up_table
-from execution_logger.worker.tick import Tick
+
+if TYPE_CHECKING:  # the jobs know what each does
+    from execution_logger.worker.jobs import Tick
 
 STATISTICS_DAYS = 400
 """Statistics outlive their entries: a year and a month, to compare with."""
@@ -26,7 +29,7 @@ _OFF_UNTIL_SET = (
 )
 
 
-async def delete_expired(tick: Tick) -> bool:
+async def delete_expired(tick: "Tick") -> bool:
     """Delete what is older than `retention_days`, as much as there is time for; merge the ledger's batches.
 
     A run is finished when nothing is left that is too old.
@@ -57,7 +60,7 @@ async def delete_expired(tick: Tick) -> bool:
     )
 
 
-async def _compact(tick: Tick) -> bool:
+async def _compact(tick: "Tick") -> bool:
     """Whether all of the ledger is merged that can be; the health check does so with the last days'."""
     reached = tick.summary.get("compacted_until")
     since = datetime.fromisoformat(reached) if reached else None
@@ -69,13 +72,13 @@ async def _compact(tick: Tick) -> bool:
     return True
 
 
-def _expiry(tick: Tick, days: int) -> Expiry:
+def _expiry(tick: "Tick", days: int) -> Expiry:
     """The same in all ticks, or the run would chase what becomes too old meanwhile."""
     before = tick.started_at - timedelta(days=days)
     return Expiry(tick.engine, tick.settings, before, timeout_seconds=tick.limit_seconds)
 
 
-def _begin(tick: Tick, table: LogTable, days: int) -> None:
+def _begin(tick: "Tick", table: LogTable, days: int) -> None:
     before = tick.started_at - timedelta(days=days)
     tick.summary |= {"before": before.isoformat(timespec="seconds"), "entries": 0}
     if not has_time_index(table):
@@ -85,7 +88,7 @@ def _begin(tick: Tick, table: LogTable, days: int) -> None:
         )
 
 
-async def _delete_entries(tick: Tick, expiry: Expiry) -> bool:
+async def _delete_entries(tick: "Tick", expiry: Expiry) -> bool:
     reached = tick.summary.get("reached")
     deletion = await expiry.entries(datetime.fromisoformat(reached) if reached else None)
     is_finished = await _delete(tick, "entries", deletion)
@@ -94,7 +97,7 @@ async def _delete_entries(tick: Tick, expiry: Expiry) -> bool:
     return is_finished
 
 
-async def _delete(tick: Tick, kind: str, deletion: Deletion) -> bool:
+async def _delete(tick: "Tick", kind: str, deletion: Deletion) -> bool:
     """Whether all of it is deleted."""
     async for deleted in deletion.chunks():
         tick.summary[kind] = tick.summary.get(kind, 0) + deleted
@@ -103,7 +106,7 @@ async def _delete(tick: Tick, kind: str, deletion: Deletion) -> bool:
     return True
 
 
-async def roll_up_statistics(tick: Tick) -> bool:
+async def roll_up_statistics(tick: "Tick") -> bool:
     """Count hour by hour, up to the last one that is over.
 
     Raises:
@@ -122,7 +125,7 @@ async def roll_up_statistics(tick: Tick) -> bool:
     return True
 
 
-async def _first_hour(tick: Tick, end: datetime) -> datetime:
+async def _first_hour(tick: "Tick", end: datetime) -> datetime:
     if done := tick.summary.get("until"):
         return datetime.fromisoformat(done)
     timeout_seconds = tick.settings.database_timeout_seconds
@@ -134,7 +137,7 @@ async def _first_hour(tick: Tick, end: datetime) -> datetime:
     return max(_hour_of(oldest), end - timedelta(days=FIRST_DAYS)) if oldest else end - HOUR
 
 
-async def _roll_up(tick: Tick, hour: datetime) -> None:
+async def _roll_up(tick: "Tick", hour: datetime) -> None:
     async with attempt(tick.engine, tick.limit_seconds), transaction(tick.engine) as connection:
         await be_patient(connection, tick.limit_seconds)
         table = await look_up_table(connection, tick.settings)

@@ -25,9 +25,8 @@ from execution_logger.store import upgrade
 from execution_logger.store.deletion import Expiry
 from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
-from execution_logger.worker.jobs import Result, Runner
+from execution_logger.worker.jobs import Result, Runner, Tick
 from execution_logger.worker.schedule import JOBS, RETENTION, STATISTICS, Job
-from execution_logger.worker.tick import Tick
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess
 from rows import count_rows, fetch

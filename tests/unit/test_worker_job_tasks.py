@@ -13,8 +13,9 @@ from execution_logger import Settings
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store.job_runs import JobRun
 from execution_logger.worker import create_app
-from execution_logger.worker.jobs import JobTasks, Result
+from execution_logger.worker.jobs import Result
 from execution_logger.worker.schedule import HEALTH, JOBS, OLD_REPORT_TASK, RETENTION
+from execution_logger.worker.tasks import JobTasks
 from memory_broker import MemoryBroker
 
 RUN = JobRun.never("retention", datetime.now(UTC))

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.worker.jobs import WORK, JobError, Result, Runner
+from execution_logger.worker.jobs import WORK, JobError, Result, Runner, Tick
 from execution_logger.worker.schedule import JOBS, RETENTION
-from execution_logger.worker.tick import Tick
 from sqlite_site import SqliteSite, make_tables
 
 

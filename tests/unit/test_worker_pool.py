@@ -3,7 +3,7 @@
 import pytest
 
 from execution_logger import Settings, SettingsError
-from execution_logger.worker.pool import check_pool, named_pool
+from execution_logger.worker.tasks import check_pool, named_pool
 
 
 @pytest.mark.parametrize(
