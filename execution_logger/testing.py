@@ -7,6 +7,7 @@ whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lamb
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
 
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.delivery.memory import MemoryDelivery
@@ -51,6 +52,14 @@ class _Capture(Pipeline):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, MemoryDelivery)
         self.entries: list[LogEntry] = []
+        make_entry = self.make_entry
+
+        def keep_entry(*fields: Any) -> tuple[LogEntry, bytes]:
+            entry, encoded = make_entry(*fields)
+            self.entries.append(entry)
+            return entry, encoded
+
+        vars(self).update(make_entry=keep_entry, accept=lambda _: True)
 
     def begin(self) -> Future[None]:
         """Nothing is delivered: a host that gets ready within the block needs no thread."""
@@ -61,6 +70,3 @@ class _Capture(Pipeline):
     def in_this_process(self) -> Pipeline:
         """Itself: what a forked child records ends in its copy of the list."""
         return self
-
-    def record(self, entry: LogEntry, encoded: bytes) -> None:  # noqa: ARG002
-        self.entries.append(entry)

@@ -235,7 +235,8 @@ class ExecutionLogger(LoggingCalls):
         entry, encoded = pipeline.make_entry(
             task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
         )
-        pipeline.record(entry, encoded)
+        if not pipeline.accept(encoded):
+            pipeline.drop(entry)
         return entry
 
     # Fields that are filled in ---------------------------------------------------------------

@@ -2,6 +2,6 @@
 
 from execution_logger.journal.adoption import Adoption
 from execution_logger.journal.directory import Destination, find_destination
-from execution_logger.journal.journal import Journal
+from execution_logger.journal.journal import Journal, NoJournal
 
-__all__ = ["Adoption", "Destination", "Journal", "find_destination"]
+__all__ = ["Adoption", "Destination", "Journal", "NoJournal", "find_destination"]

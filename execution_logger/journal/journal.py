@@ -4,6 +4,7 @@ import errno
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from execution_logger.entry.batch import Batch
@@ -244,3 +245,17 @@ class Journal:
                 with self._guard:  # a call that writes meanwhile must not write to the old file
                     segment.restore(self._folder)
         files.marks.rewrite()
+
+
+class NoJournal(Journal):
+    """Of a process that keeps nothing on disk: it takes nothing, and has nothing."""
+
+    def __init__(self, guard: AbstractContextManager[object]) -> None:
+        super().__init__(Destination(Path(), ""), "", Settings(), guard)
+
+    def append(self, number: int, encoded: bytes) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def look_after(self, next_number: Callable[[], int]) -> None:
+        """There is nothing to open."""

@@ -1,17 +1,20 @@
-"""The bounded first-in-first-out queue of encoded entries, and the batches taken from it."""
+"""The queue of encoded entries, on disk and in memory, and the batches that are taken from it."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING
+from typing import cast
 
 from execution_logger.entry.batch import Batch, Watermark
+from execution_logger.journal import Journal, NoJournal
 from execution_logger.settings import Settings
 
-if TYPE_CHECKING:
-    from execution_logger.journal.journal import Journal
+_WINDOW_ENTRIES = 10_000
+_WINDOW_BYTES = 8_388_608
+"""What an outage keeps in memory of entries that are on the disk as well."""
 
 
 def held_by_caller(lock: threading.RLock) -> bool:
@@ -21,63 +24,129 @@ def held_by_caller(lock: threading.RLock) -> bool:
 
 
 class Buffer:
-    """Holds entries in memory until they are sent.
+    """Holds entries until they are sent: each in the journal, and in memory as well while that has room.
 
-    Entries are numbered from 1 as they come. Bounded by entries and by bytes. The first entry arms
-    the deadline; an empty buffer has none (the habit of celery-batches: idle costs nothing). Any
-    thread puts; the thread that ships takes, and says what is sent and what is settled.
+    Entries are numbered from 1 as they come. What the disk does not take is in memory only, bounded by
+    entries and by bytes. The first entry arms the deadline; an empty buffer has none (the habit of
+    celery-batches: idle costs nothing). Any thread puts; the thread that ships takes, and says what is
+    sent and what is settled.
 
     Args:
         settings: the bounds.
         process: the name that the batches bear.
+        make_journal: makes the journal, which is written under the given guard.
         monotonic: seconds; tests inject their own.
     """
-
-    journal: "Journal | None" = None
-    """Where the entries are on disk as well; see JournalledBuffer."""
 
     def __init__(
         self,
         settings: Settings,
         process: str = "",
+        make_journal: Callable[[AbstractContextManager[object]], Journal] = NoJournal,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.process = process
+        # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
+        # list operations and one write to the journal, never across other I/O, encoding or user code.
+        self.guard = threading.RLock()
+        self.journal = make_journal(self.guard)
         self._settings = settings
         self._monotonic = monotonic
         self._batch_size = settings.batch_size
         self._max_entries = settings.buffer_max_entries
         self._max_bytes = settings.buffer_max_bytes
-        self._entries: deque[bytes] = deque()
+        self._window_entries = min(self._max_entries, _WINDOW_ENTRIES)
+        self._window_bytes = min(self._max_bytes, _WINDOW_BYTES)
+        self._has_journal = not isinstance(self.journal, NoJournal)
+        self._is_busy = False
+        self._interrupting: deque[bytes] = deque()
+        # In their order; a number stands for so many entries that are on the disk only.
+        self._entries: deque[bytes | int] = deque()
         self._taken: Batch | None = None
         self._memory_entries = 0
         self._memory_bytes = 0
+        self._spilled = 0
+        self._spilled_bytes = 0
         self._first_at = 0.0
         # Numbers of entries: put so far, taken into batches so far, sent so far.
         self._queued = 0
         self._begun = 0
         self._sent = 0
         self._settled = Watermark()
-        # Reentrant: a signal handler that logs may interrupt its own thread inside put(). Held for
-        # list operations and one write to the journal, never across other I/O, encoding or user code.
-        self.guard = threading.RLock()
+
+    # Put, by any thread ----------------------------------------------------------------------
 
     def put(self, encoded: bytes) -> int:
-        """Append an entry and return how many wait now; 0 when there is no room and it was not taken."""
-        size = len(encoded)
+        """Append an entry and return how many wait now; 0 when there is no room and it was not taken.
+
+        Once it has returned, the entry is on the disk, if the disk takes it.
+        """
         with self.guard:
-            # A signal handler that logs may interrupt this between any two lines, and put its own entry
-            # in between: what one line leaves is right for that entry, and read anew by the next line.
-            if self._queued == self._begun:
-                self._first_at = self._monotonic()
-            if self._memory_entries >= self._max_entries or self._memory_bytes + size > self._max_bytes:
-                return 0
-            # No call until the entry is appended: a handler that raises comes before all this, or after it.
-            self._memory_entries += 1
-            self._memory_bytes += size
-            self._queued = number = self._queued + 1
-            self._entries.append(encoded)
-            return number - self._begun
+            if not self._has_journal:
+                return self._put(encoded)
+            if self._is_busy:
+                # A signal handler that logs has interrupted this very method. The numbers in the
+                # journal must be those in memory: its entry follows the one that is under way.
+                self._interrupting.append(encoded)
+                return 1
+            self._is_busy = True
+            is_taken = True
+            try:
+                waiting = self._put(encoded)
+            finally:
+                self._is_busy = False
+                if self._interrupting:  # also when that handler has raised: its own call has returned
+                    is_taken = self._put_interrupting()
+            return waiting if is_taken else 0
+
+    def _put_interrupting(self) -> bool:
+        """Append what came meanwhile; False when it was not taken."""
+        is_taken = True
+        while self._interrupting:
+            self._is_busy = True
+            try:
+                if self._interrupting:  # another interruption may have done it
+                    is_taken = self._put(self._interrupting[0]) > 0
+                    self._interrupting.popleft()
+            finally:
+                self._is_busy = False
+        return is_taken
+
+    def _put(self, encoded: bytes) -> int:
+        # Without a journal a handler that logs may interrupt this between any two lines, and put its own
+        # entry in between: what one line leaves is right for that entry, and read anew by the next line.
+        size = len(encoded)
+        if self._queued == self._begun:
+            self._first_at = self._monotonic()
+        if self._has_journal and self.journal.append(self._queued + 1, encoded):
+            is_within = self._memory_entries < self._window_entries
+            if self._spilled or not is_within or self._memory_bytes + size > self._window_bytes:
+                return self._spill(size)
+        elif self._memory_entries >= self._max_entries or self._memory_bytes + size > self._max_bytes:
+            return 0
+        # No call until the entry is appended: a handler that raises comes before all this, or after it.
+        self._memory_entries += 1
+        self._memory_bytes += size
+        self._queued = number = self._queued + 1
+        self._entries.append(encoded)
+        return number - self._begun
+
+    def _spill(self, size: int) -> int:
+        """Leave an entry in the journal."""
+        entries = self._entries
+        last = entries[-1] if entries else b""
+        is_run = isinstance(last, int)
+        # Here, too, no call until the entry is appended.
+        self._spilled += 1
+        self._spilled_bytes += size
+        self._queued = number = self._queued + 1
+        if is_run:
+            entries[-1] = cast("int", last) + 1
+        else:
+            entries.append(1)
+        return number - self._begun
+
+    # Take, by the thread that ships ----------------------------------------------------------
 
     def take(self) -> Batch | None:
         """The next batch, and the same one until it is sent.
@@ -90,41 +159,89 @@ class Buffer:
 
     def _next_batch(self) -> Batch | None:
         with self.guard:
-            if not self._entries:
-                return None
-            # Made before anything is changed: memory that runs out here costs no entry.
-            batch = Batch(self._head(), process=self.process, first=self._sent + 1)
-            for _ in batch.entries:
-                self._entries.popleft()
-            self._begun += batch.count
+            head = self._entries[0] if self._entries else None
+            if isinstance(head, bytes):
+                return self._take_from_memory()
+        return None if head is None else self._take_from_journal(head)
+
+    def _take_from_memory(self) -> Batch:
+        # Made before anything is changed: memory that runs out here costs no entry.
+        batch = Batch(self._head(), process=self.process, first=self._sent + 1)
+        for _ in batch.entries:
+            self._entries.popleft()
+        self._begun += batch.count
         return batch
 
-    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:  # noqa: ARG002
+    def _take_from_journal(self, count: int) -> Batch:
+        """Entries that had no room in memory, read outside the lock: they stay where they are."""
+        number, limit = self._sent + 1, min(self._settings.max_batch_entries, count)
+        batch = self.journal.read_batch(number, limit, self._settings.max_batch_bytes)
+        if batch.first != number or not batch.entries:
+            # Somebody has deleted or cut the file. They are counted as lost, and stop nothing.
+            missing = min(count, batch.first - number or batch.missing or count)
+            batch = Batch((), process=self.process, first=number, missing=missing)
+        covered, entries, size = batch.count, len(batch), batch.size_bytes
+        with self.guard:
+            self._begun += covered
+            self._memory_entries += entries
+            self._memory_bytes += size
+            self._spilled -= covered
+            # Of damaged entries nobody knows the size any more.
+            self._spilled_bytes = self._spilled_bytes - size if self._spilled else 0
+            if left := cast("int", self._entries[0]) - covered:
+                self._entries[0] = left
+            else:
+                self._entries.popleft()
+        return batch
+
+    def _head(self) -> tuple[bytes, ...]:
+        """The entries of the next batch, which are in memory."""
+        is_jammed = self._queued - self._begun > self._batch_size
+        limit = self._settings.max_batch_entries if is_jammed else self._batch_size
+        head = tuple(islice(self._entries, limit))
+        if self._spilled:
+            head = head[: next((n for n, each in enumerate(head) if isinstance(each, int)), limit)]
+        in_memory = cast("tuple[bytes, ...]", head)
+        if sum(map(len, in_memory)) <= self._settings.max_batch_bytes:
+            return in_memory
+        sizes = accumulate(map(len, in_memory))
+        fitting = sum(size <= self._settings.max_batch_bytes for size in sizes)
+        return in_memory[: max(1, fitting)]
+
+    def sent(self, batch: Batch, *, awaited_since: float | None = None) -> None:
         """Go on to the next batch; this one is awaited, or settled next."""
+        if awaited_since is not None:
+            self.journal.mark_sent(batch, awaited_since)
+        covered, entries, size = batch.count, len(batch), batch.size_bytes
         with self.guard:
             if batch is not self._taken:  # an answer that comes twice makes no room that is not there
                 return
             self._taken = None
-            self._sent += batch.count
-            self._memory_entries -= len(batch)
-            self._memory_bytes -= batch.size_bytes
+            self._sent += covered
+            self._memory_entries -= entries
+            self._memory_bytes -= size
 
     def settle(self, first: int, count: int) -> None:
         """Forget entries that are safe elsewhere."""
-        self._settled.add(first, count)
+        if self._settled.add(first, count):
+            self.journal.settle(self._settled.value)
 
-    def keeps(self, first: int, count: int) -> bool:  # noqa: ARG002
+    def keeps(self, first: int, count: int) -> bool:
         """Whether the journal has these entries, which memory need not keep then."""
-        return False
+        return self.journal.has(first, count)
 
-    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:  # noqa: ARG002
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries that the journal has."""
-        return ()
+        return self.journal.read_again(first, count)
+
+    # Looked at -------------------------------------------------------------------------------
 
     @property
     def full_reason(self) -> str:
-        """Why an entry is not taken."""
-        return "buffer_full"
+        """Why an entry is not taken: memory is full, and so is the disk, or it takes nothing."""
+        if self.journal.is_full:
+            return "journal_full"
+        return "journal_failed" if self.journal.error else "buffer_full"
 
     @property
     def keeps_all(self) -> bool:
@@ -159,6 +276,11 @@ class Buffer:
         return self._sent
 
     @property
+    def settled(self) -> int:
+        """The number up to which all entries are safe elsewhere."""
+        return self._settled.value
+
+    @property
     def oldest(self) -> bytes | None:
         """The first entry that has not been sent; None when memory has none.
 
@@ -166,14 +288,10 @@ class Buffer:
         """
         taken = self._taken
         try:
-            return self._entries[0] if taken is None else taken.entries[0]
+            oldest = self._entries[0] if taken is None else taken.entries[0]
         except IndexError:
             return None
-
-    @property
-    def settled(self) -> int:
-        """The number up to which all entries are safe elsewhere."""
-        return self._settled.value
+        return oldest if isinstance(oldest, bytes) else None
 
     @property
     def held(self) -> int:
@@ -183,7 +301,7 @@ class Buffer:
     @property
     def held_bytes(self) -> int:
         """The size of the entries that have not been sent."""
-        return self._memory_bytes
+        return self._memory_bytes + self._spilled_bytes
 
     @property
     def memory_entries(self) -> int:
@@ -194,15 +312,3 @@ class Buffer:
     def memory_bytes(self) -> int:
         """The size of the entries in memory."""
         return self._memory_bytes
-
-    def _head(self) -> tuple[bytes, ...]:
-        """The entries of the next batch."""
-        settings = self._settings
-        is_jammed = self._queued - self._begun > self._batch_size
-        limit = settings.max_batch_entries if is_jammed else self._batch_size
-        head = tuple(islice(self._entries, limit))
-        if sum(map(len, head)) <= settings.max_batch_bytes:
-            return head
-        sizes = accumulate(map(len, head))
-        fitting = sum(size <= settings.max_batch_bytes for size in sizes)
-        return head[: max(1, fitting)]

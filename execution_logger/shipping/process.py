@@ -22,7 +22,6 @@ from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Drops
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.flush import Report
-from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from execution_logger.shipping.loops import wait_in_loop
 from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
@@ -137,14 +136,15 @@ class Pipeline:
         self._lost = 0
         self.shipper = self._make_shipper()
         self.drops = Drops(self.shipper.buffer.guard)
-        self._accept = self.shipper.accept
+        self.accept = self.shipper.accept
+        """Takes what `make_entry` has encoded; waits for nothing but one write to the journal."""
 
     def _make_shipper(self) -> Shipper:
         settings, destination, process = self.settings, self._destination, process_name()
         if destination is None:
             buffer, adoption = Buffer(settings, process), None
         else:
-            buffer = JournalledBuffer(settings, process, partial(Journal, destination, process, settings))
+            buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
             adoption = Adoption(destination, process, settings)
         sender = Sender(
             settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
@@ -178,10 +178,9 @@ class Pipeline:
         _inherited.append(self)
         self.shipper.abandon()
 
-    def record(self, entry: LogEntry, encoded: bytes) -> None:
-        """Take an entry that `make_entry` has made. Waits for nothing but one write to the journal."""
-        if not self._accept(encoded):
-            self.drops.record(entry, self.shipper.buffer.full_reason)
+    def drop(self, entry: LogEntry) -> None:
+        """Count an entry that was not accepted."""
+        self.drops.record(entry, self.shipper.buffer.full_reason)
 
     def begin(self) -> "concurrent.futures.Future[None]":
         """Start the thread before the first call: it makes the delivery, and ships what others have left."""
@@ -227,7 +226,7 @@ class Pipeline:
             "waiting": queued - delivered,
             "waiting_bytes": buffer.held_bytes,
             "memory_bytes": buffer.memory_bytes + sender.in_flight.retained_bytes,
-            "journal_bytes": 0 if journal is None else journal.size_bytes,
+            "journal_bytes": journal.size_bytes,
             "oldest_unwritten_seconds": 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
             "adopted": counts.adopted,
             "dropped": _dropped(refused, lost),
@@ -241,7 +240,7 @@ class Pipeline:
             "internal_errors": sender.errors.count,
             "last_error": sender.last_error,
             "confirmation_error": sender.confirmation_error,
-            "journal_error": None if journal is None else journal.error,
+            "journal_error": journal.error,
         }
 
     def retire(self) -> None:
@@ -296,7 +295,7 @@ class Pipeline:
             details,
         )
         _, encoded = self.make_entry(*fields)
-        if self._accept(encoded):
+        if self.accept(encoded):
             self.drops.reported(summary)
             self.shipper.include_newest()
 

@@ -173,9 +173,7 @@ class Sender:
     def _seconds_until_journal_check(self) -> float | None:
         journal = self._buffer.journal
         # While it has entries, somebody may delete them.
-        if journal is None or not (
-            journal.is_used or journal.is_settled or journal.error or self._journal_error
-        ):
+        if not (journal.is_used or journal.is_settled or journal.error or self._journal_error):
             return None
         return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
 
@@ -356,7 +354,7 @@ class Sender:
             if not self.in_flight.release_oldest(lambda sent: sent.entries is not None):
                 break
         journal = self._buffer.journal
-        while journal is not None and journal.is_full and not journal.has_room:
+        while journal.is_full and not journal.has_room:
             if not self.in_flight.release_oldest(lambda sent: sent.source is self._buffer):
                 break
 
@@ -364,7 +362,7 @@ class Sender:
 
     def _look_after_journal(self) -> None:
         journal, now = self._buffer.journal, self._monotonic()
-        if journal is None or now < self._journal_checked_at + _JOURNAL_CHECK_SECONDS:
+        if now < self._journal_checked_at + _JOURNAL_CHECK_SECONDS:
             return
         self._journal_checked_at = now
         self._report_journal(journal.error)
@@ -437,8 +435,7 @@ class Sender:
                 delivery.close()
 
     def _close_journal(self) -> None:
-        if self._buffer.journal is not None:
-            self._buffer.journal.close()
+        self._buffer.journal.close()
 
     def _close_adopted(self) -> None:
         if self.adoption is not None:
@@ -453,7 +450,6 @@ class Sender:
             self.delivering.release()
         else:  # the fork has not waited, or ran no hooks: the thread was in the middle of an attempt
             free_locks_of_properties()
-        if self._buffer.journal is not None:
-            self._buffer.journal.abandon()
+        self._buffer.journal.abandon()
         if self.adoption is not None:
             self.adoption.close()

@@ -4,8 +4,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +16,8 @@ from hypothesis import strategies as st
 from doubles import DEADLINE_SECONDS, ManualClock, interrupted, lines_of, signals
 from execution_logger import Settings
 from execution_logger.entry.batch import Batch
+from execution_logger.journal import Destination, Journal, NoJournal
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.journalled_buffer import JournalledBuffer
-
-if TYPE_CHECKING:
-    from execution_logger.journal import Journal
 
 ENTRY = b'"0123456789"'
 
@@ -28,21 +27,36 @@ def make_buffer(clock: Callable[[], float] | None = None, **settings: Any) -> Bu
     return Buffer(Settings(max_entry_bytes=1024, **settings), "p", monotonic=clock or ManualClock())
 
 
-class FullDisk:
-    """A journal that takes nothing."""
+class BottomlessJournal(Journal):
+    """It takes everything."""
+
+    def __init__(self, guard: AbstractContextManager[object]) -> None:
+        super().__init__(Destination(Path(), ""), "p", Settings(), guard)
+        self.lines: dict[int, bytes] = {}
 
     def append(self, number: int, encoded: bytes) -> bool:
-        """Say so."""
-        return False
+        """Remember it."""
+        self.lines[number] = encoded
+        return True
 
-    def settle(self, number: int) -> None:
-        """It has nothing to forget."""
+    def read_batch(self, number: int, max_entries: int, max_bytes: int) -> Batch:
+        """What it was given."""
+        found = tuple(self.lines[each] for each in range(number, number + max_entries))
+        return Batch(found, process="p", first=number)
 
 
-def make_journalled_buffer() -> JournalledBuffer:
-    """A buffer that has to keep everything in memory all the same."""
-    settings = Settings(max_entry_bytes=1024)
-    return JournalledBuffer(settings, "p", lambda _: cast("Journal", FullDisk()), ManualClock())
+def make_full_buffer() -> Buffer:
+    """A buffer with a journal that takes nothing."""
+    buffer = Buffer(Settings(max_entry_bytes=1024), "p", NoJournal, ManualClock())
+    buffer._has_journal = True
+    return buffer
+
+
+def make_spilling_buffer() -> Buffer:
+    """A buffer that leaves everything in the journal."""
+    buffer = Buffer(Settings(max_entry_bytes=1024), "p", BottomlessJournal, ManualClock())
+    buffer._window_entries = 0
+    return buffer
 
 
 def numbered(count: int, size: int = 0) -> list[bytes]:
@@ -278,10 +292,10 @@ class TestInterruptions:
     @pytest.mark.parametrize(
         ("make", "function"),
         [
-            (make_buffer, Buffer.put),
-            (make_journalled_buffer, JournalledBuffer.put),
-            (make_journalled_buffer, JournalledBuffer._put),
-            (make_journalled_buffer, JournalledBuffer._put_beyond),
+            (make_full_buffer, Buffer.put),
+            (make_buffer, Buffer._put),
+            (make_full_buffer, Buffer._put),
+            (make_spilling_buffer, Buffer._spill),
         ],
         ids=lambda each: each.__qualname__,
     )
@@ -292,24 +306,18 @@ class TestInterruptions:
         interruptions = 0
         for line in lines_of(function):
             buffer, numbers = make(), list[int]()
-            if isinstance(buffer, JournalledBuffer) and function is JournalledBuffer._put_beyond:
-                buffer._window_entries = 0
             with interrupted(function, line, lambda: numbers.append(buffer.put(ENTRY))):  # noqa: B023
                 numbers.append(buffer.put(ENTRY))
             interruptions += len(numbers) - 1
             numbers.append(buffer.put(ENTRY))
             assert_heard_of(numbers)
-            assert buffer.held_bytes == buffer.memory_bytes == len(numbers) * len(ENTRY), f"line {line}"
+            assert buffer.held_bytes == len(numbers) * len(ENTRY), f"line {line}"
             assert sum(map(len, drain(buffer))) == len(numbers)
         assert interruptions > 5, "it has more lines than that, and all but one of them run"
 
     @pytest.mark.parametrize(
         ("make", "name"),
-        [
-            (make_buffer, "_monotonic"),
-            (make_journalled_buffer, "_monotonic"),
-            (make_journalled_buffer, "_put"),
-        ],
+        [(make_buffer, "_monotonic"), (make_full_buffer, "_monotonic"), (make_full_buffer, "_put")],
     )
     def test_the_entry_of_a_handler_that_logs_and_raises_is_kept(
         self, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Buffer], name: str

@@ -183,7 +183,6 @@ class TestChild:
             inherited = pipeline_of_parent.shipper.buffer.journal
             record(logger, "child")
             stats = logger.stats()
-            assert inherited is not None
             return stats["accepted"], stats["process"], stats["journal_bytes"], inherited.size_bytes
 
         pipeline_of_parent = pipeline_of(logger)

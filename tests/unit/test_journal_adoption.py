@@ -676,7 +676,7 @@ class TestTurns:
             from pathlib import Path
             from execution_logger import Settings
             from execution_logger.journal import Adoption, Journal, journal
-            from execution_logger.shipping.journalled_buffer import JournalledBuffer
+            from execution_logger.shipping.buffer import Buffer
             from journals import DyingProcess, destination_in, entry, numbers_of
 
             journal._SEGMENT_BYTES = 1000
@@ -690,7 +690,7 @@ class TestTurns:
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
             settings, to = Settings(buffer_max_entries=10), destination_in(folder)
-            buffer = JournalledBuffer(settings, "own", partial(Journal, to, "own", settings))
+            buffer = Buffer(settings, "own", partial(Journal, to, "own", settings))
             for number in range(1, 2001):
                 assert buffer.put(entry(number))
                 if number % 100 == 0:

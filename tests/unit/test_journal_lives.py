@@ -25,7 +25,7 @@ from execution_logger import Settings
 from execution_logger.entry.batch import Batch
 from execution_logger.journal import Adoption, Journal
 from execution_logger.journal.batches import Source
-from execution_logger.shipping.journalled_buffer import JournalledBuffer
+from execution_logger.shipping.buffer import Buffer
 from journals import destination_in, entry, replace_write
 
 
@@ -59,7 +59,7 @@ class Lives(RuleBasedStateMachine):
         self.births += 1
         self.process = f"process-{self.births}"
         destination = destination_in(self.folder)
-        self.buffer = JournalledBuffer(
+        self.buffer = Buffer(
             self.settings, self.process, partial(Journal, destination, self.process, self.settings)
         )
         self.buffer._window_entries = self.settings.buffer_max_entries // 2

@@ -26,7 +26,6 @@ from execution_logger.errors import DeliveryError
 from execution_logger.journal.journal import Journal
 from execution_logger.shipping.accounts import Drops
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.journalled_buffer import JournalledBuffer
 from execution_logger.shipping.process import Pipeline
 from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
@@ -344,7 +343,7 @@ class TestFlush:
         "function",
         [
             Buffer.put,
-            JournalledBuffer.put,
+            Buffer._put,
             Journal.append,
             Shipper.wake,
             Shipper._start,
@@ -485,7 +484,7 @@ class TestLifespan:
         async with ExecutionLogger(Settings(), make_delivery=make).lifespan():
             assert len(made) == 1
             assert len(threads()) == 1
-        assert not threads()
+        wait_until(lambda: not threads())
 
     async def test_a_delivery_that_cannot_be_made_stops_nothing(self) -> None:
         """It is said at the start, and tried again with the first batch."""

@@ -65,7 +65,8 @@ async def blocked(make_pipeline: MakePipeline) -> AsyncIterator[Pipeline]:
 def record(pipeline: Pipeline, message: str = "hello", level: str = "info") -> LogEntry:
     """Record one entry."""
     entry, encoded = pipeline.make_entry("t", level, "agent", message)
-    pipeline.record(entry, encoded)
+    if not pipeline.accept(encoded):
+        pipeline.drop(entry)
     return entry
 
 
@@ -90,7 +91,7 @@ class TestRecord:
         delivery = MemoryDelivery()
         pipeline = make_pipeline(delivery)
         details = {"state": ["before"]}
-        pipeline.record(*pipeline.make_entry("t", "info", "agent", "m", details=details))
+        pipeline.accept(pipeline.make_entry("t", "info", "agent", "m", details=details)[1])
         details["state"].append("after")
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert delivery.entries[0]["details"] == {"state": ["before"]}

@@ -91,7 +91,7 @@ class _Journey:
         )
         self._leg_began_at = time.monotonic()
         self._deadline = self._leg_began_at + timeout_seconds
-        pipeline.record(self._entry, encoded)
+        pipeline.accept(encoded)
 
     def go(self) -> None:
         """Follow it; what is said of it is in the probe."""
