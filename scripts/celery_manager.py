@@ -24,7 +24,7 @@ use_environment()
 from execution_logger import Settings  # noqa: E402 - it may need the other environment
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
 from execution_logger.journal.directory import make_private_folder, service_folder  # noqa: E402
-from execution_logger.operate.workers import ask_workers  # noqa: E402
+from execution_logger.worker.inspection import ask_workers  # noqa: E402
 
 CONFIGURATION = Path(__file__).resolve().parent.parent / "deploy" / "supervisord.conf"
 ALL = ["worker", "beat", *(["flower"] if find_spec("flower") else [])]

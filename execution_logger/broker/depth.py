@@ -1,21 +1,24 @@
 """The queue as the broker holds it: how long it is, what a worker has in hand, what was moved aside."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import KombuError
+from redis.exceptions import NoPermissionError
 
 from execution_logger.broker.connection import connection_arguments, text_of
 from execution_logger.broker.envelope import decode_body
-from execution_logger.broker.message import restore_quotes
+from execution_logger.broker.message import restore_quotes, sent_at
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
 from execution_logger.text import public_url
+
+_T = TypeVar("_T")
 
 _MOST_MESSAGES = 5
 """So many of each kind are looked at: messages stand in the order in which they were sent."""
@@ -88,31 +91,22 @@ def _moments(messages: Iterable[_Message | None]) -> Iterator[datetime]:
             continue
 
 
-class _Headers(msgspec.Struct):
-    sent_at: float | None = None
-
-
-class _Envelope(msgspec.Struct):
-    headers: _Headers
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
-
-
 class BrokerUnavailableError(ExecutionLoggerError):
     """The broker does not answer, or what it holds is not what Celery keeps there."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLength:
-    """How many messages are where; None where this kind of broker cannot tell."""
+    """How many messages are where; None where this kind of broker cannot tell, or not this user."""
 
     waiting: int
-    in_flight: int | None
+    in_flight: int | None = None
     """Taken by workers and not acknowledged yet; not those in the hands of a worker of the host's own."""
-    quarantined: int | None
+    quarantined: int | None = None
     oldest: datetime | None = None
     """When the oldest entry in these messages was recorded, in UTC."""
+    sent_at: float | None = None
+    """When the oldest message that waits was sent, in seconds since 1970."""
 
 
 def queue_length(settings: Settings) -> QueueLength:
@@ -122,32 +116,29 @@ def queue_length(settings: Settings) -> QueueLength:
         BrokerUnavailableError: it does not answer within a second or so.
     """
     with open_channel(settings) as channel:
-        waiting = channel.queue_declare(settings.queue, durable=True, auto_delete=False).message_count
-        if not is_redis(channel):
-            return QueueLength(waiting, None, None)
-        return QueueLength(
-            waiting=waiting,
-            in_flight=channel.client.hlen(channel.unacked_key),
-            quarantined=channel.client.llen(quarantine_key(settings)),
-            oldest=oldest_entry_at(channel, settings),
-        )
+        return measure_queue(channel, settings)
 
 
-def waiting_since(settings: Settings) -> float | None:
-    """When the oldest batch that waits in the queue was sent, in seconds since 1970.
+def measure_queue(channel: Any, settings: Settings) -> QueueLength:
+    """The same over a channel; of a Redis by single commands that it answers even when it is full."""
+    if not is_redis(channel):
+        declared = channel.queue_declare(settings.queue, durable=True, auto_delete=False)
+        return QueueLength(declared.message_count)
+    client = channel.client
+    return QueueLength(
+        waiting=client.llen(settings.queue),
+        in_flight=client.hlen(channel.unacked_key),
+        quarantined=_if_allowed(client.llen, quarantine_key(settings)),
+        oldest=_if_allowed(oldest_entry_at, channel, settings),
+        sent_at=sent_at(client.lindex(settings.queue, -1)),
+    )
 
-    None when nothing waits, when its sender did not say, and for brokers other than Redis.
 
-    Raises:
-        BrokerUnavailableError: it does not answer within a second or so.
-    """
-    with open_channel(settings) as channel:
-        if not is_redis(channel):
-            return None
-        message = channel.client.lindex(settings.queue, -1)
+def _if_allowed(ask: Callable[..., _T], *arguments: Any) -> _T | None:
+    """Hosts need less than workers, and may see less."""
     try:
-        return _decode_envelope(message).headers.sent_at if message else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ask(*arguments)
+    except NoPermissionError:
         return None
 
 

@@ -6,20 +6,16 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
 from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
 from execution_logger.errors import SettingsError
-from execution_logger.operate.doctor import AREAS, Finding, Level, Subject, examine, worst
+from execution_logger.operate.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
 from execution_logger.operate.doctor.examination import misspelt_variables, unusable
 from execution_logger.operate.doctor.finding import error
 from execution_logger.settings import Settings
 from execution_logger.text import printable
-
-if TYPE_CHECKING:
-    from execution_logger.operate.doctor import Probe
 
 WRONG_USAGE = 2
 
@@ -70,12 +66,11 @@ def command(
     sys.exit(worst(found) is Level.ERROR or (strict and worst(found) is not Level.OK))
 
 
-def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> "Probe":
-    from execution_logger.operate.doctor import Probe, send_probe  # noqa: PLC0415 - they read the tables
-
+def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Finding]) -> Probe:
     if obstacle := next((finding for finding in found if finding.is_final), None):
         what = f"no entry was sent: it would not arrive, see what is said of the {obstacle.area}"
-        return Probe(findings=[error("probe.delivery", what, "do what is said there, and ask again")])
+        advice = f"do what is said there, and ask again; --skip {obstacle.area} sends it all the same"
+        return Probe(findings=[error("probe.delivery", what, advice)])
     # What the library would warn of is in the findings.
     logger = logging.getLogger("execution_logger")
     level = logger.level
@@ -86,7 +81,7 @@ def _send_probe(settings: Settings, timeout_seconds: float, found: Sequence[Find
         logger.setLevel(level)
 
 
-def _print(found: Sequence[Finding], probe: "Probe | None", began_at: float, *, as_json: bool) -> None:
+def _print(found: Sequence[Finding], probe: Probe | None, began_at: float, *, as_json: bool) -> None:
     seconds = time.monotonic() - began_at
     if as_json:
         facts = {

@@ -39,12 +39,12 @@ def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001
         settings.require_database("metrics")
     if settings.celery_enabled:
         check_broker_url(settings)
-    with closing(SystemCollector.of(settings)) as collector:
-        if once:
-            text = exposition([collector])
-            click.echo("\n".join(map(printable, text.split("\n"))), nl=False)
-        else:
-            _serve(collector, address or settings.metrics_address, port)
+    collector = SystemCollector(settings)
+    if once:
+        text = exposition([collector])
+        click.echo("\n".join(map(printable, text.split("\n"))), nl=False)
+    else:
+        _serve(collector, address or settings.metrics_address, port)
 
 
 def _serve(collector: SystemCollector, address: str, port: int) -> None:

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from execution_logger.cli.terminal import ago, day_and_time, echo_json, open_console
-from execution_logger.operate.status import ANSWER_SECONDS, Part, StatusReader
+from execution_logger.operate.asking import Part
+from execution_logger.operate.status import ANSWER_SECONDS, StatusReader
 from execution_logger.settings import Settings
 from execution_logger.text import printable
 

@@ -19,6 +19,7 @@ from execution_logger.journal.directory import (
     read_ours,
 )
 from execution_logger.journal.files import JournalFiles
+from execution_logger.journal.segment import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,10 @@ def _refusal(path: Path) -> OSError | None:
 
 
 def _summarise(folder: Path) -> JournalSummary | None:
-    """None for a journal that is removed at this moment, or that others have a hand in."""
+    """None for a journal that is made or removed at this moment, or that others have a hand in."""
     try:
+        if not Segment.left_in(folder):  # its process may be about to lock it
+            return None
         lock_fd = lock_folder(folder)
         files = JournalFiles(folder, lock_fd)
     except (FileNotFoundError, PermissionError):

@@ -1,11 +1,10 @@
 """The overview: what there is in the tables, for those who operate them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Table, func, inspect, literal, select, text
+from sqlalchemy import Table, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -13,9 +12,8 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.timeline import to_utc
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
-from execution_logger.store.job_runs import JOB_NAMES
 from execution_logger.store.ledger import Ledger
-from execution_logger.store.schema import Moment, dead_letter_table, job_run_table, ledger_table
+from execution_logger.store.schema import Moment, dead_letter_table, ledger_table
 from execution_logger.store.sql import read_sql
 from execution_logger.store.table import look_up_table
 
@@ -98,7 +96,12 @@ async def _read_ends(connection: AsyncConnection, settings: Settings) -> dict[st
 
 
 async def _read_dead_letters(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
-    return {"dead_letters": await _count(connection, dead_letter_table(settings))}
+    return {"dead_letters": await count_dead_letters(connection, settings)}
+
+
+async def count_dead_letters(connection: AsyncConnection, settings: Settings) -> int:
+    """How many entries the database has refused, and keeps."""
+    return await _count(connection, dead_letter_table(settings))
 
 
 async def _read_rate(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:
@@ -137,41 +140,3 @@ async def table_size(connection: AsyncConnection, settings: Settings) -> int:
     name = connection.dialect.identifier_preparer.format_table(table.table)
     result = await connection.execute(text(read_sql("table_size.postgresql.sql")), {"name": name})
     return int(result.scalar_one())
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """What is worth an alert.
-
-    Attributes:
-        dead_letters: how many entries the database has refused.
-        jobs_succeeded_at: when each scheduled job has last succeeded, in seconds since 1970; 0 for never.
-            Empty where the table of the job runs is missing.
-    """
-
-    dead_letters: int
-    jobs_succeeded_at: Mapping[str, float]
-
-
-async def vitals(engine: AsyncEngine, settings: Settings) -> Vitals:
-    """Read them.
-
-    Raises:
-        StoreUnavailableError: the database cannot be used now, or the table of dead letters is missing.
-    """
-    async with attempt(engine, settings.database_timeout_seconds), engine.connect() as connection:
-        count = select(func.count()).select_from(dead_letter_table(settings))
-        return Vitals(
-            dead_letters=int((await connection.execute(count)).scalar_one()),
-            jobs_succeeded_at=await _jobs_succeeded_at(connection, settings),
-        )
-
-
-async def _jobs_succeeded_at(connection: AsyncConnection, settings: Settings) -> dict[str, float]:
-    runs = job_run_table(settings)
-    has_table = await connection.run_sync(lambda sync: inspect(sync).has_table(runs.name, runs.schema))
-    if not has_table:
-        return {}
-    query = select(runs.c.name, runs.c.succeeded_at).where(runs.c.name.in_(JOB_NAMES))
-    rows = await connection.execute(query)
-    return {name: 0.0 if moment is None else moment.timestamp() for name, moment in rows}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from execution_logger.broker.depth import BrokerUnavailableError, QueueLength, queue_length, waiting_since
+from execution_logger.broker.depth import BrokerUnavailableError, QueueLength, queue_length
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.overview import Overview, overview
@@ -98,12 +98,12 @@ async def _check_broker(tick: "Tick") -> list[str]:
         return []
     try:
         length = await asyncio.to_thread(queue_length, settings)
-        sent_at = await asyncio.to_thread(waiting_since, settings)
     except BrokerUnavailableError as error:
         tick.summary["broker"] = "unavailable"
         return [f"the broker does not answer: {error}"]
-    waits_seconds = 0.0 if sent_at is None else max(0.0, tick.now.timestamp() - sent_at)
+    waits_seconds = max(0.0, tick.now.timestamp() - length.sent_at) if length.sent_at else 0.0
     tick.summary |= {"broker": OK, **asdict(length), "oldest_waiting_seconds": round(waits_seconds, 1)}
+    del tick.summary["sent_at"]
     return _queue_reasons(settings, length, waits_seconds)
 
 

@@ -44,8 +44,43 @@ def _answer(state: Any, **_: Any) -> dict[str, Any]:
     return {**getattr(task, "description", {}), "pool": pool.rpartition(".")[2], "time": time.time()}
 
 
-_ANSWER_SECONDS = 1.5
+_ANSWER_SECONDS = 1.0
+_INSPECTION_SECONDS = 1.5
 _CELERY_MAILBOX = "celery"
+
+
+def workers_online(settings: Settings) -> list[str]:
+    """The names of the workers that take from the queue and answer within a second, sorted.
+
+    Workers of one name, as several on one host have unless they are given `--hostname`, count once.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    answers = ask_workers(settings, "active_queues")
+    return sorted({name for name, queues in answers if settings.queue in _queue_names(queues)})
+
+
+def ask_workers(settings: Settings, command: str) -> list[tuple[str, Any]]:
+    """What each worker answers to a command of Celery's `inspect` within a second.
+
+    Over a connection of its own instead of a pool's.
+
+    Raises:
+        BrokerUnavailableError: the broker does not answer.
+    """
+    with open_channel(settings) as channel:
+        answers = _mailbox(channel).multi_call(command, timeout=_ANSWER_SECONDS, channel=channel)
+    return [item for answer in answers for item in answer.items()]
+
+
+def _mailbox(channel: Any) -> Any:
+    return Mailbox(_CELERY_MAILBOX, type="fanout", accept=["json"])(channel.connection.client)
+
+
+def _queue_names(queues: Any) -> list[str]:
+    """Those that a worker takes from; no list is the answer of one that has failed to tell."""
+    return sorted(str(queue["name"]) for queue in queues) if isinstance(queues, list) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +121,14 @@ def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) ->
         BrokerUnavailableError: the broker does not answer.
     """
     with open_channel(settings) as channel:
-        mailbox = Mailbox(_CELERY_MAILBOX, type="fanout", accept=["json"])(channel.connection.client)
-        first = mailbox.multi_call("active_queues", timeout=_ANSWER_SECONDS, channel=channel) or []
+        mailbox = _mailbox(channel)
+        first = mailbox.multi_call("active_queues", timeout=_INSPECTION_SECONDS, channel=channel) or []
         names = [name for answer in first for name in answer]
 
         def ask(command: str, names: Sequence[str], **arguments: Any) -> dict[str, list[Any]]:
             # By name, so that it need not be waited for others.
-            answers = mailbox.call(list(names), command, arguments, timeout=_ANSWER_SECONDS, channel=channel)
-            return _by_name(answers or [])
+            limit = {"timeout": _INSPECTION_SECONDS, "channel": channel}
+            return _by_name(mailbox.call(list(names), command, arguments, **limit) or [])
 
         if not names:
             return []
@@ -108,7 +143,7 @@ def inspect_workers(settings: Settings, now: Callable[[], float] = time.time) ->
     return [
         Inspected(
             name=name,
-            queues=tuple(sorted(str(queue["name"]) for queue in _next(queues, name) or [])),
+            queues=tuple(_queue_names(_next(queues, name))),
             tasks=_tasks(_next(tasks, name)),
             configuration=_next(configurations, name),
             description=_usable(_next(descriptions, name)),

@@ -24,7 +24,7 @@ from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.operate.doctor import Level, Subject
 from execution_logger.operate.doctor.broker import examine_broker
-from execution_logger.operate.workers import workers_online
+from execution_logger.worker.inspection import workers_online
 from execution_logger.worker.poison import dead_messages, delete_messages, put_back, quarantine_malformed
 from guarded_redis import MASTER_NAME, Certificates, SentinelServer, TlsRedisServer
 from messages import let_visibility_timeout_pass

@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from batches import encoded
 from documents import Document
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.depth import open_channel, waiting_since
+from execution_logger.broker.depth import open_channel, queue_length
 from execution_logger.read.overview import table_size
 from execution_logger.read.statistics import count_hour
 from execution_logger.store import upgrade
@@ -182,13 +182,13 @@ def test_a_job_that_was_missed_is_sent_by_the_health_check(redis_url: str, datab
 def test_how_long_the_oldest_batch_waits_is_known(redis_url: str) -> None:
     """From when its host has sent it."""
     settings = Settings(broker_url=redis_url)
-    assert waiting_since(settings) is None
+    assert queue_length(settings).sent_at is None
     began = time.time()
     logger = ExecutionLogger(settings)
     for message in ("first", "second"):
         logger.sync.info("t", "c", message)
         assert logger.sync.flush().complete
-    sent_at = waiting_since(settings)
+    sent_at = queue_length(settings).sent_at
     logger.sync.shutdown()
     assert sent_at is not None
     assert began <= sent_at <= time.time()

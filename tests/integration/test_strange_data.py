@@ -14,15 +14,15 @@ import redis
 from batches import batch, encoded
 from execution_logger import Settings
 from execution_logger.broker.confirmations import Confirmations
-from execution_logger.broker.depth import BrokerUnavailableError, queue_length, waiting_since
+from execution_logger.broker.depth import BrokerUnavailableError, queue_length
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
-from execution_logger.operate import workers as online
-from execution_logger.operate.exporter import read_broker
-from execution_logger.operate.workers import ask_workers, workers_online
+from execution_logger.operate.facts import PARTS
 from execution_logger.store import WriteResult
+from execution_logger.worker import inspection
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
+from execution_logger.worker.inspection import ask_workers, workers_online
 from execution_logger.worker.poison import dead_messages, quarantine_malformed, quarantine_next
 from forgery import RAW
 from messages import envelope, send_batch
@@ -70,11 +70,10 @@ KEYS = (
 
 LOOKS: tuple[Callable[[Settings], object], ...] = (
     queue_length,
-    waiting_since,
     dead_messages,
     workers_online,
     partial(ask_workers, command="stats"),
-    read_broker,
+    lambda settings: PARTS["queue"](settings, {}),
 )
 
 
@@ -102,7 +101,7 @@ def test_every_look_ends_in_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one error that callers know, or an answer; the supervisor's looks say one line each, at most."""
-    monkeypatch.setattr(online, "_ANSWER_SECONDS", 0.01)  # no worker is there to answer
+    monkeypatch.setattr(inspection, "_ANSWER_SECONDS", 0.01)  # no worker is there to answer
     PLANTS[kind](client, key)
     for look in LOOKS:
         with suppress(BrokerUnavailableError):

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from children import run_script
 from execution_logger.cli import main
 from execution_logger.cli.group import COMMANDS
+from execution_logger.cli.health import UnhealthyError
 from execution_logger.errors import ExecutionLoggerError, SettingsError, StoreUnavailableError
-from execution_logger.operate.health import UnhealthyError
 
 
 def run(*arguments: str, **environment: str) -> Result:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from execution_logger.cli import main
-from execution_logger.operate import health
+from execution_logger.operate import facts
 from sqlite_site import make_tables
 
 NAME = f"celery@{socket.gethostname()}"
@@ -31,7 +31,7 @@ def check(environment: dict[str, str], *options: str) -> Result:
 
 def online(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Let these workers answer."""
-    monkeypatch.setattr(health, "workers_online", lambda settings: list(names))
+    monkeypatch.setattr(facts, "workers_online", lambda settings: list(names))
 
 
 def test_a_worker_that_works(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,7 @@ def test_a_journal_that_cannot_be_read_hides_nothing_else(
     (tmp_path / "state" / "logs-1").mkdir()
     (tmp_path / "state" / "logs-1" / "process").mkdir()
     (tmp_path / "state" / "logs-1" / "process" / "lock").mkdir()
+    (tmp_path / "state" / "logs-1" / "process" / "00000000000000000001.ndjson").touch()
     found = parts({**environment, "EXECUTION_LOGGER_JOURNAL_DIRECTORY": str(tmp_path / "state")}, exit_code=1)
     assert "cannot be read: Is a directory" in found["journal"]["error"]
     assert found["unwritten"]["error"] == "not all is known: see journal"

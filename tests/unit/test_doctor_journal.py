@@ -85,6 +85,7 @@ def test_a_journal_in_a_container_without_a_volume_is_found(
     """It ends with the container."""
     monkeypatch.setattr(journal, "file_system", lambda folder: "overlay")
     (tmp_path / "logs-1" / "host-1").mkdir(parents=True, mode=0o700)
+    (tmp_path / "logs-1" / "host-1" / "00000000000000000001.ndjson").touch(0o600)
     (finding,) = findings(tmp_path)
     assert finding.name == "journal.place"
     assert "overlay" in finding.what

@@ -10,13 +10,13 @@ from documents import ROOT, TRANSLATED, Document
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.depth import QueueLength
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector
-from execution_logger.operate import exporter
+from execution_logger.operate import facts
 from execution_logger.operate.exporter import SystemCollector
-from execution_logger.read.overview import Vitals
 from execution_logger.testing import MemoryDelivery
 from execution_logger.worker.counters import WorkerCounters
 from execution_logger.worker.metrics import WorkerCollector
 from scraping import FakeRedis
+from sqlite_site import make_tables
 
 ALERTS = (ROOT / "deploy/prometheus/alerts.yml").read_text()
 TESTS = (ROOT / "deploy/prometheus/alerts_test.yml").read_text()
@@ -32,7 +32,7 @@ def names_of(families: Iterable[Metric]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def exported() -> set[str]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """All names, when every part answers and has something to say."""
     logger = ExecutionLogger(make_delivery=MemoryDelivery)
     logger.sync.info("t", "c", "m")
@@ -40,24 +40,13 @@ def exported() -> set[str]:
     names = names_of(ExecutionLoggerCollector(logger).collect())
     names |= names_of(WorkerCollector(WorkerCounters()).collect())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(exporter, "open_channel", FakeRedis().open)
-        patched.setattr(exporter, "queue_length", lambda _: QueueLength(1, 1, 1))
-        patched.setattr(exporter, "read_workers", lambda _: [])
-        found = vitals_of({"retention": 0.0})
-        patched.setattr(exporter, "_read", found)
-        system = SystemCollector.of(Settings(database_url="sqlite:///x.db"))
-        names |= names_of(system.collect())
-        system.close()
-    return names | {"execution_logger_workers_online"}
-
-
-def vitals_of(jobs: dict[str, float]) -> object:
-    """In place of the database."""
-
-    async def read(_: Settings) -> Vitals:
-        return Vitals(1, jobs)
-
-    return read
+        patched.setattr(facts, "open_channel", FakeRedis().open)
+        patched.setattr(facts, "measure_queue", lambda *_: QueueLength(1, 1, 1))
+        patched.setattr(facts, "workers_online", lambda _: [])
+        path = tmp_path_factory.mktemp("tables") / "logs.db"
+        make_tables(path)
+        names |= names_of(SystemCollector(Settings(database_url=f"sqlite:///{path}")).collect())
+    return names
 
 
 def test_every_metric_of_a_rule_is_exported(exported: set[str]) -> None:

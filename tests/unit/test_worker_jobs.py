@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -195,11 +196,10 @@ class TestHealth:
         def queue_length(_: object) -> QueueLength:
             if isinstance(self.length, Exception):
                 raise self.length
-            found: QueueLength = self.length
+            found: QueueLength = replace(self.length, sent_at=self.sent_at)
             return found
 
         monkeypatch.setattr(health, "queue_length", queue_length)
-        monkeypatch.setattr(health, "waiting_since", lambda _: self.sent_at)
 
     async def reasons(self, site: Site) -> list[str]:
         """What a check finds."""

@@ -3,17 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from execution_logger.broker.depth import (
     BrokerUnavailableError,
     QueueLength,
     is_redis,
+    measure_queue,
     open_channel,
     quarantine_key,
-    queue_length,
 )
-from execution_logger.broker.message import sent_at
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.operate.doctor.redis import cluster, examine_redis, refused_commands, unreachable
 from execution_logger.settings import Settings, is_set
@@ -28,7 +25,6 @@ def examine_broker(subject: Subject) -> Iterator[Finding]:
     refused: list[Finding] = []
     try:
         with open_channel(settings) as channel:
-            length, oldest_sent_at = None, None
             if is_redis(channel):
                 if clustered := list(cluster("broker", channel.client)):
                     yield from clustered
@@ -36,15 +32,13 @@ def examine_broker(subject: Subject) -> Iterator[Finding]:
                 refused = _refused(channel, settings)
                 yield from refused
                 yield from examine_redis("broker", channel.client, settings.broker_url, subject)
-                oldest_sent_at = sent_at(channel.client.lindex(settings.queue, -1))
-                length = _length(channel, settings)
-        length = length or queue_length(settings)
+            length = measure_queue(channel, settings)
     except BrokerUnavailableError as problem:
         if not refused:  # or it is the same once more
             known = is_set("broker_url", subject.environ)
             yield unreachable("broker", str(problem), "CELERY_BROKER_URL", is_set=known)
         return
-    age_seconds = None if oldest_sent_at is None else subject.now() - oldest_sent_at
+    age_seconds = None if length.sent_at is None else subject.now() - length.sent_at
     yield from judge_queue(settings, length, age_seconds)
 
 
@@ -75,16 +69,6 @@ def judge_queue(settings: Settings, length: QueueLength, age_seconds: float | No
             f"{length.quarantined:,} malformed messages were moved to {quarantine_key(settings)!r}",
             "find out who writes to this Redis: execution-logger dead list; then dead purge, or dead retry",
         )
-
-
-def _length(channel: Any, settings: Settings) -> QueueLength:
-    """By single commands, which hosts may use, and which a full Redis answers."""
-    client = channel.client
-    try:
-        quarantined = client.llen(quarantine_key(settings))
-    except ResponseError:  # not for this user to see
-        quarantined = None
-    return QueueLength(client.llen(settings.queue), client.hlen(channel.unacked_key), quarantined)
 
 
 def _refused(channel: Any, settings: Settings) -> list[Finding]:

@@ -1,6 +1,7 @@
 """The database: whether it answers, takes rows, and has what the library expects of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import column, func, inspect, select, table, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from execution_logger.delivery.database import ThreadLoop
 from execution_logger.errors import StoreUnavailableError
@@ -30,6 +32,7 @@ from execution_logger.operate.doctor.tables import (
     examine_ledger,
     may,
 )
+from execution_logger.read.repository import ExecutionLogRepository
 from execution_logger.settings import PREFIX, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.engine import AUTOCOMMIT
@@ -78,6 +81,7 @@ def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
 TIMEOUT_SECONDS = 3.0
 
 _QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
+_LOOK_SECONDS = 0.05
 _NEARLY_ALL = 0.9
 _CAUSES = (
     (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
@@ -122,6 +126,42 @@ def unreachable(problem: str) -> Finding:
         if (all if "does not exist" in signs else any)(sign.lower() in lower for sign in signs):
             return error("database.connection", problem, cause)
     return error("database.connection", problem, "check DATABASE_URL, and the database's log")
+
+
+def take_back(settings: Settings, task_id: str, until: float) -> tuple[bool, bool]:
+    """Whether a run has entries, and whether they could be deleted; looks again until then (monotonic).
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now, or has no table for the entries.
+    """
+
+    async def look() -> tuple[bool, bool]:
+        engine = create_engine(settings, pool_size=1)
+        seconds = TIMEOUT_SECONDS + max(0.0, until - time.monotonic())
+        try:
+            async with attempt(engine, seconds), AsyncSession(engine) as session:
+                return await _take_back(ExecutionLogRepository(session, settings), session, task_id, until)
+        finally:
+            await engine.dispose()
+
+    with asyncio.Runner(loop_factory=ThreadLoop) as runner:
+        return runner.run(look())
+
+
+async def _take_back(
+    rows: ExecutionLogRepository, session: AsyncSession, task_id: str, until: float
+) -> tuple[bool, bool]:
+    while not await rows.list_by_trace(task_id):
+        if time.monotonic() >= until:
+            return False, False
+        await session.rollback()
+        await asyncio.sleep(_LOOK_SECONDS)
+    try:
+        await rows.delete_logs_by_trace(task_id)
+        await session.commit()
+    except SQLAlchemyError:  # not for this user to do
+        return True, False
+    return True, True
 
 
 async def _examine(subject: Subject) -> list[Finding]:

@@ -1,12 +1,12 @@
 """All checks at once: what waits for one server holds up nothing else, and nothing takes for ever."""
 
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 from execution_logger.broker.confirmations import result_backend_url
 from execution_logger.delivery.select import missing_packages
 from execution_logger.errors import ExecutionLoggerError, SettingsError
+from execution_logger.operate.asking import Asking, Facts, Part
 from execution_logger.operate.doctor.broker import examine_broker
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
 from execution_logger.operate.doctor.journal import examine_journal
@@ -72,12 +72,38 @@ def examine(
         What was found, in the order of the areas.
     """
     lines = _lines_for(subject.settings) if lines is None else lines
-    running = [_Running([check for check in line if check[0] not in skip], subject) for line in lines]
-    stop_at = time.monotonic() + limit_seconds
-    for line in running:
-        line.wait(max(0.0, stop_at - time.monotonic()), limit_seconds)
-    found = [finding for line in running for finding in line.findings()]
+    reads = {str(number): partial(_run, line, subject, skip) for number, line in enumerate(lines)}
+    parts = Asking(reads, limit_seconds).ask().values()
+    found = [finding for part in parts for finding in (*part.facts["findings"], *_hanging(part))]
     return sorted(found, key=lambda finding: AREAS.index(finding.area))
+
+
+def _run(line: Line, subject: Subject, skip: Collection[str], facts: Facts) -> None:
+    facts["findings"] = ()
+    for area, check in line:
+        facts["area"] = area
+        for finding in () if area in skip else _guarded(area, check, subject):
+            facts["findings"] += (finding,)
+        if any(finding.is_final for finding in facts["findings"]):
+            return
+
+
+def _hanging(part: Part) -> Iterator[Finding]:
+    if part.error is not None:
+        advice = "something hangs: a name server, a firewall that drops packets, a stopped server or disk"
+        yield error(f"{part.facts['area']}.connection", part.error, advice)
+
+
+def _guarded(area: str, check: Check, subject: Subject) -> Iterator[Finding]:
+    try:
+        yield from check(subject)
+    except SettingsError as problem:
+        yield error(f"{area}.settings", str(problem), "correct it: no host and no worker starts with it")
+    except (ExecutionLoggerError, OSError) as problem:
+        yield error(f"{area}.connection", str(problem), "see what is said of the others; then ask again")
+    except Exception as problem:  # noqa: BLE001 - one check that fails must not hide the others
+        what = f"could not be examined: {type(problem).__name__}: {problem}"
+        yield error(f"{area}.check", what, "this is a defect of the doctor: please report it")
 
 
 def _lines_for(settings: Settings) -> list[Line]:
@@ -113,57 +139,3 @@ def _examine_database(subject: Subject) -> Iterator[Finding]:
         yield ok("database.connection", f"not examined: {reason}; workers need it, hosts need not")
     else:
         yield error("database.settings", reason, "a host with CELERY_ENABLED=false does not start without")
-
-
-class _Running:
-    """A line in a thread of its own, which nobody waits for longer than he likes."""
-
-    def __init__(self, checks: Line, subject: Subject) -> None:
-        self._checks = checks
-        self._subject = subject
-        self._found: list[Finding] = []
-        self._area = ""
-        self._lock = threading.Lock()
-        self._is_over = False
-        self._thread = threading.Thread(target=self._run, name="execution-logger-doctor", daemon=True)
-        self._thread.start()
-
-    def wait(self, seconds: float, limit_seconds: float) -> None:
-        self._thread.join(seconds)
-        with self._lock:
-            self._is_over = True
-            if self._thread.is_alive():
-                what = f"no answer within {limit_seconds:g} s"
-                advice = (
-                    "something hangs: a name server, a firewall that drops packets, a stopped server or disk"
-                )
-                self._found.append(error(f"{self._area}.connection", what, advice))
-
-    def findings(self) -> list[Finding]:
-        return self._found
-
-    def _run(self) -> None:
-        for area, check in self._checks:
-            self._area = area
-            for finding in self._guarded(check):
-                with self._lock:
-                    if self._is_over:
-                        return
-                    self._found.append(finding)
-            if any(finding.is_final for finding in self._found):
-                return
-
-    def _guarded(self, check: Check) -> Iterator[Finding]:
-        try:
-            yield from check(self._subject)
-        except SettingsError as problem:
-            yield error(
-                f"{self._area}.settings", str(problem), "correct it: no host and no worker starts with it"
-            )
-        except (ExecutionLoggerError, OSError) as problem:
-            yield error(
-                f"{self._area}.connection", str(problem), "see what is said of the others; then ask again"
-            )
-        except Exception as problem:  # noqa: BLE001 - one check that fails must not hide the others
-            what = f"could not be examined: {type(problem).__name__}: {problem}"
-            yield error(f"{self._area}.check", what, "this is a defect of the doctor: please report it")

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from execution_logger.settings import Settings
 
-_FINAL = (".connection", ".commands", ".settings", ".cluster", ".pgbouncer")
+_FINAL = (".connection", ".commands", ".settings", ".cluster", ".pgbouncer", ".online", ".queues")
 
 
 class Level(StrEnum):
@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def is_final(self) -> bool:
-        """Whether it is pointless to ask more of this server."""
+        """Whether it is pointless to ask more of this server, or to send it anything."""
         return self.level is Level.ERROR and self.name.endswith(_FINAL)
 
 

@@ -1,26 +1,18 @@
-"""The probe: one entry by the way that all take, timed, and looked for where it got stuck."""
+"""The probe: one entry by the way that all take, timed, read back and deleted, as a host would do it."""
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 from uuid import uuid4
 
-from execution_logger.broker.depth import BrokerUnavailableError
-from execution_logger.entry.entry import LogCategory, LogLevel
-from execution_logger.errors import ExecutionLoggerError, StoreUnavailableError
-from execution_logger.operate.doctor.database import unreachable as unreachable_database
+from execution_logger.api.logger import ExecutionLogger
+from execution_logger.api.sync import SyncExecutionLogger
+from execution_logger.entry.entry import LogCategory
+from execution_logger.errors import StoreUnavailableError
 from execution_logger.operate.doctor.finding import Finding, error, ok
-from execution_logger.operate.doctor.overheard import Listener
-from execution_logger.operate.doctor.read_back import ReadBack
-from execution_logger.operate.doctor.whereabouts import Whereabouts, find_message, take_back
 from execution_logger.settings import Settings
-from execution_logger.shipping.process import Pipeline
 
 MESSAGE = "execution-logger doctor --end-to-end"
 
-_LOOK_SECONDS = 0.02
-_BEGIN_SECONDS = 10.0
 _STOP_SECONDS = 0.5
 
 
@@ -29,8 +21,8 @@ class Probe:
     """What became of it.
 
     Attributes:
-        seconds: how long each leg took: `queue` from the call to the broker, `row` from there to the
-            database, `confirmation` from there back to the host; without Celery `row` only.
+        seconds: how long each leg took: `queue` from the call to the broker, `stored` from there until
+            its row is known to be committed; without Celery `stored` only.
         findings: where it got stuck, or that it did not.
     """
 
@@ -39,7 +31,7 @@ class Probe:
 
 
 def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
-    """Send an entry, wait for its row, read it back by its id, and delete it.
+    """Log an entry, wait until it is stored, read it back, and delete it.
 
     Args:
         settings: those of a host that has the database's URL, too; without that only the
@@ -50,18 +42,13 @@ def send_probe(settings: Settings, timeout_seconds: float) -> Probe:
     settings = replace(
         settings, journal=False, batch_size=1, fallback="keep", shutdown_timeout_seconds=_STOP_SECONDS
     )
+    logger = ExecutionLogger(settings).sync
+    logger.start()  # what a host does while it starts is no part of the way
     probe = Probe()
-    ears = Listener(settings)
-    pipeline = Pipeline(settings, ears.make_delivery)
     try:
-        with ReadBack(settings) as rows:
-            _Journey(settings, pipeline, rows, ears, probe, timeout_seconds).go()
-    except StoreUnavailableError as problem:
-        probe.findings.append(replace(unreachable_database(str(problem)), name="probe.database"))
-    except ExecutionLoggerError as problem:
-        probe.findings.append(error("probe.broker", str(problem), "see what is said of the broker"))
+        probe.findings.append(_Journey(settings, logger, probe.seconds, timeout_seconds).go())
     finally:
-        pipeline.at_exit()
+        logger.shutdown()
     return probe
 
 
@@ -71,68 +58,44 @@ class _Journey:
     def __init__(
         self,
         settings: Settings,
-        pipeline: Pipeline,
-        rows: ReadBack,
-        ears: Listener,
-        probe: Probe,
+        logger: SyncExecutionLogger,
+        seconds: dict[str, float],
         timeout_seconds: float,
     ) -> None:
         self._settings = settings
-        self._pipeline = pipeline
-        self._rows = rows
-        self._ears = ears
-        self._probe = probe
-        # What a host does while it starts is no part of the way.
-        pipeline.begin().result(_BEGIN_SECONDS)
+        self._logger = logger
+        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
         # By its form a task's id of the host's, which its column may insist on.
         self._task_id = str(uuid4())
-        self._entry, encoded = pipeline.make_entry(
-            self._task_id, LogLevel.INFO, LogCategory.WORKFLOW, MESSAGE
-        )
         self._leg_began_at = time.monotonic()
         self._deadline = self._leg_began_at + timeout_seconds
-        pipeline.accept(encoded)
 
-    def go(self) -> None:
-        """Follow it; what is said of it is in the probe."""
-        problem = self._deliver() or (self._wait_for_row() if self._rows.is_there else None)
-        problem = problem or self._wait_for_confirmation()
-        if problem is not None:
-            self._probe.findings.append(problem)
-            self._take_back()
-        stays = self._delete_row()
-        if problem is None:
-            legs = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self._probe.seconds.items())
-            self._probe.findings.append(ok("probe.row", f"{self._news()} ({legs}){stays}"))
-
-    def _news(self) -> str:
-        """What is known in the end."""
-        if self._rows.is_there:
-            return "an entry was stored and read back"
-        told = "confirmation" in self._probe.seconds
-        return (
-            "a worker has stored an entry" if told else "the broker took an entry, and nobody tells the rest"
-        )
-
-    def _delete_row(self) -> str:
-        """Delete the row, or say which one stays."""
-        stays = f"; its row stays: task_id {self._task_id}"
-        if not self._rows.is_there:
-            return stays
-        process = self._pipeline.stats()["process"]
-        return "" if not self._rows.has(self._entry) or self._rows.delete(self._entry, process) else stays
-
-    def _take_back(self) -> None:
-        """Leave nothing behind: what was not delivered may be in the queue, too, if the answer was lost."""
-        with suppress(BrokerUnavailableError):
-            if self._settings.celery_enabled:
-                take_back(self._settings, self._task_id)
+    def go(self) -> Finding:
+        """Follow it to its end, and tell what is known of it."""
+        self._logger.info(self._task_id, LogCategory.WORKFLOW, MESSAGE)
+        if problem := self._deliver():
+            return problem
+        confirms = self._logger.stats()["guarantee"] == "stored"
+        is_confirmed = confirms and self._logger.flush(self._seconds_left(), until="stored").complete
+        if self._logger.stats()["dead_lettered"]:
+            return error(
+                "probe.database",
+                "the database has refused the entry",
+                "execution-logger dead list; a constraint or trigger of the table may not suit log entries",
+            )
+        if is_confirmed:
+            self._end_leg("stored")
+        if not self._settings.database_url:
+            return self._without_database(confirms=confirms, is_confirmed=is_confirmed)
+        return self._look_for_row(confirms=confirms, is_confirmed=is_confirmed)
 
     def _deliver(self) -> Finding | None:
         """To the broker, or without Celery to the database."""
-        report = self._pipeline.flush(self._seconds_left()).wait()
+        report = self._logger.flush(self._seconds_left())
         if report.complete:
-            self._end_leg("queue" if self._settings.celery_enabled else "row")
+            if self._settings.celery_enabled:
+                self._end_leg("queue")
             return None
         return error(
             "probe.delivery",
@@ -140,89 +103,62 @@ class _Journey:
             "see what is said of the broker and the database; hosts keep their entries meanwhile",
         )
 
-    def _wait_for_row(self) -> Finding | None:
-        while not self._rows.has(self._entry):
-            said = self._pipeline.stats()
-            is_told = bool(said["stored"] or said["dead_lettered"])
-            is_over = is_told or self._ears.held or not self._seconds_left()
-            if is_over and not self._rows.has(self._entry):
-                return self._why_no_row(said)
-            # So that it asks for confirmations meanwhile; no longer, or it would outlive the probe.
-            self._pipeline.flush(_LOOK_SECONDS, until_stored=True).wait()
-        if self._settings.celery_enabled:
-            self._end_leg("row")
-        return None
+    def _without_database(self, *, confirms: bool, is_confirmed: bool) -> Finding:
+        if confirms and not is_confirmed:
+            return self._not_stored()
+        news = (
+            "a worker has stored an entry" if confirms else "the broker took an entry; nobody tells the rest"
+        )
+        return self._arrived(news, stays=True)
 
-    def _wait_for_confirmation(self) -> Finding | None:
-        if not self._settings.celery_enabled or self._pipeline.stats()["guarantee"] != "stored":
-            return None
-        if self._pipeline.flush(self._seconds_left(), until_stored=True).wait().complete:
-            self._end_leg("confirmation")
-            return None
-        if not self._rows.is_there:
-            return self._why_no_row(self._pipeline.stats())
+    def _look_for_row(self, *, confirms: bool, is_confirmed: bool) -> Finding:
+        # A host that has no database has not the packages for it either.
+        from execution_logger.operate.doctor.database import take_back, unreachable  # noqa: PLC0415
+
+        until = time.monotonic() if confirms else self._deadline
+        try:
+            is_there, is_deleted = take_back(self._settings, self._task_id, until)
+        except StoreUnavailableError as problem:
+            return replace(unreachable(str(problem)), name="probe.database")
+        if confirms and not is_confirmed:
+            return self._not_confirmed() if is_there else self._not_stored()
+        if not is_there:
+            return self._stored_elsewhere() if confirms else self._not_stored()
+        if not is_confirmed:
+            self._end_leg("stored")
+        return self._arrived("an entry was stored and read back", stays=not is_deleted)
+
+    def _arrived(self, news: str, *, stays: bool) -> Finding:
+        legs = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in self._seconds.items())
+        row = f"; its row stays: task_id {self._task_id}" if stays else ""
+        return ok("probe.row", f"{news} ({legs}){row}")
+
+    def _not_stored(self) -> Finding:
+        return error(
+            "probe.worker",
+            f"the broker has the entry, and it is not stored after {self._timeout_seconds:g} s",
+            "see what is said of workers and database, and execution-logger status for what waits where; "
+            f"a worker may store it yet: task_id {self._task_id}",
+        )
+
+    def _not_confirmed(self) -> Finding:
         return error(
             "probe.confirmation",
             "the row is there, and its confirmation did not arrive: hosts send all again and again",
             "set the same CELERY_RESULT_BACKEND (or the same broker) for hosts and workers",
         )
 
-    def _why_no_row(self, said: dict[str, Any]) -> Finding:
-        refusal = self._rows.refusal(self._entry) if self._rows.is_there else None
-        if refusal or said["dead_lettered"]:
-            return error(
-                "probe.database",
-                f"the database has refused the entry: {refusal or 'see the dead letters'}",
-                "execution-logger dead list; a constraint or trigger of the table may not suit log entries",
-            )
-        if said["stored"]:
-            return error(
-                "probe.database",
-                f"a worker has stored the entry, and here table {self._settings.table!r} does not have it",
-                "set the same DATABASE_URL and EXECUTION_LOGGER_TABLE for workers and readers",
-            )
-        return _stuck(self._find(), self._settings, self._ears.held)
-
-    def _find(self) -> Whereabouts:
-        try:
-            return find_message(self._settings, self._task_id)
-        except BrokerUnavailableError:  # not for this user to see
-            return Whereabouts(is_known=False)
+    def _stored_elsewhere(self) -> Finding:
+        return error(
+            "probe.database",
+            f"a worker has stored the entry, and here table {self._settings.table!r} does not have it",
+            "set the same DATABASE_URL and EXECUTION_LOGGER_TABLE for workers and readers",
+        )
 
     def _end_leg(self, name: str) -> None:
         now = time.monotonic()
-        self._probe.seconds[name] = now - self._leg_began_at
+        self._seconds[name] = now - self._leg_began_at
         self._leg_began_at = now
 
     def _seconds_left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
-
-
-def _stuck(where: Whereabouts, settings: Settings, held: str | None) -> Finding:
-    """What the broker's view of a message says about the way that it did not take."""
-    if where.ahead is not None:
-        return error(
-            "probe.queue",
-            f"the entry waits in queue {settings.queue!r} behind {where.ahead:,} others, no worker took it",
-            "start workers (execution-logger worker), or see why those that run do not keep up",
-        )
-    if held:
-        return error(
-            "probe.database",
-            f"a worker has the entry and cannot write it: {held}",
-            "see what is said of the database; the worker tries again by itself",
-        )
-    if where.is_in_hand or not where.is_known:
-        return error(
-            "probe.worker",
-            "a worker has the entry in hand and does not finish"
-            if where.is_known
-            else "the entry is in the queue or in the hands of a worker",
-            "see the worker's log, and pg_stat_activity for locks",
-        )
-    return error(
-        "probe.worker",
-        "the entry is neither in the queue nor in the database",
-        "a worker without the task may have thrown it away, or one with another database has stored it: "
-        "celery inspect registered",
-    )
