@@ -1,11 +1,10 @@
 """`execution-logger audit`: which entries are missing, came late, or came more than once."""
 
 import asyncio
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
@@ -13,14 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from execution_logger.cli.db import open_database
+from execution_logger.cli.options import to_moment
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, Delay, Gap, Range, Repeat, audit
 
 _AUDIT_SECONDS = 60.0  # a million batches take four
 _MOST_LINES = 20
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
 _SUMS = ("entries", "dead_lettered", "missing", "pending", "late", "repeated")
 _ALARMING = ("dead_lettered", "missing")
 _WORTH_A_LINE = ("missing", "pending", "dead_lettered", "late", "repeated")
@@ -34,21 +32,6 @@ class UnknownProcessError(ExecutionLoggerError):
 
 
 _HONEST = "What a process made after its last stored entry cannot be seen from the database."
-
-
-def to_moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | None:
-    """The moment that an option names: an age such as `2h`, or a time in ISO 8601, in UTC by default."""
-    if text is None:
-        return None
-    try:
-        if age := _AGE.fullmatch(text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r} must be an age such as 30m, 2h or 7d, or a time such as 2026-11-22T08:30"
-        ) from None
 
 
 @click.command(context_settings={"show_default": True})

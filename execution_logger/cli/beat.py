@@ -10,7 +10,7 @@ import click
 from celery.signals import beat_init
 from filelock import FileLock, Timeout
 
-from execution_logger.cli.foreground import (
+from execution_logger.cli.options import (
     celery_options_argument,
     log_level,
     stop_at_end_of_input,

@@ -1,15 +1,19 @@
-"""`execution-logger db`: the tables; and the database as the commands use it."""
+"""`execution-logger db` and `purge`: the tables, and what is deleted there; the commands' database."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from execution_logger.cli.options import to_moment
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine, upgrade
+from execution_logger.store.deletion import Deletion, Expiry
 from execution_logger.text import printable
 
 
@@ -69,3 +73,60 @@ async def open_database(
         yield engine, settings
     finally:
         await engine.dispose()
+
+
+_PROGRESS_SECONDS = 1.0
+_MOST_SECONDS = 600.0  # to count them takes a while
+
+
+@click.command()
+@click.option("--older-than", "before", callback=to_moment, metavar="AGE|TIME", help="As 90d, 12h or ISO.")
+@click.option("--task-id", metavar="ID", help="All entries of this run.")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(before: datetime | None, task_id: str | None, dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click passes them by name
+    """Delete old entries, or those of one run, without getting in the way of others.
+
+    Rows go in small transactions with pauses, the oldest first. A Ctrl-C leaves the rest as it is; the
+    same command goes on. What the ledger, the statistics and the dead letters hold stays: the job
+    `retention` looks after them.
+
+    The exit code is 0 when all of these entries are deleted, 1 when some could not be, 2 for wrong usage or
+    settings, and 3 when the database is away.
+    """
+    if (before is None) == (task_id is None):
+        raise click.UsageError("give either --older-than or --task-id")
+    settings = Settings.from_environment(uses=DATABASE)
+    settings.require_database("purge")
+    engine = create_engine(settings, pool_size=1)
+    expiry = Expiry(engine, settings, before or datetime.now(UTC), timeout_seconds=_MOST_SECONDS)
+    what = f"of run {task_id}" if before is None else f"older than {before:%Y-%m-%d %H:%M:%S} UTC"
+    with asyncio.Runner() as runner:
+        try:
+            deletion = runner.run(expiry.entries() if task_id is None else expiry.of_run(task_id))
+            number = runner.run(deletion.count())
+            click.echo(printable(f"{number:,} entries {what} in {settings.table}"))
+            if number and not dry_run:
+                if not yes:
+                    click.confirm("Delete them for good?", abort=True)
+                runner.run(_delete(deletion, number))
+        finally:
+            runner.run(engine.dispose())
+
+
+async def _delete(deletion: Deletion, number: int) -> None:
+    began = shown_at = time.monotonic()
+    try:
+        async for _ in deletion.chunks():
+            if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
+                shown_at = time.monotonic()
+                click.echo(_progress(deletion, number, shown_at - began), err=True)
+    except asyncio.CancelledError:
+        click.echo(f"Stopped: {deletion.deleted:,} entries are deleted.", err=True)
+        raise
+    click.echo(f"{deletion.deleted:,} entries were deleted in {time.monotonic() - began:.1f} s.")
+
+
+def _progress(deletion: Deletion, number: int, seconds: float) -> str:
+    share = min(1.0, deletion.deleted / number)
+    return f"{deletion.deleted:,} of {number:,} deleted ({share:.0%}), {deletion.deleted / seconds:,.0f}/s"

@@ -11,8 +11,18 @@ import click
 
 from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
 from execution_logger.errors import SettingsError
-from execution_logger.operate.doctor import AREAS, Finding, Level, Probe, Subject, examine, send_probe, worst
-from execution_logger.operate.doctor.examination import misspelt_variables, unusable
+from execution_logger.operate.doctor import (
+    AREAS,
+    Finding,
+    Level,
+    Probe,
+    Subject,
+    examine,
+    misspelt_variables,
+    send_probe,
+    unusable,
+    worst,
+)
 from execution_logger.operate.doctor.finding import error
 from execution_logger.settings import Settings
 from execution_logger.text import printable

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import click
 
-from execution_logger.cli.foreground import stop_at_end_of_input, stop_at_eof_option
+from execution_logger.cli.options import stop_at_end_of_input, stop_at_eof_option
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.text import printable
 from execution_logger.worker import create_client

@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.audit import to_moment
 from execution_logger.cli.db import open_database
+from execution_logger.cli.options import to_moment
 from execution_logger.cli.terminal import (
     PAGE_WIDTH,
     Cell,

@@ -1,5 +1,6 @@
-"""`execution-logger status`: where the entries are, and whether all parts answer."""
+"""`execution-logger status` and `health`: where the entries are, and whether all parts answer."""
 
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from execution_logger.cli.terminal import ago, day_and_time, echo_json, open_console
+from execution_logger.errors import ExecutionLoggerError
 from execution_logger.operate.asking import Part
-from execution_logger.operate.status import ANSWER_SECONDS, StatusReader
-from execution_logger.settings import Settings
+from execution_logger.operate.facts import ANSWER_SECONDS, StatusReader, ask_for
+from execution_logger.settings import BROKER, DATABASE, Settings
 from execution_logger.text import printable
 
 _WATCH_SECONDS = 2.0
@@ -133,3 +135,44 @@ def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
     if isinstance(value, int):
         return Text(f"{value:,}", "red" if value > 0 and fact in _ALARMING else "")
     return Text("-" if value is None else printable(str(value)))
+
+
+_HEALTH_SECONDS = 4.0
+
+
+class UnhealthyError(ExecutionLoggerError):
+    """The worker does not answer, or takes from other queues."""
+
+    exit_code = 1
+
+
+@click.command()
+@click.option("--name", metavar="NAME", help="The worker's. Default: celery@ and the name of this machine.")
+def health(name: str | None) -> None:
+    """Ask the worker of this machine whether it works.
+
+    It does if it answers, takes from the queue, and the database has the table. For the health checks
+    of containers: one line and an exit code. What is wrong otherwise, `execution-logger doctor` finds.
+
+    The exit code is 0 when it works, 1 when it does not, and 2 when a setting cannot be used.
+    """
+    name = name or f"celery@{socket.gethostname()}"  # as Celery calls it
+    check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
+    click.echo(printable(f"{name} works"))
+
+
+def check_worker(settings: Settings, name: str) -> None:
+    """Ask a worker and the database, at the same time; takes a few seconds at most.
+
+    Raises:
+        UnhealthyError: one of them does not answer, the worker does not take from the queue, or there is no
+            table for the entries.
+        SettingsError: there is no such database.
+    """
+    settings.require_database("health")
+    parts = ask_for(settings, ("workers", "table"), _HEALTH_SECONDS).ask()
+    if problem := next((part.error for part in parts.values() if part.error), None):
+        raise UnhealthyError(problem)
+    if name not in (online := parts["workers"].facts["online"]):
+        others = f"; others do: {', '.join(online)}" if online else ""
+        raise UnhealthyError(f"{name} does not take from the queue {settings.queue!r}{others}")

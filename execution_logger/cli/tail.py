@@ -12,8 +12,8 @@ import click
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from execution_logger.cli.audit import to_moment
 from execution_logger.cli.db import open_database
+from execution_logger.cli.options import to_moment
 from execution_logger.cli.terminal import open_console, output_errors
 from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from execution_logger.cli.foreground import (
+from execution_logger.cli.options import (
     celery_options_argument,
     log_level,
     stop_at_end_of_input,

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from execution_logger.operate.doctor import Finding, Level
-from execution_logger.operate.doctor.broker import examine_broker
+from execution_logger.operate.doctor.broker import examine_broker, examine_results
 from execution_logger.operate.doctor.database import examine_database
 from execution_logger.operate.doctor.finding import Subject
-from execution_logger.operate.doctor.results import examine_results
 from execution_logger.settings import Settings
 from processes import LocalProcess
 from server import free_port

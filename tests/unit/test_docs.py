@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from documents import PAGES, ROOT, TRANSLATED, Document, figures, table_shape
-from execution_logger.cli.group import COMMANDS
+from execution_logger.cli import COMMANDS
 from execution_logger.settings import describe
 
 CELERYS_OWN = {"CELERY_SETUP", "EXECUTION_LOGGER_BATCHSIZE"}

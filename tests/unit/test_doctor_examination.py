@@ -9,7 +9,8 @@ import pytest
 from doubles import DEADLINE_SECONDS
 from execution_logger import Settings
 from execution_logger.errors import SettingsError, StoreUnavailableError
-from execution_logger.operate.doctor import AREAS, Finding, Level, Subject, examination, examine, worst
+from execution_logger.operate import doctor as examination
+from execution_logger.operate.doctor import AREAS, Finding, Level, Subject, examine, worst
 from execution_logger.operate.doctor.finding import compare_clocks, error, ok, warning
 
 SUBJECT = Subject(Settings(), {}, time.time)

@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from execution_logger.operate.doctor import Finding, Level
-from execution_logger.operate.doctor.redis import (
+from execution_logger.operate.doctor.broker import (
     clients,
     eviction,
     memory,

@@ -140,7 +140,7 @@ async def test_the_process_is_told_when_its_supervisor_is_gone(tmp_path: Path) -
     """Its standard input ends then, and it shuts down as by SIGTERM."""
     script = """
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))
-        from execution_logger.cli.foreground import stop_at_end_of_input
+        from execution_logger.cli.options import stop_at_end_of_input
         stop_at_end_of_input()
         time.sleep(60)
     """
