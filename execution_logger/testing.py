@@ -5,7 +5,6 @@ whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lamb
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +12,7 @@ from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.delivery.memory import MemoryDelivery
 from execution_logger.entry.entry import LogEntry
 from execution_logger.settings import NOTHING, Settings
+from execution_logger.shipping.flush import Flush
 from execution_logger.shipping.process import Pipeline
 
 __all__ = ["MemoryDelivery", "capture_entries"]
@@ -61,11 +61,9 @@ class _Capture(Pipeline):
 
         vars(self).update(make_entry=keep_entry, accept=lambda _: True)
 
-    def begin(self) -> Future[None]:
+    def begin(self) -> Flush:
         """Nothing is delivered: a host that gets ready within the block needs no thread."""
-        begun: Future[None] = Future()
-        begun.set_result(None)
-        return begun
+        return self.flush(0.0)
 
     def in_this_process(self) -> Pipeline:
         """Itself: what a forked child records ends in its copy of the list."""

@@ -16,7 +16,9 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.settings import Settings
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
 from execution_logger.testing import MemoryDelivery
@@ -64,14 +66,20 @@ def assemble(
     """A shipper with its buffer and its sender, without a journal."""
     settings = settings or Settings()
     buffer = Buffer(settings, "test-process", monotonic=monotonic)
+    accounts = Accounts(buffer, monotonic)
+    in_flight = InFlight(settings, accounts.settle, monotonic)
     sender = Sender(
         settings,
         buffer,
+        in_flight,
+        accounts,
         make_delivery,
         after_delivery=after_delivery,
         monotonic=monotonic,
     )
-    return kind(buffer, sender, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep)
+    return kind(
+        buffer, sender, accounts, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep
+    )
 
 
 class BlockedDelivery(MemoryDelivery):

@@ -20,8 +20,8 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.identity import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.settings import BROKER, NOTHING, Settings
-from execution_logger.shipping.flush import Report
-from execution_logger.shipping.process import Flushing, Pipeline
+from execution_logger.shipping.flush import Flush, Report
+from execution_logger.shipping.process import Pipeline
 
 if TYPE_CHECKING:
     from threading import RLock
@@ -283,13 +283,13 @@ class ExecutionLogger(LoggingCalls):
 
     def begin_flush(
         self, timeout: float | None = None, *, until: Literal["delivered", "stored"] = "delivered"
-    ) -> Flushing:
+    ) -> Flush:
         """Start what `flush` waits for, and return at once with the object to wait on."""
         pipeline = self._host.start()
         seconds = pipeline.settings.flush_timeout_seconds if timeout is None else timeout
         return pipeline.flush(seconds, until_stored=until == "stored")
 
-    def begin_shutdown(self, timeout: float | None = None) -> Flushing:
+    def begin_shutdown(self, timeout: float | None = None) -> Flush:
         """Start what `shutdown` waits for, and return at once with the object to wait on."""
         pipeline = self._host.start()
         seconds = pipeline.settings.shutdown_timeout_seconds if timeout is None else timeout
@@ -307,7 +307,7 @@ class ExecutionLogger(LoggingCalls):
         """
         pipeline = self._host.start()
         try:
-            await pipeline.begin_in_loop()
+            await pipeline.begin().wait_in_loop()
             yield
         finally:
             await self.shutdown()

@@ -1,5 +1,7 @@
 """timed_operation: an entry when a block begins, one when it ends, with its duration."""
 
+import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -7,7 +9,6 @@ from typing import Any, Self
 
 from execution_logger.api.context import as_dict, merged
 from execution_logger.entry.entry import LogEntry, LogLevel
-from execution_logger.shipping.loops import cancellations
 from execution_logger.text import is_hostile, text_of
 
 _ERROR_CHARS = 100
@@ -92,3 +93,10 @@ def _is_cancelled(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_cancelled, error.exceptions))
     return isinstance(error, cancellations())
+
+
+def cancellations() -> tuple[type[BaseException], ...]:
+    """What is raised in a body that is cancelled, or an iterator that is broken off."""
+    trio = sys.modules.get("trio")
+    of_trio = () if trio is None else (trio.Cancelled,)
+    return asyncio.CancelledError, GeneratorExit, *of_trio

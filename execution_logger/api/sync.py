@@ -93,7 +93,7 @@ class SyncExecutionLogger:
         Raises:
             SettingsError: naming every variable that cannot be used, its value and what is allowed.
         """
-        self.logger._host.start().begin_in_thread()  # noqa: SLF001 - it is one of us
+        self.logger._host.start().begin().wait()  # noqa: SLF001 - it is one of us
 
     def flush(
         self, timeout: float | None = None, *, until: Literal["delivered", "stored"] = "delivered"

@@ -108,7 +108,7 @@ def _send(settings: Settings, processes: set[str], timeout_seconds: float) -> tu
     while time.monotonic() < until and _are_there(destination, processes):
         time.sleep(_LOOK_SECONDS)
     report = pipeline.flush(_STOP_SECONDS, then_stop=True).wait()
-    return report.last_error, pipeline.shipper.sender.counts.adopted_lost
+    return report.last_error, pipeline.accounts.adopted_lost
 
 
 def _are_there(destination: Destination, processes: set[str]) -> bool:

@@ -1,5 +1,6 @@
 """The queue of encoded entries, on disk and in memory, and the batches that are taken from it."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import accumulate, islice
 from typing import cast
 
+from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, Watermark
 from execution_logger.journal import Journal, NoJournal
 from execution_logger.settings import Settings
@@ -15,6 +17,7 @@ from execution_logger.settings import Settings
 _WINDOW_ENTRIES = 10_000
 _WINDOW_BYTES = 8_388_608
 """What an outage keeps in memory of entries that are on the disk as well."""
+_LOOK_AFTER_SECONDS = 1.0
 
 
 def held_by_caller(lock: threading.RLock) -> bool:
@@ -50,6 +53,8 @@ class Buffer:
         # list operations and one write to the journal, never across other I/O, encoding or user code.
         self.guard = threading.RLock()
         self.journal = make_journal(self.guard)
+        self._looked_after_at = 0.0
+        self._reported_error: str | None = None
         self._settings = settings
         self._monotonic = monotonic
         self._batch_size = settings.batch_size
@@ -233,6 +238,56 @@ class Buffer:
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries that the journal has."""
         return self.journal.read_again(first, count)
+
+    # The journal -----------------------------------------------------------------------------
+
+    def seconds_until_look_after(self) -> float | None:
+        """Seconds until it is time to look after the journal; None when there is nothing to look after."""
+        journal = self.journal
+        # While it has entries, somebody may delete them.
+        if not (journal.is_used or journal.is_settled or journal.error or self._reported_error):
+            return None
+        return max(0.0, self._looked_after_at + _LOOK_AFTER_SECONDS - self._monotonic())
+
+    def look_after(self) -> None:
+        """Open the journal again after a failure, and say so; empty it when all is settled."""
+        self._looked_after_at = self._monotonic()
+        self._report_journal()
+        self.journal.look_after(self.next_number)
+        if self.journal.is_settled:
+            self.journal.empty()
+        self._report_journal()
+
+    def _report_journal(self) -> None:
+        error = self.journal.error
+        if error is not None and self._reported_error is None:
+            report(logging.WARNING, "the journal takes no entries, they are in memory only: %s", error)
+        if error is None and self._reported_error is not None:
+            report(logging.INFO, "the journal takes entries again")
+        self._reported_error = error
+
+    def close(self) -> None:
+        """Delete the journal when all its entries are settled; otherwise it stays for the next process."""
+        self.journal.close()
+
+    def abandon(self) -> None:
+        """Let go of the journal in a forked child: it is the parent's."""
+        self.journal.abandon()
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Whether the journal takes nothing for want of room, which settling entries makes."""
+        return self.journal.is_full and not self.journal.has_room
+
+    @property
+    def journal_bytes(self) -> int:
+        """What it has on the disk."""
+        return self.journal.size_bytes
+
+    @property
+    def journal_error(self) -> str | None:
+        """Why it keeps no entries at the moment."""
+        return self.journal.error
 
     # Looked at -------------------------------------------------------------------------------
 

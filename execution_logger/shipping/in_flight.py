@@ -97,8 +97,6 @@ class InFlight:
         """What the batches hold in memory that no journal has."""
         self.is_trusted = True
         """Whether workers confirm: not after a batch was taken again and again without a confirmation."""
-        self.resent = 0
-        """Batches that were sent again."""
         self._patience_seconds = 1.5 * settings.visibility_timeout_seconds
         self._on_settled = on_settled
         self._monotonic = monotonic
@@ -115,10 +113,6 @@ class InFlight:
 
     def __len__(self) -> int:
         return len(self._sent)
-
-    def entries_of(self, source: Source) -> int:
-        """How many entries of a source are on their way."""
-        return sum(sent.entries_count for sent in tuple(self._sent.values()) if sent.source is source)
 
     def oldest_of(self, source: Source) -> float | None:
         """When the oldest entry of a source on its way was recorded; None when there is none."""
@@ -234,7 +228,6 @@ class InFlight:
         sent.sent_at = sent_at
         sent.attempts += 1
         sent.missing_since = None
-        self.resent += 1
 
     def settle(self, batch: Batch, dead_lettered: int | None) -> None:
         """The lost batch has arrived some other way."""

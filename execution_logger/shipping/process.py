@@ -1,16 +1,12 @@
-"""What a process has once: encoder, shipper and drops, to the end of the process."""
+"""What a process has once: encoder, buffer, accounts and shipper, to the end of the process."""
 
 import atexit
-import concurrent.futures
-import concurrent.futures.thread
 import os
 import sys
-import threading
-import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from execution_logger.delivery import Delivery
 from execution_logger.diagnostics import logger
@@ -19,35 +15,32 @@ from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.journal import Adoption, Destination, Journal
 from execution_logger.journal.identity import may_have_children, process_name
 from execution_logger.settings import Settings
-from execution_logger.shipping.accounts import Drops
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.flush import Report
-from execution_logger.shipping.loops import wait_in_loop
+from execution_logger.shipping.flush import Flush
+from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
 
+if TYPE_CHECKING:
+    from threading import RLock
 
-class ExitHooks:
-    """Calls a method once the process ends."""
 
-    def __init__(self, at_exit: Callable[[], None]) -> None:
-        # Through weak references: registries live as long as the process, and must not keep its owner.
-        self._at_exit = weakref.WeakMethod(at_exit)
+class Ending(Protocol):
+    """Wants to know when the process ends."""
 
-    def register(self) -> None:
-        """Have every way of ending that this process has call it; cheap when that was done already."""
-        _registered.add(self)
-        _registries.register()
+    def at_exit(self) -> None:
+        """It ends now."""
 
-    @property
-    def are_registered(self) -> bool:
-        """Whether it will be called."""
-        return self in _registered
 
-    def call(self) -> None:
-        """Call the method, if its owner is still there."""
-        if (at_exit := self._at_exit()) is not None:
-            at_exit()
+_ending: "weakref.WeakSet[Ending]" = weakref.WeakSet()
+"""Registries live as long as the process, and must not keep who is called by them."""
+
+
+def call_at_exit(ending: Ending) -> None:
+    """Have every way of ending that this process has call it; cheap when that was done already."""
+    _ending.add(ending)
+    _registries.register()
 
 
 class _Registries:
@@ -85,16 +78,11 @@ class _Registries:
 
 
 def _call_all(**_: Any) -> None:
-    for hooks in tuple(_registered):
-        hooks.call()
+    for each in tuple(_ending):
+        each.at_exit()
 
 
-_registered: "weakref.WeakSet[ExitHooks]" = weakref.WeakSet()
 _registries = _Registries()
-
-
-# Not used here. A script that ends soon after its first call delivers while the interpreter exits, and
-# what the delivery imports then (Celery, Redis) imports this module, which refuses to load that late.
 
 
 OWN_TASK_ID = "execution_logger"
@@ -131,33 +119,35 @@ class Pipeline:
         self._destination = destination
         self._process_id = os.getpid()
         self._in_children: dict[int, Pipeline] = {}
-        self._exit_hooks = ExitHooks(self.at_exit)
-        self._last_shutdown: Flushing | None = None
+        self._last_shutdown: Flush | None = None
         self._lost = 0
-        self.shipper = self._make_shipper()
-        self.drops = Drops(self.shipper.buffer.guard)
+        self.buffer, adoption = self._open_buffer()
+        self.accounts = Accounts(self.buffer)
+        self._in_flight = InFlight(settings, self.accounts.settle)
+        self._sender = Sender(
+            settings, self.buffer, self._in_flight, self.accounts, make_delivery,
+            adoption=adoption, after_delivery=self._report_drops,
+        )  # fmt: skip
+        self.shipper = Shipper(
+            self.buffer, self._sender, self.accounts, settings, before_thread=partial(call_at_exit, self)
+        )
         self.accept = self.shipper.accept
         """Takes what `make_entry` has encoded; waits for nothing but one write to the journal."""
 
-    def _make_shipper(self) -> Shipper:
+    def _open_buffer(self) -> tuple[Buffer, Adoption | None]:
         settings, destination, process = self.settings, self._destination, process_name()
         if destination is None:
-            buffer, adoption = Buffer(settings, process), None
-        else:
-            buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
-            adoption = Adoption(destination, process, settings)
-        sender = Sender(
-            settings, buffer, self._make_delivery, adoption=adoption, after_delivery=self._report_drops
-        )
-        return Shipper(buffer, sender, settings, before_thread=self._exit_hooks.register)
+            return Buffer(settings, process), None
+        buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
+        return buffer, Adoption(destination, process, settings)
 
-    def fork_locks(self) -> "tuple[threading.RLock, ...]":
+    def fork_locks(self) -> "tuple[RLock, ...]":
         """What a fork waits for: an attempt to deliver, which takes a millisecond, and a call's one write.
 
         Or the child would inherit the lock of a delivery, or of a journal that is being made, or half an
         entry.
         """
-        return self.shipper.sender.delivering, self.shipper.buffer.guard
+        return self._sender.delivering, self.buffer.guard
 
     def in_this_process(self) -> "Pipeline":
         """Itself; in a forked child the one that goes on for it, the same one for all who ask at once.
@@ -180,68 +170,27 @@ class Pipeline:
 
     def drop(self, entry: LogEntry) -> None:
         """Count an entry that was not accepted."""
-        self.drops.record(entry, self.shipper.buffer.full_reason)
+        self.accounts.drop(entry, self.buffer.full_reason)
 
-    def begin(self) -> "concurrent.futures.Future[None]":
-        """Start the thread before the first call: it makes the delivery, and ships what others have left."""
+    def begin(self) -> Flush:
+        """Start the thread before the first call: it makes the delivery, and ships what others have left.
+
+        Done when the delivery is made or cannot be made.
+        """
         return self.shipper.prepare(_BEGIN_TIMEOUT_SECONDS)
 
-    def begin_in_thread(self) -> None:
-        """The same, and wait until the delivery is made or cannot be made."""
-        concurrent.futures.wait([self.begin()], timeout=_BEGIN_TIMEOUT_SECONDS)
-
-    async def begin_in_loop(self) -> None:
-        """The same in a loop, which goes on meanwhile."""
-        await wait_in_loop(self.begin(), _BEGIN_TIMEOUT_SECONDS)
-
-    def flush(
-        self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
-    ) -> "Flushing":
+    def flush(self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False) -> Flush:
         """Begin to deliver what was recorded so far; wait for it with the result."""
         if then_stop and may_have_children():
             self.shipper.ship_for_children(timeout_seconds)
-        flushing = Flushing(self, timeout_seconds, until_stored=until_stored, then_stop=then_stop)
+        flush = self.shipper.flush(timeout_seconds, until_stored=until_stored, then_stop=then_stop)
         if then_stop:
-            self._last_shutdown = flushing
-        return flushing
+            self._last_shutdown = flush
+        return flush
 
     def stats(self) -> dict[str, Any]:
         """Where the entries are; see `ExecutionLogger.stats`."""
-        buffer, sender = self.shipper.buffer, self.shipper.sender
-        refused, counts, journal = self.drops.totals(), sender.counts, buffer.journal
-        # In this order, because entries are delivered meanwhile.
-        stored, dead_lettered, handed_over = counts.stored, counts.dead_lettered, counts.handed_over
-        lost, delivered, queued = counts.lost, buffer.delivered, buffer.queued
-        oldest_at, distributions = sender.oldest_unwritten_at, sender.distributions
-        return {
-            "pid": os.getpid(),
-            "process": buffer.process,
-            "guarantee": sender.guarantee,
-            "accepted": queued + sum(refused.values()),
-            "delivered": delivered - lost,
-            "stored": stored,
-            "dead_lettered": dead_lettered,
-            "unconfirmed": delivered - lost - stored - dead_lettered - handed_over,
-            "handed_over": handed_over,
-            "waiting": queued - delivered,
-            "waiting_bytes": buffer.held_bytes,
-            "memory_bytes": buffer.memory_bytes + sender.in_flight.retained_bytes,
-            "journal_bytes": journal.size_bytes,
-            "oldest_unwritten_seconds": 0.0 if oldest_at is None else max(0.0, time.time() - oldest_at),
-            "adopted": counts.adopted,
-            "dropped": _dropped(refused, lost),
-            "batches": sender.batches_delivered,
-            "batches_sent_again": sender.in_flight.resent,
-            "batch_entries": distributions.batch_entries.as_dict(),
-            "delivery_seconds": distributions.delivery_seconds.as_dict(),
-            "store_seconds": distributions.store_seconds.as_dict(),
-            "failed_attempts": sender.failed_attempts,
-            "held_back": sender.is_held_back,
-            "internal_errors": sender.errors.count,
-            "last_error": sender.last_error,
-            "confirmation_error": sender.confirmation_error,
-            "journal_error": journal.error,
-        }
+        return self.accounts.stats(self._in_flight)
 
     def retire(self) -> None:
         """Deliver what is left and end, in the background: nobody can log any more."""
@@ -261,7 +210,7 @@ class Pipeline:
         # More than one hook may fire at the end of a process; what is lost is said once.
         if not report.complete and self._lost != report.waiting:
             self._lost = report.waiting
-            if self.shipper.buffer.keeps_all:
+            if self.buffer.keeps_all:
                 logger.warning(
                     "the process ends, and entries stay on disk for the next one to send: %s", report
                 )
@@ -271,11 +220,11 @@ class Pipeline:
     @property
     def has_exit_hooks(self) -> bool:
         """Whether `at_exit` is called by itself: from the first entry on."""
-        return self._exit_hooks.are_registered
+        return self in _ending
 
     def _report_drops(self) -> None:
         """After a drop there is room again: say in the log itself what is missing from it."""
-        if (summary := self.drops.summary()) is None:
+        if (summary := self.accounts.drop_summary()) is None:
             return
         details = {
             "reasons": summary.reasons,
@@ -296,66 +245,5 @@ class Pipeline:
         )
         _, encoded = self.make_entry(*fields)
         if self.accept(encoded):
-            self.drops.reported(summary)
+            self.accounts.reported(summary)
             self.shipper.include_newest()
-
-
-class Flushing:
-    """A flush or shutdown on its way: wait for it in a thread or in a loop, then read the report."""
-
-    def __init__(
-        self, pipeline: Pipeline, timeout_seconds: float, *, until_stored: bool, then_stop: bool
-    ) -> None:
-        self._pipeline = pipeline
-        self._shipper = pipeline.shipper
-        self._until_stored = until_stored
-        self._began_at = time.monotonic()
-        self._deadline = self._began_at + timeout_seconds
-        self._ticket = self._shipper.buffer.queued
-        self._delivered_before = self._shipper.buffer.delivered
-        self._interrupts: str | None = None
-        self._done = self._shipper.flush(timeout_seconds, until_stored=until_stored, then_stop=then_stop)
-
-    def wait(self) -> Report:
-        """Wait in this thread until all is delivered or the timeout is over.
-
-        Not in a signal handler that has interrupted a call: what it waits for comes after it.
-        """
-        if self._is_to_wait_for():
-            concurrent.futures.wait([self._done], timeout=self._seconds_left())
-        return self.report()
-
-    async def wait_in_loop(self) -> Report:
-        """The same in asyncio or trio: the loop goes on meanwhile."""
-        if self._is_to_wait_for():
-            await wait_in_loop(self._done, self._seconds_left())
-        return self.report()
-
-    def report(self) -> Report:
-        """Where the entries are now."""
-        buffer, sender = self._shipper.buffer, self._shipper.sender
-        return Report(
-            complete=(buffer.settled if self._until_stored else buffer.delivered) >= self._ticket,
-            delivered=buffer.delivered - self._delivered_before,
-            waiting=buffer.held,
-            elapsed_seconds=time.monotonic() - self._began_at,
-            unconfirmed=sender.unconfirmed,
-            dropped=_dropped(self._pipeline.drops.totals(), sender.counts.lost),
-            last_error=self._interrupts or sender.last_error or sender.confirmation_error,
-        )
-
-    def _is_to_wait_for(self) -> bool:
-        if self._shipper.waits_for_caller():
-            self._interrupts = "this thread was interrupted in a logging call, which has to end first"
-            return False
-        if not self._done.done():
-            self._shipper.drive(self._deadline)
-        return not self._done.done()
-
-    def _seconds_left(self) -> float:
-        return min(max(0.0, self._deadline - time.monotonic()), threading.TIMEOUT_MAX)
-
-
-def _dropped(refused: dict[str, int], lost: int) -> dict[str, int]:
-    """Dropped entries by reason: refused by the call, or lost from the disk since then."""
-    return refused | ({"journal_unreadable": lost} if lost else {})

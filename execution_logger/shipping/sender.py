@@ -6,44 +6,26 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from execution_logger.broker.backoff import Backoff
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
-from execution_logger.diagnostics import InternalErrors, report
-from execution_logger.entry.batch import Batch, recorded_at
-from execution_logger.entry.distributions import Distributions
+from execution_logger.diagnostics import report
+from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.journal.batches import NotNowError, Source
 from execution_logger.journal.identity import free_locks_of_properties
 from execution_logger.settings import Settings
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.in_flight import InFlight, Sent
+from execution_logger.shipping.in_flight import InFlight
 
 if TYPE_CHECKING:
     from execution_logger.journal.adoption import AdoptedJournal, Adoption
 
 _IMPATIENT_PAUSE_SECONDS = 0.25
 """Longest pause between attempts while somebody waits in flush()."""
-_JOURNAL_CHECK_SECONDS = 1.0
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of entries that were sent. All but the last two are of this process's own."""
-
-    stored: int = 0
-    dead_lettered: int = 0
-    handed_over: int = 0
-    """Taken by the broker, and no confirmation of them is expected any more."""
-    lost: int = 0
-    """Could not be read from the disk any more."""
-    adopted: int = 0
-    """Of dead processes, whatever became of them."""
-    adopted_lost: int = 0
-    """Of dead processes: lines that could not be read any more, or were no entries."""
 
 
 class Sender:
@@ -54,6 +36,8 @@ class Sender:
     Args:
         settings: pauses and bounds.
         buffer: the process's own entries.
+        in_flight: batches that were sent.
+        accounts: where all this is counted.
         make_delivery: called at the first attempt.
         adoption: of the journals of dead processes; None without journal.
         after_delivery: called after each batch of the buffer's that was sent.
@@ -64,30 +48,21 @@ class Sender:
         self,
         settings: Settings,
         buffer: Buffer,
+        in_flight: InFlight,
+        accounts: Accounts,
         make_delivery: Callable[[], Delivery],
         *,
         adoption: "Adoption | None" = None,
         after_delivery: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.counts = Counts()
-        self.distributions = Distributions()
-        self.errors = InternalErrors()
-        self.batches_delivered = 0
-        self.failed_attempts = 0
-        self.last_error: str | None = None
-        self.confirmation_error: str | None = None
-        """Why nobody could be asked what became of batches; None when that worked last time."""
-        self.is_held_back = False
-        """Whether the last attempt found the broker full: the queue at its limit, or its memory."""
-        self.guarantee: Literal["stored", "accepted"] | None = None
-        """Up to where batches are followed, by the last receipt; None before the first one."""
-        self.adoption = adoption
-        self.in_flight = InFlight(settings, self._on_settled, monotonic)
+        self._adoption = adoption
         # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
         # middle of one (kombu's properties, modules that are being imported) is locked in the child for ever.
         self.delivering = threading.RLock()
         self._buffer = buffer
+        self._in_flight = in_flight
+        self._accounts = accounts
         self._make_delivery = make_delivery
         self._after_delivery = after_delivery
         self._monotonic = monotonic
@@ -101,31 +76,21 @@ class Sender:
         self._attempt_now = False
         self._is_preparing = False
         self._turn = 0
-        self._journal_checked_at = 0.0
-        self._journal_error: str | None = None
-
-    @property
-    def unconfirmed(self) -> int:
-        """Entries of this process that were sent and are not confirmed."""
-        return self.in_flight.entries_of(self._buffer)
-
-    @property
-    def oldest_unwritten_at(self) -> float | None:
-        """When the oldest entry not safe elsewhere was recorded, in seconds since 1970; None without one."""
-        waiting = self._buffer.oldest
-        times = (self.in_flight.oldest_of(self._buffer), recorded_at(waiting) if waiting else None)
-        return min((moment for moment in times if moment is not None), default=None)
 
     @property
     def has_others(self) -> bool:
         """Whether batches wait that are no news: lost ones, and those of dead processes."""
-        return self.in_flight.has_lost or self._has_adopted()
+        return self._in_flight.has_lost or self._has_adopted()
 
     @property
     def is_adopting(self) -> bool:
         """Whether journals of dead processes are not done yet, or it is time to look for more."""
-        adoption = self.adoption
+        adoption = self._adoption
         return adoption is not None and (bool(adoption.journals) or adoption.seconds_until_look() == 0)
+
+    def look_for_children(self) -> bool:
+        """Before the process ends, adopt what its children have left, and no more; whether that may be."""
+        return self._adoption is not None and self._adoption.look_for_children()
 
     # When ------------------------------------------------------------------------------------
 
@@ -147,8 +112,8 @@ class Sender:
             0.0 if self._is_preparing else None,
             self._seconds_until_send(is_hurried=is_hurried),
             self._seconds_until_poll(is_hurried=is_hurried),
-            self._seconds_until_journal_check(),
-            self.adoption.seconds_until_look() if self.adoption is not None else None,
+            self._buffer.seconds_until_look_after(),
+            self._adoption.seconds_until_look() if self._adoption is not None else None,
         ]
         return min((due for due in dues if due is not None), default=None)
 
@@ -159,7 +124,7 @@ class Sender:
         return self._after_pause(due)
 
     def _seconds_until_poll(self, *, is_hurried: bool) -> float | None:
-        due = self.in_flight.seconds_until_poll(is_hurried=is_hurried)
+        due = self._in_flight.seconds_until_poll(is_hurried=is_hurried)
         return None if due is None else max(due, self._poll_retry_at - self._monotonic())
 
     def _after_pause(self, due: float | None) -> float | None:
@@ -168,21 +133,16 @@ class Sender:
         return max(due, self._retry_at - self._monotonic())
 
     def _has_adopted(self) -> bool:
-        return self.adoption is not None and any(journal.has_more for journal in self.adoption.journals)
-
-    def _seconds_until_journal_check(self) -> float | None:
-        journal = self._buffer.journal
-        # While it has entries, somebody may delete them.
-        if not (journal.is_used or journal.is_settled or journal.error or self._journal_error):
-            return None
-        return max(0.0, self._journal_checked_at + _JOURNAL_CHECK_SECONDS - self._monotonic())
+        return self._adoption is not None and any(journal.has_more for journal in self._adoption.journals)
 
     # What ------------------------------------------------------------------------------------
 
     def step(self, *, is_hurried: bool) -> None:
         """Do what is due, with at most one batch. Never raises; what goes wrong is tried again."""
         try:
-            self._look_after_journal()
+            if self._buffer.seconds_until_look_after() == 0:
+                with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
+                    self._buffer.look_after()
             self._adopt()
             if self._is_preparing:
                 self._is_preparing = False
@@ -195,7 +155,7 @@ class Sender:
             self._make_room()
         except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
             self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
-            self.errors.record("shipper", error)
+            self._accounts.errors.record("shipper", error)
 
     def _make_ready(self) -> None:
         try:
@@ -222,7 +182,7 @@ class Sender:
             self.failed(str(error), is_hurried=is_hurried)
 
     def _take_lost(self) -> tuple[None, Batch] | None:
-        batch = self.in_flight.next_lost()
+        batch = self._in_flight.next_lost()
         return None if batch is None else (None, batch)
 
     def _take_own(self, *, is_hurried: bool) -> tuple[Source, Batch] | None:
@@ -232,7 +192,7 @@ class Sender:
         return None if batch is None else (self._buffer, batch)
 
     def _take_adopted(self) -> tuple[Source, Batch] | None:
-        for journal in tuple(self.adoption.journals) if self.adoption is not None else ():
+        for journal in tuple(self._adoption.journals) if self._adoption is not None else ():
             if journal.is_begun:
                 with self._reading(journal):
                     if (batch := journal.take()) is not None:
@@ -244,17 +204,17 @@ class Sender:
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
-            self.is_held_back = isinstance(error, BrokerFullError)
+            self._accounts.is_held_back = isinstance(error, BrokerFullError)
             self.failed(str(error), is_hurried=is_hurried)
             return
         if source is self._buffer:
-            self.distributions.delivery_seconds.observe(self._monotonic() - began_at)
-            self.distributions.batch_entries.observe(batch.count)
+            self._accounts.distributions.delivery_seconds.observe(self._monotonic() - began_at)
+            self._accounts.distributions.batch_entries.observe(batch.count)
         # After the attempt: not earlier than what the message itself tells, or the first one in the queue
         # would not be found there.
         sent_at = time.time()
-        is_followed = receipt.guarantee is not Guarantee.ACCEPTED and self.in_flight.is_trusted
-        self.guarantee = "stored" if is_followed else "accepted"
+        is_followed = receipt.guarantee is not Guarantee.ACCEPTED and self._in_flight.is_trusted
+        self._accounts.guarantee = "stored" if is_followed else "accepted"
         self._succeeded()
         self._note_sent(source, batch, receipt, sent_at)
         if source is self._buffer:
@@ -272,38 +232,39 @@ class Sender:
         dead_lettered = receipt.dead_lettered if receipt.guarantee is Guarantee.STORED else None
         if source is None:
             if is_awaited:
-                self.in_flight.sent_again(batch, sent_at)
+                self._in_flight.sent_again(batch, sent_at)
+                self._accounts.batches_sent_again += 1
             else:
-                self.in_flight.settle(batch, dead_lettered)
+                self._in_flight.settle(batch, dead_lettered)
             return
-        self.batches_delivered += 1
+        self._accounts.batches += 1
         if source is self._buffer:
-            self.counts.lost += batch.missing
+            self._accounts.lost += batch.missing
         else:
-            self.counts.adopted_lost += batch.missing
+            self._accounts.adopted_lost += batch.missing
         if is_awaited:
-            self.in_flight.add(source, batch, sent_at)
+            self._in_flight.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)
         else:
             source.sent(batch)
             source.settle(batch.first, batch.count)
-            self._count(source, len(batch), dead_lettered)
-            if source is not self._buffer and self.adoption is not None:
-                self.adoption.remove_done()
+            self._accounts.count(source, len(batch), dead_lettered)
+            if source is not self._buffer and self._adoption is not None:
+                self._adoption.remove_done()
 
     def _succeeded(self) -> None:
-        if self.last_error is not None:
+        if self._accounts.last_error is not None:
             report(logging.INFO, "delivery works again; %d entries were kept", self._buffer.held)
-        self.last_error = None
-        self.is_held_back = False
+        self._accounts.last_error = None
+        self._accounts.is_held_back = False
         self._retry_at = 0.0
         self._backoff.reset()
 
     def failed(self, reason: str, *, is_hurried: bool) -> None:
         """Note a failed attempt down, and pause."""
-        failed_before = self.last_error is not None
-        self.failed_attempts += 1
-        self.last_error = reason
+        failed_before = self._accounts.last_error is not None
+        self._accounts.failed_attempts += 1
+        self._accounts.last_error = reason
         # The attempts of an impatient flush() are no reason for longer pauses afterwards.
         pause = self._impatient_pause_seconds if is_hurried else self._backoff.next_pause_seconds()
         self._retry_at = self._monotonic() + pause
@@ -318,89 +279,55 @@ class Sender:
             with self.delivering:
                 self._delivery = self._delivery or self._make_delivery()
                 if isinstance(self._delivery, Confirming) and self._delivery.is_confirming:
-                    self.in_flight.poll(self._delivery)
+                    self._in_flight.poll(self._delivery)
                 else:
-                    self.in_flight.lose_all()
+                    self._in_flight.lose_all()
         except DeliveryError as error:
-            if self.confirmation_error is None:
+            if self._accounts.confirmation_error is None:
                 report(logging.WARNING, "nobody tells what is stored; entries are kept until then: %s", error)
-            self.confirmation_error = str(error)
+            self._accounts.confirmation_error = str(error)
         else:
-            self.confirmation_error = None
+            self._accounts.confirmation_error = None
             self._poll_retry_at = 0.0
             self._poll_backoff.reset()
-        if not self.in_flight.is_trusted:
-            self.guarantee = "accepted"
-        if self.adoption is not None:
-            self.adoption.remove_done()
-
-    def _on_settled(self, sent: Sent, dead_lettered: int | None) -> None:
-        self._count(sent.source, sent.entries_count, dead_lettered)
-        if sent.source is self._buffer and sent.first_sent_at is not None and dead_lettered is not None:
-            self.distributions.store_seconds.observe(self._monotonic() - sent.first_sent_at)
-
-    def _count(self, source: Source, count: int, dead_lettered: int | None) -> None:
-        if source is not self._buffer:
-            self.counts.adopted += count
-        elif dead_lettered is None:
-            self.counts.handed_over += count
-        else:
-            self.counts.dead_lettered += dead_lettered
-            self.counts.stored += count - dead_lettered
+        if not self._in_flight.is_trusted:
+            self._accounts.guarantee = "accepted"
+        if self._adoption is not None:
+            self._adoption.remove_done()
 
     def _make_room(self) -> None:
         """Rather than drop new entries, trust the broker with the oldest ones that it has."""
-        while self._buffer.memory_bytes + self.in_flight.retained_bytes > self._max_retained_bytes:
-            if not self.in_flight.release_oldest(lambda sent: sent.entries is not None):
+        while self._buffer.memory_bytes + self._in_flight.retained_bytes > self._max_retained_bytes:
+            if not self._in_flight.release_oldest(lambda sent: sent.entries is not None):
                 break
-        journal = self._buffer.journal
-        while journal.is_full and not journal.has_room:
-            if not self.in_flight.release_oldest(lambda sent: sent.source is self._buffer):
+        while self._buffer.is_disk_full:
+            if not self._in_flight.release_oldest(lambda sent: sent.source is self._buffer):
                 break
 
     # Journals --------------------------------------------------------------------------------
 
-    def _look_after_journal(self) -> None:
-        journal, now = self._buffer.journal, self._monotonic()
-        if now < self._journal_checked_at + _JOURNAL_CHECK_SECONDS:
-            return
-        self._journal_checked_at = now
-        self._report_journal(journal.error)
-        with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
-            journal.look_after(self._buffer.next_number)
-            if journal.is_settled:
-                journal.empty()
-        self._report_journal(journal.error)
-
-    def _report_journal(self, error: str | None) -> None:
-        if error is not None and self._journal_error is None:
-            report(logging.WARNING, "the journal takes no entries, they are in memory only: %s", error)
-        if error is None and self._journal_error is not None:
-            report(logging.INFO, "the journal takes entries again")
-        self._journal_error = error
-
     def _adopt(self) -> None:
         """Look what dead processes have left, or read a little of it: own entries do not wait for more."""
-        if self.adoption is None:
+        if self._adoption is None:
             return
         try:
-            if self.adoption.seconds_until_look() == 0:
-                self.adoption.remove_done()
+            if self._adoption.seconds_until_look() == 0:
+                self._adoption.remove_done()
                 with self.delivering:  # a fork meanwhile would copy a lock that nobody knows of
-                    self.adoption.look()
-            for journal in self.adoption.journals:
+                    self._adoption.look()
+            for journal in self._adoption.journals:
                 if not journal.is_begun:
                     with self._reading(journal):
                         self._begin(journal)
                     break
-            self.adoption.remove_done()
+            self._adoption.remove_done()
         except Exception as error:  # noqa: BLE001 - no reason to hold back own entries
-            self.errors.record("adoption", error)
+            self._accounts.errors.record("adoption", error)
 
     def _begin(self, journal: "AdoptedJournal") -> None:
         if not journal.begin():
             return
-        self.in_flight.adopt(journal, journal.unconfirmed)
+        self._in_flight.adopt(journal, journal.unconfirmed)
         if count := journal.pending:
             report(logging.INFO, "entries that process %s has left are sent now: %d", journal.process, count)
 
@@ -410,9 +337,9 @@ class Sender:
         try:
             yield
         except OSError as error:
-            self.in_flight.drop(journal)
-            if self.adoption is not None:
-                self.adoption.leave(journal, error)
+            self._in_flight.drop(journal)
+            if self._adoption is not None:
+                self._adoption.leave(journal, error)
 
     # The end ---------------------------------------------------------------------------------
 
@@ -420,13 +347,13 @@ class Sender:
         """Close the connections, and leave to others what others have left."""
         for what, close in (
             ("the delivery", self._close_delivery),
-            ("the journal", self._close_journal),
+            ("the journal", self._buffer.close),
             ("adopted journals", self._close_adopted),
         ):
             try:
                 close()
             except BaseException as error:  # noqa: BLE001 - it is given up in any case, and a shutdown ends
-                self.errors.record(f"closing {what}", error)
+                self._accounts.errors.record(f"closing {what}", error)
 
     def _close_delivery(self) -> None:
         delivery, self._delivery = self._delivery, None
@@ -434,15 +361,12 @@ class Sender:
             with self.delivering:
                 delivery.close()
 
-    def _close_journal(self) -> None:
-        self._buffer.journal.close()
-
     def _close_adopted(self) -> None:
-        if self.adoption is not None:
-            self.adoption.remove_done()
-            for journal in self.adoption.journals:
-                self.in_flight.drop(journal)
-            self.adoption.close()
+        if self._adoption is not None:
+            self._adoption.remove_done()
+            for journal in self._adoption.journals:
+                self._in_flight.drop(journal)
+            self._adoption.close()
 
     def abandon(self) -> None:
         """Let go of the parent's files in a forked child."""
@@ -450,6 +374,6 @@ class Sender:
             self.delivering.release()
         else:  # the fork has not waited, or ran no hooks: the thread was in the middle of an attempt
             free_locks_of_properties()
-        self._buffer.journal.abandon()
-        if self.adoption is not None:
-            self.adoption.close()
+        self._buffer.abandon()
+        if self._adoption is not None:
+            self._adoption.close()

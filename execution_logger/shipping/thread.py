@@ -13,12 +13,12 @@ The order of things that matters here:
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from execution_logger.journal.identity import undo_imports_of
 from execution_logger.settings import Settings
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer, held_by_caller
-from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flushes
+from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flush, Flushes, Report
 from execution_logger.shipping.sender import Sender
 
 
@@ -72,6 +72,7 @@ class Shipper:
     Args:
         buffer: takes the entries.
         sender: sends them.
+        accounts: counts them.
         settings: how many entries wake the thread at once, and how many end its wait for more.
         before_thread: called in the host's thread before a new thread starts.
         monotonic: seconds; tests inject their own.
@@ -81,6 +82,7 @@ class Shipper:
         self,
         buffer: Buffer,
         sender: Sender,
+        accounts: Accounts,
         settings: Settings,
         *,
         before_thread: Callable[[], None] = lambda: None,
@@ -89,16 +91,17 @@ class Shipper:
     ) -> None:
         self.buffer = buffer
         self.sender = sender
+        self.accounts = accounts
+        self.now = monotonic
         self._batch_size = settings.batch_size
         self._max_batch_entries = settings.max_batch_entries
         self._max_batch_bytes = settings.max_batch_bytes
         self._linger_seconds = min(_LINGER_SECONDS, settings.flush_interval_seconds)
         self._before_thread = before_thread
-        self._monotonic = monotonic
         self._sleep = sleep
         self._came_round_at = 0.0
         self._flushes = Flushes()
-        self._stops: list[Future[None]] = []
+        self._stops: list[Flush] = []
         self._children_until = 0.0
         self._event = AutoResetEvent()
         self._linger_over = AutoResetEvent()
@@ -135,7 +138,7 @@ class Shipper:
         A busy event loop lets go of it again and again, for a microsecond each time: too short for a thread
         to wake up, and yet it begins anew to wait the 5 ms after which it would be given its turn.
         """
-        if self._monotonic() - self._came_round_at > _STARVED_SECONDS and self.sender.last_error is None:
+        if self.now() - self._came_round_at > _STARVED_SECONDS and self.accounts.last_error is None:
             self._sleep(_MOMENT_SECONDS)
 
     def wake(self, is_needed: Callable[[], object] = lambda: True) -> None:
@@ -155,46 +158,62 @@ class Shipper:
 
     def ship_for_children(self, timeout_seconds: float) -> None:
         """Before the thread ends, let it send what children of this process have left, if anything."""
-        adoption = self.sender.adoption
-        if adoption is not None and adoption.look_for_children():
-            self._children_until = self._monotonic() + timeout_seconds
+        if self.sender.look_for_children():
+            self._children_until = self.now() + timeout_seconds
 
-    def flush(
-        self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False
-    ) -> "Future[None]":
-        """Deliver all that was accepted so far, now; the future is done when it is all sent.
+    def flush(self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False) -> Flush:
+        """Deliver all that was accepted so far, now; the flush is done when it is all sent.
 
         With `until_stored` it is done when all is safe elsewhere. With `then_stop` the thread then
-        ends, and the future is done when it has. The next accepted entry starts a new one. The
+        ends, and the flush is done when it has. The next accepted entry starts a new one. The
         timeout says how long the caller looks: nothing is dropped after it.
         """
-        ticket = self.buffer.queued
+        flush = self._new_flush(
+            self.buffer.queued, timeout_seconds, until_stored=until_stored, then_stop=then_stop
+        )
         is_patient = until_stored or (then_stop and self.is_alive)
         reached = self.buffer.settled if is_patient else self.buffer.delivered
-        nothing_to_do = reached >= ticket and not (then_stop and (self.is_alive or self._children_until))
-        if nothing_to_do or self.is_own_thread():
-            done: Future[None] = Future()
-            done.set_result(None)
-            return done
-        expires_at = self._monotonic() + timeout_seconds
-        done = self._flushes.add(ticket, expires_at, until_stored=until_stored, then_stop=then_stop)
+        is_to_stop = then_stop and (self.is_alive or self._children_until)
+        if (reached >= flush.ticket and not is_to_stop) or self.is_own_thread():
+            flush.set_result(None)
+            return flush
+        self._flushes.add(flush)
         self.sender.hurry()
         self._linger_over.set()
         # A thread that has answered already may have ended: after a shutdown there must be none.
         self.wake(is_needed=lambda: self._flushes)
-        return done
+        return flush
 
-    def prepare(self, timeout_seconds: float) -> "Future[None]":
+    def report(self, flush: Flush) -> Report:
+        """What became of the entries that a flush waits for."""
+        buffer, accounts = self.buffer, self.accounts
+        reached = buffer.settled if flush.until_stored else buffer.delivered
+        return Report(
+            complete=reached >= flush.ticket,
+            delivered=buffer.delivered - flush.delivered_before,
+            waiting=buffer.held,
+            elapsed_seconds=self.now() - flush.began_at,
+            unconfirmed=accounts.unconfirmed,
+            dropped=accounts.dropped,
+            last_error=flush.interruption or accounts.last_error or accounts.confirmation_error,
+        )
+
+    def prepare(self, timeout_seconds: float) -> Flush:
         """Start the thread, and let it make the delivery before there is anything to deliver.
 
         What a delivery imports takes a quarter of a second, and gaps in the host's event loop of up
-        to 30 ms: better while the host starts than while it is at work. The future is done when it is
+        to 30 ms: better while the host starts than while it is at work. The flush is done when it is
         made, or cannot be made, or after the timeout.
         """
-        prepared = self._flushes.add(0, self._monotonic() + timeout_seconds)
+        prepared = self._new_flush(0, timeout_seconds)
+        self._flushes.add(prepared)
         self.sender.prepare()
         self.wake()
         return prepared
+
+    def _new_flush(self, ticket: int, timeout_seconds: float, **kind: bool) -> Flush:
+        began_at = self.now()
+        return Flush(self, self.buffer.delivered, ticket, began_at, began_at + timeout_seconds, **kind)
 
     def retire(self) -> None:
         """End the thread as soon as all is safe elsewhere: nobody can log any more."""
@@ -220,7 +239,7 @@ class Shipper:
         if not self._become_driver():
             return
         try:
-            while self._flushes and (left := until - self._monotonic()) > 0:
+            while self._flushes and (left := until - self.now()) > 0:
                 self._event.wait(min(left, self.seconds_until_due() or 0.0))
                 self.run_due()
                 self._ended()
@@ -255,7 +274,7 @@ class Shipper:
         try:
             self._before_thread()
         except Exception as error:  # noqa: BLE001 - no reason for a logging call to raise
-            self.sender.errors.record("registering for the end of the process", error)
+            self.accounts.errors.record("registering for the end of the process", error)
         thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread, self._running = thread, True
         try:
@@ -292,7 +311,7 @@ class Shipper:
                 self._linger()
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
             self.sender.failed(repr(error), is_hurried=bool(self._flushes))
-            self.sender.errors.record("shipper", error)
+            self.accounts.errors.record("shipper", error)
 
     def _linger(self) -> None:
         self._linger_over.wait(0.0)  # what it was set by is sent already, or seen in the next line
@@ -322,7 +341,7 @@ class Shipper:
             self.sender.close()
         # What came while we stopped is delivered as ever, and who still waits in flush() is served;
         # otherwise, what an outage holds back waits for the next call.
-        if self._flushes or (self.buffer.held and self.sender.last_error is None):
+        if self._flushes or (self.buffer.held and self.accounts.last_error is None):
             self.wake()
         for stop in stops:
             stop.set_result(None)
@@ -332,7 +351,7 @@ class Shipper:
         """Send what dead children have left; wait for confirmations as for those of own entries."""
         until, self._children_until = self._children_until, 0.0
         is_sent = False
-        while (left := until - self._monotonic()) > 0 and self.sender.last_error is None:
+        while (left := until - self.now()) > 0 and self.accounts.last_error is None:
             due = self.sender.seconds_until_due(is_hurried=True)
             self._event.wait(left if due is None else min(due, left))
             with self._dispatching:
@@ -341,14 +360,14 @@ class Shipper:
                 return
             if not is_sent and not self.sender.has_others:
                 is_sent = True
-                until = min(until, self._monotonic() + CONFIRMATION_SECONDS)
+                until = min(until, self.now() + CONFIRMATION_SECONDS)
 
     def seconds_until_due(self) -> float | None:
         """Seconds until there is something to do; 0 for now, None for never."""
         if self._stops:
             return 0.0
         due = self.sender.seconds_until_due(is_hurried=bool(self._flushes))
-        expires_in = self._flushes.seconds_until_expired(self._monotonic())
+        expires_in = self._flushes.seconds_until_expired(self.now())
         return min((each for each in (due, expires_in) if each is not None), default=None)
 
     def run_due(self) -> bool:
@@ -357,17 +376,17 @@ class Shipper:
         Returns:
             Whether a batch was sent.
         """
-        batches_before = self.sender.batches_delivered
+        batches_before = self.accounts.batches
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
                 self.sender.step(is_hurried=bool(self._flushes))
-            self._came_round_at = self._monotonic()
+            self._came_round_at = self.now()
             self._answer_flushes()
-            if self.sender.batches_delivered > batches_before and self._may_gather():
+            if self.accounts.batches > batches_before and self._may_gather():
                 break
         # Who had nothing to wait for; not before, as a flush without any patience is an attempt too.
         self._answer_flushes()
-        return self.sender.batches_delivered > batches_before
+        return self.accounts.batches > batches_before
 
     def _answer_flushes(self) -> None:
-        self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self._monotonic())
+        self._stops += self._flushes.answer(self.buffer.delivered, self.buffer.settled, self.now())

@@ -15,7 +15,7 @@ from celery.signals import worker_process_shutdown
 
 from children import in_fork, run_script
 from doubles import delivered_to
-from execution_logger.shipping.process import ExitHooks
+from execution_logger.shipping.process import call_at_exit
 
 SETUP = """
     import atexit, multiprocessing, os, sys, threading
@@ -55,7 +55,6 @@ class _Owner:
 
     def __init__(self) -> None:
         self.ends = 0
-        self.hooks = ExitHooks(self.at_exit)
 
     def at_exit(self) -> None:
         self.ends += 1
@@ -67,19 +66,18 @@ class TestRegistries:
     def test_an_owner_may_be_collected(self) -> None:
         """The registries live as long as the process, and must not keep it."""
         owner = _Owner()
-        owner.hooks.register()
-        hooks, reference = owner.hooks, weakref.ref(owner)
+        call_at_exit(owner)
+        reference = weakref.ref(owner)
         del owner
         gc.collect()
         assert reference() is None
-        hooks.call()
 
     def test_the_end_of_a_celery_child(self) -> None:
         """It ends in `os._exit`, after this signal; registering twice is registering once."""
         assert celery.app, "a process that has not imported it has no such children"
         owner = _Owner()
         for _ in range(3):
-            owner.hooks.register()
+            call_at_exit(owner)
         worker_process_shutdown.send(sender=None)
         assert owner.ends == 1
 
@@ -89,12 +87,12 @@ class TestRegistries:
             """
             import atexit, gc, multiprocessing.util as util, celery.signals as signals
             from execution_logger import ExecutionLogger, Settings
-            from execution_logger.shipping.process import ExitHooks
+            from execution_logger.shipping import process
             from execution_logger.testing import MemoryDelivery
 
             def registered():
                 gc.collect()
-                hooks = sum(isinstance(each, ExitHooks) for each in gc.get_objects())
+                hooks = len(process._ending)
                 receivers = len(signals.worker_process_shutdown.receivers)
                 return hooks, atexit._ncallbacks(), len(util._finalizer_registry), receivers
 
@@ -367,13 +365,13 @@ class TestChildren:
     def test_hooks_are_registered_again_in_each_process(self) -> None:
         """The registry of multiprocessing is emptied in its children."""
         owner = _Owner()
-        owner.hooks.register()
+        call_at_exit(owner)
 
         def finalizers() -> int:
             util = sys.modules["multiprocessing.util"]
             util._finalizer_registry.clear()
-            owner.hooks.register()
-            owner.hooks.register()
+            call_at_exit(owner)
+            call_at_exit(owner)
             return len(util._finalizer_registry)
 
         assert in_fork(finalizers) == 1

@@ -1,6 +1,15 @@
 """Who waits until entries are delivered: answered in time, each once."""
 
-from execution_logger.shipping.flush import Flushes
+from typing import Any, cast
+
+from execution_logger.shipping.flush import Flush, Flushes
+
+
+def add(flushes: Flushes, ticket: int, expires_at: float, **kind: bool) -> Flush:
+    """Somebody waits."""
+    flush = Flush(cast("Any", None), 0, ticket, 0.0, expires_at, **kind)
+    flushes.add(flush)
+    return flush
 
 
 def test_nobody_waits_at_first() -> None:
@@ -11,7 +20,7 @@ def test_nobody_waits_at_first() -> None:
 def test_a_flush_is_answered_when_its_entries_are_delivered() -> None:
     """And not before; entries that come later are no concern of it."""
     flushes = Flushes()
-    done = flushes.add(ticket=3, expires_at=10.0, then_stop=False)
+    done = add(flushes, ticket=3, expires_at=10.0, then_stop=False)
     assert flushes.answer(delivered=2, settled=2, now=0.0) == []
     assert flushes
     assert not done.done()
@@ -23,7 +32,7 @@ def test_a_flush_is_answered_when_its_entries_are_delivered() -> None:
 def test_a_flush_that_waits_no_longer_is_answered_too() -> None:
     """Or the thread would hurry for nobody."""
     flushes = Flushes()
-    done = flushes.add(ticket=3, expires_at=10.0, then_stop=False)
+    done = add(flushes, ticket=3, expires_at=10.0, then_stop=False)
     flushes.answer(delivered=0, settled=0, now=10.0)
     assert done.done()
     assert not flushes
@@ -32,8 +41,8 @@ def test_a_flush_that_waits_no_longer_is_answered_too() -> None:
 def test_the_future_of_a_shutdown_is_returned() -> None:
     """It is answered when the thread has ended, which the shipper knows."""
     flushes = Flushes()
-    flush = flushes.add(ticket=1, expires_at=10.0, then_stop=False)
-    shutdown = flushes.add(ticket=1, expires_at=10.0, then_stop=True)
+    flush = add(flushes, ticket=1, expires_at=10.0, then_stop=False)
+    shutdown = add(flushes, ticket=1, expires_at=10.0, then_stop=True)
     assert flushes.answer(delivered=1, settled=1, now=0.0) == [shutdown]
     assert flush.done()
     assert not shutdown.done()
@@ -43,7 +52,7 @@ def test_the_future_of_a_shutdown_is_returned() -> None:
 def test_each_is_answered_by_its_own_ticket() -> None:
     """Concurrent flushes have recorded different things before."""
     flushes = Flushes()
-    first, second, third = (flushes.add(ticket, 10.0, then_stop=False) for ticket in (1, 2, 3))
+    first, second, third = (add(flushes, ticket, 10.0, then_stop=False) for ticket in (1, 2, 3))
     flushes.answer(delivered=2, settled=2, now=0.0)
     assert [each.done() for each in (first, second, third)] == [True, True, False]
 
@@ -51,7 +60,7 @@ def test_each_is_answered_by_its_own_ticket() -> None:
 def test_a_later_ticket_is_waited_for_by_all() -> None:
     """What is missing from the log is said before the flush is over."""
     flushes = Flushes()
-    done = flushes.add(ticket=1, expires_at=10.0, then_stop=False)
+    done = add(flushes, ticket=1, expires_at=10.0, then_stop=False)
     flushes.extend(2)
     flushes.answer(delivered=1, settled=1, now=0.0)
     assert not done.done()
@@ -62,7 +71,7 @@ def test_a_later_ticket_is_waited_for_by_all() -> None:
 def test_a_future_cannot_be_cancelled() -> None:
     """A task that is cancelled while it waits must not break the answer to it."""
     flushes = Flushes()
-    done = flushes.add(ticket=1, expires_at=10.0, then_stop=False)
+    done = add(flushes, ticket=1, expires_at=10.0, then_stop=False)
     assert not done.cancel()
     flushes.answer(delivered=1, settled=1, now=0.0)
     assert done.done()
@@ -71,8 +80,8 @@ def test_a_future_cannot_be_cancelled() -> None:
 def test_a_flush_until_all_is_stored_waits_for_that() -> None:
     """What the broker has taken is not enough, however much of it; its timeout is kept."""
     flushes = Flushes()
-    stored = flushes.add(ticket=3, expires_at=10.0, until_stored=True)
-    impatient = flushes.add(ticket=3, expires_at=5.0, until_stored=True)
+    stored = add(flushes, ticket=3, expires_at=10.0, until_stored=True)
+    impatient = add(flushes, ticket=3, expires_at=5.0, until_stored=True)
     flushes.answer(delivered=3, settled=2, now=4.9)
     assert not stored.done()
     assert not impatient.done()
@@ -86,7 +95,7 @@ def test_a_flush_until_all_is_stored_waits_for_that() -> None:
 def test_a_shutdown_waits_a_second_for_the_word_of_workers() -> None:
     """From the moment on at which all is sent, and not a second more with every look."""
     flushes = Flushes()
-    shutdown = flushes.add(ticket=3, expires_at=100.0, then_stop=True)
+    shutdown = add(flushes, ticket=3, expires_at=100.0, then_stop=True)
     assert flushes.answer(delivered=2, settled=0, now=10.0) == []
     assert flushes.seconds_until_expired(10.0) == 90.0
     assert flushes.answer(delivered=3, settled=0, now=20.0) == []
@@ -98,14 +107,14 @@ def test_a_shutdown_waits_a_second_for_the_word_of_workers() -> None:
 def test_a_shutdown_is_over_at_once_when_all_is_stored() -> None:
     """There is nothing to wait for."""
     flushes = Flushes()
-    shutdown = flushes.add(ticket=3, expires_at=100.0, then_stop=True)
+    shutdown = add(flushes, ticket=3, expires_at=100.0, then_stop=True)
     assert flushes.answer(delivered=3, settled=3, now=0.0) == [shutdown]
 
 
 def test_a_shutdown_waits_no_longer_than_it_said() -> None:
     """The second for the workers is no extension."""
     flushes = Flushes()
-    shutdown = flushes.add(ticket=1, expires_at=10.0, then_stop=True)
+    shutdown = add(flushes, ticket=1, expires_at=10.0, then_stop=True)
     assert flushes.answer(delivered=1, settled=0, now=9.8) == []
     assert flushes.answer(delivered=1, settled=0, now=10.0) == [shutdown]
 
@@ -115,6 +124,6 @@ def test_the_time_of_the_most_impatient_one_counts() -> None:
     flushes = Flushes()
     assert flushes.seconds_until_expired(0.0) is None
     for expires_at in (30.0, 10.0, 20.0):
-        flushes.add(ticket=1, expires_at=expires_at)
+        add(flushes, ticket=1, expires_at=expires_at)
     assert flushes.seconds_until_expired(4.0) == 6.0
     assert flushes.seconds_until_expired(11.0) == 0.0

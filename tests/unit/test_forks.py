@@ -180,7 +180,7 @@ class TestChild:
         record(logger, "parent")
 
         def log() -> tuple[int, str, int, int]:
-            inherited = pipeline_of_parent.shipper.buffer.journal
+            inherited = pipeline_of_parent.buffer.journal
             record(logger, "child")
             stats = logger.stats()
             return stats["accepted"], stats["process"], stats["journal_bytes"], inherited.size_bytes
@@ -188,7 +188,7 @@ class TestChild:
         pipeline_of_parent = pipeline_of(logger)
         accepted, name, size_bytes, inherited_bytes = in_fork(log, fork)
         assert (accepted, inherited_bytes) == (1, 0)
-        of_parent = pipeline_of_parent.shipper.buffer.process
+        of_parent = pipeline_of_parent.buffer.process
         assert size_bytes > 0
         assert {path.parent.name for path in tmp_path.glob("*/*/lock")} == {name, of_parent}
         lines = {path.parent.name: path.read_text() for path in tmp_path.glob("*/*/0*.ndjson")}
@@ -239,9 +239,9 @@ class TestChild:
         pipeline = pipeline_of(logger)
         shipper = pipeline.shipper
         locks: list[Any] = [
-            shipper.buffer.guard,
-            shipper.sender.delivering,
-            pipeline.drops._lock,
+            pipeline.buffer.guard,
+            pipeline._sender.delivering,
+            pipeline.accounts._guard,
             shipper._start_lock,
             threading._active_limbo_lock,  # type: ignore[attr-defined]
         ]

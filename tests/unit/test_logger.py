@@ -24,7 +24,7 @@ from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.journal import Journal
-from execution_logger.shipping.accounts import Drops
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.process import Pipeline
 from execution_logger.shipping.thread import THREAD_NAME, Shipper
@@ -374,7 +374,7 @@ class TestFlush:
 
     def test_in_a_signal_handler_that_interrupts_the_count_of_drops(self, make_logger: MakeLogger) -> None:
         """The thread tells of drops when it has delivered, and would wait for the call that counts one."""
-        for line in lines_of(Drops.record):
+        for line in lines_of(Accounts.drop):
             delivery = MemoryDelivery()
             logger = make_logger(delivery, buffer_max_entries=1, journal=False)
             logger.sync.info("t", "agent", "taken")
@@ -383,7 +383,7 @@ class TestFlush:
             def flush() -> None:
                 reports.append(logger.sync.flush(MUCH_LATER_SECONDS))  # noqa: B023
 
-            with interrupted(Drops.record, line, by=flush):
+            with interrupted(Accounts.drop, line, by=flush):
                 logger.sync.info("t", "agent", "dropped")
             assert all("interrupted" in str(report.last_error) for report in reports if not report.complete)
             assert all(report.elapsed_seconds < MUCH_LATER_SECONDS for report in reports)

@@ -13,8 +13,9 @@ import trio
 
 from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger
+from execution_logger.api.operations import cancellations
 from execution_logger.errors import DeliveryError
-from execution_logger.shipping.loops import cancellations, running_library, wait_in_loop
+from execution_logger.shipping.flush import running_library, wait_in_loop
 from execution_logger.testing import MemoryDelivery
 
 MakeLogger = Callable[..., ExecutionLogger]

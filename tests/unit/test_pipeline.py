@@ -210,7 +210,7 @@ class TestLoops:
 
         with ThreadPoolExecutor(6) as pool:
             assert all(report.complete for report in pool.map(run, LOOP_FACTORIES * 3))
-        assert pipeline.shipper.buffer.settled == 120
+        assert pipeline.buffer.settled == 120
 
     async def test_a_flush_that_is_cancelled(self, blocked: Pipeline) -> None:
         """It ends at once; nothing else does, and the next one works."""
@@ -285,7 +285,7 @@ class TestDrops:
         pipeline.flush(DEADLINE_SECONDS).wait()
         markers = [e["details"]["reasons"] for e in delivery.entries if e["task_id"] == OWN_TASK_ID]
         assert markers == [{"buffer_full": 1}, {"buffer_full": 2}]
-        assert pipeline.drops.totals() == {"buffer_full": 3}
+        assert pipeline.accounts.dropped == {"buffer_full": 3}
 
     def test_a_marker_for_which_there_is_no_room_comes_later(self, make_pipeline: MakePipeline) -> None:
         """With all that was dropped by then."""
@@ -319,7 +319,7 @@ class TestDrops:
         """Somebody has cut the file of entries that were on the disk only: the accounts say so."""
         delivery = BlockedDelivery()
         pipeline = Pipeline(Settings(batch_size=1), lambda: delivery, destination_in(tmp_path))
-        pipeline.shipper.buffer.__dict__["_window_entries"] = 1
+        pipeline.buffer.__dict__["_window_entries"] = 1
         record(pipeline)
         delivery.wait_until_entered()
         for _ in range(10):
@@ -491,7 +491,7 @@ class TestJournal:
         following.begin()
         wait_until(lambda: delivery.batches)
         assert messages(delivery) == ["left"]
-        assert delivery.batches[0].process == pipeline.shipper.buffer.process
+        assert delivery.batches[0].process == pipeline.buffer.process
         wait_until(lambda: following.stats()["adopted"] == 1)
         down.failures.clear()
 
@@ -549,4 +549,4 @@ def let_go(pipeline: Pipeline) -> None:
     """Close the files that it keeps, once its thread has ended, as the end of its process would."""
     wait_until(lambda: not pipeline.shipper.is_alive)
     with pipeline.shipper._dispatching:
-        pipeline.shipper.sender.abandon()
+        pipeline._sender.abandon()

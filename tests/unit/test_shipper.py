@@ -216,7 +216,7 @@ class TestFailures:
             for full in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0):
                 assert full / 2 <= ship.deliver_when_due() <= full
         assert numbers(ship.delivery) == [1, 1]
-        assert ship.shipper.sender.failed_attempts == 18
+        assert ship.shipper.accounts.failed_attempts == 18
 
     def test_entries_that_come_meanwhile_do_not_shorten_the_pause(self) -> None:
         """A broker that is away is not asked once per fifty entries."""
@@ -228,7 +228,7 @@ class TestFailures:
         ship.accept(*range(200))
         ship.deliver()
         assert ship.shipper.seconds_until_due() == pause
-        assert ship.shipper.sender.failed_attempts == 1
+        assert ship.shipper.accounts.failed_attempts == 1
 
     def test_an_outage_is_reported_when_it_begins_and_when_it_ends(
         self, caplog: pytest.LogCaptureFixture
@@ -241,9 +241,9 @@ class TestFailures:
         ship.deliver(after_seconds=2.0)
         ship.deliver_when_due()
         ship.deliver_when_due()
-        assert ship.shipper.sender.last_error == "the broker is away"
+        assert ship.shipper.accounts.last_error == "the broker is away"
         ship.deliver_when_due()
-        assert ship.shipper.sender.last_error is None
+        assert ship.shipper.accounts.last_error is None
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
             ("WARNING", "delivery failed, entries are kept and sent again: the broker is away"),
             ("INFO", "delivery works again; 2 entries were kept"),
@@ -262,7 +262,7 @@ class TestFailures:
         shipper.accept(b"1")
         clock.advance(2.0)
         shipper.run_due()
-        assert shipper.sender.last_error == "not yet"
+        assert shipper.accounts.last_error == "not yet"
         clock.advance(0.5)
         shipper.run_due()
         assert numbers(delivery) == [1]
@@ -296,11 +296,11 @@ class TestUnexpectedErrors:
         ship.delivery.failures = [ValueError("a bug"), ValueError("a bug"), KeyError("another")]
         ship.accept(1)
         ship.deliver(after_seconds=2.0)
-        assert ship.shipper.sender.last_error == "ValueError: a bug"
+        assert ship.shipper.accounts.last_error == "ValueError: a bug"
         for _ in range(3):
             assert ship.deliver_when_due() > 0, "a bug must not make the thread run hot"
         assert numbers(ship.delivery) == [1]
-        assert ship.shipper.sender.errors.count == 3
+        assert ship.shipper.accounts.errors.count == 3
         assert [type(error) for _, error in internal_errors] == [ValueError, ValueError, KeyError]
         errors = [record for record in caplog.records if record.levelname == "ERROR"]
         assert [e.getMessage() for e in errors] == ["internal error in shipper; entries are kept"] * 2
@@ -320,7 +320,7 @@ class TestUnexpectedErrors:
         ship.delivery.failures = [Unprintable()]
         ship.accept(1)
         ship.deliver(after_seconds=2.0)
-        assert "Unprintable" in str(ship.shipper.sender.last_error)
+        assert "Unprintable" in str(ship.shipper.accounts.last_error)
         ship.deliver_when_due()
         assert numbers(ship.delivery) == [1]
         internal_errors.clear()
@@ -344,7 +344,7 @@ class TestUnexpectedErrors:
         finally:
             logging.getLogger("execution_logger").removeFilter(broken)
         assert numbers(ship.delivery) == [1]
-        assert ship.shipper.sender.last_error is None
+        assert ship.shipper.accounts.last_error is None
         assert {where for where, _ in internal_errors} == {"logging", "shipper"}
         internal_errors.clear()
 
@@ -358,7 +358,7 @@ class TestUnexpectedErrors:
         with monkeypatch.context() as patched:
             patched.setattr(ship.shipper.buffer, "take", lambda: 1 / 0)
             ship.deliver()
-        assert ship.shipper.sender.failed_attempts == 1
+        assert ship.shipper.accounts.failed_attempts == 1
         assert ship.deliver_when_due() > 0
         assert numbers(ship.delivery) == [1]
         assert done.done()
@@ -413,7 +413,7 @@ class TestFlush:
         for _ in range(21):
             ship.deliver_when_due()
         assert done.done()
-        assert ship.shipper.sender.failed_attempts == 21
+        assert ship.shipper.accounts.failed_attempts == 21
         assert 0.25 <= ship.deliver_when_due() <= 0.5
 
     def test_it_is_answered_in_an_outage_when_its_time_is_over(self) -> None:

@@ -469,7 +469,7 @@ class TestWithoutThreads:
         shipper.accept(b"1")
         done = shipper.flush(0.1, then_stop=True)
         shipper.drive(until=time.monotonic() + 0.1)
-        assert shipper.sender.failed_attempts > 1
+        assert shipper.accounts.failed_attempts > 1
         assert shipper.buffer.held == 1
         assert not shipper.is_alive
         delivery.failures.clear()

@@ -24,7 +24,9 @@ from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal, NoJournal
 from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.segment import Segment
+from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.testing import MemoryDelivery
 from journals import DyingProcess, destination_in, entry, numbers_of
@@ -86,9 +88,13 @@ class Host:
             adoption = Adoption(destination, "living", self.settings, self.clock)
         self.buffer = Buffer(self.settings, "living", make_journal, self.clock)
         self.after_delivery = 0
+        self.accounts = Accounts(self.buffer, self.clock)
+        self.in_flight = InFlight(self.settings, self.accounts.settle, self.clock)
         self.sender = Sender(
             self.settings,
             self.buffer,
+            self.in_flight,
+            self.accounts,
             make_delivery,
             adoption=adoption,
             after_delivery=self._count,
@@ -168,7 +174,7 @@ class TestTurns:
         host.step()
         while len(broker.batches) < 6:
             host.step()
-        host.sender.in_flight.lose_all()
+        host.in_flight.lose_all()
         lost = {batch.id for batch in broker.batches}
         served = []
         for _ in range(12):
@@ -212,7 +218,7 @@ class TestTurns:
         host.log(1, 2)
         host.run()
         assert [type(each) for each in errors] == [ValueError]
-        assert (host.sender.last_error, host.sender.failed_attempts) == (None, 0)
+        assert (host.accounts.last_error, host.accounts.failed_attempts) == (None, 0)
         assert {(process, first) for process, first in batches_of(broker)} == {("living", 1), ("a", 3)}
         broker.outcomes["batch-1"] = STORED
         broker.confirm_all()
@@ -229,7 +235,7 @@ class TestTurns:
         host.buffer.__dict__["_window_entries"] = 2
         host.log(1, 10)
         host.step()
-        host.sender.in_flight.lose_all()
+        host.in_flight.lose_all()
         read = Segment.read
         with monkeypatch.context() as patched:
 
@@ -240,7 +246,7 @@ class TestTurns:
             for _ in range(10):
                 host.clock.advance(60)
                 host.step()
-            assert "Too many open files" in str(host.sender.last_error)
+            assert "Too many open files" in str(host.accounts.last_error)
         assert Segment.read is read
         host.run(after_seconds=60)
         broker.confirm_all()
@@ -249,7 +255,7 @@ class TestTurns:
         for batch in broker.batches:
             found[batch.process].update(numbers_of(batch.entries))
         assert found == {"living": set(range(1, 11)), "dead": set(range(1, 11))}
-        assert host.sender.counts.lost == 0
+        assert host.accounts.lost == 0
 
     def test_an_outage_keeps_the_order_of_each(self, make_host: MakeHost, tmp_path: Path) -> None:
         """Whichever is tried next, each one's own batches stay in their order."""
@@ -290,8 +296,8 @@ class TestFailures:
         host.log(1, 2)
         host.run()
         host.run(after_seconds=1.0)
-        assert host.sender.confirmation_error == "the result backend is away"
-        assert (host.sender.last_error, host.sender.failed_attempts) == (None, 0)
+        assert host.accounts.confirmation_error == "the result backend is away"
+        assert (host.accounts.last_error, host.accounts.failed_attempts) == (None, 0)
         host.log(3, 4)
         assert host.due() == 0
         host.run()
@@ -299,8 +305,8 @@ class TestFailures:
         broker.confirm_all()
         for _ in range(4):
             host.run(after_seconds=31.0)
-        assert host.sender.confirmation_error is None
-        assert host.sender.counts.stored == 4
+        assert host.accounts.confirmation_error is None
+        assert host.accounts.stored == 4
         (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
         assert "the result backend is away" in warning.getMessage()
 
@@ -314,9 +320,9 @@ class TestFailures:
         broker.confirm_all()
         host.log(3, 4)
         host.run(after_seconds=1.0)
-        assert host.sender.last_error == "the broker is away"
-        assert host.sender.confirmation_error is None
-        assert (host.sender.counts.stored, host.sender.unconfirmed) == (2, 0)
+        assert host.accounts.last_error == "the broker is away"
+        assert host.accounts.confirmation_error is None
+        assert (host.accounts.stored, host.accounts.unconfirmed) == (2, 0)
         assert host.buffer.held == 2
 
     def test_questions_pause_ever_longer(self, make_host: MakeHost) -> None:
@@ -332,7 +338,7 @@ class TestFailures:
             pauses.append(seconds)
             host.run(after_seconds=seconds)
         assert all(4.0 <= each <= 8.0 for each in pauses[-3:])
-        assert host.sender.failed_attempts == 0
+        assert host.accounts.failed_attempts == 0
 
     def test_an_unexpected_error_in_a_question_is_survived(
         self, make_host: MakeHost, internal_errors: list[tuple[str, BaseException]]
@@ -346,8 +352,8 @@ class TestFailures:
         broker.confirm_all()
         for _ in range(3):
             host.run(after_seconds=31.0)
-        assert host.sender.counts.stored == 2
-        assert host.sender.errors.count == 1
+        assert host.accounts.stored == 2
+        assert host.accounts.errors.count == 1
         internal_errors.clear()
 
     def test_hurry_makes_one_attempt_at_once(self, make_host: MakeHost) -> None:
@@ -360,7 +366,7 @@ class TestFailures:
         assert host.due() != 0
         host.sender.hurry()
         assert host.run() == 1
-        assert host.sender.failed_attempts == 2
+        assert host.accounts.failed_attempts == 2
 
 
 class TestGuarantee:
@@ -368,7 +374,7 @@ class TestGuarantee:
 
     def test_unknown_at_first(self, make_host: MakeHost) -> None:
         """Before the first batch nobody can tell."""
-        assert make_host().sender.guarantee is None
+        assert make_host().accounts.guarantee is None
 
     def test_stored_with_confirmations(self, make_host: MakeHost) -> None:
         """And what is sent is unconfirmed until then."""
@@ -376,26 +382,26 @@ class TestGuarantee:
         host = make_host(broker)
         host.log(1, 4)
         host.run()
-        counts = host.sender.counts
-        assert host.sender.guarantee == "stored"
-        assert (host.sender.unconfirmed, counts.stored, host.buffer.settled) == (4, 0, 0)
+        counts = host.accounts
+        assert host.accounts.guarantee == "stored"
+        assert (host.accounts.unconfirmed, counts.stored, host.buffer.settled) == (4, 0, 0)
         first, second = broker.batches
         broker.outcomes = {
             first.id: Outcome(is_stored=True, dead_lettered=1),
             second.id: STORED,
         }
         host.run(after_seconds=1.0)
-        assert (host.sender.unconfirmed, counts.stored, counts.dead_lettered) == (0, 3, 1)
+        assert (host.accounts.unconfirmed, counts.stored, counts.dead_lettered) == (0, 3, 1)
         assert host.buffer.settled == 4
-        assert host.after_delivery == host.sender.batches_delivered == 2
+        assert host.after_delivery == host.accounts.batches == 2
 
     def test_stored_by_the_delivery_itself(self, make_host: MakeHost) -> None:
         """The database has it, and nobody needs to be asked."""
         host = make_host(MemoryDelivery())
         host.log(1, 2)
         host.run()
-        assert host.sender.guarantee == "stored"
-        assert (host.sender.counts.stored, host.buffer.settled) == (2, 2)
+        assert host.accounts.guarantee == "stored"
+        assert (host.accounts.stored, host.buffer.settled) == (2, 2)
 
     @pytest.mark.parametrize("receipt", [None, Receipt(Guarantee.ACCEPTED)])
     def test_accepted_without_confirmations(self, make_host: MakeHost, receipt: Receipt | None) -> None:
@@ -409,9 +415,9 @@ class TestGuarantee:
         host = make_host(Accepting())
         host.log(1, 2)
         host.run()
-        assert host.sender.guarantee == "accepted"
-        assert (host.sender.counts.handed_over, host.sender.counts.stored) == (2, 0)
-        assert (host.buffer.settled, host.sender.unconfirmed) == (2, 0)
+        assert host.accounts.guarantee == "accepted"
+        assert (host.accounts.handed_over, host.accounts.stored) == (2, 0)
+        assert (host.buffer.settled, host.accounts.unconfirmed) == (2, 0)
 
     def test_accepted_when_no_worker_confirms(self, make_host: MakeHost) -> None:
         """After some attempts without any word, and a warning."""
@@ -419,8 +425,8 @@ class TestGuarantee:
         host.log(1, 2)
         for _ in range(200):
             host.run(after_seconds=3.0)
-        assert host.sender.guarantee == "accepted"
-        assert host.sender.counts.handed_over == 2
+        assert host.accounts.guarantee == "accepted"
+        assert host.accounts.handed_over == 2
         assert host.buffer.settled == 2
 
     def test_entries_of_dead_processes_count_for_themselves(
@@ -434,9 +440,9 @@ class TestGuarantee:
         broker.outcomes["batch-1"] = STORED
         broker.confirm_all()
         host.run(after_seconds=1.0)
-        counts = host.sender.counts
+        counts = host.accounts
         assert (counts.adopted, counts.stored, counts.handed_over) == (5, 0, 0)
-        assert (host.buffer.delivered, host.sender.unconfirmed) == (0, 0)
+        assert (host.buffer.delivered, host.accounts.unconfirmed) == (0, 0)
         assert batches_of(broker) == [("dead", 3), ("dead", 5)]
         assert not folder.exists()
         assert host.after_delivery == 0, "there is no more room than before"
@@ -454,11 +460,11 @@ class TestDistributions:
         host.clock.advance(4)
         broker.outcomes[broker.batches[0].id] = STORED
         host.run(is_hurried=True)
-        found = host.sender.distributions.store_seconds.as_dict()
+        found = host.accounts.distributions.store_seconds.as_dict()
         assert (found["count"], found["sum"]) == (1, 4)
-        host.sender.in_flight.release_oldest(lambda sent: True)
-        assert host.sender.counts.handed_over == 2
-        assert host.sender.distributions.store_seconds.as_dict()["count"] == 1
+        host.in_flight.release_oldest(lambda sent: True)
+        assert host.accounts.handed_over == 2
+        assert host.accounts.distributions.store_seconds.as_dict()["count"] == 1
 
     def test_a_failed_attempt_is_no_delivery(self, make_host: MakeHost) -> None:
         """Its batch counts when it is sent, and only the attempt that sent it is timed."""
@@ -467,11 +473,11 @@ class TestDistributions:
         host = make_host(broker, has_journal=False)
         host.log(1, 2)
         host.run()
-        assert host.sender.distributions.batch_entries.as_dict()["count"] == 0
+        assert host.accounts.distributions.batch_entries.as_dict()["count"] == 0
         host.run(60)
-        found = host.sender.distributions.delivery_seconds.as_dict()
+        found = host.accounts.distributions.delivery_seconds.as_dict()
         assert (found["count"], found["sum"]) == (1, 0), "the clock stands still meanwhile"
-        assert host.sender.distributions.batch_entries.as_dict()["sum"] == 2
+        assert host.accounts.distributions.batch_entries.as_dict()["sum"] == 2
 
     def test_what_dead_processes_have_left_is_left_out(self, make_host: MakeHost, tmp_path: Path) -> None:
         """It would take days, and its batches are not of this process's making."""
@@ -481,9 +487,9 @@ class TestDistributions:
         host.run()
         broker.confirm_all()
         host.run(1)
-        assert host.sender.counts.adopted == 2
+        assert host.accounts.adopted == 2
         for name in ("batch_entries", "delivery_seconds", "store_seconds"):
-            assert getattr(host.sender.distributions, name).as_dict()["count"] == 0, name
+            assert getattr(host.accounts.distributions, name).as_dict()["count"] == 0, name
 
 
 class TestOldest:
@@ -493,18 +499,18 @@ class TestOldest:
         """Until its confirmation has come, and then it is the next one's turn."""
         broker = Broker()
         host = make_host(broker)
-        assert host.sender.oldest_unwritten_at is None
+        assert host.accounts.oldest_unwritten_at(host.in_flight) is None
         for minute in (1, 2, 3):
             moment = f"2026-11-22T02:0{minute}:00Z"
             assert host.buffer.put(json.dumps({"created_at": moment}).encode())
         first, third = (datetime(2026, 11, 22, 2, minute, tzinfo=UTC).timestamp() for minute in (1, 3))
-        assert host.sender.oldest_unwritten_at == first
+        assert host.accounts.oldest_unwritten_at(host.in_flight) == first
         host.run()
         assert host.buffer.delivered == 2
-        assert host.sender.oldest_unwritten_at == first
+        assert host.accounts.oldest_unwritten_at(host.in_flight) == first
         broker.confirm_all()
         host.run(1)
-        assert host.sender.oldest_unwritten_at == third
+        assert host.accounts.oldest_unwritten_at(host.in_flight) == third
 
     def test_in_an_outage_it_is_that_of_the_batch_that_fails(self, make_host: MakeHost) -> None:
         """The batch is out of the queue in memory by then."""
@@ -513,12 +519,12 @@ class TestOldest:
         host = make_host(broker)
         for minute in (1, 2):
             assert host.buffer.put(json.dumps({"created_at": f"2026-11-22T02:0{minute}:00Z"}).encode())
-        before = host.sender.oldest_unwritten_at
+        before = host.accounts.oldest_unwritten_at(host.in_flight)
         assert before is not None
         host.run()
         host.log(3, 3)
-        assert host.sender.last_error == str(DOWN)
-        assert host.sender.oldest_unwritten_at == before
+        assert host.accounts.last_error == str(DOWN)
+        assert host.accounts.oldest_unwritten_at(host.in_flight) == before
 
 
 class TestMany:
@@ -532,7 +538,7 @@ class TestMany:
         host = make_host(delivery)
         host.run()
         assert len(delivery.batches) == 40
-        assert host.sender.counts.adopted == 60
+        assert host.accounts.adopted == 60
         assert [path.name for path in (tmp_path / "logs-1").iterdir()] == ["destination"]
 
 
@@ -548,9 +554,9 @@ class TestMemory:
         for number in range(1, 101):
             assert host.buffer.put(entry(number))
             host.run()
-            assert host.buffer.memory_bytes + host.sender.in_flight.retained_bytes <= 2000
-        assert host.sender.counts.handed_over > 50
-        assert host.sender.unconfirmed > 10
+            assert host.buffer.memory_bytes + host.in_flight.retained_bytes <= 2000
+        assert host.accounts.handed_over > 50
+        assert host.accounts.unconfirmed > 10
 
 
 class TestSpins:
@@ -574,7 +580,7 @@ class TestSpins:
         for _ in range(10):
             host.run(after_seconds=31.0, limit=10)
         assert [(batch.id, batch.first) for batch in delivery.batches] == [("batch-1", 1), ("batch-3", 3)]
-        assert host.sender.counts.adopted == 4
+        assert host.accounts.adopted == 4
 
     def test_a_dead_process_of_which_the_last_entries_were_never_on_the_disk(
         self, make_host: MakeHost, tmp_path: Path
@@ -664,15 +670,15 @@ class TestEnd:
         host.run()
         host.close()
         following = make_host(broker)
-        following.sender.adoption = Adoption(
+        following.sender._adoption = Adoption(
             destination_in(tmp_path), "next", following.settings, following.clock
         )
         following.run()
-        assert following.sender.in_flight.entries_of(following.sender.adoption.journals[0]) == 4
+        assert following.accounts.adopted == 0
         broker.confirm_all()
         following.run(after_seconds=1.0)
         assert len(broker.batches) == 2, "they were not sent again"
-        assert following.sender.counts.adopted == 4
+        assert following.accounts.adopted == 4
         assert not (tmp_path / "logs-1" / "living").exists()
 
     def test_adopted_journals_are_left_to_others(self, make_host: MakeHost, tmp_path: Path) -> None:
@@ -682,7 +688,7 @@ class TestEnd:
         host = make_host(broker)
         host.run()
         host.sender.close()
-        assert len(host.sender.in_flight) == 0
+        assert len(host.in_flight) == 0
         other = Adoption(destination_in(tmp_path), "other", host.settings)
         (journal,) = other.look()
         assert journal.pending == 4
@@ -703,7 +709,7 @@ class TestEnd:
         host.run()
         closed: list[str] = []
         parts: dict[str, Any] = {
-            "delivery": broker, "journal": host.buffer.journal, "adoption": host.sender.adoption,
+            "delivery": broker, "journal": host.buffer.journal, "adoption": host.sender._adoption,
         }  # fmt: skip
         with monkeypatch.context() as patched:
             for name, each in parts.items():
@@ -774,7 +780,7 @@ def test_the_time_of_a_batch_is_not_earlier_than_that_of_its_message(make_host: 
     host = make_host(Timed(), has_journal=False)
     host.log(1, 2)
     host.run()
-    (sent,) = host.sender.in_flight._sent.values()
+    (sent,) = host.in_flight._sent.values()
     assert sent.sent_at >= told[0]
 
 
@@ -791,7 +797,7 @@ def test_a_line_whose_time_cannot_be_read_is_sent_once(
     host.run()
     broker.confirm_all()
     host.run(after_seconds=60)
-    assert (len(broker.batches), host.sender.failed_attempts) == (1, 0)
+    assert (len(broker.batches), host.accounts.failed_attempts) == (1, 0)
     assert not folder.exists()
 
 
