@@ -63,18 +63,9 @@ class LoggingCalls(ABC):
         handled, or the one that is passed, is in the details as `exception`, with its traceback.
         """
         return self._record(
-            task_id,
-            known_level(level),
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, known_level(level), category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
     async def debug(
         self,
@@ -92,18 +83,9 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record a debug entry; see `log`."""
         return self._record(
-            task_id,
-            _DEBUG,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, _DEBUG, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
     async def info(
         self,
@@ -121,18 +103,9 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record an info entry; see `log`."""
         return self._record(
-            task_id,
-            _INFO,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, _INFO, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
     async def warning(
         self,
@@ -150,18 +123,9 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record a warning entry; see `log`."""
         return self._record(
-            task_id,
-            _WARNING,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, _WARNING, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
     async def error(
         self,
@@ -179,18 +143,9 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record an error entry; see `log`."""
         return self._record(
-            task_id,
-            _ERROR,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, _ERROR, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
     async def exception(
         self,
@@ -210,18 +165,9 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record an error entry with the exception that is being handled, or another one; see `log`."""
         return self._record(
-            task_id,
-            _ERROR,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            {"exc_info": exc_info, **extra},
-        )
+            task_id, _ERROR, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, {"exc_info": exc_info, **extra},
+        )  # fmt: skip
 
     async def critical(
         self,
@@ -239,47 +185,12 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record a critical entry, graver than an error; see `log`."""
         return self._record(
-            task_id,
-            _CRITICAL,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+            task_id, _CRITICAL, category, message,
+            step, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+        )  # fmt: skip
 
-    async def log_error(
-        self,
-        /,
-        task_id: str | None,
-        category: str,
-        message: str,
-        step: str | None = None,
-        agent_name: str | None = None,
-        roadmap_id: str | None = None,
-        concept_id: str | None = None,
-        details: dict[str, Any] | None = None,
-        duration_ms: int | None = None,
-        **extra: Any,
-    ) -> LogEntry:
-        """The same as `error`, under the name that streaming endpoints use."""
-        return self._record(
-            task_id,
-            _ERROR,
-            category,
-            message,
-            step,
-            agent_name,
-            roadmap_id,
-            concept_id,
-            details,
-            duration_ms,
-            extra,
-        )
+    log_error = error
+    """The same under the name that streaming endpoints use."""
 
     async def log_workflow_start(
         self,

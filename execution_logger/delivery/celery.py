@@ -40,13 +40,17 @@ class CeleryDelivery:
     """
 
     def __init__(self, settings: Settings, host_app: Celery | None = None) -> None:
-        self._settings = settings = _with_broker_of(host_app, settings)
+        try:
+            settings = settings if host_app is None else settings_of_host(host_app, settings)
+            self._results = _open_results(settings)
+        except SettingsError as error:
+            raise DeliveryError(str(error)) from error
+        self._settings = settings
         self._host_app = host_app
         # It only composes messages. Without a configuration of its own it would read the host's module.
         self._app = Celery(
             "execution_logger.producer", set_as_current=False, config_source={"enable_utc": True}
         )
-        self._results = _open_results(settings)
         self._connection: Connection | None = None
         self._queue: BrokerQueue | None = None
         self._queue_checked_at = -_QUEUE_CHECK_SECONDS
@@ -146,18 +150,8 @@ class CeleryDelivery:
         self._queue_room = self._settings.queue_max_messages - length
 
 
-def _with_broker_of(host_app: Celery | None, settings: Settings) -> Settings:
-    try:
-        return settings if host_app is None else settings_of_host(host_app, settings)
-    except SettingsError as error:
-        raise DeliveryError(str(error)) from error
-
-
 def _open_results(settings: Settings) -> Confirmations | None:
     """The result backend of the settings, or else the broker's own Redis; None without either."""
-    try:
-        if result_backend_url(settings) is None:
-            return None
-        return Confirmations(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)
-    except SettingsError as error:
-        raise DeliveryError(str(error)) from error
+    if result_backend_url(settings) is None:
+        return None
+    return Confirmations(settings, timeout_seconds=_RESULTS_TIMEOUT_SECONDS)

@@ -68,16 +68,19 @@ class Buffer:
         # In their order; a number stands for so many entries that are on the disk only.
         self._entries: deque[bytes | int] = deque()
         self._taken: Batch | None = None
-        self._memory_entries = 0
-        self._memory_bytes = 0
         self._spilled = 0
         self._spilled_bytes = 0
-        self._first_at = 0.0
-        # Numbers of entries: put so far, taken into batches so far, sent so far.
-        self._queued = 0
+        self.memory_entries = 0
+        self.memory_bytes = 0
+        """The size of the entries in memory."""
+        self.queued = 0
+        """Entries ever put, which is also the number of the newest one."""
+        self.delivered = 0
+        """The number up to which all entries have been sent."""
         self._begun = 0
-        self._sent = 0
+        """The number up to which they have been taken into batches."""
         self._settled = Watermark()
+        self._first_at = 0.0
 
     # Put, by any thread ----------------------------------------------------------------------
 
@@ -121,18 +124,18 @@ class Buffer:
         # Without a journal a handler that logs may interrupt this between any two lines, and put its own
         # entry in between: what one line leaves is right for that entry, and read anew by the next line.
         size = len(encoded)
-        if self._queued == self._begun:
+        if self.queued == self._begun:
             self._first_at = self._monotonic()
-        if self._has_journal and self.journal.append(self._queued + 1, encoded):
-            is_within = self._memory_entries < self._window_entries
-            if self._spilled or not is_within or self._memory_bytes + size > self._window_bytes:
+        if self._has_journal and self.journal.append(self.queued + 1, encoded):
+            is_within = self.memory_entries < self._window_entries
+            if self._spilled or not is_within or self.memory_bytes + size > self._window_bytes:
                 return self._spill(size)
-        elif self._memory_entries >= self._max_entries or self._memory_bytes + size > self._max_bytes:
+        elif self.memory_entries >= self._max_entries or self.memory_bytes + size > self._max_bytes:
             return 0
         # No call until the entry is appended: a handler that raises comes before all this, or after it.
-        self._memory_entries += 1
-        self._memory_bytes += size
-        self._queued = number = self._queued + 1
+        self.memory_entries += 1
+        self.memory_bytes += size
+        self.queued = number = self.queued + 1
         self._entries.append(encoded)
         return number - self._begun
 
@@ -144,7 +147,7 @@ class Buffer:
         # Here, too, no call until the entry is appended.
         self._spilled += 1
         self._spilled_bytes += size
-        self._queued = number = self._queued + 1
+        self.queued = number = self.queued + 1
         if is_run:
             entries[-1] = cast("int", last) + 1
         else:
@@ -158,7 +161,7 @@ class Buffer:
 
         It has up to `batch_size` entries, up to `max_batch_entries` when more of them wait.
         """
-        if self._taken is None and self._queued > self._begun:
+        if self._taken is None and self.queued > self._begun:
             self._taken = self._next_batch()
         return self._taken
 
@@ -171,7 +174,7 @@ class Buffer:
 
     def _take_from_memory(self) -> Batch:
         # Made before anything is changed: memory that runs out here costs no entry.
-        batch = Batch(self._head(), process=self.process, first=self._sent + 1)
+        batch = Batch(self._head(), process=self.process, first=self.delivered + 1)
         for _ in batch.entries:
             self._entries.popleft()
         self._begun += batch.count
@@ -179,7 +182,7 @@ class Buffer:
 
     def _take_from_journal(self, count: int) -> Batch:
         """Entries that had no room in memory, read outside the lock: they stay where they are."""
-        number, limit = self._sent + 1, min(self._settings.max_batch_entries, count)
+        number, limit = self.delivered + 1, min(self._settings.max_batch_entries, count)
         batch = self.journal.read_batch(number, limit, self._settings.max_batch_bytes)
         if batch.first != number or not batch.entries:
             # Somebody has deleted or cut the file. They are counted as lost, and stop nothing.
@@ -188,8 +191,8 @@ class Buffer:
         covered, entries, size = batch.count, len(batch), batch.size_bytes
         with self.guard:
             self._begun += covered
-            self._memory_entries += entries
-            self._memory_bytes += size
+            self.memory_entries += entries
+            self.memory_bytes += size
             self._spilled -= covered
             # Of damaged entries nobody knows the size any more.
             self._spilled_bytes = self._spilled_bytes - size if self._spilled else 0
@@ -201,7 +204,7 @@ class Buffer:
 
     def _head(self) -> tuple[bytes, ...]:
         """The entries of the next batch, which are in memory."""
-        is_jammed = self._queued - self._begun > self._batch_size
+        is_jammed = self.queued - self._begun > self._batch_size
         limit = self._settings.max_batch_entries if is_jammed else self._batch_size
         head = tuple(islice(self._entries, limit))
         if self._spilled:
@@ -222,9 +225,9 @@ class Buffer:
             if batch is not self._taken:  # an answer that comes twice makes no room that is not there
                 return
             self._taken = None
-            self._sent += covered
-            self._memory_entries -= entries
-            self._memory_bytes -= size
+            self.delivered += covered
+            self.memory_entries -= entries
+            self.memory_bytes -= size
 
     def settle(self, first: int, count: int) -> None:
         """Forget entries that are safe elsewhere."""
@@ -301,12 +304,12 @@ class Buffer:
     @property
     def keeps_all(self) -> bool:
         """Whether the journal has all entries that have not been sent."""
-        return self.keeps(self._sent + 1, self.held)
+        return self.keeps(self.delivered + 1, self.held)
 
     def seconds_until_due(self) -> float | None:
         """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
         with self.guard:
-            waiting = self._queued - self._begun
+            waiting = self.queued - self._begun
             if self._taken is not None:
                 return 0.0
             if not waiting:
@@ -318,17 +321,7 @@ class Buffer:
 
     def next_number(self) -> int:
         """The number that the next entry will have."""
-        return self._queued + 1
-
-    @property
-    def queued(self) -> int:
-        """Entries ever put, which is also the number of the newest one."""
-        return self._queued
-
-    @property
-    def delivered(self) -> int:
-        """The number up to which all entries have been sent."""
-        return self._sent
+        return self.queued + 1
 
     @property
     def settled(self) -> int:
@@ -351,19 +344,9 @@ class Buffer:
     @property
     def held(self) -> int:
         """Entries that have not been sent."""
-        return self._queued - self._sent
+        return self.queued - self.delivered
 
     @property
     def held_bytes(self) -> int:
         """The size of the entries that have not been sent."""
-        return self._memory_bytes + self._spilled_bytes
-
-    @property
-    def memory_entries(self) -> int:
-        """Entries in memory."""
-        return self._memory_entries
-
-    @property
-    def memory_bytes(self) -> int:
-        """The size of the entries in memory."""
-        return self._memory_bytes
+        return self.memory_bytes + self._spilled_bytes

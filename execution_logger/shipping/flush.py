@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from execution_logger.shipping.thread import Shipper
 
-# `concurrent.futures.thread`: a script that ends soon after its first call delivers while the interpreter exits,
-# and what the delivery imports then (Celery, Redis) imports that module, which refuses to load that late.
+# `concurrent.futures.thread`: a script that ends soon after its first call delivers while the interpreter
+# exits, and what the delivery imports then (Celery, Redis) imports that module, which refuses to load late.
 
 CONFIRMATION_SECONDS = 1.0
 """How long a shutdown waits for confirmations once everything is sent."""
