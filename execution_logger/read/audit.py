@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.schema import Moment, ledger_table
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import statement
 
 _R = TypeVar("_R", "Delay", "Repeat")
 
@@ -230,9 +230,9 @@ async def audit(
         "late_after_seconds": late_after_seconds,
     }
     async with attempt(engine, settings.database_timeout_seconds), _snapshot(engine) as connection:
-        accounts = await _rows(connection, settings, "audit_accounts.sql", values)
+        accounts = await _rows(connection, settings, "audit_accounts", values)
         limited = {**values, "limit": MOST_FINDINGS + 1}
-        found = await _rows(connection, settings, "audit_findings.sql", limited)
+        found = await _rows(connection, settings, "audit_findings", limited)
     rows = sorted(found[:MOST_FINDINGS], key=attrgetter("process", "first"))
     return Audit(
         accounts=[_account(row) for row in accounts],
@@ -264,12 +264,11 @@ async def _rows(
     connection: AsyncConnection, settings: Settings, name: str, values: dict[str, Any]
 ) -> Sequence[Row[Any]]:
     dialect = connection.dialect
-    ledger = dialect.identifier_preparer.format_table(ledger_table(settings))
-    batches = read_sql(f"audit_batches.{dialect.name}.sql").format(ledger=ledger)
+    batches = statement("audit_batches", dialect, ledger=ledger_table(settings))
     moments = dict.fromkeys(("oldest_at", "newest_at", "stored_at", "newest_before"), Moment)
-    statement = text(read_sql(name).format(batches=batches))
-    statement = statement.bindparams(*(bindparam(moment, type_=Moment) for moment in ("since", "until")))
-    return (await connection.execute(statement.columns(**moments), values)).all()
+    query = text(statement(name, dialect, batches=batches))
+    query = query.bindparams(*(bindparam(moment, type_=Moment) for moment in ("since", "until")))
+    return (await connection.execute(query.columns(**moments), values)).all()
 
 
 def _account(row: Row[Any]) -> Account:

@@ -14,7 +14,7 @@ from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.schema import Moment, dead_letter_table, ledger_table
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import quoted, statement
 from execution_logger.store.table import look_up_table
 
 _EXACT_BELOW = 100_000
@@ -119,9 +119,7 @@ async def _read_rate(connection: AsyncConnection, settings: Settings) -> dict[st
 
 async def _rows(connection: AsyncConnection, table: Table) -> int:
     if connection.dialect.name == "postgresql":
-        name = connection.dialect.identifier_preparer.format_table(table)
-        result = await connection.execute(text(read_sql("estimate_rows.postgresql.sql")), {"name": name})
-        estimate = int(result.scalar_one())
+        estimate = await _ask(connection, "estimate_rows.postgresql", table)
         if estimate >= _EXACT_BELOW:
             return estimate
     return await _count(connection, table)
@@ -137,6 +135,10 @@ async def table_size(connection: AsyncConnection, settings: Settings) -> int:
         pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
         return int(pages * (await connection.exec_driver_sql("PRAGMA page_size")).scalar_one())
     table = await look_up_table(connection, settings)
-    name = connection.dialect.identifier_preparer.format_table(table.table)
-    result = await connection.execute(text(read_sql("table_size.postgresql.sql")), {"name": name})
-    return int(result.scalar_one())
+    return await _ask(connection, "table_size.postgresql", table.table)
+
+
+async def _ask(connection: AsyncConnection, question: str, table: Table) -> int:
+    dialect = connection.dialect
+    values = {"name": quoted(table, dialect)}
+    return int((await connection.execute(text(statement(question, dialect)), values)).scalar_one())

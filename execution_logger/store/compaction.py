@@ -3,39 +3,22 @@
 import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from uuid import uuid4
 
-from sqlalchemy import Dialect, Table, and_, bindparam, delete, insert, literal, select, text, tuple_
+from sqlalchemy import and_, bindparam, delete, insert, literal, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
 from execution_logger.store.engine import be_patient, transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.schema import Moment, ledger_table
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import statement
 
 AT_REST_AFTER = timedelta(minutes=10)
 """A batch that is delivered again comes sooner, nearly always."""
 
 CHUNK = 10_000
 """Rows that are looked at, and locked, in a transaction."""
-
-_LATENESS_SECONDS = (10.0, 60.0, 600.0, 3_600.0, 86_400.0)
-"""What came in time and what came late stay apart; an audit asks for one of these, or is a little coarser."""
-
-_POSTGRESQL = {
-    "lock": "FOR UPDATE SKIP LOCKED",
-    "day": "CAST(stored_at AT TIME ZONE 'UTC' AS date)",
-    "delay": "date_part('epoch', stored_at - newest_at)",
-    "ids": "array_agg(batch_id)",
-}
-_SQLITE = {
-    "lock": "",
-    "day": "date(stored_at)",
-    "delay": "(julianday(stored_at) - julianday(newest_at)) * 86400.0",
-    "ids": "json_group_array(batch_id)",
-}
 
 _Place = tuple[datetime, str]
 
@@ -101,24 +84,16 @@ async def _merge(connection: AsyncConnection, settings: Settings, begin: _Place,
     """Merge the rows from `begin` up to `end`, without that one."""
     values = {"begin_at": begin[0], "begin_id": begin[1], "end_at": end[0], "end_id": end[1]}
     table = ledger_table(settings)
-    statement = text(_statement(table, connection.dialect)).bindparams(
-        *(bindparam(name, type_=Moment) for name in ("begin_at", "end_at"))
-    )
-    if connection.dialect.name == "postgresql":
-        await connection.execute(statement, values)
+    dialect = connection.dialect
+    groups = statement("compact_groups", dialect, ledger=table)
+    merge = text(statement(f"compact.{dialect.name}", dialect, ledger=table, groups=groups))
+    merge = merge.bindparams(*(bindparam(name, type_=Moment) for name in ("begin_at", "end_at")))
+    if dialect.name == "postgresql":
+        await connection.execute(merge, values)
         return
     moments = dict.fromkeys(("oldest_at", "newest_at", "stored_at"), Moment)
-    rows = [row._asdict() for row in await connection.execute(statement.columns(**moments), values)]
-    for row in rows:
-        await connection.execute(delete(table).where(table.c.batch_id.in_(json.loads(row.pop("ids")))))
-        await connection.execute(insert(table), {**row, "batch_id": str(uuid4()), "dead_lettered": 0})
-
-
-@lru_cache(maxsize=16)
-def _statement(table: Table, dialect: Dialect) -> str:
-    """PostgreSQL merges by it; SQLite only says what is to be merged."""
-    ledger = dialect.identifier_preparer.format_table(table)
-    parts = _POSTGRESQL if dialect.name == "postgresql" else _SQLITE
-    whens = [f"WHEN {parts['delay']} >= {seconds} THEN {seconds}" for seconds in reversed(_LATENESS_SECONDS)]
-    groups = read_sql("compact_groups.sql").format(ledger=ledger, lateness=" ".join(whens), **parts)
-    return read_sql(f"compact.{dialect.name}.sql").format(ledger=ledger, groups=groups)
+    for row in (await connection.execute(merge.columns(**moments), values)).mappings().all():
+        merged = {**row, "batch_id": str(uuid4()), "dead_lettered": 0}
+        ids = json.loads(merged.pop("ids"))
+        await connection.execute(delete(table).where(table.c.batch_id.in_(ids)))
+        await connection.execute(insert(table), merged)

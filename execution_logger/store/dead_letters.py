@@ -18,7 +18,7 @@ from execution_logger.store.faults import attempt, is_refusal, reason_of
 from execution_logger.store.insert import insert_entries, join
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.schema import batch_key, dead_letter_table, escape, storable
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import statement
 from execution_logger.store.table import look_up_table
 
 _NAMESPACE = UUID("5f2c9a54-6d0b-4c0e-9a55-0d1a3f7c6b21")
@@ -80,15 +80,14 @@ class DeadLetters:
             entry: any text; beyond 16 Mi characters, which no entry has, it is cut.
             reason: why it was refused.
         """
-        name = connection.dialect.identifier_preparer.format_table(self._table)
-        statement = text(read_sql("insert_dead_letter.sql").format(table=name))
+        insert = text(statement("insert_dead_letter", connection.dialect, table=self._table))
         if len(entry) > _MAX_ENTRY_CHARS:
             reason = f"(cut from {len(entry)} characters) {reason}"
         values = {"id": dead_letter_id(entry), "batch_id": batch_key(batch_id)}
         refusal: Exception | None = None
         for kept, why in _forms(storable(entry)[:_MAX_ENTRY_CHARS], storable(reason)[:_MAX_REASON_CHARS]):
             try:
-                await connection.execute(statement, {**values, "entry": kept, "reason": why})
+                await connection.execute(insert, {**values, "entry": kept, "reason": why})
                 await connection.commit()
             except Exception as error:
                 if not is_refusal(error):

@@ -16,7 +16,7 @@ from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.entry import LEVEL_NAMES, LogLevel
 from execution_logger.store.schema import storable
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import statement
 from execution_logger.store.table import LogTable
 
 _decode = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -112,10 +112,11 @@ def entries_statement(table: LogTable, dialect: Dialect) -> str:
     """The statement as text; its one parameter is the JSON array `:entries`."""
     value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
     values = [_not_null(column, value(column, table)) for column in table.columns.values()]
-    template = read_sql(f"insert_entries.{dialect.name}.sql")
-    return template.format(
+    return statement(
+        f"insert_entries.{dialect.name}",
+        dialect,
         json=_json(table),
-        table=dialect.identifier_preparer.format_table(table.table),
+        table=table.table,
         columns=", ".join(table.columns),
         values=",\n    ".join(values),
         key=", ".join(table.key),

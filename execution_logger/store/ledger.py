@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Dialect,
     Index,
+    MetaData,
     Table,
     bindparam,
     cast,
@@ -35,7 +36,7 @@ from execution_logger.store import engine as driver
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
 from execution_logger.store.schema import Moment, batch_key, ledger_table
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import quoted, statement
 from execution_logger.store.table import LogTable
 
 _PROCESS = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -108,12 +109,13 @@ _MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest
 
 
 def missing_indexes(connection: Connection, settings: Settings) -> list[Index]:
-    """The indexes of the ledger that the database has not, or not whole."""
-    table = ledger_table(settings)
+    """The indexes of the ledger that the database has not, or not whole; batches can be noted meanwhile."""
+    table = ledger_table(settings).to_metadata(MetaData())
+    for index in table.indexes:
+        index.dialect_options["postgresql"]["concurrently"] = True
     if connection.dialect.name == "postgresql":
-        name = connection.dialect.identifier_preparer.format_table(table)
-        query = text(read_sql("valid_indexes.postgresql.sql"))
-        found = set(connection.execute(query, {"name": name}).scalars())
+        query = text(statement("valid_indexes.postgresql", connection.dialect))
+        found = set(connection.execute(query, {"name": quoted(table, connection.dialect)}).scalars())
     else:
         found = {index["name"] for index in inspect(connection).get_indexes(table.name, table.schema)}
     return sorted((each for each in table.indexes if each.name not in found), key=attrgetter("name"))
@@ -183,9 +185,9 @@ class Ledger:
             asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: and nothing is stored.
         """
         if connection.dialect.name == "postgresql":
-            statement, names = _batch_statement(table, self.table, connection.dialect)
+            both, names = _batch_statement(table, self.table, connection.dialect)
             values = {"entries": entries, "dead_lettered": 0, **span.values()}
-            return await driver.execute(connection, statement, [values[name] for name in names])
+            return await driver.execute(connection, both, [values[name] for name in names])
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
         stored = await insert_entries(connection, table, entries)
         await self.add(connection, span)
@@ -193,14 +195,13 @@ class Ledger:
 
     async def add(self, connection: AsyncConnection, span: Span, *, dead_lettered: int = 0) -> None:
         """Note a batch, in the connection's transaction; a known one was delivered once more."""
-        statement = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
-        await connection.execute(statement, span.values() | {"dead_lettered": dead_lettered})
+        note = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
+        await connection.execute(note, span.values() | {"dead_lettered": dead_lettered})
 
     async def forgive(self, connection: AsyncConnection, batch_id: str, number: int) -> None:
         """Note that so many dead letters of this batch became rows, in the connection's transaction."""
-        name = connection.dialect.identifier_preparer.format_table(self.table)
-        statement = text(read_sql("forgive_entry.sql").format(ledger=name))
-        await connection.execute(statement, {"batch_id": batch_id, "number": number})
+        update = text(statement("forgive_entry", connection.dialect, ledger=self.table))
+        await connection.execute(update, {"batch_id": batch_id, "number": number})
 
     async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
         """Delete the batches of processes that have stored nothing since `moment` (aware), of some of them.
@@ -232,7 +233,7 @@ class Ledger:
             if found.get(column.name) is not _python_type(column.type):
                 return f'table "{name}" is another one: see its column "{column.name}". Rename it. {UPGRADE}'
         if connection.dialect.name == "postgresql":
-            shown = connection.dialect.identifier_preparer.format_table(self.table)
+            shown = quoted(self.table, connection.dialect)
             for right in rights:
                 question = select(func.has_table_privilege(cast(shown, REGCLASS), right))
                 if not connection.execute(question).scalar_one():
@@ -253,12 +254,11 @@ def _batch_statement(table: LogTable, ledger: Table, dialect: Dialect) -> tuple[
 
     Compiled here, once: SQLAlchemy would look at a `text()` and its parameters with every batch.
     """
-    statement = read_sql("insert_batch.postgresql.sql").format(
-        note=_note_statement(ledger, dialect), insert=entries_statement(table, dialect)
-    )
-    compiled: Any = text(statement).bindparams(*_MOMENTS).compile(dialect=dialect)
+    note, insert = _note_statement(ledger, dialect), entries_statement(table, dialect)
+    both = statement("insert_batch.postgresql", dialect, note=note, insert=insert)
+    compiled: Any = text(both).bindparams(*_MOMENTS).compile(dialect=dialect)
     return str(compiled), compiled.positiontup
 
 
 def _note_statement(ledger: Table, dialect: Dialect) -> str:
-    return read_sql("note_batch.sql").format(ledger=dialect.identifier_preparer.format_table(ledger))
+    return statement("note_batch", dialect, ledger=ledger)

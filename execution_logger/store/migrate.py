@@ -10,23 +10,13 @@ from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import missing_indexes
-from execution_logger.store.schema import (
-    BATCHES,
-    DEAD_LETTERS,
-    JOB_RUNS,
-    STATISTICS,
-    USUAL_NAME,
-    dead_letter_table,
-    job_run_table,
-    ledger_table,
-    schema_and_name,
-    statistics_table,
-)
+from execution_logger.store.schema import DEAD_LETTERS, OWN_TABLES, STATISTICS, USUAL_NAME, schema_and_name
 
 VERSION_TABLE = "execution_logger_alembic_version"
 """The version of the tables; `alembic_version` is the host's."""
 
-_OWN = (DEAD_LETTERS, BATCHES, JOB_RUNS, STATISTICS)
+_EARLIER = ("0001", "0002")
+"""Versions of the tables whose migrations became one."""
 _TAKEN_OVER = (DEAD_LETTERS, STATISTICS)
 """What would be missed; the ledger may be large, and the job runs begin anew."""
 _INDEX_SECONDS = 3600  # 25 million batches take minutes
@@ -69,7 +59,7 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
     """
     if type_ != "table" or name is None:
         return True
-    if name == VERSION_TABLE or any(name == own or name.startswith(f"{own}_") for own in _OWN):
+    if name == VERSION_TABLE or any(name == own or name.startswith(f"{own}_") for own in OWN_TABLES):
         return False
     schema, entries = schema_and_name(Settings.from_environment().table)
     if name != entries or (schema is not None and schema != parent_names.get("schema_name")):
@@ -121,22 +111,31 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
-    own = [make(settings) for make in (dead_letter_table, ledger_table, job_run_table, statistics_table)]
-    names = (settings.table, *(each.fullname for each in own))
+    own = {old: make(settings) for old, make in OWN_TABLES.items()}
+    names = (settings.table, *(each.fullname for each in own.values()))
     missing = [name for name in names if not _exists(connection, name)]
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")
     config.attributes |= {"connection": connection, "settings": settings}
-    if missing:
+    if missing or _version(connection, settings) in _EARLIER:
         # The version speaks of tables that were dropped since, or had another name.
-        command.stamp(config, "base")
+        command.stamp(config, "base", purge=True)
     command.upgrade(config, "head")
     done = [f"{name} {'created' if name in missing else 'is there already'}" for name in names]
-    for new, old in zip(own, _OWN, strict=True):
+    for old, new in own.items():
         # A table of entries that is new as well has nothing of before.
         if new.fullname in missing and settings.table not in missing and new.name != old:
             done += _take_over(connection, old, new)
     return ", ".join(done)
+
+
+def _version(connection: Connection, settings: Settings) -> str | None:
+    schema, _ = schema_and_name(settings.table)
+    if not _has(connection, VERSION_TABLE, schema):
+        return None
+    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
+    found: str | None = connection.execute(select(versions.c.version_num)).scalar()
+    return found
 
 
 def _take_over(connection: Connection, old: str, new: Table) -> list[str]:

@@ -20,6 +20,9 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from execution_logger.settings import Settings
@@ -57,6 +60,17 @@ class Moment(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class _Now(FunctionElement[datetime]):
+    """The time, with fractions of a second; SQLite's CURRENT_TIMESTAMP has none."""
+
+    inherit_cache = True
+
+
+@compiles(_Now)
+def _now(_element: _Now, compiler: SQLCompiler, **_: object) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f000', 'now'))" if compiler.dialect.name == "sqlite" else "now()"
+
+
 @cache
 def dead_letter_table(settings: Settings) -> Table:
     """What the database has refused for good.
@@ -71,7 +85,7 @@ def dead_letter_table(settings: Settings) -> Table:
         Column("batch_id", Text, nullable=False),
         Column("entry", Text, nullable=False),
         Column("reason", Text, nullable=False),
-        Column("created_at", Moment, nullable=False),
+        Column("created_at", Moment, nullable=False, server_default=_Now()),
     )
 
 
@@ -87,13 +101,13 @@ def ledger_table(settings: Settings) -> Table:
         Column("first", BigInteger, nullable=False),
         Column("entries", Integer, nullable=False),
         Column("dead_lettered", Integer, nullable=False),
-        Column("deliveries", Integer, nullable=False),
+        Column("deliveries", Integer, nullable=False, server_default="1"),
         Column("oldest_at", Moment),
         Column("newest_at", Moment),
-        Column("stored_at", Moment, nullable=False),
+        Column("stored_at", Moment, nullable=False, server_default=_Now()),
         # What was stored last; and an audit, though deleted rows may have left most of the table empty.
-        Index(identifier(f"ix_{name}_stored_at"), "stored_at", postgresql_concurrently=True),
-        Index(identifier(f"ix_{name}_place"), "process", "first", postgresql_concurrently=True),
+        Index(identifier(f"ix_{name}_stored_at"), "stored_at"),
+        Index(identifier(f"ix_{name}_place"), "process", "first"),
     )
 
 
@@ -104,8 +118,9 @@ def job_run_table(settings: Settings) -> Table:
         settings,
         JOB_RUNS,
         Column("name", Text, primary_key=True),
-        Column("known_since", Moment, nullable=False),
-        Column("owner", Text),  # of the version before, as `interruptions`
+        Column("known_since", Moment, nullable=False, server_default=_Now()),
+        Column("owner", Text),  # of the version before, as `handed_to` and `interruptions`
+        Column("handed_to", Text),
         Column("held_until", Moment),
         Column("started_at", Moment),
         Column("finished_at", Moment),
@@ -135,6 +150,15 @@ def statistics_table(settings: Settings) -> Table:
         Column("p50_ms", Float),
         Column("p95_ms", Float),
     )
+
+
+OWN_TABLES = {
+    DEAD_LETTERS: dead_letter_table,
+    BATCHES: ledger_table,
+    JOB_RUNS: job_run_table,
+    STATISTICS: statistics_table,
+}
+"""By their usual names."""
 
 
 def _table(settings: Settings, usual_name: str, *parts: Column[Any] | Index) -> Table:

@@ -48,7 +48,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.schema import schema_and_name
-from execution_logger.store.sql import read_sql
+from execution_logger.store.sql import quoted, statement
 
 TEXTS = ("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "message")
 FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
@@ -193,8 +193,10 @@ def _traits(connection: Connection, table: Table) -> Mapping[str, Mapping[str, t
     """By `key`, `rule` and `trigger`: their names, and the columns of a key."""
     traits: dict[str, dict[str, tuple[str, ...]]] = {"key": {}, "rule": {}, "trigger": {}}
     if connection.dialect.name == "postgresql":
-        values = {"name": connection.dialect.identifier_preparer.format_table(table)}
-        for trait, name, columns in connection.execute(text(read_sql("table_traits.postgresql.sql")), values):
+        values = {"name": quoted(table, connection.dialect)}
+        for trait, name, columns in connection.execute(
+            text(statement("table_traits.postgresql", connection.dialect)), values
+        ):
             traits[trait][name] = tuple(columns or ())
         return traits
     for number, names in enumerate(_keys(table)):

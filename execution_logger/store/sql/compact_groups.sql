@@ -15,7 +15,12 @@ alike AS (
         *,
         {day} AS day,
         CASE WHEN oldest_at IS NOT NULL AND newest_at IS NOT NULL THEN CASE
-            {lateness}
+            -- What came in time and what came late stay apart: an audit asks for one of these, or is a little coarser.
+            WHEN {delay} >= 86400 THEN 86400
+            WHEN {delay} >= 3600 THEN 3600
+            WHEN {delay} >= 600 THEN 600
+            WHEN {delay} >= 60 THEN 60
+            WHEN {delay} >= 10 THEN 10
             ELSE -1
         END END AS lateness
     FROM chunk

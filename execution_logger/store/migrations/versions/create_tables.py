@@ -1,13 +1,14 @@
-"""Create the table of the entries, unless the host has one, and that of the dead letters."""
+"""Create what is missing of the tables. What is there stays as it is: it is the host's, or holds rows."""
 
 import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from execution_logger.store.schema import dead_letter_table, identifier, schema_and_name
+from execution_logger.store.job_runs import JOB_NAMES, NOTHING
+from execution_logger.store.schema import OWN_TABLES, identifier, job_run_table, schema_and_name
 from execution_logger.store.table import MARK
 
-revision = "0001"
+revision = "0003"  # earlier versions had a migration for each table: see `migrate`
 down_revision = None
 
 # What PostgreSQL takes and Python's datetime cannot hold would make a whole run unreadable.
@@ -15,15 +16,20 @@ _READABLE = "created_at BETWEEN '0001-01-02 00:00:00+00' AND '9999-12-30 00:00:0
 
 
 def upgrade() -> None:
-    """Leave alone what is there: it is the host's."""
+    """Create them as `schema` says; a later migration has to look what there is."""
     settings = context.config.attributes["settings"]
+    bind = op.get_bind()
     schema, name = schema_and_name(settings.table)
-    dead_letters = dead_letter_table(settings).name
-    inspector = sa.inspect(op.get_bind())
+    inspector = sa.inspect(bind)
     if not inspector.has_table(name, schema):
         _create_entries(name, schema)
-    if not inspector.has_table(dead_letters, schema):
-        _create_dead_letters(dead_letters, schema)
+    job_runs = job_run_table(settings)
+    has_job_runs = inspector.has_table(job_runs.name, job_runs.schema)
+    for make in OWN_TABLES.values():
+        make(settings).create(bind, checkfirst=True)
+    if not has_job_runs:
+        # From now on they are due: one that never runs is late some day, and not just absent.
+        op.bulk_insert(job_runs, [{"name": job, **NOTHING} for job in JOB_NAMES])
 
 
 def _create_entries(name: str, schema: str | None) -> None:
@@ -48,15 +54,3 @@ def _create_entries(name: str, schema: str | None) -> None:
     op.create_index(identifier(f"ix_{name}_timeline"), name, ["task_id", "created_at", "id"], schema=schema)
     # The newest, the oldest, and those that are old enough to be deleted.
     op.create_index(identifier(f"ix_{name}_created_at"), name, ["created_at"], schema=schema)
-
-
-def _create_dead_letters(name: str, schema: str | None) -> None:
-    op.create_table(
-        name,
-        sa.Column("id", sa.Text(), primary_key=True),
-        sa.Column("batch_id", sa.Text(), nullable=False),
-        sa.Column("entry", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
-        schema=schema,
-    )

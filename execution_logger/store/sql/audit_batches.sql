@@ -17,14 +17,14 @@ batches AS (
         first + entries - 1 AS last,
         -- Before the first batch of all there is a gap, unless only a part of the past is asked for.
         CASE
-            WHEN first > coalesce(expected, 1) AND (expected IS NOT NULL OR CAST(:since AS timestamptz) IS NULL)
+            WHEN first > coalesce(expected, 1) AND (expected IS NOT NULL OR CAST(:since AS {moment}) IS NULL)
             THEN first - coalesce(expected, 1)
             ELSE 0
         END AS gap,
-        least(entries, greatest(coalesce(expected, first) - first, 0)) AS overlap,
-        CAST(extract(epoch FROM stored_at - newest_at) AS double precision) AS delay_seconds,
-        extract(epoch FROM now() - stored_at) >= CAST(:late_after_seconds AS double precision) AS is_due
+        {least}(entries, {greatest}(coalesce(expected, first) - first, 0)) AS overlap,
+        {delay} AS delay_seconds,
+        {age} >= CAST(:late_after_seconds AS double precision) AS is_due
     FROM numbered
-    WHERE (CAST(:since AS timestamptz) IS NULL OR stored_at >= CAST(:since AS timestamptz))
-    AND (CAST(:until AS timestamptz) IS NULL OR stored_at < CAST(:until AS timestamptz))
+    WHERE (CAST(:since AS {moment}) IS NULL OR stored_at >= CAST(:since AS {moment}))
+    AND (CAST(:until AS {moment}) IS NULL OR stored_at < CAST(:until AS {moment}))
 )

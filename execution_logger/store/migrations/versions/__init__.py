@@ -1,1 +1,0 @@
-"""The revisions, oldest first: each leaves alone what is there already."""
