@@ -2,11 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from decimal import Decimal
 from operator import attrgetter
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -61,15 +60,6 @@ class Delay(Range):
     seconds: float
     stored_at: datetime
 
-    def with_(self, other: Self) -> Self:
-        """Both as one."""
-        return replace(
-            self,
-            last=max(self.last, other.last),
-            seconds=max(self.seconds, other.seconds),
-            stored_at=max(self.stored_at, other.stored_at),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Repeat(Range):
@@ -81,13 +71,8 @@ class Repeat(Range):
 
     deliveries: int
 
-    def with_(self, other: Self) -> Self:
-        """Both as one."""
-        last, deliveries = max(self.last, other.last), max(self.deliveries, other.deliveries)
-        return replace(self, last=last, deliveries=deliveries)
 
-
-def to_gap(row: Row[Any]) -> Gap:
+def _gap(row: Row[Any]) -> Gap:
     """The gap before a batch."""
     return Gap(
         process=row.process,
@@ -99,7 +84,7 @@ def to_gap(row: Row[Any]) -> Gap:
     )
 
 
-def to_delays(rows: Iterable[Row[Any]], late_after_seconds: float) -> Iterator[Delay]:
+def _delays(rows: Iterable[Row[Any]], late_after_seconds: float) -> Iterator[Delay]:
     """What came late of the batches, without entries that another one had brought before."""
     for row in rows:
         is_late = row.delay_seconds is not None and row.delay_seconds > late_after_seconds
@@ -107,7 +92,7 @@ def to_delays(rows: Iterable[Row[Any]], late_after_seconds: float) -> Iterator[D
             yield Delay(row.process, row.first + row.overlap, row.last, row.delay_seconds, row.stored_at)
 
 
-def to_repeats(rows: Iterable[Row[Any]]) -> Iterator[Repeat]:
+def _repeats(rows: Iterable[Row[Any]]) -> Iterator[Repeat]:
     """The batches that came more than once, and what of the others came in another batch as well."""
     for row in rows:
         if row.overlap:
@@ -116,18 +101,18 @@ def to_repeats(rows: Iterable[Row[Any]]) -> Iterator[Repeat]:
             yield Repeat(row.process, row.first, row.last, row.deliveries)
 
 
-def joined(ranges: Iterable[_R]) -> Iterator[_R]:
-    """The ranges, which are in order; those that follow upon each other are one."""
-    current: _R | None = None
+def _joined(ranges: Iterable[_R]) -> list[_R]:
+    """The ranges, which are in order; those that follow upon each other are one, with the larger figures."""
+    found: list[_R] = []
     for one in ranges:
-        if current is not None and current.process == one.process and one.first <= current.last + 1:
-            current = current.with_(one)
+        before = found[-1] if found else None
+        if before is None or before.process != one.process or one.first > before.last + 1:
+            found.append(one)
         else:
-            if current is not None:
-                yield current
-            current = one
-    if current is not None:
-        yield current
+            figures = (each.name for each in fields(one) if each.name not in ("process", "first"))
+            larger = {name: max(getattr(before, name), getattr(one, name)) for name in figures}
+            found[-1] = replace(before, **larger)
+    return found
 
 
 MOST_FINDINGS = 10_000
@@ -223,23 +208,18 @@ async def audit(
     Raises:
         StoreUnavailableError: the database cannot be used now, or has no ledger.
     """
-    values = {
-        "since": since,
-        "until": until,
-        "process": process,
-        "late_after_seconds": late_after_seconds,
-    }
+    values = {"since": since, "until": until, "process": process, "late_after_seconds": late_after_seconds}
     async with attempt(engine, settings.database_timeout_seconds), _snapshot(engine) as connection:
         accounts = await _rows(connection, settings, "audit_accounts", values)
-        limited = {**values, "limit": MOST_FINDINGS + 1}
-        found = await _rows(connection, settings, "audit_findings", limited)
+        values["limit"] = MOST_FINDINGS + 1
+        found = await _rows(connection, settings, "audit_findings", values)
     rows = sorted(found[:MOST_FINDINGS], key=attrgetter("process", "first"))
     return Audit(
-        accounts=[_account(row) for row in accounts],
-        missing=[to_gap(row) for row in rows if row.gap and row.is_due],
-        pending=[to_gap(row) for row in rows if row.gap and not row.is_due],
-        late=list(joined(to_delays(rows, late_after_seconds))),
-        repeated=list(joined(to_repeats(rows))),
+        accounts=[Account(**row._asdict()) for row in accounts],
+        missing=[_gap(row) for row in rows if row.gap and row.is_due],
+        pending=[_gap(row) for row in rows if row.gap and not row.is_due],
+        late=_joined(_delays(rows, late_after_seconds)),
+        repeated=_joined(_repeats(rows)),
         is_cut=len(found) > MOST_FINDINGS,
     )
 
@@ -269,11 +249,3 @@ async def _rows(
     query = text(statement(name, dialect, batches=batches))
     query = query.bindparams(*(bindparam(moment, type_=Moment) for moment in ("since", "until")))
     return (await connection.execute(query.columns(**moments), values)).all()
-
-
-def _account(row: Row[Any]) -> Account:
-    values = row._asdict()
-    for name, value in values.items():
-        if isinstance(value, Decimal):  # PostgreSQL's type of a sum
-            values[name] = int(value)
-    return Account(**values)

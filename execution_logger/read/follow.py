@@ -15,7 +15,6 @@ from execution_logger.read.timeline import (
     oldest_first,
     select_entries,
     to_entry,
-    to_utc,
 )
 from execution_logger.settings import Settings
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
@@ -90,7 +89,7 @@ class Follower:
         self._newest = places[0] if places else None
         if len(places) == _MOST_KNOWN // 2:
             self._oldest = places[-1]
-            self._begins_at = to_utc(table, self._oldest[-2]) or _EVER
+            self._begins_at = table.to_utc(self._oldest[-2]) or _EVER
 
     async def _read_news(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
         query = oldest_first(table, select_entries(table), self._timeline.place)

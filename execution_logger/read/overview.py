@@ -9,7 +9,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.timeline import to_utc
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import Ledger
@@ -54,7 +53,7 @@ async def oldest_entry_at(connection: AsyncConnection, settings: Settings) -> da
     table = await look_up_table(connection, settings)
     query = select(func.min(table.columns["created_at"]))
     found: datetime | None = (await connection.execute(query)).scalar_one()  # type: ignore[assignment]
-    return to_utc(table, found)
+    return table.to_utc(found)
 
 
 async def read_overview(engine: AsyncEngine, settings: Settings, facts: dict[str, Any]) -> None:
@@ -92,7 +91,7 @@ async def _read_ends(connection: AsyncConnection, settings: Settings) -> dict[st
     table = await look_up_table(connection, settings)
     created_at = table.columns["created_at"]
     row = (await connection.execute(select(func.min(created_at), func.max(created_at)))).one()
-    return dict(zip(("oldest", "newest"), (to_utc(table, moment) for moment in row), strict=True))
+    return dict(zip(("oldest", "newest"), (table.to_utc(moment) for moment in row), strict=True))
 
 
 async def _read_dead_letters(connection: AsyncConnection, settings: Settings) -> dict[str, Any]:

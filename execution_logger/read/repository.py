@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import ERRORS, LEVEL_NAMES, LogEntry, known_level
-from execution_logger.read.timeline import is_of_run, newest_first, select_entries, to_entry, to_text, to_utc
+from execution_logger.read.timeline import is_of_run, newest_first, select_entries, to_entry
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
-from execution_logger.store.table import LogTable, from_utc, look_up_table
+from execution_logger.store.table import LogTable, look_up_table
 
 _settings_of_environment = cache(partial(Settings.from_environment, uses=NOTHING))
 
@@ -76,8 +76,8 @@ class ExecutionLogRepository:
         levels: Counter[str | None] = Counter()
         categories: Counter[str | None] = Counter()
         for level, category, number, *_ in groups:
-            levels[to_text(table, "level", level)] += number
-            categories[to_text(table, "category", category)] += number
+            levels[table.to_text("level", level)] += number
+            categories[table.to_text("category", category)] += number
         moments = [moment for *_, first, last in groups for moment in (first, last) if moment is not None]
         return {
             "task_id": task_id,
@@ -128,7 +128,7 @@ class ExecutionLogRepository:
         if await ledger.problem(connection, "SELECT", "DELETE") is None:
             while await ledger.delete_before(connection, moment):
                 pass
-        return await self._delete(table, table.columns["created_at"] < from_utc(table, moment))
+        return await self._delete(table, *table.made(until=moment))
 
     @cached_property
     def _encoder(self) -> EntryEncoder:
@@ -145,11 +145,11 @@ class ExecutionLogRepository:
         rows = await self._session.execute(query.limit(limit).offset(offset))
         return [to_entry(table, row) for row in rows]
 
-    async def _delete(self, table: LogTable, condition: ColumnElement[bool]) -> int:
+    async def _delete(self, table: LogTable, *conditions: ColumnElement[bool]) -> int:
         connection = await self._session.connection()
-        return (await connection.execute(delete(table.table).where(condition))).rowcount
+        return (await connection.execute(delete(table.table).where(*conditions))).rowcount
 
 
 def _iso(table: LogTable, moment: datetime | None) -> str | None:
-    utc = to_utc(table, moment)
+    utc = table.to_utc(moment)
     return None if utc is None else utc.isoformat()

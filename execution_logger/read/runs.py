@@ -19,12 +19,10 @@ from execution_logger.read.timeline import (
     oldest_first,
     select_entries,
     to_entry,
-    to_text,
-    to_utc,
 )
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, from_utc, look_up_table
+from execution_logger.store.table import LogTable, look_up_table
 
 MOST_COUNTED = 100_000
 """How many entries of a run are counted; the numbers of a longer one are those of its newest."""
@@ -150,7 +148,7 @@ class _Search:
                 found |= dict.fromkeys(await self._in_time(page.read, self._find_until))
         except TimeoutError:
             self._is_complete = False
-            self._looked_back_to = to_utc(self._table, page.before)
+            self._looked_back_to = self._table.to_utc(page.before)
         self._names = list(found)[:limit]
 
     async def describe(self) -> None:
@@ -195,7 +193,7 @@ class _Page:
     def __init__(self, table: LogTable, since: datetime | None, *, with_errors: bool) -> None:
         self._table = table
         self._task_id, self._created_at = table.columns["task_id"], table.columns["created_at"]
-        self._since = [] if since is None else [self._created_at >= from_utc(table, since)]
+        self._since = table.made(since=since)
         self._wanted = [table.is_level(*ERRORS)] if with_errors else []
         self._size = _FIRST_PAGE
         self.before: Any = None
@@ -228,7 +226,7 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
     created_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"])
     first_at: Any = (await connection.execute(created_at.limit(1))).scalar()
     levels = await _count_levels(connection, table, newest)
-    first = to_utc(table, first_at) or last.created_at
+    first = table.to_utc(first_at) or last.created_at
     return Run(
         task_id=last.task_id,
         first_at=first,
@@ -251,5 +249,5 @@ async def _count_levels(
     counted = await connection.execute(select(level, func.count()).group_by(level))
     levels: Counter[str | None] = Counter()
     for name, number in counted:  # one level may have several names
-        levels[to_text(table, "level", name)] += number
+        levels[table.to_text("level", name)] += number
     return levels

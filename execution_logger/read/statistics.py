@@ -19,10 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
-from execution_logger.read.timeline import to_text
 from execution_logger.settings import Settings
 from execution_logger.store.schema import statistics_table
-from execution_logger.store.table import LogTable, from_utc
+from execution_logger.store.table import LogTable
 
 HOUR = timedelta(hours=1)
 
@@ -62,7 +61,7 @@ class Statistic:
 
 async def count_hour(connection: AsyncConnection, table: LogTable, hour: datetime) -> list[Statistic]:
     """Count what the table has of the hour that begins then (in UTC)."""
-    is_in = _within(table, hour)
+    is_in = and_(*table.made(hour, hour + HOUR))
     counts = await _count(connection, table, is_in)
     if not counts:  # as those before the first entry, which are many when it was imported
         return list(_sums(hour, counts, runs=0))
@@ -98,11 +97,6 @@ async def last_hour(connection: AsyncConnection, settings: Settings) -> datetime
     return found
 
 
-def _within(table: LogTable, hour: datetime) -> ColumnElement[bool]:
-    created_at = table.columns["created_at"]
-    return and_(created_at >= from_utc(table, hour), created_at < from_utc(table, hour + HOUR))
-
-
 async def _count(connection: AsyncConnection, table: LogTable, is_in: ColumnElement[bool]) -> _Counts:
     """Entries by dimension, name, and whether they are errors."""
     level, category = table.columns["level"], table.columns["category"]
@@ -111,8 +105,8 @@ async def _count(connection: AsyncConnection, table: LogTable, is_in: ColumnElem
     for level_value, category_value, number in await connection.execute(query):
         names = {
             ALL: "",
-            "level": to_text(table, "level", level_value) or "",
-            "category": to_text(table, "category", category_value) or "",
+            "level": table.to_text("level", level_value) or "",
+            "category": table.to_text("category", category_value) or "",
         }
         for dimension, name in names.items():
             counts[dimension, name, names["level"] in ERRORS] += number
@@ -133,7 +127,7 @@ def _runs_begun(table: LogTable, hour: datetime, is_in: ColumnElement[bool]) -> 
     seen = select(task_id.label("task_id")).where(is_in).distinct().subquery()
     earlier = table.table.alias("earlier")
     is_older = and_(
-        earlier.c[task_id.name] == seen.c.task_id, earlier.c[created_at.name] < from_utc(table, hour)
+        earlier.c[task_id.name] == seen.c.task_id, earlier.c[created_at.name] < table.from_utc(hour)
     )
     return select(func.count()).select_from(seen).where(~exists().where(is_older))
 
@@ -170,7 +164,7 @@ async def _durations(
         Statistic(
             hour,
             dimension,
-            to_text(table, field, name) or "",
+            table.to_text(field, name) or "",
             entries,
             int(errors),
             timed=timed,

@@ -9,9 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    CHAR,
     ColumnElement,
-    Enum,
     Row,
     Select,
     Text,
@@ -27,11 +25,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.entry.entry import LogEntry, LogLevel, known_level
+from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import TEXTS, LogTable, from_utc, kept_field, look_up_table
+from execution_logger.store.table import TEXTS, LogTable, kept_field, look_up_table
 
 PLACE = ("task_id", "created_at", "id")
 """What an entry is found by in the index of the timeline."""
@@ -84,11 +82,7 @@ class Only:
         for field, names in self._names().items():
             if names:
                 conditions.append(or_(*(table.equals(field, each) for each in names)))
-        created_at: ColumnElement[Any] = table.columns["created_at"]
-        if self.since is not None:
-            conditions.append(created_at >= from_utc(table, self.since))
-        if self.until is not None:
-            conditions.append(created_at < from_utc(table, self.until))
+        conditions += table.made(self.since, self.until)
         if self.contains:
             # Both databases have `replace`, which knows no wildcards and tells cases apart.
             message = cast(table.columns["message"], Text)
@@ -209,32 +203,12 @@ def to_entry(table: LogTable, row: Row[Any]) -> LogEntry:
     details = _to_details(values["details"])
     values["id"] = _to_id(table, str(values["id"]))
     values["details"] = details
-    values["created_at"] = to_utc(table, values["created_at"]) or _EPOCH
+    values["created_at"] = table.to_utc(values["created_at"]) or _EPOCH
     for field in TEXTS:
         if field in values:
-            values[field] = to_text(table, field, values[field])
+            values[field] = table.to_text(field, values[field])
     values |= {field: kept_field(details or {}, field) for field in table.missing}
     return LogEntry(**values)
-
-
-def to_text(table: LogTable, field: str, value: object) -> str | None:
-    """A text field as it was written, though a host may keep it as an enum, a UUID, or padded with blanks."""
-    if value is None:
-        return None
-    kind, text = table.value(field).type, str(value)
-    if isinstance(kind, Enum):
-        text = text.lower()
-    if isinstance(kind, CHAR):
-        text = text.rstrip(" ")
-    return known_level(text) if field == "level" else text
-
-
-def to_utc(table: LogTable, moment: datetime | None) -> datetime | None:
-    """A moment of the table's `created_at`, aware and in UTC."""
-    if moment is None:
-        return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=table.zone)
-    return aware.astimezone(UTC)
 
 
 def _to_id(table: LogTable, text: str) -> str:

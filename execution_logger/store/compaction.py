@@ -9,8 +9,7 @@ from sqlalchemy import and_, bindparam, delete, insert, literal, select, text, t
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.settings import Settings
-from execution_logger.store.engine import be_patient, transaction
-from execution_logger.store.faults import attempt
+from execution_logger.store.engine import patient_transaction
 from execution_logger.store.schema import Moment, ledger_table
 from execution_logger.store.sql import statement
 
@@ -55,8 +54,7 @@ async def compact(
     """
     begin = (since or _BEGINNING, "")
     while True:
-        async with attempt(engine, timeout_seconds), transaction(engine) as connection:
-            await be_patient(connection, timeout_seconds)
+        async with patient_transaction(engine, timeout_seconds) as connection:
             if connection.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             end = await _end_of_chunk(connection, settings, begin, until)

@@ -3,20 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
-from execution_logger.store.engine import be_patient, transaction
+from execution_logger.store.engine import patient_transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.schema import dead_letter_table, statistics_table
-from execution_logger.store.table import LogTable, from_utc, look_up_table
+from execution_logger.store.table import LogTable, look_up_table
 
 FIRST_ROWS = 500
 MOST_ROWS = 5000
@@ -118,7 +117,7 @@ class Deletion:
     async def count(self) -> int:
         """How many rows meet the condition."""
         query = select(func.count()).select_from(self._table).where(self._condition)
-        async with self._transaction() as connection:
+        async with patient_transaction(self._engine, self._timeout_seconds) as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def _delete_chunk(self) -> int:
@@ -130,18 +129,12 @@ class Deletion:
             chosen = chosen.order_by(order)
         found = self._key[0] if order is None else order
         statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(found)
-        async with self._transaction() as connection:
+        # Usually over in no time; what walks over the places of many deleted rows takes its time.
+        async with patient_transaction(self._engine, self._timeout_seconds) as connection:
             places = (await connection.execute(statement)).scalars().all()
         if places and order is not None:
             self.place = max(places)
         return len(places)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """Usually over in no time; what walks over the places of many deleted rows takes its time."""
-        async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
-            await be_patient(connection, self._timeout_seconds)
-            yield connection
 
     def _adapt(self, seconds: float) -> None:
         if not self._is_indexed:
@@ -177,7 +170,7 @@ class Expiry:
         is_indexed = has_time_index(table)
         return self._deletion(
             [table.columns[name] for name in table.key],
-            created_at < from_utc(table, self._before),
+            and_(*table.made(until=self._before)),
             created_at if is_indexed else None,
             is_indexed=is_indexed,
             place=place,
@@ -208,21 +201,15 @@ class Expiry:
         """
         ledger = Ledger(self._settings)
         while True:
-            async with attempt(self._engine, self._timeout_seconds), transaction(self._engine) as connection:
-                await be_patient(connection, self._timeout_seconds)
+            async with patient_transaction(self._engine, self._timeout_seconds) as connection:
                 deleted = await ledger.delete_before(connection, self._before)
             if not deleted:
                 return
             yield deleted
 
     async def _log_table(self) -> LogTable:
-        async with self._connection() as connection:
-            return await look_up_table(connection, self._settings)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
         async with attempt(self._engine, self._timeout_seconds), self._engine.connect() as connection:
-            yield connection
+            return await look_up_table(connection, self._settings)
 
     def _deletion(
         self,

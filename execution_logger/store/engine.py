@@ -2,8 +2,8 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from difflib import get_close_matches
 from ssl import get_default_verify_paths
 from typing import Any
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import DATABASE_EXAMPLES, Settings, variable_of
+from execution_logger.store.faults import attempt
 
 _IDLE_SECONDS = 1.0
 _RETURNED_AT = "execution_logger_returned_at"
@@ -133,14 +134,20 @@ def _transactional(dialect: str) -> dict[str, Any]:
     return {"isolation_level": _ISOLATION_LEVELS[dialect], AUTOCOMMIT: False}
 
 
-async def be_patient(connection: AsyncConnection, seconds: float) -> None:
-    """Let each statement of the open transaction take so long, instead of what the settings say of a batch.
+@asynccontextmanager
+async def patient_transaction(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncConnection]:
+    """A transaction that may take so long, instead of what the settings say of a batch.
 
     PostgreSQL is given more memory as well: what takes so long sorts.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now, or it took longer.
     """
-    if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
-        await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+    async with attempt(engine, seconds), transaction(engine) as connection:
+        if connection.dialect.name == "postgresql":
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")
+            await connection.exec_driver_sql("SET LOCAL work_mem = '64MB'")
+        yield connection
 
 
 def _parse(text: str | None) -> URL:

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
+    CHAR,
     JSON,
     BigInteger,
     Column,
@@ -43,7 +44,7 @@ from sqlalchemy.types import TypeEngine
 
 from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS
+from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS, known_level
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.faults import UPGRADE
@@ -136,6 +137,35 @@ class LogTable:
         column = self.columns["level"]
         names = [name for name, level in LEVEL_NAMES.items() if level in levels]
         return func.lower(cast(column, Text) if isinstance(column.type, Enum) else column).in_(names)
+
+    def made(self, since: datetime | None = None, until: datetime | None = None) -> list[ColumnElement[bool]]:
+        """The conditions that an entry was made since a time, and before another one (both aware)."""
+        created_at: ColumnElement[Any] = self.columns["created_at"]
+        conditions = [] if since is None else [created_at >= self.from_utc(since)]
+        return conditions if until is None else [*conditions, created_at < self.from_utc(until)]
+
+    def from_utc(self, moment: datetime) -> datetime:
+        """A moment as the table's `created_at` is compared with."""
+        if getattr(self.columns["created_at"].type, "timezone", False):
+            return moment
+        return moment.astimezone(self.zone).replace(tzinfo=None)
+
+    def to_utc(self, moment: datetime | None) -> datetime | None:
+        """A moment of the table's `created_at`, aware and in UTC."""
+        if moment is None:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).astimezone(UTC)
+
+    def to_text(self, field: str, value: object) -> str | None:
+        """A text field as it was written; a host may keep it as an enum, a UUID, or padded with blanks."""
+        if value is None:
+            return None
+        kind, text = self.value(field).type, str(value)
+        if isinstance(kind, Enum):
+            text = text.lower()
+        if isinstance(kind, CHAR):
+            text = text.rstrip(" ")
+        return known_level(text) if field == "level" else text
 
 
 async def look_up_table(connection: AsyncConnection, settings: Settings) -> LogTable:
@@ -287,13 +317,6 @@ def _keys(table: Table) -> Iterator[tuple[str, ...]]:
         and len(index.columns) == len(index.expressions)
     ]
     yield from (tuple(column.name for column in unique.columns) for unique in candidates)
-
-
-def from_utc(table: LogTable, moment: datetime) -> datetime:
-    """A moment as the table's `created_at` is compared with."""
-    if getattr(table.columns["created_at"].type, "timezone", False):
-        return moment
-    return moment.astimezone(table.zone).replace(tzinfo=None)
 
 
 _NUMBER = "duration_ms"

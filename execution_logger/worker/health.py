@@ -15,7 +15,6 @@ from execution_logger.read.overview import Overview, overview
 from execution_logger.settings import Settings
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.deletion import days_kept
-from execution_logger.store.faults import attempt
 from execution_logger.store.schema import dead_letter_table
 from execution_logger.store.table import look_up_table
 from execution_logger.worker.job_status import job_statuses
@@ -50,7 +49,7 @@ async def check_health(tick: "Tick") -> bool:
     reasons = await _check_broker(tick)
     reasons += await _check_tables(tick)
     reasons += await _compact(tick)
-    async with attempt(tick.engine, settings.database_timeout_seconds), tick.engine.connect() as connection:
+    async with tick.connection() as connection:
         letters = dead_letter_table(settings).c
         is_new = letters.created_at > now - timedelta(hours=_DEAD_LETTER_HOURS)
         new = (await connection.execute(select(func.count()).where(is_new))).scalar_one()
@@ -68,8 +67,7 @@ async def _check_tables(tick: "Tick") -> list[str]:
     """A large table of the host's without an index on the time cannot be looked at in time."""
     try:
         found = await overview(tick.engine, tick.settings)
-        timeout_seconds = tick.settings.database_timeout_seconds
-        async with attempt(tick.engine, timeout_seconds), tick.engine.connect() as connection:
+        async with tick.connection() as connection:
             days = days_kept(tick.settings, await look_up_table(connection, tick.settings))
     except StoreUnavailableError as error:
         return [f"the tables cannot be looked at: {error}"]

@@ -59,6 +59,17 @@ class Tick:
         """When the run began, which is the same in all its ticks."""
         return self.run.started_at or self.now
 
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection to look something up with.
+
+        Raises:
+            StoreUnavailableError: the database cannot be used now.
+        """
+        timeout_seconds = self.settings.database_timeout_seconds
+        async with attempt(self.engine, timeout_seconds), self.engine.connect() as connection:
+            yield connection
+
 
 Work = Callable[[Tick], Awaitable[bool]]
 """Works for a tick, and returns whether the run is finished."""

@@ -7,8 +7,7 @@ from execution_logger.read.overview import oldest_entry_at
 from execution_logger.read.statistics import HOUR, count_hour, last_hour, replace_hour
 from execution_logger.store.compaction import AT_REST_AFTER, compact
 from execution_logger.store.deletion import Deletion, Expiry, days_kept, has_time_index
-from execution_logger.store.engine import be_patient, transaction
-from execution_logger.store.faults import attempt
+from execution_logger.store.engine import patient_transaction
 from execution_logger.store.table import LogTable, look_up_table
 
 if TYPE_CHECKING:  # the jobs know what each does
@@ -38,8 +37,7 @@ async def delete_expired(tick: "Tick") -> bool:
         StoreUnavailableError: the database cannot be used now, or refuses to delete.
         StubbornRowsError: it does not delete what it should, and says nothing.
     """
-    timeout_seconds = tick.settings.database_timeout_seconds
-    async with attempt(tick.engine, timeout_seconds), tick.engine.connect() as connection:
+    async with tick.connection() as connection:
         table = await look_up_table(connection, tick.settings)
     days = days_kept(tick.settings, table)
     if not days:
@@ -128,8 +126,7 @@ async def roll_up_statistics(tick: "Tick") -> bool:
 async def _first_hour(tick: "Tick", end: datetime) -> datetime:
     if done := tick.summary.get("until"):
         return datetime.fromisoformat(done)
-    timeout_seconds = tick.settings.database_timeout_seconds
-    async with attempt(tick.engine, timeout_seconds), tick.engine.connect() as connection:
+    async with tick.connection() as connection:
         last = await last_hour(connection, tick.settings)
         if last is not None:
             return last - (HOURS_AGAIN - 1) * HOUR
@@ -138,8 +135,7 @@ async def _first_hour(tick: "Tick", end: datetime) -> datetime:
 
 
 async def _roll_up(tick: "Tick", hour: datetime) -> None:
-    async with attempt(tick.engine, tick.limit_seconds), transaction(tick.engine) as connection:
-        await be_patient(connection, tick.limit_seconds)
+    async with patient_transaction(tick.engine, tick.limit_seconds) as connection:
         table = await look_up_table(connection, tick.settings)
         statistics = await count_hour(connection, table, hour)
         await replace_hour(connection, tick.settings, hour, statistics)

@@ -12,7 +12,7 @@ from sqlalchemy.sql.expression import FromClause
 from execution_logger.entry.entry import LogCategory
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
-from execution_logger.read.timeline import select_entries, to_entry, to_utc
+from execution_logger.read.timeline import select_entries, to_entry
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.bisection import good_entry, refusal_of
 from execution_logger.store.engine import in_transactions
@@ -200,7 +200,7 @@ def _zone(found: LogTable, subject: Subject) -> Iterator[Finding]:
 
 async def _newest(connection: AsyncConnection, found: LogTable, subject: Subject) -> list[Finding]:
     newest: Any = (await connection.execute(select(func.max(found.columns["created_at"])))).scalar()
-    moment = to_utc(found, newest)
+    moment = found.to_utc(newest)
     ahead = timedelta(0) if moment is None else moment - datetime.fromtimestamp(subject.now(), UTC)
     if ahead <= _AHEAD:
         return []
