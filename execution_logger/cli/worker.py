@@ -15,7 +15,7 @@ from execution_logger.cli.options import (
     stop_at_eof_option,
 )
 from execution_logger.settings import WORKER, Settings
-from execution_logger.worker.supervisor import Supervisor
+from execution_logger.worker.supervisor import CAUSE_REMOVED, Supervisor
 
 _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery's lines look
 
@@ -69,8 +69,8 @@ def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
     settings = Settings.from_environment(uses=WORKER)
     check_pool(settings, options)
     app = create_app(settings)
-    if looks_at_queue:
-        quarantine_malformed(settings)
+    if looks_at_queue and quarantine_malformed(settings):
+        return CAUSE_REMOVED
     keep_looking(settings)
     workers: list[Any] = []
     worker_init.connect(lambda sender, **_: workers.append(sender), weak=False)

@@ -1,7 +1,4 @@
-"""Keeps the worker's process running, and passes on what it is told to.
-
-A Redis that goes away, a malformed message or the kernel's memory killer can end one. Needs POSIX.
-"""
+"""Keeps the worker running: a lost Redis, a message or the memory killer may end it. Needs POSIX."""
 
 import asyncio
 import os
@@ -17,7 +14,7 @@ from execution_logger.diagnostics import our_logger
 logger = our_logger("execution_logger.supervisor")
 
 WRONG_USAGE = 2  # the exit code of what would end in the same way again: wrong options, wrong settings
-
+CAUSE_REMOVED = 10  # that of what has found, and moved aside, what ended the one before
 STOP_SECONDS = 15.0
 """Longer than any batch takes to be written or put back; with a broker that hangs Celery takes minutes."""
 
@@ -35,19 +32,19 @@ class Supervisor:
         command: of the process; its standard input ends when this process does, however that is.
         after_crash: the command to run the next times.
         stop_seconds: after a signal the process is killed if it has not ended by then.
-        backoff: the pauses; they start again after a minute without a crash.
+        backoff: the pauses; they start again after a minute without a crash, and when its cause is gone.
     """
 
     def __init__(
         self,
         command: Sequence[str],
-        after_crash: Sequence[str] | None = None,
+        after_crash: Sequence[str],
         *,
         stop_seconds: float = STOP_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
         self._command = command
-        self._after_crash = after_crash or command
+        self._after_crash = after_crash
         self._stop_seconds = stop_seconds
         self._backoff = backoff or Backoff(_LONGEST_PAUSE_SECONDS)
         self._process: Process | None = None
@@ -59,17 +56,19 @@ class Supervisor:
         # Celery ends in order at the first two, at once at the third. They are ours until the loop is closed.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             asyncio.get_running_loop().add_signal_handler(number, self._pass_on, number)
-        began_at, code = time.monotonic(), await self._run_once(self._command)
-        while not self._stopping.is_set() and code not in (0, WRONG_USAGE):
-            if time.monotonic() - began_at > _STABLE_SECONDS:
+        command = self._command
+        while True:
+            began_at, code = time.monotonic(), await self._run_once(command)
+            if self._stopping.is_set() or code in (0, WRONG_USAGE):
+                return code if code >= 0 else 128 - code
+            if code == CAUSE_REMOVED or time.monotonic() - began_at > _STABLE_SECONDS:
                 self._backoff.reset()
             pause_seconds = self._backoff.next_pause_seconds()
             logger.error("the worker %s; it starts again in %.1f s", _describe(code), pause_seconds)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_seconds)
                 return 0
-            began_at, code = time.monotonic(), await self._run_once(self._after_crash)
-        return code if code >= 0 else 128 - code
+            command = self._after_crash
 
     async def _run_once(self, command: Sequence[str]) -> int:
         self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, process_group=0)
@@ -95,5 +94,5 @@ class Supervisor:
 
 def _describe(code: int) -> str:
     if code >= 0:
-        return f"ended with exit code {code}"
+        return "has moved aside what ended it" if code == CAUSE_REMOVED else f"ended with exit code {code}"
     return f"was killed by {next((each.name for each in signal.Signals if each == -code), f'signal {-code}')}"

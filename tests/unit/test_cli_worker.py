@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from celery import Celery
 from click.testing import CliRunner, Result
 
+from execution_logger import Settings
 from execution_logger.cli import main, worker
 from execution_logger.worker import poison
+from execution_logger.worker.supervisor import CAUSE_REMOVED
 
 ENVIRONMENT = {"DATABASE_URL": "sqlite:///x", "EXECUTION_LOGGER_QUEUE": "other"}
 
@@ -21,6 +24,7 @@ class Started:
         self.again: list[str] = []
         self.celery: list[str] = []
         self.looks: list[str] = []
+        self.moved = 0
         started = self
 
         class FakeSupervisor:
@@ -34,7 +38,11 @@ class Started:
         monkeypatch.setattr(worker, "stop_at_end_of_input", lambda: None)
         monkeypatch.setattr(Celery, "worker_main", lambda _, words: self.celery.extend(words))
         for name in ("quarantine_malformed", "keep_looking"):
-            monkeypatch.setattr(poison, name, lambda _, name=name: self.looks.append(name))
+            monkeypatch.setattr(poison, name, partial(self._look, name))
+
+    def _look(self, name: str, _settings: Settings) -> int:
+        self.looks.append(name)
+        return self.moved
 
 
 @pytest.fixture
@@ -71,6 +79,14 @@ def test_it_looks_at_the_queue_before_it_starts_again(started: Started) -> None:
     assert started.looks == ["keep_looking"]
     run_child(started, started.again)
     assert started.looks[1:] == ["quarantine_malformed", "keep_looking"]
+
+
+def test_it_tells_its_supervisor_that_a_cause_is_removed(started: Started) -> None:
+    """Which has no reason to wait any longer then."""
+    started.moved = 1
+    run()
+    assert run_child(started, started.again).exit_code == CAUSE_REMOVED
+    assert not started.celery
 
 
 def test_options_reach_celery(started: Started) -> None:

@@ -69,6 +69,16 @@ async def test_a_crash_is_one_line_that_says_how(tmp_path: Path, caplog: pytest.
     assert second.startswith("the worker was killed by SIGKILL; it starts again in ")
 
 
+async def test_a_removed_cause_is_no_reason_to_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One message may be poison, and then another one: the pauses begin anew with each that is found."""
+    pauses = Backoff(1e9, random_fraction=lambda: 0.0)
+    for _ in range(30):
+        pauses.next_pause_seconds()
+    with caplog.at_level(logging.ERROR):
+        assert await Site(tmp_path / "starts", "sys.exit(10 if n == 1 else 0)", pauses).run() == 0
+    assert caplog.messages == ["the worker has moved aside what ended it; it starts again in 0.2 s"]
+
+
 async def test_wrong_usage_is_not_repeated(tmp_path: Path) -> None:
     """An option that Celery does not know would be unknown the next time as well."""
     site = Site(tmp_path / "starts", "sys.exit(2)")
