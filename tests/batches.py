@@ -51,3 +51,15 @@ BAD: Mapping[str, str] = {
     "nothing JSON takes": '{"a": "\ud800"}',
 }
 """Entries that no database takes, by what is wrong with them."""
+
+BAD_ON_POSTGRESQL: Mapping[str, str] = {
+    **BAD,
+    "an id that is no UUID": encoded(id="x"),
+    "a duration that is no number": encoded(duration_ms="long"),
+    "a duration beyond 32 bits": encoded(duration_ms=2**31),
+    "NUL in a text": encoded(message="\0"),
+    "NUL in the details": encoded(details={"x": ["\0"]}),
+    "a time that never comes": encoded(created_at="infinity"),
+    "a time beyond Python's": encoded(created_at="20000-01-01T00:00:00Z"),
+}
+"""What its types refuse as well."""

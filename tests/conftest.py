@@ -10,6 +10,8 @@ import pytest
 from leaks import Resources
 from servers import PostgresServer, RedisServer
 
+pytest.register_assert_rewrite("conformance_store")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Last on the path: `tasks/` is found here, and `execution_logger` where it is installed.

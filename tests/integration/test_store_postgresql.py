@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,31 +9,14 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from batches import BAD, CREATED_AT, batch, encoded, fields
+from batches import BAD_ON_POSTGRESQL, batch, encoded, fields
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.audit import audit
 from execution_logger.read.runs import recent_runs
 from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
-from execution_logger.store.dead_letters import DeadLetters, retry
-from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
+from ledgers import Noted, fill
 from postgresql_site import PostgresqlSite
-
-BAD_HERE = {
-    **BAD,
-    "an id that is no UUID": encoded(id="x"),
-    "a duration that is no number": encoded(duration_ms="long"),
-    "a duration beyond 32 bits": encoded(duration_ms=2**31),
-    "NUL in a text": encoded(message="\0"),
-    "NUL in the details": encoded(details={"x": ["\0"]}),
-    "a time that never comes": encoded(created_at="infinity"),
-    "a time beyond Python's": encoded(created_at="20000-01-01T00:00:00Z"),
-}
-"""What PostgreSQL's types refuse as well."""
-
 
 TABLES = (
     "execution_logs",
@@ -108,61 +90,6 @@ async def test_an_entry_is_stored_as_it_is(site: PostgresqlSite) -> None:
     assert row == {**entry, "id": UUID(entry["id"]), "created_at": created_at}
 
 
-async def test_a_batch_is_stored_once_however_often_it_comes(site: PostgresqlSite) -> None:
-    """One after the other, and at the same time."""
-    entries = [encoded() for _ in range(500)]
-    results = await asyncio.gather(*(site.write(*entries) for _ in range(8)))
-    assert sum(result.stored for result in results) == 500
-    assert await site.write(*entries) == WriteResult(duplicates=500)
-    assert len(await site.rows()) == 500
-
-
-@pytest.mark.parametrize("what", BAD_HERE)
-async def test_a_bad_entry_takes_no_other_one_with_it(site: PostgresqlSite, what: str) -> None:
-    """At the start, in the middle or at the end: it alone becomes a dead letter."""
-    good = [encoded(message=str(number)) for number in range(7)]
-    for position in (0, 3, 7):
-        entries = [*good[:position], BAD_HERE[what], *good[position:]]
-        assert (await site.write(*entries)).dead_lettered == 1
-    assert [row["message"] for row in await site.rows()] == list("0123456")
-    (letter,) = await site.dead()
-    assert letter["reason"]
-
-
-@pytest.mark.parametrize(
-    "forged", ["", "{}", "[" * 3000, "\0", "\ud800", "x" * 20_000_000], ids=lambda f: f[:8]
-)
-async def test_what_is_no_batch_is_kept_whole(site: PostgresqlSite, forged: str) -> None:
-    """Any text is storable as a dead letter."""
-    for _ in range(2):
-        assert await site.writer.write("b\0", forged) == WriteResult(dead_lettered=1)
-    assert len(await site.dead()) == 1
-
-
-GOOD = st.integers(0, 30).map(lambda number: encoded(id=f"00000000-0000-7000-8000-{number:012}"))
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-ITEMS = GOOD | GOOD | st.sampled_from(list(BAD_HERE.values())) | VALUES.map(json.dumps)
-
-
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.lists(ITEMS, max_size=20), max_size=3))
-async def test_every_item_is_a_row_or_a_dead_letter(site: PostgresqlSite, batches: list[list[str]]) -> None:
-    """Good, bad and forged ones in any mixture: no good one is dead, none is lost, none is there twice."""
-    await execute(site.url, "TRUNCATE execution_logs, execution_log_dead_letters")
-    for number, entries in [*enumerate(batches), *enumerate(batches)]:
-        result = await site.write(*entries, batch_id=str(number))
-        assert result.stored + result.duplicates + result.dead_lettered == len(entries)
-    items = {item for entries in batches for item in entries}
-    good = {item for item in items if "-7000-8000-" in item}
-    assert {str(row["id"]) for row in await site.rows()} == {json.loads(item)["id"] for item in good}
-    bad = Counter(item.replace("\ud800", "\\ud800") for item in items - good)
-    assert Counter(letter["entry"] for letter in await site.dead()) == bad
-
-
 async def write(site: PostgresqlSite, *entries: str, batch_id: str = "b", first: int = 1) -> WriteResult:
     """Write a batch of the process `p`."""
     return await site.writer.write(batch_id, batch(*entries), process="p", first=first)
@@ -174,12 +101,11 @@ NOTED = (
 )
 
 
-@pytest.mark.parametrize("query", ["", "?statement_cache_size=0"], ids=["directly", "as for PgBouncer"])
-async def test_a_batch_is_noted_with_its_entries(database_url: str, query: str) -> None:
+async def test_a_batch_is_noted_by_way_of_a_pgbouncer_too(database_url: str) -> None:
     """Once, and counted when it comes again, be it at the same time."""
     times = ["2026-11-22T02:13:53Z", "2026-11-22T02:13:55.123456Z"]
     entries = [encoded(created_at=time) for time in times]
-    async with PostgresqlSite(database_url, query) as site:
+    async with PostgresqlSite(database_url, "?statement_cache_size=0") as site:
         results = await asyncio.gather(*(write(site, *entries, first=51) for _ in range(4)))
         assert sorted(result.stored for result in results) == [0, 0, 0, 2]
         assert await write(site, *entries, first=51) == WriteResult(duplicates=2)
@@ -198,28 +124,6 @@ async def test_a_batch_is_noted_with_its_entries(database_url: str, query: str) 
     ]
 
 
-@pytest.mark.parametrize("what", BAD_HERE)
-async def test_dead_letters_are_accounted_for(site: PostgresqlSite, what: str) -> None:
-    """Whatever is wrong with them: at the start, in the middle and at the end."""
-    good = [encoded() for _ in range(3)]
-    for position in (0, 1, 3):
-        entries = [*good[:position], BAD_HERE[what], *good[position:]]
-        assert (await write(site, *entries, batch_id=str(position))).dead_lettered == 1
-    noted = await site.rows(NOTED)
-    assert [(row["entries"], row["dead_lettered"], row["deliveries"]) for row in noted] == [(4, 1, 1)] * 3
-
-
-@pytest.mark.parametrize("batch_id", ["b\0", "\ud800", "b" * 100_000], ids=["NUL", "surrogate", "long"])
-@pytest.mark.parametrize("created_at", ["9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "infinity"])
-async def test_forged_batches_can_be_noted(site: PostgresqlSite, batch_id: str, created_at: str) -> None:
-    """Nothing in them stops the others, nor the arithmetic of an audit."""
-    entries = [encoded(), encoded(created_at=created_at)]
-    await write(site, *entries, batch_id=batch_id, first=2**48)
-    (row,) = await site.rows(NOTED)
-    assert (row["entries"], row["oldest_at"]) == (2, datetime.fromisoformat(CREATED_AT))
-    assert (await audit(site.engine, site.settings, late_after_seconds=0)).accounts[0].missing == 2**48 - 1
-
-
 async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: PostgresqlSite) -> None:
     """They are one statement: a crash can come only before it or after it."""
     await execute(
@@ -234,44 +138,6 @@ async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: Postgre
     await execute(site.url, "DROP TRIGGER refuse ON execution_log_batches")
     assert await write(site, encoded()) == WriteResult(stored=1)
     assert len(await site.rows(NOTED)) == 1
-
-
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ledger=LEDGERS, since=AGES, until=AGES)
-async def test_the_audit_says_what_a_plain_count_says(
-    site: PostgresqlSite, ledger: list[Noted], since: int | None, until: int | None
-) -> None:
-    """Whatever the ledger holds, and whichever time range is asked for."""
-    now = datetime.now(UTC)
-    await fill(site.engine, ledger, now)
-    result = await audit(
-        site.engine,
-        site.settings,
-        since=None if since is None else now - timedelta(seconds=since),
-        until=None if until is None else now - timedelta(seconds=until),
-        late_after_seconds=LATE_AFTER_SECONDS,
-    )
-    assert judged(result) == expected(ledger, since, until)
-
-
-async def test_dead_letters_are_looked_after(site: PostgresqlSite) -> None:
-    """Read, tried again with both outcomes, and deleted."""
-    await execute(site.url, "ALTER TABLE execution_logs ADD CONSTRAINT quiet CHECK (level <> 'loud')")
-    await write(site, encoded(), encoded(level="loud"), "5")
-    letters = DeadLetters(site.settings)
-    async with site.engine.connect() as connection:
-        found = {letter.entry: letter for letter in await letters.list(connection, batch_id="b")}
-    forged = found.pop("5")
-    (loud,) = found.values()
-    assert "quiet" in (await retry(site.engine, site.settings, [loud]))[loud.id]
-    await execute(site.url, "ALTER TABLE execution_logs DROP CONSTRAINT quiet")
-    assert (await retry(site.engine, site.settings, [loud, forged])).keys() == {forged.id}
-    assert (len(await site.rows()), len(await site.dead())) == (2, 1)
-    assert (await site.rows(NOTED))[0]["dead_lettered"] == 1
-    async with site.engine.begin() as connection:
-        assert await letters.get(connection, [loud.id, forged.id]) == [forged]
-        assert await letters.delete_before(connection, forged.created_at) == 0
-        assert await letters.delete(connection, [forged.id, loud.id]) == 1
 
 
 async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
@@ -373,7 +239,8 @@ async def test_bad_entries_of_a_hosts_table_become_dead_letters(host: Postgresql
     """By the rules of the host's own columns."""
     await upgrade(host.engine, host.settings)
     await execute(host.url, "ALTER TABLE execution_logs ADD CHECK (level <> 'loud')")
-    bad = [encoded(level="loud"), *(BAD_HERE[what] for what in ("no id", "no task", "an id that is no UUID"))]
+    what = ("no id", "no task", "an id that is no UUID")
+    bad = [encoded(level="loud"), *(BAD_ON_POSTGRESQL[each] for each in what)]
     assert await host.write(encoded(), *bad, encoded()) == WriteResult(stored=2, dead_lettered=4)
 
 

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anything import EXAMPLES
 from batches import BAD, batch, encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read import audit as module
 from execution_logger.read.audit import Audit, audit
-from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Noted, expected, fill, judged
+from ledgers import Noted, fill
 from sqlite_site import SqliteSite, make_tables
 
 NOW = datetime.now(UTC)
@@ -48,20 +47,6 @@ async def found(site: SqliteSite, *ledger: Noted, **arguments: Any) -> Audit:
 def places(ranges: Any) -> list[tuple[str, int, int]]:
     """Where the ranges are."""
     return [(one.process, one.first, one.last) for one in ranges]
-
-
-@settings(max_examples=4 * EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ledger=LEDGERS, since=AGES, until=AGES)
-async def test_the_audit_says_what_a_plain_count_says(
-    site: SqliteSite, ledger: list[Noted], since: int | None, until: int | None
-) -> None:
-    """Whatever the ledger holds, and whichever time range is asked for."""
-    ages = {name: age for name, age in (("since", since), ("until", until)) if age is not None}
-    result = await found(site, *ledger, late_after_seconds=LATE_AFTER_SECONDS, **ages)
-    assert judged(result) == expected(ledger, since, until)
-    assert result.is_complete == (not result.missing)
-    for ranges in (result.missing, result.pending, result.late, result.repeated):
-        assert places(ranges) == sorted(places(ranges))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

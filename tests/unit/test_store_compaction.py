@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from batches import BAD, batch, encoded
 from execution_logger.read.audit import Audit, audit
 from execution_logger.store import compaction as module
 from execution_logger.store.compaction import compact
 from execution_logger.store.dead_letters import DeadLetters, retry
-from ledgers import LATE_AFTER_SECONDS, LEDGERS, Judgement, Noted, fill, judged
+from ledgers import LATE_AFTER_SECONDS, Noted, fill
 from sqlite_site import SqliteSite, make_tables
 
 NOON = datetime.now(UTC).replace(hour=12) - timedelta(days=1)
@@ -50,28 +49,6 @@ def ranges(site: SqliteSite) -> list[tuple[int, int]]:
 async def look(site: SqliteSite) -> Audit:
     """The audit."""
     return await audit(site.engine, site.settings, late_after_seconds=LATE_AFTER_SECONDS)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ledger=LEDGERS)
-async def test_an_audit_finds_what_it_found_before(site: SqliteSite, ledger: list[Noted]) -> None:
-    """Whatever the ledger holds; a second time nothing changes any more."""
-    now = datetime.now(UTC)
-    await fill(site.engine, ledger, now)
-    before = judged(await look(site))
-    for _ in range(2):
-        await merge(site, now - timedelta(seconds=LATE_AFTER_SECONDS))
-        after = judged(await look(site))
-        if before.repeated:  # which one of two batches was the first to bring an entry may be another one now
-            assert without_late(after) == without_late(before)
-        else:
-            assert without_late(after, late=after.late) == without_late(before, late=before.late)
-
-
-def without_late(found: Judgement, late: Any = None) -> tuple[Any, ...]:
-    """Without the number of rows, which is another one."""
-    sums = {process: (*each[1:4], each[5]) for process, each in found.sums.items()}
-    return found.missing, found.pending, found.repeated, sums, late
 
 
 async def test_a_day_of_a_process_is_one_row(site: SqliteSite) -> None:

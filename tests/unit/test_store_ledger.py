@@ -1,6 +1,5 @@
 """The ledger: one row for each stored batch, with its entries or not at all."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -54,54 +53,6 @@ def of(
     }
 
 
-async def test_a_batch_is_noted_with_its_place_and_its_times(site: SqliteSite) -> None:
-    """Whose it is, which numbers it has, when its entries were made and when they were stored."""
-    times = ["2026-11-22T02:13:53Z", "2026-11-22T02:13:54.5Z", "2026-11-22T02:13:55.123456Z"]
-    await write(site, *(encoded(created_at=time) for time in times), batch_id="b7", first=101)
-    assert noted(site) == [of("b7", 101, 3)]
-    (row,) = site.rows(
-        "SELECT oldest_at, newest_at, "
-        "abs(julianday('now') - julianday(stored_at)) * 86400 < 60 AS is_new, length(stored_at) AS length "
-        "FROM execution_log_batches"
-    )
-    assert row == {
-        "oldest_at": "2026-11-22 02:13:53.000000",
-        "newest_at": "2026-11-22 02:13:55.123456",
-        "is_new": 1,
-        "length": 26,
-    }
-
-
-async def test_a_batch_that_comes_again_is_counted_and_changes_nothing_else(site: SqliteSite) -> None:
-    """The sum of the entries stays the number of the rows."""
-    entries = [encoded() for _ in range(3)]
-    for number in range(3):
-        result = await write(site, *entries, first=1 + number)
-        assert result == (WriteResult(stored=3) if number == 0 else WriteResult(duplicates=3))
-    assert noted(site) == [of("b", 1, 3, deliveries=3)]
-
-
-async def test_batches_may_be_noted_at_the_same_time(site: SqliteSite) -> None:
-    """And the same one twice."""
-    batches = [[encoded() for _ in range(5)] for _ in range(4)]
-    writes = [
-        write(site, *entries, batch_id=str(number), first=1 + 5 * number)
-        for number, entries in [*enumerate(batches)] * 2
-    ]
-    await asyncio.gather(*writes)
-    assert noted(site) == [of(str(number), 1 + 5 * number, 5, deliveries=2) for number in range(4)]
-
-
-@pytest.mark.parametrize("position", [0, 2, 4])
-async def test_dead_letters_are_accounted_for(site: SqliteSite, position: int) -> None:
-    """Entries are rows or dead letters; also when the batch comes again."""
-    entries = [encoded() for _ in range(4)]
-    entries.insert(position, BAD["no task"])
-    assert await write(site, *entries) == WriteResult(stored=4, dead_lettered=1)
-    assert await write(site, *entries) == WriteResult(duplicates=4, dead_lettered=1)
-    assert noted(site) == [of("b", 1, 5, dead_lettered=1, deliveries=2)]
-
-
 async def test_an_attempt_that_breaks_off_leaves_neither_rows_nor_a_note(site: SqliteSite) -> None:
     """Between the two statements: the next attempt does all of it."""
     refuse = [True]
@@ -153,14 +104,6 @@ async def test_a_forged_place_is_no_place(site: SqliteSite, process: Any, first:
     result = await site.writer.write("b", batch(encoded(), "5"), process=process, first=first)
     assert result == WriteResult(stored=1, dead_lettered=1)
     assert noted(site) == []
-
-
-@pytest.mark.parametrize("batch_id", ["b\0", "\ud800", "b" * 100_000])
-async def test_any_batch_id_can_be_noted(site: SqliteSite, batch_id: str) -> None:
-    """A forged one, too, stops nothing."""
-    for _ in range(2):
-        await write(site, encoded(), batch_id=batch_id)
-    assert [row["deliveries"] for row in noted(site)] == [2]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Writing batches: every entry ends as one row or as one dead letter, whatever comes and however often."""
 
-import asyncio
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -11,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import event
 
-from batches import BAD, encoded, fields
+from batches import encoded, fields
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult, engine, upgrade
 from sqlite_site import SqliteSite, make_tables
@@ -54,16 +50,6 @@ async def test_absent_fields_are_null(site: SqliteSite) -> None:
     assert row["created_at"] == "2026-11-22 02:13:53.000000"
 
 
-async def test_a_batch_is_stored_once_however_often_it_comes(site: SqliteSite) -> None:
-    """Queues deliver twice; the same ids make it one row, and the first one stays."""
-    entries = [encoded(message=str(number)) for number in range(50)]
-    assert await site.write(*entries) == WriteResult(stored=50)
-    assert await site.write(*entries) == WriteResult(duplicates=50)
-    changed = encoded({**json.loads(entries[0]), "message": "changed"})
-    assert await site.write(changed, encoded()) == WriteResult(stored=1, duplicates=1)
-    assert [row["message"] for row in site.rows()] == [*map(str, range(50)), "hello"]
-
-
 async def test_a_batch_can_be_stored_entry_by_entry(site: SqliteSite) -> None:
     """What its predecessors have choked on is alone then; the ledger knows the batch all the same."""
     entries = [encoded(message=str(number)) for number in range(3)]
@@ -72,27 +58,6 @@ async def test_a_batch_can_be_stored_entry_by_entry(site: SqliteSite) -> None:
         stored=3, dead_lettered=1
     )
     assert [row["message"] for row in site.rows()] == ["0", "1", "2"]
-
-
-async def test_batches_may_be_written_at_the_same_time(site: SqliteSite) -> None:
-    """Several workers' threads share a writer, and a message can be delivered to two of them."""
-    batches = [[encoded() for _ in range(10)] for _ in range(5)]
-    results = await asyncio.gather(*(site.write(*entries) for entries in batches * 2))
-    assert sum(result.stored for result in results) == sum(result.duplicates for result in results) == 50
-    assert len(site.rows()) == 50
-
-
-@pytest.mark.parametrize("what", BAD)
-async def test_a_bad_entry_takes_no_other_one_with_it(site: SqliteSite, what: str) -> None:
-    """At the start, in the middle or at the end: it alone becomes a dead letter."""
-    good = [encoded(message=str(number)) for number in range(7)]
-    for position in (0, 3, 7):
-        entries = [*good[:position], BAD[what], *good[position:]]
-        assert (await site.write(*entries)).dead_lettered == 1
-    assert [row["message"] for row in site.rows()] == list("0123456")
-    (letter,) = site.dead()
-    assert letter["batch_id"] == "b"
-    assert letter["reason"]
 
 
 async def test_a_dead_letter_holds_the_entry_and_the_databases_reason(site: SqliteSite) -> None:
@@ -106,72 +71,10 @@ async def test_a_dead_letter_holds_the_entry_and_the_databases_reason(site: Sqli
     assert abs((datetime.now(UTC) - written_at).total_seconds()) < 60
 
 
-@pytest.mark.parametrize(
-    "forged",
-    [
-        "",
-        "nothing",
-        "{}",
-        '"text"',
-        "5",
-        "[",
-        "[" * 3000,
-        "[]]",
-        "\0",
-        "\ud800",
-        "[1,]",
-        None,
-        5,
-        ["x"],
-        {"a": 1},
-    ],
-    ids=repr,
-)
-async def test_what_is_no_batch_is_kept_whole(site: SqliteSite, forged: Any) -> None:
-    """The worker goes on, and nothing vanishes without a trace."""
-    for _ in range(2):
-        assert await site.writer.write("b", forged) == WriteResult(dead_lettered=1)
-    (letter,) = site.dead()
-    assert letter["reason"].startswith("Not a batch: ")
-
-
-async def test_any_text_can_become_a_dead_letter(site: SqliteSite) -> None:
-    """NUL, lone surrogates and endless texts do not stop the dead letters themselves."""
-    forged = ["\0", "\udfff", "x" * 20_000_000]
-    for number, entries in enumerate(forged):
-        await site.writer.write(f"b{number}\0\ud800" * 1000, entries)
-    assert [letter["entry"][:8] for letter in site.dead()] == ["\\u0000", "\\udfff", "xxxxxxxx"]
-    assert site.dead()[2]["reason"].startswith("(cut from 20000000 characters) Not a batch")
-
-
 async def test_an_empty_batch_is_nothing(site: SqliteSite) -> None:
     """It is no error, and leaves nothing."""
     assert await site.writer.write("b", " [ ] ") == WriteResult()
     assert site.rows() == site.dead() == []
-
-
-GOOD = st.integers(0, 30).map(lambda number: encoded(id=f"00000000-0000-7000-8000-{number:012}"))
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
-ITEMS = GOOD | GOOD | st.sampled_from(list(BAD.values())) | VALUES.map(json.dumps)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.lists(ITEMS, max_size=20), max_size=3))
-async def test_every_item_is_a_row_or_a_dead_letter(site: SqliteSite, batches: list[list[str]]) -> None:
-    """Good, bad and forged ones in any mixture: no good one is dead, none is lost, none is there twice."""
-    site.execute("DELETE FROM execution_logs; DELETE FROM execution_log_dead_letters")
-    for number, entries in [*enumerate(batches), *enumerate(batches)]:
-        result = await site.write(*entries, batch_id=str(number))
-        assert result.stored + result.duplicates + result.dead_lettered == len(entries)
-    items = {item for entries in batches for item in entries}
-    good = {item for item in items if "-7000-8000-" in item}
-    assert {row["id"] for row in site.rows()} == {json.loads(item)["id"] for item in good}
-    bad = Counter(item.replace("\ud800", "\\ud800") for item in items - good)
-    assert Counter(letter["entry"] for letter in site.dead()) == bad
 
 
 async def test_an_attempt_that_was_cut_off_leaves_less_for_the_next_one(site: SqliteSite) -> None:
