@@ -29,6 +29,18 @@ def numbers_of(found: Iterable[bytes]) -> list[int]:
     return [json.loads(each)["number"] for each in found]
 
 
+def write_segment(folder: Path, first: int, lines: Iterable[bytes]) -> Path:
+    """A segment whose lines have their checksums."""
+    path = folder / f"{first:020}{segment.SUFFIX}"
+    path.write_bytes(b"".join(map(segment.line_of, lines)))
+    return path
+
+
+def entries_in(path: Path) -> list[bytes]:
+    """What the lines of a segment hold, each of which must be whole."""
+    return [held for line in path.read_bytes().splitlines() if (held := segment.checked(line)) is not None]
+
+
 def destination_in(folder: Path) -> Destination:
     """A destination whose journals are in this folder."""
     return Destination(folder / "logs-1", "redis://localhost logs")

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch
 from execution_logger.journal.directory import DAMAGED_NAME, open_ours
@@ -16,26 +14,6 @@ from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.reader import Lines
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-
-
-class _Entry(msgspec.Struct):
-    """What every entry has, and nothing else of a journal's directory."""
-
-    id: str
-    task_id: str
-    message: str
-
-
-_decode = msgspec.json.Decoder(_Entry).decode
-
-
-def split_damaged(lines: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The lines that are entries, in their order, and the others."""
-    entries: list[bytes] = []
-    damaged: list[bytes] = []
-    for line in lines:
-        (entries if _is_entry(line) else damaged).append(line)
-    return entries, damaged
 
 
 def set_aside(folder: Path, lines: Sequence[bytes]) -> bool:
@@ -49,15 +27,6 @@ def set_aside(folder: Path, lines: Sequence[bytes]) -> bool:
             os.close(fd)
     except OSError:
         return False
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        line.decode()  # what msgspec skips it does not look at closely
-        _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 _NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -80,7 +49,7 @@ def read_batch(files: JournalFiles, process: str, number: int, max_entries: int,
         return Batch((), process=process, first=number, missing=missing)
     if found is None:
         return Batch((), process=process, first=number)
-    entries, damaged = split_damaged(found.lines)
+    entries, damaged = found.split()
     if damaged:
         is_kept = set_aside(files.folder.parent, damaged)
         where = "are in damaged.ndjson now" if is_kept else "are lost, as the disk takes nothing"
@@ -97,7 +66,7 @@ def read_again(files: JournalFiles, first: int, count: int) -> tuple[bytes, ...]
         if found is None:
             break
         # Where lines are missing the next ones are found, which may be another batch's.
-        entries += split_damaged(found.lines[: max(0, first + count - found.first)])[0]
+        entries += found.split(max(0, first + count - found.first))[0]
         number = found.next
     return tuple(entries)
 

@@ -6,11 +6,11 @@ Celery and to the database: when a host is switched from one to the other, it sh
     execution-logger/                     the user's state directory, or EXECUTION_LOGGER_JOURNAL_DIRECTORY
         logs-3f2a9c1b/                    a destination: queue and broker, or table and database
             destination                   which one, for people to read
-            damaged.ndjson                lines of journals that are no entries any more
+            damaged.ndjson                lines of journals that are not what was written
             host-4711-9c1bb2a40f6e/       a process
                 lock                      locked for as long as it lives
-                00000000000000000001.ndjson
-                marks.ndjson
+                00000000000000000001.entries
+                marks
 """
 
 import errno

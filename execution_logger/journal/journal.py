@@ -77,7 +77,7 @@ class Journal:
             if active is None:
                 return False
         try:
-            active.append(encoded + b"\n")
+            active.append(encoded)
             if self._sync:
                 active.sync()
         except OSError as error:

@@ -8,8 +8,11 @@ from typing import Annotated, Self
 import msgspec
 
 from execution_logger.journal.directory import open_ours, read_ours
+from execution_logger.journal.segment import checked, line_of
 
-NAME = "marks.ndjson"
+NAME = "marks"
+_EARLIER_NAME = "marks.ndjson"
+"""Of the version before, whose lines have no checksum: read, and never written."""
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _COMPACT_BYTES = 65_536
@@ -49,7 +52,7 @@ class Marks:
         self.settled = 0
         self.sent: dict[str, SentMark] = {}
         """Batches that are not known to be stored, by their ids, in the order in which they were sent."""
-        self._path = folder / NAME
+        self._folder = folder
         self._is_written = True
         self._fd: int | None = None
         self._size_bytes = 0
@@ -59,10 +62,9 @@ class Marks:
     def read(cls, folder: Path) -> Self:
         """Read what another process has left; lines that make no sense are passed over."""
         marks = cls(folder)
-        with suppress(OSError):
-            for line in read_ours(marks._path).splitlines():
-                with suppress(msgspec.DecodeError, UnicodeDecodeError):
-                    marks._apply(_decode(line))
+        for line in (*_lines_of(folder / _EARLIER_NAME), *map(checked, _lines_of(folder / NAME))):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                marks._apply(_decode(line or b""))
         return marks
 
     @property
@@ -82,21 +84,22 @@ class Marks:
         if self._size_bytes > self._compact_at_bytes:
             self.rewrite()
         else:
-            self._write(_encode(mark) + b"\n")
+            self._write(line_of(_encode(mark)))
 
     def rewrite(self) -> None:
         """Write only what still matters, into a new file where somebody has deleted the old one."""
         marks = [*self.sent.values(), SettledMark(self.settled)]
         self.remove()
         self._size_bytes = 0
-        self._write(b"".join(_encode(mark) + b"\n" for mark in marks))
+        self._write(b"".join(line_of(_encode(mark)) for mark in marks))
         self._compact_at_bytes = 2 * self._size_bytes + _COMPACT_BYTES
 
     def remove(self) -> None:
         """Close the file and delete it, if the disk allows for that."""
         self.close()
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        for name in (NAME, _EARLIER_NAME):
+            with suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""
@@ -120,5 +123,12 @@ class Marks:
             return
         with suppress(OSError):
             if self._fd is None:
-                self._fd = open_ours(self._path, _FLAGS)
+                self._fd = open_ours(self._folder / NAME, _FLAGS)
             self._size_bytes += os.write(self._fd, lines)
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    """None where there is no such file of ours."""
+    with suppress(OSError):
+        return read_ours(path).splitlines()
+    return []

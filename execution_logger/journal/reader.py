@@ -1,6 +1,6 @@
 """Reading the lines of a journal in the order of their numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -15,11 +15,23 @@ class Lines:
 
     first: int
     lines: tuple[bytes, ...]
+    entry_of: Callable[[bytes], bytes | None]
 
     @property
     def next(self) -> int:
         """The number that comes next."""
         return self.first + len(self.lines)
+
+    def split(self, most: int | None = None) -> tuple[list[bytes], list[bytes]]:
+        """The entries of the first `most` lines, in their order, and the lines that are damaged."""
+        entries: list[bytes] = []
+        damaged: list[bytes] = []
+        for line in self.lines[:most]:
+            if (entry := self.entry_of(line)) is None:
+                damaged.append(line)
+            else:
+                entries.append(entry)
+        return entries, damaged
 
 
 class Reader:
@@ -54,7 +66,7 @@ class Reader:
                 break
             lines.append(line)
             size_bytes += len(line) + 1
-        found_lines = Lines(self._number, tuple(lines))
+        found_lines = Lines(self._number, tuple(lines), segment.entry_of)
         self._number += len(lines)
         self._offset += size_bytes
         return found_lines

@@ -149,7 +149,8 @@ def _content(path: Path) -> bytes:
 def _oldest_at(files: JournalFiles) -> datetime | None:
     while (found := files.reader.read(files.marks.settled + 1, 1, 1)) is None and files.open_next():
         pass
+    entries, _ = found.split() if found else ([], [])
     try:
-        return None if found is None else _decode(found.lines[0]).created_at
+        return _decode(entries[0]).created_at if entries else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

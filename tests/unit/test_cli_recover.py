@@ -33,7 +33,7 @@ def left_behind(count: int, name: str = "dead") -> Path:
 def test_lines_that_are_no_entries_do_not_count_as_sent(delivery: MemoryDelivery, *, kept: bool) -> None:
     """Neither those that are kept aside nor those for which there was no place."""
     folder = left_behind(5)
-    path = folder / f"{1:020}.ndjson"
+    path = folder / f"{1:020}.entries"
     lines = path.read_bytes().splitlines()
     lines[1] = lines[3] = b"\0\0\0\xff"
     path.write_bytes(b"\n".join(lines) + b"\n")

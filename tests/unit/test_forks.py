@@ -23,6 +23,7 @@ from execution_logger.journal import identity as process
 from execution_logger.journal.files import JournalFiles
 from execution_logger.shipping.process import Pipeline
 from execution_logger.testing import MemoryDelivery, capture_entries
+from journals import entries_in
 from waiting import wait_until
 
 SHORT_SECONDS = 0.05
@@ -191,8 +192,8 @@ class TestChild:
         of_parent = pipeline_of_parent.buffer.process
         assert size_bytes > 0
         assert {path.parent.name for path in tmp_path.glob("*/*/lock")} == {name, of_parent}
-        lines = {path.parent.name: path.read_text() for path in tmp_path.glob("*/*/0*.ndjson")}
-        assert [json.loads(lines[each])["message"] for each in (of_parent, name)] == ["parent", "child"]
+        lines = {path.parent.name: entries_in(path) for path in tmp_path.glob("*/*/0*.entries")}
+        assert [json.loads(*lines[each])["message"] for each in (of_parent, name)] == ["parent", "child"]
         blocked.open()
         logger.sync.flush(DEADLINE_SECONDS, until="stored")
 

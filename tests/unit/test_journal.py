@@ -18,9 +18,9 @@ from doubles import signals
 from execution_logger import Settings
 from execution_logger.journal import Journal
 from execution_logger.journal.directory import LOCK_NAME
-from execution_logger.journal.segment import Segment
+from execution_logger.journal.segment import Segment, line_of
 from execution_logger.shipping.buffer import Buffer
-from journals import destination_in, entries, entry, numbers_of, replace_write
+from journals import destination_in, entries, entries_in, entry, numbers_of, replace_write
 
 SMALL = 1_048_576
 """The smallest budget: segments of a quarter of it."""
@@ -55,15 +55,12 @@ def log(journal: Journal, first: int, last: int, size_bytes: int = 0) -> list[bo
 
 def on_disk(folder: Path) -> list[int]:
     """The numbers that the entries on the disk tell, in the order of the files."""
-    files = sorted(folder.glob("*.ndjson"))
-    return numbers_of(
-        line for file in files if file.stem.isdecimal() for line in file.read_bytes().splitlines()
-    )
+    return numbers_of(each for file in sorted(folder.glob("*.entries")) for each in entries_in(file))
 
 
 def segments_in(folder: Path) -> int:
     """How many there are."""
-    return sum(path.stem.isdecimal() for path in folder.glob("*.ndjson"))
+    return len(list(folder.glob("*.entries")))
 
 
 class TestAppending:
@@ -87,7 +84,7 @@ class TestAppending:
         for number in range(1, 4):
             assert journal.append(number, entry(number))
             assert on_disk(folder) == list(range(1, number + 1))
-        assert journal.size_bytes == sum(len(each) + 1 for each in entries(1, 3))
+        assert journal.size_bytes == sum(len(line_of(each)) for each in entries(1, 3))
 
     def test_nobody_else_can_read_them(self, make_journal: MakeJournal, folder: Path) -> None:
         """Folders and files are this user's, whatever the umask allows."""
@@ -99,7 +96,7 @@ class TestAppending:
             os.umask(before)
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.parent.rglob("*")}
         assert modes.pop("p") == 0o700
-        assert set(modes) == {"destination", LOCK_NAME, f"{1:020}.ndjson", "marks.ndjson"}
+        assert set(modes) == {"destination", LOCK_NAME, f"{1:020}.entries", "marks"}
         assert set(modes.values()) == {0o600}
         assert folder.parent.stat().st_mode & 0o777 == 0o700
 
@@ -582,7 +579,7 @@ class TestSpill:
         buffer = self.make_buffer(tmp_path, window=10, max_batch_entries=50)
         for number in range(1, 101):
             buffer.put(entry(number))
-        os.truncate(folder / f"{1:020}.ndjson", 0)
+        os.truncate(folder / f"{1:020}.entries", 0)
         buffer.journal.look_after(buffer.next_number)
         batches = []
         while (batch := buffer.take()) is not None:

@@ -27,11 +27,11 @@ from execution_logger.journal import journal as journal_module
 from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.batches import set_aside
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
-from execution_logger.journal.segment import Segment
+from execution_logger.journal.segment import Segment, line_of
 from execution_logger.journal.survey import survey
-from journals import DyingProcess, destination_in, entry, numbers_of
+from journals import DyingProcess, destination_in, entries, entry, numbers_of, write_segment
 
-MARKS = "marks.ndjson"
+MARKS = "marks"
 MINUTES_AGO = -300.0
 MakeAdoption = Callable[..., Adoption]
 
@@ -58,7 +58,7 @@ def make_adoption(tmp_path: Path, clock: ManualClock) -> Iterator[MakeAdoption]:
 @pytest.fixture
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten entries in each."""
-    monkeypatch.setattr(journal_module, "_SEGMENT_BYTES", 10 * len(entry(1)))
+    monkeypatch.setattr(journal_module, "_SEGMENT_BYTES", 10 * len(line_of(entry(1))))
 
 
 def make_old(folder: Path) -> None:
@@ -185,7 +185,7 @@ class TestLooking:
         """A folder in the place of a segment is as good as a disk that fails; said once, and tried again."""
         folder = DyingProcess(tmp_path, "broken").log(1).die()
         DyingProcess(tmp_path, "other").log(1).die()
-        (folder / f"{2:020}.ndjson").mkdir()
+        (folder / f"{2:020}.entries").mkdir()
         adoption = make_adoption()
         for _ in range(2):
             for journal in adoption.look():
@@ -196,7 +196,7 @@ class TestLooking:
             assert [journal.process for journal in adoption.journals] == ["other"]
         (record,) = caplog.records
         assert record.getMessage().count(str(folder)) == 2
-        (folder / f"{2:020}.ndjson").rmdir()
+        (folder / f"{2:020}.entries").rmdir()
         make_old(folder)
         (journal,) = adoption.look()
         assert (journal.process, ship(journal), journal.is_done) == ("broken", [], True)
@@ -231,7 +231,7 @@ class TestRemoving:
         while batch := journal.take():
             journal.sent(batch)
             journal.settle(batch.first, batch.count)
-            sizes.append(len(list(process.folder.glob("*.ndjson"))))
+            sizes.append(len(list(process.folder.glob("*.entries"))))
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[0] > sizes[-1]
 
@@ -323,7 +323,7 @@ class TestMarks:
     ) -> None:
         """As if they were not there: everything is sent."""
         folder = DyingProcess(tmp_path).log(3).die()
-        (folder / MARKS).write_bytes(b"\xff\xfe\n\n" + json.dumps(mark).encode() + b"\n")
+        (folder / MARKS).write_bytes(b"\xff\xfe\n\n" + line_of(json.dumps(mark).encode()))
         (journal,) = make_adoption().look()
         assert numbers_in(ship(journal)) == [1, 2, 3]
         assert journal.is_done
@@ -338,7 +338,7 @@ class TestMarks:
             {"mark": "sent", "id": "b", "first": 5, "count": 2, "at": 0},
             {"mark": "sent", "id": "c", "first": 5, "count": 4, "at": 0},
         ]
-        (folder / MARKS).write_text("".join(json.dumps(mark) + "\n" for mark in marks))
+        (folder / MARKS).write_bytes(b"".join(line_of(json.dumps(mark).encode()) for mark in marks))
         (journal,) = make_adoption().look()
         assert [mark.id for mark in journal.unconfirmed] == ["b"]
         assert numbers_in(ship(journal)) == [7, 8, 9, 10]
@@ -410,7 +410,7 @@ class TestDamage:
     def test_a_torn_last_line_does_not_count(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
         """Its call never returned."""
         folder = DyingProcess(tmp_path).log(3).die()
-        with (folder / f"{1:020}.ndjson").open("ab") as file:
+        with (folder / f"{1:020}.entries").open("ab") as file:
             file.write(entry(4)[:-5])
         (journal,) = make_adoption().look()
         assert numbers_in(ship(journal)) == [1, 2, 3]
@@ -421,7 +421,7 @@ class TestDamage:
     ) -> None:
         """Somebody may read them yet; the numbers of the others stay, and one error tells."""
         folder = DyingProcess(tmp_path).log(5).die()
-        path = folder / f"{1:020}.ndjson"
+        path = folder / f"{1:020}.entries"
         lines = path.read_bytes().splitlines()
         lines[1] = b"\0\0\0\xff"
         lines[3] = lines[3].replace(b"task_id", b"tusk_id")
@@ -449,7 +449,7 @@ class TestDamage:
     ) -> None:
         """The disk is full, at once or in the middle: the error says so."""
         folder = DyingProcess(tmp_path).log(2).die()
-        path = folder / f"{1:020}.ndjson"
+        path = folder / f"{1:020}.entries"
         path.write_bytes(b"0123456789\n" + path.read_bytes())
         (journal,) = make_adoption().look()
         write = os.write
@@ -469,9 +469,9 @@ class TestDamage:
     def test_a_line_that_is_nested_too_deep_is_damaged(
         self, tmp_path: Path, make_adoption: MakeAdoption
     ) -> None:
-        """However deep: it stops nothing."""
+        """However deep, of the version before, which had no checksums: it stops nothing."""
         folder = DyingProcess(tmp_path).log(2).die()
-        path = folder / f"{1:020}.ndjson"
+        path = (folder / f"{1:020}.entries").rename(folder / f"{1:020}.ndjson")
         path.write_bytes(
             entry(1)[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n" + entry(2) + b"\n"
         )
@@ -482,8 +482,8 @@ class TestDamage:
     def test_a_segment_of_foreign_bytes(self, tmp_path: Path, make_adoption: MakeAdoption) -> None:
         """All of its lines are kept aside, and those of the other segments shipped."""
         folder = DyingProcess(tmp_path).log(3).die()
-        (folder / f"{4:020}.ndjson").write_bytes(bytes(range(256)) * 9000)
-        (folder / f"{9004:020}.ndjson").write_bytes(b"".join(entry(n) + b"\n" for n in (9004, 9005)))
+        (folder / f"{4:020}.entries").write_bytes(bytes(range(256)) * 9000)
+        write_segment(folder, 9004, entries(9004, 9005))
         (journal,) = make_adoption().look()
         assert numbers_in(ship(journal)) == [1, 2, 3, 9004, 9005]
         assert journal.is_done
@@ -496,8 +496,8 @@ class TestDamage:
         folder = DyingProcess(tmp_path).log(0).die()
         folder.mkdir(parents=True)
         for first in (1, 4, 7):
-            lines = [entry(number) for number in range(first, first + 3)] + [b"?"] * (first == 1)
-            (folder / f"{first:020}.ndjson").write_bytes(b"".join(line + b"\n" for line in lines))
+            with write_segment(folder, first, entries(first, first + 2)).open("ab") as file:
+                file.write(b"?\n" * (first == 1))
         adoption = make_adoption("first", batch_size=1, max_batch_entries=1)
         (journal,) = adoption.look()
         sent: list[Batch] = []
@@ -517,12 +517,12 @@ class TestDamage:
     ) -> None:
         """What cannot be read any more is said, counted, and not waited for."""
         folder = DyingProcess(tmp_path).log(3).log_in_memory_only(0).die()
-        (folder / f"{4:020}.ndjson").write_bytes(b"".join(entry(n) + b"\n" for n in (4, 5)))
+        write_segment(folder, 4, entries(4, 5))
         (journal,) = make_adoption(batch_size=1, max_batch_entries=1).look()
         batch = journal.take()
         assert batch is not None
         journal.sent(batch, awaited_since=5.0)
-        os.truncate(folder / f"{1:020}.ndjson", 0)
+        os.truncate(folder / f"{1:020}.entries", 0)
         assert numbers_in(ship(journal)) == [4, 5]
         journal.settle(1, 1)
         assert journal.is_done
@@ -575,14 +575,14 @@ class TestVanishing:
         assert [journal.process for journal in make_adoption().look()] == ["b"]
         assert caplog.records == []
 
-    @pytest.mark.parametrize("name", ["9" * 5000, "٣" * 20, "1", f"{1:020}.ndjson".upper()[:-7] + "x"])
+    @pytest.mark.parametrize("name", ["9" * 5000, "٣" * 20, "1", f"{1:020}x"])
     def test_files_with_other_names_are_no_segments(
         self, tmp_path: Path, make_adoption: MakeAdoption, name: str
     ) -> None:
         """Whatever digits are in them."""
         folder = DyingProcess(tmp_path).log(2).die()
         with suppress(OSError):  # too long a name for most disks
-            (folder / f"{name}.ndjson").write_bytes(b"?\n")
+            (folder / f"{name}.entries").write_bytes(b"?\n")
         (journal,) = make_adoption().look()
         assert numbers_in(ship(journal)) == [1, 2]
 
@@ -741,7 +741,7 @@ class TestForeign:
             "destination": folder.parent,
             "process": folder,
             "lock": folder / LOCK_NAME,
-            "segment": folder / f"{1:020}.ndjson",
+            "segment": folder / f"{1:020}.entries",
         }[what]
         if how == "another user's":
             disown(path)

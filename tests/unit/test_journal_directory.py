@@ -134,7 +134,7 @@ def test_a_call_works_without_a_home_directory(tmp_path: Path) -> None:
     )
     assert output.splitlines()[-1] == "True None", output
     assert output.count("EXECUTION_LOGGER_JOURNAL_DIRECTORY") == 1
-    assert list(tmp_path.glob("execution-logger-*/logs-*/*/0*.ndjson"))
+    assert list(tmp_path.glob("execution-logger-*/logs-*/*/0*.entries"))
 
 
 def test_a_host_that_is_switched_ships_what_it_had_left(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class Lives(RuleBasedStateMachine):
         folder = destination_in(self.folder).folder
         left = [path.name for path in folder.iterdir() if path.is_dir()] if folder.exists() else []
         # Folders without entries are tidied up when they are a minute old.
-        assert all(not any((folder / name).glob("*.ndjson")) for name in left)
+        assert all(not any((folder / name).glob("*.entries")) for name in left)
 
 
 def test_nothing_that_the_disk_has_is_lost() -> None:

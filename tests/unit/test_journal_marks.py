@@ -9,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution_logger.journal.marks import NAME, Marks, SentMark, SettledMark
+from execution_logger.journal.segment import line_of
+
+SETTLED = line_of(b'{"mark":"settled","number":7}')[:-1]
 
 
 @pytest.fixture
@@ -36,13 +39,13 @@ def test_what_was_added_is_read(marks: Marks, tmp_path: Path) -> None:
 
 
 def test_a_person_can_read_them(marks: Marks, tmp_path: Path) -> None:
-    """One line each; only this user."""
+    """One line each, with its checksum; only this user."""
     marks.add(mark(1))
     marks.add(SettledMark(10))
     path = tmp_path / NAME
     assert path.read_text().splitlines() == [
-        '{"mark":"sent","id":"batch-1","first":1,"count":10,"at":1001.0}',
-        '{"mark":"settled","number":10}',
+        '{"mark":"sent","id":"batch-1","first":1,"count":10,"at":1001.0}\tcaee4d43',
+        '{"mark":"settled","number":10}\t97bae0d1',
     ]
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -108,11 +111,11 @@ def test_removed_twice_is_removed(marks: Marks, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@given(content=st.lists(st.binary(max_size=30) | st.just(b'{"mark":"settled","number":7}'), max_size=10))
+@given(content=st.lists(st.binary(max_size=30) | st.just(SETTLED), max_size=10))
 def test_any_bytes_are_read(tmp_path_factory: pytest.TempPathFactory, content: list[bytes]) -> None:
     """What makes no sense is passed over; what does counts, wherever it stands."""
     folder = tmp_path_factory.mktemp("marks")
     (folder / NAME).write_bytes(b"\n".join(content))
     read = Marks.read(folder)
-    assert read.settled == (7 if b'{"mark":"settled","number":7}' in content else 0)
+    assert read.settled == (7 if SETTLED in content else 0)
     assert read.sent == {}

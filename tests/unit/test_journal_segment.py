@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.journal.segment import Segment
-from journals import entry, measured, replace_write
+from execution_logger.journal.segment import Segment, line_of
+from journals import entries, measured, replace_write
 
-LINES = [entry(number) + b"\n" for number in range(1, 6)]
+ENTRIES = entries(1, 5)
+LINES = [line_of(each) for each in ENTRIES]
 
 
 @pytest.fixture
@@ -41,14 +42,14 @@ class TestNew:
 
     def test_its_name_is_the_number_of_its_first_line(self, segment: Segment) -> None:
         """Sorted by name, files are in the order of their entries; only this user can read them."""
-        assert segment.path.name == "00000000000000000007.ndjson"
+        assert segment.path.name == "00000000000000000007.entries"
         assert segment.path.stat().st_mode & 0o777 == 0o600
         assert (segment.first, segment.next, segment.count, segment.size_bytes) == (7, 7, 0, 0)
 
     def test_lines_are_on_the_disk_at_once(self, segment: Segment) -> None:
-        """As they are: a person can read them."""
-        for line in LINES:
-            segment.append(line)
+        """As they are, each with its checksum: a person can read them."""
+        for each in ENTRIES:
+            segment.append(each)
         assert content_of(segment) == b"".join(LINES)
         assert (segment.next, segment.count, segment.size_bytes) == (12, 5, len(b"".join(LINES)))
 
@@ -59,9 +60,9 @@ class TestNew:
 
     def test_it_can_be_cleared(self, segment: Segment) -> None:
         """And written again from its first number on."""
-        segment.append(LINES[0])
+        segment.append(ENTRIES[0])
         segment.clear()
-        segment.append(LINES[1])
+        segment.append(ENTRIES[1])
         assert content_of(segment) == LINES[1]
         assert segment.next == 8
 
@@ -69,7 +70,7 @@ class TestNew:
         """Removing what is gone already is no error."""
         for is_gone in (False, True):
             segment = Segment.create(tmp_path, 1)
-            segment.append(LINES[0])
+            segment.append(ENTRIES[0])
             segment.sync()
             if is_gone:
                 segment.path.unlink()
@@ -82,14 +83,14 @@ class TestInterruptedWrites:
 
     def test_without_room_for_all_of_it(self, segment: Segment, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was written of it is taken back, so that the next line is a line."""
-        segment.append(LINES[0])
+        segment.append(ENTRIES[0])
         write = os.write
         with monkeypatch.context() as patched:
             replace_write(patched, lambda fd, line: write(fd, line[:5]))
             with pytest.raises(OSError, match="No space left") as failed:
-                segment.append(LINES[1])
+                segment.append(ENTRIES[1])
         assert failed.value.errno == errno.ENOSPC
-        segment.append(LINES[2])
+        segment.append(ENTRIES[2])
         assert content_of(segment) == LINES[0] + LINES[2]
         assert segment.next == 9
 
@@ -98,7 +99,7 @@ class TestInterruptedWrites:
         self, segment: Segment, monkeypatch: pytest.MonkeyPatch, written: int | None
     ) -> None:
         """Ctrl-C comes before, within or after the write: the numbers of the following lines are right."""
-        segment.append(LINES[0])
+        segment.append(ENTRIES[0])
         write = os.write
 
         def interrupted(fd: int, line: bytes) -> int:
@@ -108,8 +109,8 @@ class TestInterruptedWrites:
         with monkeypatch.context() as patched:
             replace_write(patched, interrupted)
             with pytest.raises(KeyboardInterrupt):
-                segment.append(LINES[1])
-        segment.append(LINES[2])
+                segment.append(ENTRIES[1])
+        segment.append(ENTRIES[2])
         assert content_of(segment) == LINES[0] + LINES[2]
         assert (segment.count, segment.size_bytes) == (2, len(LINES[0] + LINES[2]))
 
@@ -157,20 +158,20 @@ class TestDeleted:
 
     def test_it_is_written_anew(self, segment: Segment, tmp_path: Path) -> None:
         """With all that was in it, and what comes afterwards."""
-        segment.append(LINES[0])
+        segment.append(ENTRIES[0])
         assert segment.is_in(tmp_path)
         segment.path.unlink()
         assert not segment.is_in(tmp_path)
-        segment.append(LINES[1])
+        segment.append(ENTRIES[1])
         segment.restore(tmp_path)
-        segment.append(LINES[2])
+        segment.append(ENTRIES[2])
         assert segment.is_in(tmp_path)
         assert content_of(segment) == b"".join(LINES[:3])
         assert segment.path.stat().st_mode & 0o777 == 0o600
 
     def test_one_that_is_there_stays(self, segment: Segment, tmp_path: Path) -> None:
         """As the same file."""
-        segment.append(LINES[0])
+        segment.append(ENTRIES[0])
         before = segment.path.stat().st_ino
         segment.restore(tmp_path)
         assert segment.path.stat().st_ino == before
@@ -188,8 +189,8 @@ class TestDeleted:
         self, segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Half a file is none: the open one is kept, and it is tried again."""
-        for line in LINES:
-            segment.append(line)
+        for each in ENTRIES:
+            segment.append(each)
         segment.path.unlink()
         write = os.write
         with monkeypatch.context() as patched:

@@ -324,7 +324,7 @@ class TestDrops:
         delivery.wait_until_entered()
         for _ in range(10):
             record(pipeline)
-        (segment,) = tmp_path.rglob("0*.ndjson")
+        (segment,) = tmp_path.rglob("0*.entries")
         os.truncate(segment, 0)
         delivery.open()
         report = pipeline.flush(DEADLINE_SECONDS, then_stop=True).wait()

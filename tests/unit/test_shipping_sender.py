@@ -23,13 +23,13 @@ from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal, NoJournal
 from execution_logger.journal.adoption import AdoptedJournal
-from execution_logger.journal.segment import Segment
+from execution_logger.journal.segment import Segment, line_of
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.testing import MemoryDelivery
-from journals import DyingProcess, destination_in, entry, numbers_of
+from journals import DyingProcess, destination_in, entry, numbers_of, write_segment
 
 DOWN = DeliveryError("the broker is away")
 SILENT = DeliveryError("the result backend is away")
@@ -730,7 +730,7 @@ class TestEnd:
         host = make_host()
         host.log(1, 4)
         host.sender.abandon()
-        assert len(list((tmp_path / "logs-1" / "living").glob("*.ndjson"))) == 1
+        assert len(list((tmp_path / "logs-1" / "living").glob("*.entries"))) == 1
 
     def test_a_fork_waits_for_attempt_and_question(self, make_host: MakeHost) -> None:
         """What a delivery locks in the middle of one would be locked in the child for ever."""
@@ -791,7 +791,7 @@ def test_a_line_whose_time_cannot_be_read_is_sent_once(
     """It is for the database to say what it thinks of it."""
     folder = DyingProcess(tmp_path).log(1).die()
     line = {"id": "id-1", "task_id": "t", "message": "", "number": 1, "created_at": time}
-    (folder / f"{1:020}.ndjson").write_text(json.dumps(line) + "\n")
+    write_segment(folder, 1, [json.dumps(line).encode()])
     broker = Broker()
     host = make_host(broker)
     host.run()
@@ -806,8 +806,8 @@ def test_entries_that_nobody_can_read_any_more_are_passed_over(
 ) -> None:
     """They count as missing; what comes after them is shipped, and nothing is sent without entries."""
     folder = DyingProcess(tmp_path).log(3).die()
-    path = folder / f"{1:020}.ndjson"
-    path.write_bytes(b"?\n?\n" + entry(3) + b"\n")
+    path = folder / f"{1:020}.entries"
+    path.write_bytes(b"?\n?\n" + line_of(entry(3)))
     broker = Broker()
     host = make_host(broker)
     host.run()

@@ -33,7 +33,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("harm", [*SHORT, *LONG])
     def test_segments(self, cell: Cell, frail_redis_site: Site, harm: str) -> None:
-        """Every line that is still whole is a row; what is no entry any more is kept aside."""
+        """Every line that is still whole is a row; all others are kept aside, and no entry is altered."""
         site = frail_redis_site
         site.redis.stop()
         words = ("--count", ENTRIES_PER_JOURNAL, "--then", "wait")
@@ -41,6 +41,7 @@ class TestDamage:
         wait_until(lambda: site.returned() == ENTRIES_PER_JOURNAL * len(hosts), 30)
         for host in hosts:
             host.kill()
+        originals = {entry["id"]: entry for entry in map(json.loads, entries_of(site))}
         whole, doubtful = harm_segments(cell, site, harm)
         site.redis.start()
         with site.worker():
@@ -54,6 +55,7 @@ class TestDamage:
         dead = len(site.dead_letters())
         lost = [line for line in doubtful if line not in aside and line_id(line) not in rows]
         assert len(lost) <= dead, lost[:3]
+        check_unaltered(site, originals)
         assert "internal error" not in adopter.output
         cell.figures.calls += len(whole)
         cell.figures.rows += sum(rows[number] for number in whole)
@@ -68,7 +70,7 @@ class TestDamage:
                 worker.pause()
                 cell.let_pass_up_to(0.5)
                 host.kill()
-                for marks in site.journal.rglob("marks.ndjson"):
+                for marks in site.journal.rglob("marks"):
                     harm = cell.random.choice(list(HARMS.values()))
                     if marks.stat().st_size:
                         marks.write_bytes(harm(marks.read_bytes(), cell.random))
@@ -139,7 +141,7 @@ def harm_segments(cell: Cell, site: Site, harm: str) -> tuple[set[str], list[byt
         originals = set(data.split(b"\n"))
         for line in harmed.split(b"\n")[:-1]:
             if line in originals and line:
-                whole.add(json.loads(line)["id"])
+                whole.add(json.loads(line.partition(b"\t")[0])["id"])
             else:
                 doubtful.append(line)
     return whole, doubtful
@@ -147,9 +149,25 @@ def harm_segments(cell: Cell, site: Site, harm: str) -> tuple[set[str], list[byt
 
 def segments(site: Site) -> Iterator[Path]:
     """The files with entries."""
-    for file in sorted(site.journal.rglob("*.ndjson")):
+    for file in sorted(site.journal.rglob("*.entries")):
         if file.name[0].isdigit() and file.stat().st_size:
             yield file
+
+
+def entries_of(site: Site) -> Iterator[bytes]:
+    """What is in them."""
+    for segment in segments(site):
+        for line in segment.read_bytes().splitlines():
+            yield line.partition(b"\t")[0]
+
+
+def check_unaltered(site: Site, originals: dict[str, dict[str, Any]]) -> None:
+    """Fail unless each row, but those of who adopts, holds what was recorded under its id."""
+    for row in site.fetch("SELECT *, id::text AS id FROM execution_logs WHERE task_id NOT LIKE 'idle.%'"):
+        original = originals[row["id"]]
+        for name in ("task_id", "level", "category", "message", "step", "agent_name", "duration_ms"):
+            assert row[name] == original.get(name), name
+        assert decoded(json.dumps(row["details"])) == decoded(json.dumps(original.get("details")))
 
 
 def left_folders(site: Site, living: int) -> list[Path]:
@@ -166,7 +184,7 @@ def stored(site: Site) -> dict[str, int]:
 def line_id(line: bytes) -> str | None:
     """The id in a line of a journal, as the database writes it, if it is an object with one."""
     try:
-        return str(UUID(json.loads(line)["id"]))
+        return str(UUID(json.loads(line.partition(b"\t")[0])["id"]))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -176,11 +194,11 @@ def drop_foreign_files(site: Site) -> None:
     (destination,) = site.journal.iterdir()
     for folder in [destination, *site.journals()]:
         (folder / "notes.txt").write_text("foreign")
-        (folder / "abc.ndjson").write_bytes(b"foreign\n")
+        (folder / "abc.entries").write_bytes(b"foreign\n")
         (folder / ".hidden").write_bytes(bytes(10))
-        (folder / f"{10**25}.ndjson").write_bytes(b"{}\n")
+        (folder / f"{10**25}.entries").write_bytes(b"{}\n")
     (destination / "a folder").mkdir(exist_ok=True)
-    (destination / "00000000000000000001.ndjson").mkdir(exist_ok=True)
+    (destination / "00000000000000000001.entries").mkdir(exist_ok=True)
     (destination / "dangling").unlink(missing_ok=True)
     (destination / "dangling").symlink_to("nowhere")
 
