@@ -1,18 +1,18 @@
 """`execution-logger audit`: which entries are missing, came late, or came more than once."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.db import open_database
-from execution_logger.cli.options import to_moment
+from execution_logger.cli.db import in_database
+from execution_logger.cli.options import check_span, json_option, to_moment
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, Delay, Gap, Range, Repeat, audit
@@ -47,13 +47,13 @@ _HONEST = "What a process made after its last stored entry cannot be seen from t
     metavar="SECONDS",
     help="From a call to its row; a gap that is younger is not called missing yet.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(
     since: datetime | None,
     until: datetime | None,
     process: str | None,
     late_after: float,
-    as_json: bool,  # noqa: FBT001 - click passes it by name
+    as_json: bool,
 ) -> None:
     """Find entries that are missing, came late, or came more than once.
 
@@ -66,24 +66,19 @@ def command(
     The exit code is 0 when nothing is missing, 1 when something is or the process is unknown, 2 for wrong
     usage or settings, and 3 when the ledger cannot be read.
     """
-    if since is not None and until is not None and since >= until:
-        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
-    found = asyncio.run(_audit(since=since, until=until, process=process, late_after_seconds=late_after))
+    check_span(since, until)
+    look = partial(audit, since=since, until=until, process=process, late_after_seconds=late_after)
+    found = in_database("audit", look, _AUDIT_SECONDS)
     if process is not None and not found.accounts:
         raise UnknownProcessError(
             f"the ledger has no batch of a process {process!r}{_span(since, until)}, so nothing can be said "
             "of it. Its name is in stats() and in the names of its journal's files"
         )
     if as_json:
-        echo_json(asdict(found) | {"is_complete": found.is_complete}, default=_iso)
+        echo_json(asdict(found) | {"is_complete": found.is_complete})
     else:
         _print(open_console(), found, _span(since, until))
     sys.exit(0 if found.is_complete else 1)
-
-
-async def _audit(**arguments: Any) -> Audit:
-    async with open_database("audit", _AUDIT_SECONDS) as (engine, settings):
-        return await audit(engine, settings, **arguments)
 
 
 def _span(since: datetime | None, until: datetime | None) -> str:
@@ -153,11 +148,11 @@ def _numbers(one: Range) -> str:
 
 
 def _gap_cells(gap: Gap) -> tuple[str, ...]:
-    return _time(gap.made_after), _time(gap.made_before)
+    return day_and_time(gap.made_after), day_and_time(gap.made_before)
 
 
 def _delay_cells(delay: Delay) -> tuple[str, ...]:
-    return f"{delay.seconds:,.1f} s", _time(delay.stored_at)
+    return f"{delay.seconds:,.1f} s", day_and_time(delay.stored_at)
 
 
 def _repeat_cells(repeat: Repeat) -> tuple[str, ...]:
@@ -166,11 +161,3 @@ def _repeat_cells(repeat: Repeat) -> tuple[str, ...]:
 
 def _number(value: int, name: str) -> Text:
     return Text(f"{value:,}" if value else "-", "red" if value and name in _ALARMING else "")
-
-
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else day_and_time(moment)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

@@ -35,7 +35,7 @@ class BeatRunsError(ExecutionLoggerError):
 @log_level
 @stop_at_eof_option
 @celery_options_argument
-def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -> None:  # noqa: FBT001 - click passes it by name
+def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -> None:
     """Send the scheduled jobs to the queue when they are due.
 
     One is enough for a queue; a second one with the same EXECUTION_LOGGER_SERVICE_DIRECTORY is refused.

@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from execution_logger.cli.terminal import Cell, Text, echo_json, open_console, print_rows
+from execution_logger.cli.options import json_option
+from execution_logger.cli.terminal import Cell, Text, echo_json, open_console, print_rows, say
 from execution_logger.settings import EffectiveSetting, effective, problems_in, unknown_variables
 from execution_logger.text import printable
 
@@ -17,8 +18,8 @@ _DEFAULT = "default"
 
 @click.command()
 @click.option("--changed", is_flag=True, help="Only settings that are not the default.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def command(changed: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
+@json_option
+def command(changed: bool, as_json: bool) -> None:
     """Show every setting, and where it comes from.
 
     It is as a process with this environment would have it: from a variable, or the default. Users,
@@ -50,13 +51,12 @@ def _print(
     if found:
         print_rows(console, ("setting", "value", "from"), rows, folded={"value": 24})
     for problem in problems:
-        console.print(Text(f"wrong: {printable(problem)}", "red"), soft_wrap=True)
+        say(console, f"wrong: {problem}", "red")
     for passed_over in (each.problem for each in found if each.problem and each.problem not in problems):
-        text = f"not used by a host with this environment: {printable(passed_over)}"
-        console.print(Text(text, "yellow"), soft_wrap=True)
+        say(console, f"not used by a host with this environment: {passed_over}", "yellow")
     for name, meant in unknown.items():
         hint = f" Did you mean {meant}?" if meant else ""
-        console.print(Text(f"no effect: {printable(name)} is no setting.{hint}", "yellow"), soft_wrap=True)
+        say(console, f"no effect: {name} is no setting.{hint}", "yellow")
 
 
 def _value(setting: EffectiveSetting) -> Text:

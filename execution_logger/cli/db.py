@@ -1,20 +1,72 @@
-"""`execution-logger db` and `purge`: the tables, and what is deleted there; the commands' database."""
+"""`execution-logger db` and `purge`: the tables, and what is deleted there; the database of all commands."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.cli.options import to_moment
+from execution_logger.cli.terminal import day_and_time
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine, upgrade
 from execution_logger.store.deletion import Deletion, Expiry
 from execution_logger.text import printable
+
+_PROGRESS_SECONDS = 1.0
+_MOST_SECONDS = 600.0  # to count them takes a while
+
+_T = TypeVar("_T")
+
+
+@asynccontextmanager
+async def open_database(
+    who: str, timeout_seconds: float | None = None, *, connections: int = 1
+) -> AsyncIterator[tuple[AsyncEngine, Settings]]:
+    """An engine and the settings; the engine is disposed of in the end.
+
+    Args:
+        who: the command, for the error where no database is set.
+        timeout_seconds: bounds each attempt; what the settings say by default.
+        connections: of the engine.
+
+    Raises:
+        SettingsError: a setting cannot be used, or there is no database.
+    """
+    settings = Settings.from_environment(uses=DATABASE)
+    settings.require_database(who)
+    if timeout_seconds is not None:
+        settings = replace(
+            settings,
+            database_timeout_seconds=timeout_seconds,
+            visibility_timeout_seconds=max(settings.visibility_timeout_seconds, int(2 * timeout_seconds) + 1),
+        )
+    engine = create_engine(settings, pool_size=connections)
+    try:
+        yield engine, settings
+    finally:
+        await engine.dispose()
+
+
+def in_database(
+    who: str,
+    use: Callable[[AsyncEngine, Settings], Awaitable[_T]],
+    timeout_seconds: float | None = None,
+    *,
+    connections: int = 1,
+) -> _T:
+    """What `use` returns of the engine and settings of `open_database`."""
+
+    async def run() -> _T:
+        async with open_database(who, timeout_seconds, connections=connections) as (engine, settings):
+            return await use(engine, settings)
+
+    return asyncio.run(run())
 
 
 @click.group()
@@ -28,9 +80,7 @@ def upgrade_command() -> None:
 
     A table of that name which the application made itself is used as it is.
     """
-    settings = Settings.from_environment(uses=DATABASE)
-    settings.require_database("db upgrade")
-    click.echo(printable(asyncio.run(upgrade_database(settings))))
+    click.echo(printable(in_database("db upgrade", upgrade)))
     click.echo("Nothing else in the database was touched.")
 
 
@@ -47,44 +97,12 @@ async def upgrade_database(settings: Settings) -> str:
         await engine.dispose()
 
 
-@asynccontextmanager
-async def open_database(
-    who: str, timeout_seconds: float | None = None
-) -> AsyncIterator[tuple[AsyncEngine, Settings]]:
-    """An engine with one connection, and the settings; the engine is disposed of in the end.
-
-    Args:
-        who: the command, for the error where no database is set.
-        timeout_seconds: bounds each attempt; what the settings say by default.
-
-    Raises:
-        SettingsError: a setting cannot be used, or there is no database.
-    """
-    settings = Settings.from_environment(uses=DATABASE)
-    settings.require_database(who)
-    if timeout_seconds is not None:
-        settings = replace(
-            settings,
-            database_timeout_seconds=timeout_seconds,
-            visibility_timeout_seconds=max(settings.visibility_timeout_seconds, int(2 * timeout_seconds) + 1),
-        )
-    engine = create_engine(settings, pool_size=1)
-    try:
-        yield engine, settings
-    finally:
-        await engine.dispose()
-
-
-_PROGRESS_SECONDS = 1.0
-_MOST_SECONDS = 600.0  # to count them takes a while
-
-
 @click.command()
 @click.option("--older-than", "before", callback=to_moment, metavar="AGE|TIME", help="As 90d, 12h or ISO.")
 @click.option("--task-id", metavar="ID", help="All entries of this run.")
 @click.option("--dry-run", is_flag=True, help="Only count them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge(before: datetime | None, task_id: str | None, dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click passes them by name
+def purge(before: datetime | None, task_id: str | None, dry_run: bool, yes: bool) -> None:
     """Delete old entries, or those of one run, without getting in the way of others.
 
     Rows go in small transactions with pauses, the oldest first. A Ctrl-C leaves the rest as it is; the
@@ -96,22 +114,25 @@ def purge(before: datetime | None, task_id: str | None, dry_run: bool, yes: bool
     """
     if (before is None) == (task_id is None):
         raise click.UsageError("give either --older-than or --task-id")
-    settings = Settings.from_environment(uses=DATABASE)
-    settings.require_database("purge")
-    engine = create_engine(settings, pool_size=1)
-    expiry = Expiry(engine, settings, before or datetime.now(UTC), timeout_seconds=_MOST_SECONDS)
-    what = f"of run {task_id}" if before is None else f"older than {before:%Y-%m-%d %H:%M:%S} UTC"
-    with asyncio.Runner() as runner:
-        try:
-            deletion = runner.run(expiry.entries() if task_id is None else expiry.of_run(task_id))
-            number = runner.run(deletion.count())
-            click.echo(printable(f"{number:,} entries {what} in {settings.table}"))
-            if number and not dry_run:
-                if not yes:
-                    click.confirm("Delete them for good?", abort=True)
-                runner.run(_delete(deletion, number))
-        finally:
-            runner.run(engine.dispose())
+
+    async def find(engine: AsyncEngine, settings: Settings) -> Deletion:
+        expiry = Expiry(engine, settings, before or datetime.now(UTC), timeout_seconds=_MOST_SECONDS)
+        return await (expiry.entries() if task_id is None else expiry.of_run(task_id))
+
+    async def count(engine: AsyncEngine, settings: Settings) -> int:
+        number = await (await find(engine, settings)).count()
+        what = f"of run {task_id}" if before is None else f"older than {day_and_time(before)} UTC"
+        click.echo(printable(f"{number:,} entries {what} in {settings.table}"))
+        return number
+
+    async def delete(engine: AsyncEngine, settings: Settings) -> None:
+        await _delete(await find(engine, settings), number)
+
+    number = in_database("purge", count)
+    if number and not dry_run:
+        if not yes:
+            click.confirm("Delete them for good?", abort=True)
+        in_database("purge", delete)
 
 
 async def _delete(deletion: Deletion, number: int) -> None:

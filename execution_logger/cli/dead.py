@@ -3,12 +3,15 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 import click
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from execution_logger.cli.options import json_option
 from execution_logger.cli.terminal import day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
@@ -30,6 +33,8 @@ _PAGE = 100
 _A_DAY = timedelta(days=1)  # the clock of the database may be ahead
 _T = TypeVar("_T")
 
+Dead = DeadLetter | DeadMessage
+
 
 class UnknownLetterError(ExecutionLoggerError):
     """There is no dead letter and no message with this id."""
@@ -37,14 +42,14 @@ class UnknownLetterError(ExecutionLoggerError):
     exit_code = 1
 
 
-class Entries:
-    """The entries that the database has refused; for use in a `with` statement, over one connection."""
+class Refused:
+    """Entries that the database has refused, and messages that were moved aside; for use in a `with`."""
 
-    def __init__(self, settings: Settings) -> None:
-        settings.require_database("dead")
-        self._settings = settings
-        self._letters = DeadLetters(settings)
-        self._engine = create_engine(settings, pool_size=1)
+    def __init__(self) -> None:
+        self._settings = Settings.from_environment()
+        self._settings.require_database("dead")
+        self._letters = DeadLetters(self._settings)
+        self._engine = create_engine(self._settings, pool_size=1)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
@@ -54,54 +59,73 @@ class Entries:
         with self._runner:
             self._runner.run(self._engine.dispose())
 
-    def page(self, limit: int, offset: int = 0) -> Sequence[DeadLetter]:
-        """Some of them, newest first."""
+    def newest(self, limit: int) -> list[Dead]:
+        """The newest of each kind."""
+        letters = self._ask(self._engine.connect(), lambda connection: self._letters.list(connection, limit))
+        return [*letters, *self._messages(limit)]
 
-        async def read() -> Sequence[DeadLetter]:
-            async with self._engine.connect() as connection:
-                return await self._letters.list(connection, limit, offset)
+    def find(self, letter_id: str) -> Dead:
+        """One of them; raises UnknownLetterError."""
+        is_message = letter_id.startswith(ID_PREFIX) and self._settings.celery_enabled
+        letter = None if is_message else next(iter(self._get([letter_id])), None)
+        found = find_message(self._settings, letter_id) if is_message else letter
+        if found is None:
+            hint = "See: execution-logger dead list"
+            raise UnknownLetterError(f"{letter_id}: there is none with this id. {hint}")
+        return found
 
-        return self._run(read())
+    def in_pieces(self) -> Iterator[Sequence[Dead]]:
+        """All of them."""
+        ids = self._ask(self._engine.connect(), self._letters.ids)
+        for start in range(0, len(ids), _PAGE):
+            yield self._get(ids[start : start + _PAGE])
+        yield self._messages()
 
-    def ids(self) -> Sequence[str]:
-        """Those of all, newest first."""
+    def retry(self, found: Sequence[Dead]) -> list[tuple[str, str]]:
+        """Why some of these are refused again, each with its id; equal messages have the same."""
+        letters, messages = _by_kind(found)
+        problems = self._runner.run(retry(self._engine, self._settings, letters))
+        refused = [(each.id, problem) for each in messages if (problem := put_back(self._settings, each))]
+        return [*problems.items(), *refused]
 
-        async def read() -> Sequence[str]:
-            async with self._engine.connect() as connection:
-                return await self._letters.ids(connection)
+    def delete(self, found: Sequence[Dead]) -> int:
+        """Delete these; how many there were."""
+        letters, messages = _by_kind(found)
+        ids = [each.id for each in letters]
+        deleted = self._ask(
+            transaction(self._engine), lambda connection: self._letters.delete(connection, ids)
+        )
+        return deleted + delete_messages(self._settings, messages)
 
-        return self._run(read())
+    def delete_all(self) -> int:
+        """Delete all; how many there were."""
+        before = datetime.now(UTC) + _A_DAY
+        deleted = self._ask(
+            transaction(self._engine), lambda connection: self._letters.delete_before(connection, before)
+        )
+        return deleted + delete_messages(self._settings, self._messages())
 
-    def find(self, letter_ids: Sequence[str]) -> Sequence[DeadLetter]:
-        """Some of them; those that are there no more are left out."""
+    def _get(self, ids: Sequence[str]) -> Sequence[DeadLetter]:
+        return self._ask(self._engine.connect(), lambda connection: self._letters.get(connection, ids))
 
-        async def read() -> Sequence[DeadLetter]:
-            async with self._engine.connect() as connection:
-                return await self._letters.get(connection, letter_ids)
+    def _messages(self, limit: int | None = None) -> list[DeadMessage]:
+        return dead_messages(self._settings, limit) if self._settings.celery_enabled else []
 
-        return self._run(read())
+    def _ask(
+        self,
+        opening: AbstractAsyncContextManager[AsyncConnection],
+        question: Callable[[AsyncConnection], Awaitable[_T]],
+    ) -> _T:
+        async def ask() -> _T:
+            async with attempt(self._engine, self._settings.database_timeout_seconds), opening as connection:
+                return await question(connection)
 
-    def retry(self, letters: Sequence[DeadLetter]) -> Mapping[str, str]:
-        """Store some; the reasons when they are refused again, by their ids."""
-        return self._runner.run(retry(self._engine, self._settings, letters))
+        return self._runner.run(ask())
 
-    def delete(self, letter_ids: Sequence[str] | None) -> int:
-        """Delete these, or all; how many there were."""
 
-        async def delete() -> int:
-            async with transaction(self._engine) as connection:
-                if letter_ids is None:
-                    return await self._letters.delete_before(connection, datetime.now(UTC) + _A_DAY)
-                return await self._letters.delete(connection, letter_ids)
-
-        return self._run(delete())
-
-    def _run(self, using: Coroutine[Any, Any, _T]) -> _T:
-        async def run() -> _T:
-            async with attempt(self._engine, self._settings.database_timeout_seconds):
-                return await using
-
-        return self._runner.run(run())
+def _by_kind(found: Sequence[Dead]) -> tuple[list[DeadLetter], list[DeadMessage]]:
+    letters = [each for each in found if isinstance(each, DeadLetter)]
+    return letters, [each for each in found if isinstance(each, DeadMessage)]
 
 
 @click.group()
@@ -114,17 +138,17 @@ def command() -> None:
 
 
 @command.command("list", context_settings={"show_default": True})
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.option("--limit", type=click.IntRange(min=1), default=50, help="Most of each kind, newest first.")
-def list_command(as_json: bool, limit: int) -> None:  # noqa: FBT001 - click passes it by name
+def list_command(as_json: bool, limit: int) -> None:
     """List the newest ones, with their reasons."""
-    settings = Settings.from_environment()
-    with Entries(settings) as entries:
-        found: list[DeadLetter | DeadMessage] = [*entries.page(limit), *_messages(settings, limit)]
+    with Refused() as refused:
+        found = refused.newest(limit)
     if as_json:
         echo_json([_facts(each) for each in found])
     elif found:
-        _print(found)
+        rows = [_row(each) for each in found]
+        print_rows(open_console(), ("id", "refused at", "run", "reason"), rows, folded={"reason": 40})
     else:
         click.echo("No entry was refused, and no message was moved aside.")
 
@@ -133,51 +157,52 @@ def list_command(as_json: bool, limit: int) -> None:  # noqa: FBT001 - click pas
 @click.argument("letter_id", metavar="ID")
 def show_command(letter_id: str) -> None:
     """Print one of them whole, as JSON."""
-    settings = Settings.from_environment()
-    with Entries(settings) as entries:
-        found = _find(settings, entries, letter_id)
-    content = {"entry": found.entry} if isinstance(found, DeadLetter) else {"message": _text(found)}
+    with Refused() as refused:
+        found = refused.find(letter_id)
+    if isinstance(found, DeadLetter):
+        content = {"entry": found.entry}
+    else:
+        content = {"message": found.item.decode("utf-8", "backslashreplace")}
     echo_json({**_facts(found), **content}, ensure_ascii=False)
 
 
+_ids = click.argument("letter_ids", metavar="[ID]...", nargs=-1)
+_all = click.option("--all", "is_all", is_flag=True, help="All of them.")
+
+
 @command.command("retry")
-@click.argument("letter_ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All of them.")
-def retry_command(letter_ids: tuple[str, ...], is_all: bool) -> None:  # noqa: FBT001 - click passes it by name
+@_ids
+@_all
+def retry_command(letter_ids: tuple[str, ...], is_all: bool) -> None:
     """Try again: store entries, and put messages back on the queue.
 
     A message that is still wrong stays where it is. The exit code is 1 when one was refused again.
     """
-    settings = Settings.from_environment()
     _require_choice(letter_ids, is_all=is_all)
-    count = refused = 0
-    with Entries(settings) as entries:
-        for found in _to_retry(settings, entries, letter_ids):
+    count, again = 0, 0
+    with Refused() as refused:
+        for found in refused.in_pieces() if is_all else ([refused.find(each)] for each in letter_ids):
             count += len(found)
-            for letter_id, problem in _retry(settings, entries, found):
-                refused += 1
+            for letter_id, problem in refused.retry(found):
+                again += 1
                 click.echo(f"{printable(letter_id)}: {printable(problem)}", err=True)
-    click.echo(f"Retried with success: {count - refused}. Refused again: {refused}.")
-    sys.exit(bool(refused))
+    click.echo(f"Retried with success: {count - again}. Refused again: {again}.")
+    sys.exit(bool(again))
 
 
 @command.command("purge")
-@click.argument("letter_ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All of them.")
+@_ids
+@_all
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def purge_command(letter_ids: tuple[str, ...], is_all: bool, yes: bool) -> None:  # noqa: FBT001 - as above
+def purge_command(letter_ids: tuple[str, ...], is_all: bool, yes: bool) -> None:
     """Delete them for good."""
-    settings = Settings.from_environment()
     _require_choice(letter_ids, is_all=is_all)
     if is_all and not yes:
         click.confirm("Delete all dead letters and all messages that were moved aside?", abort=True)
-    with Entries(settings) as entries:
-        if is_all:
-            deleted = entries.delete(None) + delete_messages(settings, _messages(settings))
-        else:
-            found = [_find(settings, entries, letter_id) for letter_id in letter_ids]
-            deleted = entries.delete([each.id for each in found if isinstance(each, DeadLetter)])
-            deleted += delete_messages(settings, [each for each in found if isinstance(each, DeadMessage)])
+    with Refused() as refused:
+        deleted = (
+            refused.delete_all() if is_all else refused.delete([refused.find(each) for each in letter_ids])
+        )
     click.echo(f"Deleted: {deleted}.")
 
 
@@ -186,42 +211,7 @@ def _require_choice(letter_ids: Sequence[str], *, is_all: bool) -> None:
         raise click.UsageError("name the ids, or --all")
 
 
-def _messages(settings: Settings, limit: int | None = None) -> list[DeadMessage]:
-    return dead_messages(settings, limit) if settings.celery_enabled else []
-
-
-def _find(settings: Settings, entries: Entries, letter_id: str) -> DeadLetter | DeadMessage:
-    is_message = letter_id.startswith(ID_PREFIX) and settings.celery_enabled
-    found = find_message(settings, letter_id) if is_message else next(iter(entries.find([letter_id])), None)
-    if found is None:
-        raise UnknownLetterError(f"{letter_id}: there is none with this id. See: execution-logger dead list")
-    return found
-
-
-def _to_retry(
-    settings: Settings, entries: Entries, letter_ids: Sequence[str]
-) -> Iterator[Sequence[DeadLetter | DeadMessage]]:
-    """These, or else all, in pieces."""
-    if letter_ids:
-        yield from ([_find(settings, entries, letter_id)] for letter_id in letter_ids)
-        return
-    ids = entries.ids()
-    for start in range(0, len(ids), _PAGE):
-        yield entries.find(ids[start : start + _PAGE])
-    yield _messages(settings)
-
-
-def _retry(
-    settings: Settings, entries: Entries, found: Sequence[DeadLetter | DeadMessage]
-) -> list[tuple[str, str]]:
-    """Why some of these are refused again, each with its id; equal messages have the same."""
-    problems = entries.retry([each for each in found if isinstance(each, DeadLetter)])
-    messages = [each for each in found if isinstance(each, DeadMessage)]
-    refused = [(each.id, problem) for each in messages if (problem := put_back(settings, each))]
-    return [*problems.items(), *refused]
-
-
-def _facts(each: DeadLetter | DeadMessage) -> dict[str, Any]:
+def _facts(each: Dead) -> dict[str, Any]:
     if isinstance(each, DeadLetter):
         return {
             "id": each.id,
@@ -243,14 +233,7 @@ def _task_id(entry: str) -> str | None:
         return None
 
 
-def _text(message: DeadMessage) -> str:
-    return message.item.decode("utf-8", "backslashreplace")
-
-
-def _print(found: Sequence[DeadLetter | DeadMessage]) -> None:
-    rows = []
-    for each in found:
-        facts = _facts(each)
-        at = day_and_time(each.created_at) if isinstance(each, DeadLetter) else "(a message)"
-        rows.append([each.id, at, facts.get("task_id") or "-", facts["reason"]])
-    print_rows(open_console(), ("id", "refused at", "run", "reason"), rows, folded={"reason": 40})
+def _row(each: Dead) -> list[str]:
+    facts = _facts(each)
+    at = day_and_time(each.created_at) if isinstance(each, DeadLetter) else "(a message)"
+    return [each.id, at, facts.get("task_id") or "-", facts["reason"]]

@@ -50,7 +50,7 @@ def command(
     runs: int,
     broker: str | None,
     database: str | None,
-    keep: bool,  # noqa: FBT001 - click passes it by name
+    keep: bool,
 ) -> None:
     """Log a real pipeline over the text files of FOLDER, or of the library itself.
 

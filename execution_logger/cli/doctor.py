@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import click
 
+from execution_logger.cli.options import json_option
 from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
 from execution_logger.errors import SettingsError
 from execution_logger.operate.doctor import (
@@ -44,13 +45,13 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 )
 @click.option("--skip", multiple=True, type=click.Choice(AREAS), help="Leave this out; may be repeated.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(
-    end_to_end: bool,  # noqa: FBT001 - click passes them by name
+    end_to_end: bool,
     timeout_seconds: float,
     skip: tuple[str, ...],
-    strict: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Find out what is wrong, and say what to do.
 

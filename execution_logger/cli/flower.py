@@ -22,7 +22,7 @@ _AUTHENTICATION = ("basic_auth", "auth", "auth_provider")
 @click.option("--port", type=click.IntRange(1, 65535), default=5555, envvar="FLOWER_PORT", show_envvar=True)
 @stop_at_eof_option
 @click.argument("flower_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- FLOWER OPTIONS]")
-def command(address: str, port: int, stop_at_eof: bool, flower_options: tuple[str, ...]) -> None:  # noqa: FBT001 - click passes it by name
+def command(address: str, port: int, stop_at_eof: bool, flower_options: tuple[str, ...]) -> None:
     """Show workers and queues on a web page.
 
     Workers are not made to send events, which would cost them 45 % of their throughput; so the page

@@ -1,18 +1,19 @@
 """`execution-logger jobs`: the scheduled jobs, what they did, and why one did not."""
 
-import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
 from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
-from execution_logger.settings import DATABASE, Settings
-from execution_logger.store import create_engine
+from execution_logger.cli.db import in_database
+from execution_logger.cli.options import json_option
+from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows, say
+from execution_logger.settings import Settings
 from execution_logger.text import printable
 from execution_logger.worker.job_status import JobStatus, read_jobs
 from execution_logger.worker.jobs import CONNECTIONS, Result, Runner
@@ -22,9 +23,9 @@ _STATE_STYLES = {"succeeded": "green", "failed": "red", "running": "cyan"}
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.pass_context
-def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+def command(context: click.Context, as_json: bool) -> None:
     """Show the scheduled jobs: their last run, what it did, and when they are due next.
 
     Celery Beat sends them and the worker runs them. Times are in UTC.
@@ -33,9 +34,9 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
     """
     if context.invoked_subcommand is not None:
         return
-    jobs = asyncio.run(_read(Settings.from_environment(uses=DATABASE)))
+    jobs = in_database("jobs", read_jobs)
     if as_json:
-        echo_json([_as_json(each) for each in jobs], default=_iso)
+        echo_json([_as_json(each) for each in jobs])
     else:
         _print(jobs)
     sys.exit(any(job.problem for job in jobs))
@@ -43,8 +44,8 @@ def command(context: click.Context, as_json: bool) -> None:  # noqa: FBT001 - cl
 
 @command.command("run")
 @click.argument("name", type=click.Choice(list(JOBS)))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+@json_option
+def run_command(name: str, as_json: bool) -> None:
     """Run a job now, in this process, without Beat, broker or worker.
 
     `health` looks at the broker, the database and the other jobs; `statistics` counts the entries of
@@ -55,13 +56,13 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
 
     The exit code is 0 when it succeeded, and 1 when it failed or runs elsewhere.
     """
-    result = asyncio.run(_run(Settings.from_environment(uses=DATABASE), JOBS[name], is_quiet=as_json))
+    result = in_database("jobs run", partial(_run, JOBS[name], as_json), connections=CONNECTIONS)
     run = result.run
     if as_json:
         facts = {"name": name, "outcome": result.outcome, "summary": run.summary, "error": run.error}
-        echo_json(facts, default=_iso)
+        echo_json(facts)
     elif result.outcome == "skipped":
-        click.echo(f"{name}: it runs already, since {_time(run.started_at)} UTC", err=True)
+        click.echo(f"{name}: it runs already, since {day_and_time(run.started_at)} UTC", err=True)
     elif result.outcome == "failed":
         click.echo(printable(f"{name} failed: {run.error}"), err=True)
     else:
@@ -69,29 +70,15 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001 - click passe
     sys.exit(result.outcome != "succeeded")
 
 
-async def _read(settings: Settings) -> list[JobStatus]:
-    settings.require_database("jobs")
-    engine = create_engine(settings, pool_size=1)
-    try:
-        return await read_jobs(engine, settings)
-    finally:
-        await engine.dispose()
-
-
-async def _run(settings: Settings, job: Job, *, is_quiet: bool) -> Result:
+async def _run(job: Job, is_quiet: bool, engine: AsyncEngine, settings: Settings) -> Result:
     """Tick by tick, as a worker would message by message."""
-    settings.require_database("jobs run")
-    engine = create_engine(settings, pool_size=CONNECTIONS)
     runner = Runner(engine, settings)
-    try:
-        while True:
-            result = await runner.run(job, is_by_hand=True)
-            if result.outcome != "unfinished":
-                return result
-            if not is_quiet:
-                click.echo(printable(f"{job.name} goes on: {_shown(result.run.summary)}"))
-    finally:
-        await engine.dispose()
+    while True:
+        result = await runner.run(job, is_by_hand=True)
+        if result.outcome != "unfinished":
+            return result
+        if not is_quiet:
+            click.echo(printable(f"{job.name} goes on: {_shown(result.run.summary)}"))
 
 
 def _print(jobs: Sequence[JobStatus]) -> None:
@@ -101,15 +88,15 @@ def _print(jobs: Sequence[JobStatus]) -> None:
         run = each.run
         took = "-" if run.duration_seconds is None else f"{run.duration_seconds:.1f} s"
         state = Text(each.state, _STATE_STYLES.get(each.state, "yellow"))
-        facts = (_shown(run.summary), _time(each.next_at), each.schedule or "off")
-        rows.append([run.name, _time(run.started_at), took, state, *facts])
+        facts = (_shown(run.summary), day_and_time(each.next_at), each.schedule or "off")
+        rows.append([run.name, day_and_time(run.started_at), took, state, *facts])
     columns = ("job", "last run", "took", "outcome", "what it did", "next", "schedule")
     print_rows(console, columns, rows, folded={"what it did": 24})
     for each in jobs:
         if each.problem:
-            console.print(Text(printable(f"{each.run.name}: {each.problem}"), "red"), soft_wrap=True)
+            say(console, f"{each.run.name}: {each.problem}", "red")
         for reason in each.run.summary.get("reasons", ()):
-            console.print(Text(printable(f"health: {reason}"), "yellow"), soft_wrap=True)
+            say(console, f"health: {reason}", "yellow")
 
 
 def _as_json(status: JobStatus) -> dict[str, Any]:
@@ -137,11 +124,3 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-
-
-def _time(moment: datetime | None) -> str:
-    return "-" if moment is None else day_and_time(moment)
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat()

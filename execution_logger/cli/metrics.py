@@ -24,7 +24,7 @@ _WAKE_SECONDS = 1.0
 @click.option("--port", type=click.IntRange(1, 65_535), default=9541, help="The port to listen on.")
 @click.option("--address", help="The address of that port. [default: EXECUTION_LOGGER_METRICS_ADDRESS]")
 @click.option("--once", is_flag=True, help="Print the metrics and end: for people, and for text files.")
-def command(port: int, address: str | None, once: bool) -> None:  # noqa: FBT001 - click passes it by name
+def command(port: int, address: str | None, once: bool) -> None:
     """Show Prometheus the queue, the workers, the tables and the journals of this machine.
 
     One such process is enough for all hosts and workers; where hosts keep journals, another one on

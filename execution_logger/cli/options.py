@@ -11,6 +11,7 @@ import click
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 log_level = click.option(
     "--loglevel",
     type=click.Choice(("debug", "info", "warning", "error", "critical"), case_sensitive=False),
@@ -51,3 +52,9 @@ def to_moment(_context: click.Context, _option: click.Parameter, text: str | Non
         raise click.BadParameter(
             f"{text!r} must be an age such as 30m, 2h or 7d, or a time such as 2026-11-22T08:30"
         ) from None
+
+
+def check_span(since: datetime | None, until: datetime | None) -> None:
+    """Raise UsageError for a time that ends before it begins."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")

@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
-from execution_logger.cli.terminal import Console, Text, day_and_time, echo_json, open_console, print_rows
+from execution_logger.cli.options import json_option
+from execution_logger.cli.terminal import (
+    Console,
+    Text,
+    day_and_time,
+    echo_json,
+    open_console,
+    print_rows,
+    say,
+)
 from execution_logger.delivery.select import select_delivery
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import Destination, find_destination
@@ -14,7 +23,6 @@ from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, refused, survey, survey_destination
 from execution_logger.settings import Settings
 from execution_logger.shipping.process import Pipeline
-from execution_logger.text import printable
 
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 5.0
@@ -23,8 +31,8 @@ _STOP_SECONDS = 5.0
 @click.command(context_settings={"show_default": True})
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
 @click.option("--timeout", default=60.0, metavar="SECONDS", help="Stop after that; the rest stays on disk.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def command(dry_run: bool, timeout: float, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
+@json_option
+def command(dry_run: bool, timeout: float, as_json: bool) -> None:
     """Send entries that dead processes have left in their journals.
 
     A process of the same destination does so by itself every few seconds; this is for a machine
@@ -121,26 +129,22 @@ def _print(recovered: _Recovered) -> None:
     found, after, unreadable = recovered.found, recovered.left, recovered.unreadable
     console = open_console()
     what = found.description or "nothing was ever kept here"
-    console.print(Text(printable(f"{found.folder}: {what}")), soft_wrap=True)
+    say(console, f"{found.folder}: {what}")
     if found.journals:
         _print_journals(console, found)
     left = _left(after)
     console.print(f"{recovered.sent:,} entries of dead processes were sent, {left:,} are left.")
     if unreadable:
-        console.print(Text(f"{unreadable:,} lines were no entries any more, and were not sent.", "yellow"))
+        say(console, f"{unreadable:,} lines were no entries any more, and were not sent.", "yellow")
     for problem in refused(found.folder.parent):
-        console.print(Text(printable(f"{problem.filename}: {problem.strerror}"), "yellow"), soft_wrap=True)
+        say(console, f"{problem.filename}: {problem.strerror}", "yellow")
     if recovered.error and left:
-        console.print(Text(printable(recovered.error), "red"), soft_wrap=True)
+        say(console, recovered.error, "red")
     if after.damaged_lines:
-        console.print(Text(f"{after.damaged_lines:,} damaged lines are in damaged.ndjson there.", "yellow"))
+        say(console, f"{after.damaged_lines:,} damaged lines are in damaged.ndjson there.", "yellow")
     for other in recovered.other_destinations:
         if entries := sum(journal.entries for journal in other.journals):
-            console.print(
-                Text(
-                    f"Not for this destination: {entries:,} entries for {printable(other.description)}", "dim"
-                )
-            )
+            say(console, f"Not for this destination: {entries:,} entries for {other.description}", "dim")
 
 
 def _print_journals(console: Console, destination: DestinationSummary) -> None:

@@ -1,16 +1,16 @@
 """`execution-logger runs`: the newest runs, and how they went."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.db import open_database
-from execution_logger.cli.options import to_moment
+from execution_logger.cli.db import in_database
+from execution_logger.cli.options import json_option, to_moment
 from execution_logger.cli.terminal import (
     PAGE_WIDTH,
     Cell,
@@ -34,8 +34,8 @@ _NUMBERS = ("took", "entries", "errors", "warn")
     "--since", callback=to_moment, metavar="AGE|TIME", help="Only runs with entries since then (2h, ISO)."
 )
 @click.option("--errors", "with_errors", is_flag=True, help="Only runs with errors, the latest error first.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes them by name
+@json_option
+def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool) -> None:
     """List the newest runs.
 
     A run is all entries of one task_id. They are found from the newest entry backwards, whatever
@@ -43,23 +43,14 @@ def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool
 
     The exit code is 0, 2 for wrong usage or settings, and 3 when the database cannot be read.
     """
-    found = asyncio.run(_read(limit, since, with_errors=with_errors))
+    look = partial(
+        recent_runs, limit=limit, since=since, with_errors=with_errors, within_seconds=_WITHIN_SECONDS
+    )
+    found = in_database("runs", look, _WITHIN_SECONDS)
     if as_json:
-        echo_json(asdict(found), default=datetime.isoformat)
+        echo_json(asdict(found))
     else:
         _print(found, since, with_errors=with_errors)
-
-
-async def _read(limit: int, since: datetime | None, *, with_errors: bool) -> RecentRuns:
-    async with open_database("runs", _WITHIN_SECONDS) as (engine, settings):
-        return await recent_runs(
-            engine,
-            settings,
-            limit=limit,
-            since=since,
-            with_errors=with_errors,
-            within_seconds=_WITHIN_SECONDS,
-        )
 
 
 def _print(found: RecentRuns, since: datetime | None, *, with_errors: bool) -> None:

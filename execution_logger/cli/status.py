@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from execution_logger.cli.options import json_option
 from execution_logger.cli.terminal import ago, day_and_time, echo_json, open_console
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.operate.asking import Part
@@ -32,7 +33,7 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 @click.option(
     "--watch",
     "watch_seconds",
@@ -51,7 +52,7 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
     metavar="SECONDS",
     help="How long the answers of a look are waited for.",
 )
-def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -> None:  # noqa: FBT001 - click passes it by name
+def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -> None:
     """Show where the entries are, and whether all parts answer.
 
     That is what is not written yet, the journal, the queue, the workers and the tables. The journal is

@@ -13,8 +13,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from execution_logger.cli.db import open_database
-from execution_logger.cli.options import to_moment
-from execution_logger.cli.terminal import open_console, output_errors
+from execution_logger.cli.options import check_span, to_moment
+from execution_logger.cli.terminal import open_console, output_errors, say
 from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
@@ -68,9 +68,7 @@ def to_only(level: str | None, contains: str, **others: Any) -> Only:
     Raises:
         click.UsageError: the time ends before it begins.
     """
-    since, until = others["since"], others["until"]
-    if since is not None and until is not None and since >= until:
-        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
+    check_span(others["since"], others["until"])
     return Only.at_least(level, contains=storable(contains), **others)
 
 
@@ -90,11 +88,11 @@ def nothing_stored(task_id: str | None) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print each entry as JSON on a line of its own.")
 def command(
     task_id: str | None,
-    follow: bool,  # noqa: FBT001 - click passes them by name
+    follow: bool,
     lines: int,
-    is_all: bool,  # noqa: FBT001
-    whole_details: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    is_all: bool,
+    whole_details: bool,
+    as_json: bool,
     **wanted: Any,
 ) -> None:
     """Print entries, oldest first; times are in UTC.
@@ -226,7 +224,7 @@ class _Tail:
             self._output.show(filter(self._only.takes, news))
 
     def _remark(self, text: str) -> None:
-        self._remarks.print(Text(f"execution-logger: {printable(text)}"), soft_wrap=True)
+        say(self._remarks, f"execution-logger: {text}")
 
 
 class EntryLines:

@@ -30,7 +30,7 @@ else:
 
 __all__ = [
     "PAGE_WIDTH", "SIMPLE_HEAD", "Cell", "Console", "OutputError", "Table", "Text", "ago", "day_and_time",
-    "echo_json", "open_console", "output_errors", "print_rows", "span",
+    "echo_json", "open_console", "output_errors", "print_rows", "say", "span",
 ]  # fmt: skip
 
 PAGE_WIDTH = 140
@@ -62,7 +62,7 @@ def open_console(*, stderr: bool = False) -> Console:
 def echo_json(
     value: object,
     *,
-    default: Callable[[Any], object] | None = None,
+    default: Callable[[Any], object] = datetime.isoformat,
     indent: int | None = 2,
     ensure_ascii: bool = True,
 ) -> None:
@@ -143,6 +143,11 @@ def _print_paragraph(
             console.print(Padding(cell, (0, 0, 0, 2), expand=False))
 
 
+def say(console: Console, text: str, style: str = "") -> None:
+    """Print a sentence, which may be anybody's, and may be longer than a line."""
+    console.print(Text(printable(text), style), soft_wrap=True)
+
+
 @contextmanager
 def output_errors() -> Iterator[None]:
     """Let what cannot be written to the standard output be one clear line.
@@ -157,9 +162,9 @@ def output_errors() -> Iterator[None]:
         raise OutputError(f"the output cannot be written: {error.strerror or error}") from error
 
 
-def day_and_time(moment: datetime) -> str:
-    """A moment, to the second."""
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
+def day_and_time(moment: datetime | None) -> str:
+    """A moment, to the second; a dash for none."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def ago(seconds: float) -> str:

@@ -31,7 +31,7 @@ def command(
     pool: str | None,
     concurrency: int | None,
     loglevel: str,
-    stop_at_eof: bool,  # noqa: FBT001 - click passes it by name
+    stop_at_eof: bool,
     run: str | None,
     celery_options: tuple[str, ...],
 ) -> None:
