@@ -26,9 +26,10 @@ def capture_entries(logger: ExecutionLogger = execution_logger) -> Iterator[list
     any thread and task. What was recorded before is delivered as ever. The idea is that of
     structlog's `capture_logs`.
 
-    >>> with capture_entries() as entries:
-    ...     await run_workflow()
-    >>> assert [entry.level for entry in entries] == ["info", "error"]
+    Examples:
+        >>> with capture_entries() as entries:
+        ...     await run_workflow()
+        >>> assert [entry.level for entry in entries] == ["info", "error"]
 
     Args:
         logger: whose entries; the ready `execution_logger` by default.

@@ -3,6 +3,7 @@
 #
 #   scripts/test.sh                             everything but the last three
 #   scripts/test.sh lint                        the style, the types, the direction of imports
+#   scripts/test.sh docs                        the site of the documentation, into build/docs/site
 #   scripts/test.sh unit|integration [options]  the tests, with options for pytest
 #   scripts/test.sh elsewhere [options]         the unit tests on every other Python, on the oldest with the lowest versions
 #   scripts/test.sh lowest [options]            the unit tests, with every dependency at its lowest version
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/.."
 
 prepare() {
     make_venv
-    install --group test --group lint --group benchmark
+    install --group test --group lint --group docs --group benchmark
     rm -rf dist
     .venv/bin/python -m build --wheel --no-isolation --quiet
     install "$(echo dist/*.whl)[worker]"
@@ -38,6 +39,10 @@ lint() {
         echo "$0: there is no systemd-analyze here: the units are not checked" >&2
     fi
     lint_alerts
+}
+
+docs() {
+    python scripts/build_docs.py
 }
 
 # No package index has promtool; Debian's package `prometheus` does. Unit tests check the names in any case.
@@ -149,6 +154,7 @@ elsewhere() {
 
 all() {
     lint
+    docs
     unit "$@"
     integration "$@"
 }
@@ -165,7 +171,7 @@ integration() {
 part="${1:-all}"
 [ $# = 0 ] || shift
 case "$part" in
-    all | lint | unit | integration | elsewhere | lowest | pythons) prepare ;;
-    *) fail "there is no part '$part': lint, unit, integration, elsewhere, lowest or pythons" ;;
+    all | lint | docs | unit | integration | elsewhere | lowest | pythons) prepare ;;
+    *) fail "there is no part '$part': lint, docs, unit, integration, elsewhere, lowest or pythons" ;;
 esac
 "$part" "$@"
