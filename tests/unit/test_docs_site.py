@@ -29,6 +29,11 @@ def test_the_api_reference_has_every_public_name(name: str) -> None:
     assert [each for each in importlib.import_module(name).__all__ if f"::: {name}.{each}\n" not in API] == []
 
 
+def test_the_navigation_has_every_page(build_docs: ModuleType) -> None:
+    """In both languages."""
+    assert build_docs.unlisted() == []
+
+
 def test_links_lead_to_pages_and_files_of_the_site(build_docs: ModuleType) -> None:
     """Pages lie side by side there, and each file that is linked to gets a page."""
     link = build_docs.Stage("en")._link
