@@ -18,6 +18,7 @@ from execution_logger.entry.batch import Batch
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.flush import Flushes
 from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
@@ -68,18 +69,21 @@ def assemble(
     buffer = Buffer(settings, "test-process", monotonic=monotonic)
     accounts = Accounts(buffer, monotonic)
     in_flight = InFlight(settings, accounts.settle, monotonic)
+    flushes = Flushes()
     sender = Sender(
         settings,
         buffer,
         in_flight,
         accounts,
+        flushes,
         make_delivery,
         after_delivery=after_delivery,
         monotonic=monotonic,
     )
     return kind(
-        buffer, sender, accounts, settings, before_thread=before_thread, monotonic=monotonic, sleep=sleep
-    )
+        buffer, sender, accounts, flushes, settings,
+        before_thread=before_thread, monotonic=monotonic, sleep=sleep,
+    )  # fmt: skip
 
 
 class BlockedDelivery(MemoryDelivery):

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.batch import recorded_at
+from execution_logger.entry.batch import Batch, recorded_at
 from execution_logger.entry.distributions import Distributions
 from execution_logger.entry.entry import LogEntry
 from execution_logger.journal.batches import Source
@@ -80,6 +80,14 @@ class Accounts:
         self._guard = buffer.guard
 
     # Counted ---------------------------------------------------------------------------------
+
+    def sent(self, source: Source, batch: Batch) -> None:
+        """Count a batch that was sent for the first time."""
+        self.batches += 1
+        if source is self._buffer:
+            self.lost += batch.missing
+        else:
+            self.adopted_lost += batch.missing
 
     def count(self, source: Source, entries: int, dead_lettered: int | None) -> None:
         """Entries are done: stored but for their dead letters, or handed over when that is None."""

@@ -17,7 +17,7 @@ from execution_logger.journal.identity import may_have_children, process_name
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.flush import Flush
+from execution_logger.shipping.flush import Flush, Flushes
 from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.shipping.thread import Shipper
@@ -124,13 +124,15 @@ class Pipeline:
         self.buffer, adoption = self._open_buffer()
         self.accounts = Accounts(self.buffer)
         self._in_flight = InFlight(settings, self.accounts.settle)
+        flushes = Flushes()
         self._sender = Sender(
-            settings, self.buffer, self._in_flight, self.accounts, make_delivery,
+            settings, self.buffer, self._in_flight, self.accounts, flushes, make_delivery,
             adoption=adoption, after_delivery=self._report_drops,
         )  # fmt: skip
         self.shipper = Shipper(
-            self.buffer, self._sender, self.accounts, settings, before_thread=partial(call_at_exit, self)
-        )
+            self.buffer, self._sender, self.accounts, flushes, settings,
+            before_thread=partial(call_at_exit, self),
+        )  # fmt: skip
         self.accept = self.shipper.accept
         """Takes what `make_entry` has encoded; waits for nothing but one write to the journal."""
 
@@ -232,18 +234,9 @@ class Pipeline:
             "from": summary.first_at,
             "to": summary.last_at,
         }
-        fields = (
-            OWN_TASK_ID,
-            LogLevel.WARNING,
-            LogCategory.WORKFLOW,
-            str(summary),
-            None,
-            None,
-            None,
-            None,
-            details,
+        _, encoded = self.make_entry(
+            OWN_TASK_ID, LogLevel.WARNING, LogCategory.WORKFLOW, str(summary), details=details
         )
-        _, encoded = self.make_entry(*fields)
         if self.accept(encoded):
             self.accounts.reported(summary)
             self.shipper.include_newest()

@@ -19,6 +19,7 @@ from execution_logger.journal.identity import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.flush import Flushes
 from execution_logger.shipping.in_flight import InFlight
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Sender:
         buffer: the process's own entries.
         in_flight: batches that were sent.
         accounts: where all this is counted.
+        flushes: who waits.
         make_delivery: called at the first attempt.
         adoption: of the journals of dead processes; None without journal.
         after_delivery: called after each batch of the buffer's that was sent.
@@ -50,19 +52,23 @@ class Sender:
         buffer: Buffer,
         in_flight: InFlight,
         accounts: Accounts,
+        flushes: Flushes,
         make_delivery: Callable[[], Delivery],
         *,
         adoption: "Adoption | None" = None,
         after_delivery: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._adoption = adoption
+        self.is_ending = False
+        """Whether it sends what is left as if somebody waited, until it is closed."""
         # Held during each attempt, and waited for by nobody but a fork: what a delivery has locked in the
         # middle of one (kombu's properties, modules that are being imported) is locked in the child for ever.
         self.delivering = threading.RLock()
         self._buffer = buffer
         self._in_flight = in_flight
         self._accounts = accounts
+        self._flushes = flushes
+        self._adoption = adoption
         self._make_delivery = make_delivery
         self._after_delivery = after_delivery
         self._monotonic = monotonic
@@ -76,6 +82,11 @@ class Sender:
         self._attempt_now = False
         self._is_preparing = False
         self._turn = 0
+
+    @property
+    def _is_hurried(self) -> bool:
+        """Whether somebody waits in flush()."""
+        return bool(self._flushes) or self.is_ending
 
     @property
     def has_others(self) -> bool:
@@ -102,29 +113,25 @@ class Sender:
         """Make the next attempt now, whatever pause is under way."""
         self._attempt_now = True
 
-    def seconds_until_due(self, *, is_hurried: bool) -> float | None:
-        """Seconds until there is something to do; 0 for now, None for never.
-
-        Args:
-            is_hurried: somebody waits in flush().
-        """
+    def seconds_until_due(self) -> float | None:
+        """Seconds until there is something to do; 0 for now, None for never."""
         dues = [
             0.0 if self._is_preparing else None,
-            self._seconds_until_send(is_hurried=is_hurried),
-            self._seconds_until_poll(is_hurried=is_hurried),
+            self._seconds_until_send(),
+            self._seconds_until_poll(),
             self._buffer.seconds_until_look_after(),
             self._adoption.seconds_until_look() if self._adoption is not None else None,
         ]
         return min((due for due in dues if due is not None), default=None)
 
-    def _seconds_until_send(self, *, is_hurried: bool) -> float | None:
+    def _seconds_until_send(self) -> float | None:
         due = self._buffer.seconds_until_due()
-        if self.has_others or (is_hurried and due is not None):
+        if self.has_others or (self._is_hurried and due is not None):
             due = 0.0
         return self._after_pause(due)
 
-    def _seconds_until_poll(self, *, is_hurried: bool) -> float | None:
-        due = self._in_flight.seconds_until_poll(is_hurried=is_hurried)
+    def _seconds_until_poll(self) -> float | None:
+        due = self._in_flight.seconds_until_poll(is_hurried=self._is_hurried)
         return None if due is None else max(due, self._poll_retry_at - self._monotonic())
 
     def _after_pause(self, due: float | None) -> float | None:
@@ -137,7 +144,7 @@ class Sender:
 
     # What ------------------------------------------------------------------------------------
 
-    def step(self, *, is_hurried: bool) -> None:
+    def step(self) -> None:
         """Do what is due, with at most one batch. Never raises; what goes wrong is tried again."""
         try:
             if self._buffer.seconds_until_look_after() == 0:
@@ -147,46 +154,46 @@ class Sender:
             if self._is_preparing:
                 self._is_preparing = False
                 self._make_ready()
-            if self._seconds_until_poll(is_hurried=is_hurried) == 0:
+            if self._seconds_until_poll() == 0:
                 self._poll()
-            if self._seconds_until_send(is_hurried=is_hurried) == 0:
+            if self._seconds_until_send() == 0:
                 self._attempt_now = False  # before the attempt: who hurries us meanwhile wants another one
-                self._send_next(is_hurried=is_hurried)
+                self._send_next()
             self._make_room()
         except Exception as error:  # noqa: BLE001 - the batch is kept, and its turn comes again
-            self.failed("".join(traceback.format_exception_only(error)).strip(), is_hurried=is_hurried)
+            self.failed("".join(traceback.format_exception_only(error)).strip())
             self._accounts.errors.record("shipper", error)
 
     def _make_ready(self) -> None:
         try:
             with self.delivering:
-                self._delivery = self._delivery or self._make_delivery()
+                self._open()
         except DeliveryError as error:
-            self.failed(str(error), is_hurried=False)
+            self.failed(str(error))
 
-    def _send_next(self, *, is_hurried: bool) -> None:
+    def _send_next(self) -> None:
         """A batch of those that wait: lost, own and adopted ones in turn, so that none starves.
 
         Somebody who waits in flush() waits for the own ones: they come first then.
         """
-        takers = (self._take_lost, lambda: self._take_own(is_hurried=is_hurried), self._take_adopted)
-        if is_hurried:
+        takers = (self._take_lost, self._take_own, self._take_adopted)
+        if self._is_hurried:
             self._turn = 0
         try:
             for _ in takers:
                 self._turn = (self._turn + 1) % len(takers)
                 if (taken := takers[self._turn]()) is not None:
-                    self._attempt(*taken, is_hurried=is_hurried)
+                    self._attempt(*taken)
                     return
         except NotNowError as error:
-            self.failed(str(error), is_hurried=is_hurried)
+            self.failed(str(error))
 
     def _take_lost(self) -> tuple[None, Batch] | None:
         batch = self._in_flight.next_lost()
         return None if batch is None else (None, batch)
 
-    def _take_own(self, *, is_hurried: bool) -> tuple[Source, Batch] | None:
-        if not is_hurried and self._buffer.seconds_until_due() != 0:
+    def _take_own(self) -> tuple[Source, Batch] | None:
+        if not self._is_hurried and self._buffer.seconds_until_due() != 0:
             return None
         batch = self._buffer.take()
         return None if batch is None else (self._buffer, batch)
@@ -199,13 +206,13 @@ class Sender:
                         return journal, batch
         return None
 
-    def _attempt(self, source: Source | None, batch: Batch, *, is_hurried: bool) -> None:
+    def _attempt(self, source: Source | None, batch: Batch) -> None:
         began_at = self._monotonic()
         try:
             receipt = self._deliver(batch)
         except DeliveryError as error:
             self._accounts.is_held_back = isinstance(error, BrokerFullError)
-            self.failed(str(error), is_hurried=is_hurried)
+            self.failed(str(error))
             return
         if source is self._buffer:
             self._accounts.distributions.delivery_seconds.observe(self._monotonic() - began_at)
@@ -224,8 +231,11 @@ class Sender:
         if not batch.entries:  # none of them can be read any more
             return Receipt(Guarantee.ACCEPTED)
         with self.delivering:
-            self._delivery = self._delivery or self._make_delivery()
-            return self._delivery.deliver(batch) or Receipt(Guarantee.ACCEPTED)
+            return self._open().deliver(batch) or Receipt(Guarantee.ACCEPTED)
+
+    def _open(self) -> Delivery:
+        self._delivery = self._delivery or self._make_delivery()
+        return self._delivery
 
     def _note_sent(self, source: Source | None, batch: Batch, receipt: Receipt, sent_at: float) -> None:
         is_awaited = receipt.guarantee is Guarantee.AWAITED
@@ -237,11 +247,7 @@ class Sender:
             else:
                 self._in_flight.settle(batch, dead_lettered)
             return
-        self._accounts.batches += 1
-        if source is self._buffer:
-            self._accounts.lost += batch.missing
-        else:
-            self._accounts.adopted_lost += batch.missing
+        self._accounts.sent(source, batch)
         if is_awaited:
             self._in_flight.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)
@@ -260,13 +266,13 @@ class Sender:
         self._retry_at = 0.0
         self._backoff.reset()
 
-    def failed(self, reason: str, *, is_hurried: bool) -> None:
+    def failed(self, reason: str) -> None:
         """Note a failed attempt down, and pause."""
         failed_before = self._accounts.last_error is not None
         self._accounts.failed_attempts += 1
         self._accounts.last_error = reason
         # The attempts of an impatient flush() are no reason for longer pauses afterwards.
-        pause = self._impatient_pause_seconds if is_hurried else self._backoff.next_pause_seconds()
+        pause = self._impatient_pause_seconds if self._is_hurried else self._backoff.next_pause_seconds()
         self._retry_at = self._monotonic() + pause
         if not failed_before:
             report(logging.WARNING, "delivery failed, entries are kept and sent again: %s", reason)
@@ -277,9 +283,9 @@ class Sender:
         self._poll_retry_at = self._monotonic() + self._poll_backoff.next_pause_seconds()
         try:
             with self.delivering:
-                self._delivery = self._delivery or self._make_delivery()
-                if isinstance(self._delivery, Confirming) and self._delivery.is_confirming:
-                    self._in_flight.poll(self._delivery)
+                delivery = self._open()
+                if isinstance(delivery, Confirming) and delivery.is_confirming:
+                    self._in_flight.poll(delivery)
                 else:
                     self._in_flight.lose_all()
         except DeliveryError as error:
@@ -345,6 +351,7 @@ class Sender:
 
     def close(self) -> None:
         """Close the connections, and leave to others what others have left."""
+        self.is_ending = False
         for what, close in (
             ("the delivery", self._close_delivery),
             ("the journal", self._buffer.close),

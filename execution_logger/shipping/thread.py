@@ -73,6 +73,7 @@ class Shipper:
         buffer: takes the entries.
         sender: sends them.
         accounts: counts them.
+        flushes: who waits for them.
         settings: how many entries wake the thread at once, and how many end its wait for more.
         before_thread: called in the host's thread before a new thread starts.
         monotonic: seconds; tests inject their own.
@@ -83,6 +84,7 @@ class Shipper:
         buffer: Buffer,
         sender: Sender,
         accounts: Accounts,
+        flushes: Flushes,
         settings: Settings,
         *,
         before_thread: Callable[[], None] = lambda: None,
@@ -100,7 +102,7 @@ class Shipper:
         self._before_thread = before_thread
         self._sleep = sleep
         self._came_round_at = 0.0
-        self._flushes = Flushes()
+        self._flushes = flushes
         self._stops: list[Flush] = []
         self._children_until = 0.0
         self._event = AutoResetEvent()
@@ -310,7 +312,7 @@ class Shipper:
             if self.run_due():
                 self._linger()
         except BaseException as error:  # noqa: BLE001 - SystemExit, CancelledError: nothing may end the thread
-            self.sender.failed(repr(error), is_hurried=bool(self._flushes))
+            self.sender.failed(repr(error))
             self.accounts.errors.record("shipper", error)
 
     def _linger(self) -> None:
@@ -349,13 +351,14 @@ class Shipper:
 
     def _ship_for_children(self) -> None:
         """Send what dead children have left; wait for confirmations as for those of own entries."""
+        self.sender.is_ending = True
         until, self._children_until = self._children_until, 0.0
         is_sent = False
         while (left := until - self.now()) > 0 and self.accounts.last_error is None:
-            due = self.sender.seconds_until_due(is_hurried=True)
+            due = self.sender.seconds_until_due()
             self._event.wait(left if due is None else min(due, left))
             with self._dispatching:
-                self.sender.step(is_hurried=True)
+                self.sender.step()
             if not self.sender.is_adopting:
                 return
             if not is_sent and not self.sender.has_others:
@@ -366,7 +369,7 @@ class Shipper:
         """Seconds until there is something to do; 0 for now, None for never."""
         if self._stops:
             return 0.0
-        due = self.sender.seconds_until_due(is_hurried=bool(self._flushes))
+        due = self.sender.seconds_until_due()
         expires_in = self._flushes.seconds_until_expired(self.now())
         return min((each for each in (due, expires_in) if each is not None), default=None)
 
@@ -379,7 +382,7 @@ class Shipper:
         batches_before = self.accounts.batches
         while not self._stops and self.seconds_until_due() == 0:
             with self._dispatching:
-                self.sender.step(is_hurried=bool(self._flushes))
+                self.sender.step()
             self._came_round_at = self.now()
             self._answer_flushes()
             if self.accounts.batches > batches_before and self._may_gather():

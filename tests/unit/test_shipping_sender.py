@@ -26,6 +26,7 @@ from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.segment import Segment, line_of
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
+from execution_logger.shipping.flush import Flushes
 from execution_logger.shipping.in_flight import InFlight
 from execution_logger.shipping.sender import Sender
 from execution_logger.testing import MemoryDelivery
@@ -95,6 +96,7 @@ class Host:
             self.buffer,
             self.in_flight,
             self.accounts,
+            Flushes(),
             make_delivery,
             adoption=adoption,
             after_delivery=self._count,
@@ -111,11 +113,13 @@ class Host:
 
     def due(self, *, is_hurried: bool = False) -> float | None:
         """Seconds until there is something to do."""
-        return self.sender.seconds_until_due(is_hurried=is_hurried)
+        self.sender.is_ending = is_hurried
+        return self.sender.seconds_until_due()
 
     def step(self, *, is_hurried: bool = False) -> None:
         """Do what is due."""
-        self.sender.step(is_hurried=is_hurried)
+        self.sender.is_ending = is_hurried
+        self.sender.step()
 
     def run(self, after_seconds: float = 0.0, *, is_hurried: bool = False, limit: int = 200) -> int:
         """Do all that is due then, and return in how many steps; fail when there is always more."""
