@@ -15,6 +15,7 @@ from execution_logger import Settings
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.delivery.interface import Confirming, Guarantee
 from execution_logger.delivery.select import FallbackDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
@@ -167,6 +168,17 @@ def test_an_outage_is_a_delivery_error(site: Site) -> None:
     assert site.received() == before
     site.delivery.deliver(batch)
     assert site.received() == [*before, *ids_of(batch)]
+
+
+def test_what_became_of_a_batch_is_told_only_of_those_that_are_awaited(site: Site) -> None:
+    """Of what nobody has sent, and of what was answered for good, there is nothing to tell."""
+    batch = batch_of(3)
+    receipt = site.delivery.deliver(batch)
+    assert receipt is not None
+    assert receipt.dead_lettered == 0
+    assert receipt.guarantee is not Guarantee.AWAITED, "there is nobody here to confirm it"
+    if isinstance(site.delivery, Confirming) and site.delivery.is_confirming:
+        assert site.delivery.collect([batch.id, batch_of(1).id]) == {}
 
 
 def test_one_that_was_never_used_can_be_closed(site: Site) -> None:
