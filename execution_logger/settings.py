@@ -15,12 +15,13 @@ from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from execution_logger.clock import time_zone
 from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
 from execution_logger.text import HIDDEN, each_url, public_url
@@ -147,6 +148,26 @@ def _setting(
     limits = {"minimum": minimum, "maximum": maximum, "rule": rule}
     metadata = {"meaning": meaning, "alias": alias, "secret": secret, **limits}
     return field(default=default, repr=not secret, metadata=metadata)
+
+
+# A file of the time zone database (RFC 9636): no transitions, one type of local time, offset 0.
+_UTC_FILE = b"TZif" + bytes(35) + b"\x01" + bytes(3) + b"\x04" + bytes(6) + b"UTC\0"
+
+
+def time_zone(name: str) -> ZoneInfo:
+    """The time zone of that name; UTC also where there is no time zone database.
+
+    Small images, Windows and frozen programs have none.
+
+    Raises:
+        KeyError, ValueError, OSError: there is no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except ZoneInfoNotFoundError:
+        if name != "UTC":
+            raise
+        return ZoneInfo.from_file(BytesIO(_UTC_FILE), key="UTC")
 
 
 def _is_zone(name: str) -> bool:

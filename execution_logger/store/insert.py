@@ -12,9 +12,9 @@ from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.entry import LEVEL_NAMES, LogLevel
+from execution_logger.settings import time_zone
 from execution_logger.store.schema import storable
 from execution_logger.store.sql import statement
 from execution_logger.store.table import LogTable

@@ -42,11 +42,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
 from sqlalchemy.types import TypeEngine
 
-from execution_logger.clock import time_zone
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS, known_level
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.settings import Settings
+from execution_logger.settings import Settings, time_zone
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.schema import schema_and_name
 from execution_logger.store.sql import quoted, statement

@@ -13,9 +13,8 @@ from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
 from execution_logger.broker.backoff import Backoff
-from execution_logger.clock import time_zone
 from execution_logger.errors import SettingsError
-from execution_logger.settings import PREFIX, Settings
+from execution_logger.settings import PREFIX, Settings, time_zone
 
 OFF = ("off", "")
 

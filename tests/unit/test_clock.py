@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from children import run_script
-from execution_logger.clock import entry_clock
+from execution_logger.entry.encoder import entry_clock
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -69,7 +69,7 @@ def test_utc_needs_no_time_zone_database() -> None:
         zoneinfo.reset_tzpath([])
         from datetime import UTC, datetime, timedelta
         from execution_logger import Settings, SettingsError
-        from execution_logger.clock import time_zone
+        from execution_logger.settings import time_zone
         from execution_logger.worker.schedule import ZonedCrontab
         Settings.from_environment({})
         zone = time_zone("UTC")

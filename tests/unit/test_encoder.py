@@ -19,10 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anything import Anything, laughs, nested, plain_details, plain_texts
-from execution_logger.clock import entry_clock
 from execution_logger.entry import encoder as encoder_module
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.encoder import EntryEncoder
+from execution_logger.entry.encoder import EntryEncoder, entry_clock
 from execution_logger.entry.entry import MAX_DURATION_MS, LogCategory, LogEntry, LogLevel
 from execution_logger.entry.masking import MASK, SensitiveKeys
 from execution_logger.entry.sanitizer import Sanitizer

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import execution_logger.clock as library_clock
 from children import fork_in_c
 from execution_logger import LogCategory, execution_logger
+from execution_logger.entry import encoder
 from execution_logger.journal import journal
 from integration.faults.calls import Stream
 
@@ -271,7 +271,7 @@ def clock(host: Host) -> None:
 
     time.time = wrong
     # The default was bound when the class was made.
-    library_clock.entry_clock.__defaults__ = (lambda: datetime.fromtimestamp(wrong(), UTC),)
+    encoder.entry_clock.__defaults__ = (lambda: datetime.fromtimestamp(wrong(), UTC),)
     with host.stream("clock") as stream:
         while not host.stop.wait(0.02):
             host.burst(stream)
