@@ -1,8 +1,11 @@
-"""The batch: what one message carries."""
+"""The batch: what one message carries; how large batches are, and how long they take."""
 
+from bisect import bisect_left
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated
+from itertools import accumulate
+from typing import Annotated, Any
 
 import msgspec
 from uuid_utils import uuid7
@@ -71,3 +74,53 @@ class Watermark:
         while (done := self._beyond.pop(self.value + 1, None)) is not None:
             self.value += done
         return self.value > before
+
+
+class Histogram:
+    """How often values fell up to each of some bounds, and their sum; Prometheus' buckets.
+
+    One thread observes at a time; any other may read meanwhile.
+
+    Args:
+        bounds: upper bounds of the buckets, ascending; a last one without bound is added.
+        cells: where the numbers are kept, `cells_needed(bounds)` of them; in memory of its own by default.
+    """
+
+    def __init__(
+        self, bounds: Sequence[float], cells: "MutableSequence[float] | memoryview[float] | None" = None
+    ) -> None:
+        self._bounds = bounds
+        self._cells = [0.0] * cells_needed(bounds) if cells is None else cells
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._cells[bisect_left(self._bounds, value)] += 1
+        self._cells[-1] += value
+
+    def as_dict(self) -> dict[str, Any]:
+        """`count`, `sum`, and `buckets`, whose keys are the bounds: how many values are at most that."""
+        *buckets, total = self._cells
+        names = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        counts = [int(count) for count in accumulate(buckets)]
+        return {"count": counts[-1], "sum": total, "buckets": dict(zip(names, counts, strict=True))}
+
+
+def cells_needed(bounds: Sequence[float]) -> int:
+    """One for each bucket, one for what is beyond the last bound, one for the sum."""
+    return len(bounds) + 2
+
+
+BATCH_ENTRIES = (1, 5, 10, 25, 50, 100, 250, 500, 1000)
+_DELIVERY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_STORE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+
+
+class Distributions:
+    """Of the process's own batches that were sent; observed by the shipper's thread, once for each."""
+
+    def __init__(self) -> None:
+        self.batch_entries = Histogram(BATCH_ENTRIES)
+        self.delivery_seconds = Histogram(_DELIVERY_SECONDS)
+        """Of the attempt that succeeded."""
+        self.store_seconds = Histogram(_STORE_SECONDS)
+        """From the first time it was sent to its confirmation, which is asked for about once a second."""

@@ -9,8 +9,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.batch import Batch, recorded_at
-from execution_logger.entry.distributions import Distributions
+from execution_logger.entry.batch import Batch, Distributions, recorded_at
 from execution_logger.entry.entry import LogEntry
 from execution_logger.journal.batches import Source
 from execution_logger.shipping.buffer import Buffer

@@ -15,7 +15,7 @@ from enum import IntEnum
 from itertools import accumulate, pairwise
 from typing import Any
 
-from execution_logger.entry.distributions import BATCH_ENTRIES, Histogram, cells_needed
+from execution_logger.entry.batch import BATCH_ENTRIES, Histogram, cells_needed
 from execution_logger.store import WriteResult
 
 _WRITE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from execution_logger.entry.distributions import Histogram, cells_needed
+from execution_logger.entry.batch import Histogram, cells_needed
 
 
 def test_a_value_is_in_its_bucket_and_in_all_larger_ones() -> None:
