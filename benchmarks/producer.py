@@ -26,8 +26,7 @@ from typing import Any
 import msgspec
 
 import naive
-from execution_logger.broker.envelope import decode_body
-from execution_logger.broker.message import restore_quotes
+from execution_logger.broker.message import decode_body, restore_quotes
 from figures import Figures, Table, main, number, progress, spread
 from load import Logger, log, log_at_rate, log_flat_out
 from system import System, running_system

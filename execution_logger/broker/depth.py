@@ -12,8 +12,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import NoPermissionError
 
 from execution_logger.broker.connection import connection_arguments, text_of
-from execution_logger.broker.envelope import decode_body
-from execution_logger.broker.message import restore_quotes, sent_at
+from execution_logger.broker.message import decode_body, restore_quotes, sent_at
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import Settings
 from execution_logger.text import public_url

@@ -1,19 +1,24 @@
-"""The Celery message that carries a batch: the one that `send_task` would send, without what comes with it.
+"""The Celery message that carries a batch: how it is composed, what it tells, and what is wrong with one.
 
-That is: the environment's result backend, an event sender's connection, retries, and signals by
-which the host's instrumentation would trace each batch.
+It is the one that `send_task` would send, without what comes with it: the environment's result backend, an
+event sender's connection, retries, and signals by which the host's instrumentation would trace each batch.
 """
 
+import base64
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from socket import gethostname
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from celery import Celery
+from kombu.utils.json import loads
 
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.entry.batch import Batch
+
+if TYPE_CHECKING:
+    from celery import Celery  # which who only reads messages does without
 
 _EXCHANGED = bytes.maketrans(b"\"'", b"'\"")
 _EXCHANGED_ARRAY = "[{'"
@@ -38,7 +43,7 @@ _CLOCKS_DIFFER_SECONDS = 600.0
 """How much the clocks of two hosts may differ before what only waits in the queue is sent again."""
 
 
-class _Headers(msgspec.Struct):
+class _Sent(msgspec.Struct):
     """What a message in the queue tells of itself."""
 
     sent_at: float | None = None
@@ -46,8 +51,8 @@ class _Headers(msgspec.Struct):
     """Of whom, as Celery writes it: gen<pid>@<host name>."""
 
 
-class _Envelope(msgspec.Struct):
-    headers: _Headers
+class _SentMessage(msgspec.Struct):
+    headers: _Sent
 
 
 class _Described(msgspec.Struct):
@@ -57,7 +62,7 @@ class _Described(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_sent = msgspec.json.Decoder(_SentMessage).decode
 _decode_described = msgspec.json.Decoder(_Described).decode
 
 
@@ -70,7 +75,7 @@ class Message:
     body: bytes
 
     @classmethod
-    def of(cls, app: Celery, batch: Batch, *, is_awaited: bool) -> "Message":
+    def of(cls, app: "Celery", batch: Batch, *, is_awaited: bool) -> "Message":
         """Compose the message of a batch, to be sent now; `app` is asked for nothing but the protocol."""
         headers, properties, body, _ = app.amqp.as_task_v2(
             batch.id,
@@ -88,7 +93,7 @@ class Message:
 def sent_at(message: bytes | None) -> float | None:
     """When a message was sent, in seconds since 1970; None when it does not tell."""
     try:
-        return _decode_envelope(message).headers.sent_at if message else None
+        return _decode_sent(message).headers.sent_at if message else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -96,7 +101,7 @@ def sent_at(message: bytes | None) -> float | None:
 def earliest_sent_at(message: bytes | None) -> float | None:
     """When a message was sent, at the earliest, by the clock of this host; None when it does not tell."""
     try:
-        headers = _decode_envelope(message).headers if message else _Headers()
+        headers = _decode_sent(message).headers if message else _Sent()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_own = headers.origin.rpartition("@")[2] == gethostname()
@@ -109,3 +114,115 @@ def describe(batch: Batch) -> str:
     first = _decode_described(batch.entries[0]).task_id[:_TASK_ID_CHARS]
     more = "…" if len(batch) > 1 else ""
     return f"{len(batch)} {noun}, {max(1, round(batch.size_bytes / 1000))} kB, {first}{more}"
+
+
+class _DeliveryInfo(msgspec.Struct):
+    exchange: str
+    routing_key: str
+    priority: int | None = None
+    redelivered: bool | None = None
+
+
+class _Properties(msgspec.Struct):
+    delivery_tag: str
+    delivery_info: _DeliveryInfo
+    body_encoding: Literal["base64"] | None = None
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+
+
+class _Headers(msgspec.Struct):
+    task: str
+    id: str
+    shadow: str | None = None
+    eta: datetime | None = None
+    expires: datetime | None = None
+    retries: int | None = None
+    timelimit: tuple[float | None, float | None] | None = None
+    group: str | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    ignore_result: bool | None = None
+    compression: None = None
+    stamps: dict[str, Any] | None = None
+    stamped_headers: list[str] | None = None
+
+
+class _Envelope(
+    msgspec.Struct, rename={"content_type": "content-type", "content_encoding": "content-encoding"}
+):
+    body: str
+    content_type: Literal["application/json"]
+    content_encoding: Literal["utf-8"]
+    properties: _Properties
+    headers: _Headers
+
+
+class _Embed(msgspec.Struct):
+    """The tasks that Celery is to call next."""
+
+    callbacks: list[dict[str, Any]] | None = None
+    errbacks: list[dict[str, Any]] | None = None
+    chain: list[dict[str, Any]] | None = None
+    chord: dict[str, Any] | None = None
+
+
+_Body = tuple[list[Any], dict[str, Any], _Embed | None]
+
+
+def problem_of(item: str | bytes) -> str | None:
+    """Why no worker should be given this item of a queue; None for what Celery's producers send.
+
+    Strict where Celery is not: what it reads of a message before the task runs can end the whole
+    worker. A compressed message counts as wrong, because batches never are compressed, and because
+    a small one can fill the memory.
+    """
+    envelope = _read(item, _Envelope, "it")
+    if isinstance(envelope, str):
+        return envelope
+    if not _is_encodable(envelope):
+        return "it is not of Celery's making: it holds half of a character"
+    try:
+        body = decode_body(envelope.body, envelope.properties.body_encoding)
+    except ValueError as error:
+        return f"its body is not base64: {error}"
+    problem = _read(body, _Body, "its body")
+    return problem if isinstance(problem, str) else None
+
+
+def decode_body(body: str, encoding: str | None) -> str | bytes:
+    """The JSON that a body holds: as it is in messages of ours, in base64 in those of kombu's producers.
+
+    Raises:
+        ValueError: it is not base64.
+    """
+    return body if encoding is None else base64.b64decode(body)
+
+
+def _read(item: str | bytes, kind: Any, name: str) -> Any:
+    """What the JSON holds, or a text that says what is wrong with it."""
+    try:
+        # As the worker reads it, which makes more than JSON out of some objects.
+        value = loads(item)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it would end a worker
+        return f"{name} is not JSON: {_first_line(error)}"
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        return f"{name} is not of Celery's making: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_encodable(value: Any) -> bool:
+    """Whether Redis takes its texts for keys, and a log its lines."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return True

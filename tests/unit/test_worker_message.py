@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.envelope import problem_of
+from execution_logger.broker.message import problem_of
 
 GOOD_BODY = '[["[]"], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 

@@ -10,7 +10,7 @@ from celery import Celery
 from celery.beat import Scheduler
 
 from execution_logger import Settings, SettingsError
-from execution_logger.broker.envelope import problem_of
+from execution_logger.broker.message import problem_of
 from execution_logger.worker import beat_schedule, create_app
 from execution_logger.worker.schedule import JOBS, RETENTION, ZonedCrontab, is_due, schedule_of
 from memory_broker import MemoryBroker
