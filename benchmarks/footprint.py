@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError

@@ -92,20 +92,21 @@ class Message:
 
 def sent_at(message: bytes | None) -> float | None:
     """When a message was sent, in seconds since 1970; None when it does not tell."""
-    try:
-        return _decode_sent(message).headers.sent_at if message else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return _told(message).sent_at
 
 
 def earliest_sent_at(message: bytes | None) -> float | None:
     """When a message was sent, at the earliest, by the clock of this host; None when it does not tell."""
+    told = _told(message)
+    is_own = told.origin.rpartition("@")[2] == gethostname()
+    return told.sent_at if is_own or told.sent_at is None else told.sent_at - _CLOCKS_DIFFER_SECONDS
+
+
+def _told(message: bytes | None) -> _Sent:
     try:
-        headers = _decode_sent(message).headers if message else _Sent()
+        return _decode_sent(message).headers if message else _Sent()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    is_own = headers.origin.rpartition("@")[2] == gethostname()
-    return headers.sent_at if is_own or headers.sent_at is None else headers.sent_at - _CLOCKS_DIFFER_SECONDS
+        return _Sent()
 
 
 def describe(batch: Batch) -> str:

@@ -8,8 +8,8 @@ import msgspec
 from kombu import Connection, Producer
 from uuid_utils import uuid7
 
+from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import CONTENT_ENCODING, CONTENT_TYPE, Message, earliest_sent_at
-from execution_logger.broker.view import QueueView
 from execution_logger.errors import BrokerFullError
 
 USABLE = 0.9

@@ -9,6 +9,7 @@ from kombu import Connection
 
 from execution_logger.broker.confirmations import Confirmations, Outcome, result_backend_url
 from execution_logger.broker.connection import (
+    QueueView,
     connection_arguments,
     producer_options,
     settings_of_host,
@@ -16,7 +17,6 @@ from execution_logger.broker.connection import (
 )
 from execution_logger.broker.message import Message
 from execution_logger.broker.queue import BrokerQueue, open_queue
-from execution_logger.broker.view import QueueView
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BatchHeldError, DeliveryError, StoreUnavailableError, TableRefusesError

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from execution_logger.broker.connection import sentinel_options, settings_of_host, tls_options
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView, sentinel_options, settings_of_host, tls_options
 from execution_logger.delivery.interface import Confirming, Delivery, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError, SettingsError

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView
 from execution_logger.delivery.interface import Confirming
 from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, recorded_at

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from execution_logger.broker.backoff import Backoff
+from execution_logger.broker.connection import Backoff
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
 from execution_logger.diagnostics import report

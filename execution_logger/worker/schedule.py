@@ -12,7 +12,7 @@ from celery.schedules import ParseException, crontab
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
-from execution_logger.broker.backoff import Backoff
+from execution_logger.broker.connection import Backoff
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings, time_zone
 

@@ -8,7 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
 
-from execution_logger.broker.backoff import Backoff
+from execution_logger.broker.connection import Backoff
 from execution_logger.diagnostics import our_logger
 
 logger = our_logger("execution_logger.supervisor")

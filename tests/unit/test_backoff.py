@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.broker.backoff import FIRST_PAUSE_SECONDS, Backoff
+from execution_logger.broker.connection import FIRST_PAUSE_SECONDS, Backoff
 
 
 def test_pauses_double_up_to_the_maximum() -> None:

@@ -14,9 +14,9 @@ from batches import encoded
 from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome
+from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import describe, sent_at
 from execution_logger.broker.queue import KombuQueue
-from execution_logger.broker.view import QueueView
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import Guarantee, Receipt

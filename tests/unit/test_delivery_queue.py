@@ -16,9 +16,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from batches import encoded
 from execution_logger import Settings
+from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import Message
 from execution_logger.broker.queue import BrokerQueue, KombuQueue, RedisQueue, open_queue
-from execution_logger.broker.view import QueueView
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError

@@ -19,7 +19,7 @@ from anything import EXAMPLES
 from doubles import ManualClock
 from execution_logger import Settings
 from execution_logger.broker.confirmations import Outcome
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.marks import SentMark

@@ -16,7 +16,7 @@ import pytest
 from doubles import ManualClock
 from execution_logger import Settings, diagnostics
 from execution_logger.broker.confirmations import Outcome
-from execution_logger.broker.view import QueueView
+from execution_logger.broker.connection import QueueView
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch

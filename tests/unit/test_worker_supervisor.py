@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from doubles import DEADLINE_SECONDS
-from execution_logger.broker.backoff import Backoff
+from execution_logger.broker.connection import Backoff
 from execution_logger.worker.supervisor import Supervisor
 from waiting import wait_until
 
