@@ -16,7 +16,7 @@ import click  # noqa: E402 - it may need the other environment
 
 from execution_logger.broker.confirmations import result_backend_url  # noqa: E402
 from execution_logger.broker.connection import public_url  # noqa: E402
-from execution_logger.broker.depth import is_redis, open_channel, queue_length  # noqa: E402
+from execution_logger.broker.queue import is_redis, open_channel, queue_length  # noqa: E402
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
 from execution_logger.settings import Settings  # noqa: E402
 

@@ -37,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession  # noqa: E402
 
 from execution_logger import ExecutionLogger, LogCategory, Settings  # noqa: E402
 from execution_logger.broker.connection import public_url  # noqa: E402
-from execution_logger.broker.depth import delete_queue, queue_length  # noqa: E402
+from execution_logger.broker.queue import delete_queue, queue_length  # noqa: E402
 from execution_logger.cli.db import upgrade_database  # noqa: E402
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
 from execution_logger.store import ExecutionLogRepository, create_engine  # noqa: E402

@@ -7,9 +7,8 @@ from celery import Celery
 
 from execution_logger import Settings
 from execution_logger.broker.connection import TASK_NAME
-from execution_logger.broker.depth import open_channel
 from execution_logger.broker.message import Message, exchange_quotes
-from execution_logger.broker.queue import queue_of
+from execution_logger.broker.queue import open_channel, queue_of
 
 
 def send_batch(

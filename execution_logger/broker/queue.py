@@ -1,16 +1,225 @@
-"""The broker's queue: Redis, written directly, or whatever else kombu knows."""
+"""The broker's queue: what is sent to it, how long it is, what a worker has in hand, what was moved aside.
+
+In Redis it is written directly, elsewhere by whatever kombu has.
+"""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-from kombu import Connection, Producer
+from kombu import Connection, Exchange, Producer, Queue
+from kombu.exceptions import KombuError
+from redis.exceptions import NoPermissionError
 from uuid_utils import uuid7
 
-from execution_logger.broker.connection import QueueView
-from execution_logger.broker.message import CONTENT_ENCODING, CONTENT_TYPE, Message, earliest_sent_at
-from execution_logger.errors import BrokerFullError
+from execution_logger.broker.connection import QueueView, connection_arguments, text_of
+from execution_logger.broker.message import (
+    CONTENT_ENCODING,
+    CONTENT_TYPE,
+    Message,
+    decode_body,
+    earliest_sent_at,
+    restore_quotes,
+    sent_at,
+)
+from execution_logger.errors import BrokerFullError, ExecutionLoggerError, SettingsError
+from execution_logger.settings import Settings
+from execution_logger.text import public_url
+
+_T = TypeVar("_T")
+
+_MOST_MESSAGES = 5
+"""So many of each kind are looked at: messages stand in the order in which they were sent."""
+
+
+class _Properties(msgspec.Struct):
+    body_encoding: str | None = None
+
+
+class _Waiting(msgspec.Struct):
+    """What Redis has of a message that waits; of one in hand with the exchange and the queue."""
+
+    body: str
+    properties: _Properties
+
+
+class _Entry(msgspec.Struct):
+    created_at: datetime
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_waiting = msgspec.json.Decoder(_Waiting).decode
+_decode_in_hand = msgspec.json.Decoder(tuple[_Waiting, str, str]).decode
+_decode_arguments = msgspec.json.Decoder(tuple[tuple[str], Any, Any]).decode
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_entry = msgspec.json.Decoder(_Entry).decode
+_NO_BATCH = (msgspec.DecodeError, ValueError, TypeError, RecursionError, LookupError, OverflowError)
+
+
+def oldest_entry_at(channel: Any, settings: Settings) -> datetime | None:
+    """When the oldest entry was recorded that waits in the queue or that a worker has in hand.
+
+    Args:
+        channel: of kombu, to a Redis.
+        settings: name the queue.
+
+    Returns:
+        Its `created_at` in UTC; None when there is no batch, or none whose entries can be read.
+    """
+    client = channel.client
+    waiting = client.lrange(settings.queue, -_MOST_MESSAGES, -1)
+    tags = client.zrange(channel.unacked_index_key, 0, _MOST_MESSAGES - 1)
+    in_hand = client.hmget(channel.unacked_key, tags) if tags else []
+    times = [_recorded_at(item) for item in waiting]
+    times += [_recorded_at(item, of_queue=settings.queue) for item in in_hand]
+    return min(filter(None, times), default=None)
+
+
+def _recorded_at(item: bytes | None, of_queue: str | None = None) -> datetime | None:
+    """When the first entry of a batch was recorded; None for what is no batch, or another queue's."""
+    try:
+        if of_queue is None:
+            message, queue = _decode_waiting(item or b""), None
+        else:
+            message, _, queue = _decode_in_hand(item or b"")
+        if queue != of_queue:
+            return None
+        ((batch,), _, _) = _decode_arguments(decode_body(message.body, message.properties.body_encoding))
+        first = _decode_entries(restore_quotes(batch))[0]
+        return _decode_entry(first).created_at.astimezone(UTC)
+    except _NO_BATCH:
+        return None
+
+
+class BrokerUnavailableError(ExecutionLoggerError):
+    """The broker does not answer, or what it holds is not what Celery keeps there."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLength:
+    """How many messages are where; None where this kind of broker cannot tell, or not this user."""
+
+    waiting: int
+    in_flight: int | None = None
+    """Taken by workers and not acknowledged yet; not those in the hands of a worker of the host's own."""
+    quarantined: int | None = None
+    oldest: datetime | None = None
+    """When the oldest entry in these messages was recorded, in UTC."""
+    sent_at: float | None = None
+    """When the oldest message that waits was sent, in seconds since 1970."""
+
+
+def queue_length(settings: Settings) -> QueueLength:
+    """Ask the broker.
+
+    Raises:
+        BrokerUnavailableError: it does not answer within a second or so.
+    """
+    with open_channel(settings) as channel:
+        return measure_queue(channel, settings)
+
+
+def measure_queue(channel: Any, settings: Settings) -> QueueLength:
+    """The same over a channel; of a Redis by single commands that it answers even when it is full."""
+    if not is_redis(channel):
+        declared = channel.queue_declare(settings.queue, durable=True, auto_delete=False)
+        return QueueLength(declared.message_count)
+    client = channel.client
+    return QueueLength(
+        waiting=client.llen(settings.queue),
+        in_flight=client.hlen(channel.unacked_key),
+        quarantined=_if_allowed(client.llen, quarantine_key(settings)),
+        oldest=_if_allowed(oldest_entry_at, channel, settings),
+        sent_at=sent_at(client.lindex(settings.queue, -1)),
+    )
+
+
+def _if_allowed(ask: Callable[..., _T], *arguments: Any) -> _T | None:
+    """Hosts need less than workers, and may see less."""
+    try:
+        return ask(*arguments)
+    except NoPermissionError:
+        return None
+
+
+def delete_queue(settings: Settings) -> None:
+    """Remove the queue with all that is in it.
+
+    Raises:
+        BrokerUnavailableError: it does not answer within a second or so.
+    """
+    with open_channel(settings) as channel:
+        queue = Queue(settings.queue, Exchange(settings.queue), settings.queue)(channel)
+        queue.declare()  # kombu removes the bindings of queues only that it has declared itself
+        queue.delete()
+        if is_redis(channel):
+            channel.client.delete(quarantine_key(settings))
+
+
+def quarantine_key(settings: Settings) -> str:
+    """The Redis list of messages that were moved aside; LMOVE brings one back."""
+    return f"{settings.queue}.quarantine"
+
+
+def is_redis(channel: Any) -> bool:
+    """Whether the broker is a Redis, with or without Sentinel."""
+    return hasattr(channel, "unacked_key")
+
+
+def check_broker_url(settings: Settings) -> None:
+    """Connect to nothing, and see whether one could.
+
+    Raises:
+        SettingsError: the broker's URL cannot be used.
+    """
+    _release(_connection(settings))
+
+
+@contextmanager
+def open_channel(settings: Settings) -> Iterator[Any]:
+    """A kombu channel of a connection of its own, whose every kind of failure is one kind of error.
+
+    Raises:
+        BrokerUnavailableError: connecting failed, or what is done with the channel.
+        SettingsError: the broker's URL cannot be used.
+    """
+    connection = _connection(settings)
+    errors = (KombuError, *connection.connection_errors, *connection.channel_errors, OSError)
+    try:
+        yield connection.default_channel
+    except errors as error:
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {text_of(error)}") from error
+    except (ValueError, TypeError, LookupError, RecursionError) as error:  # kombu reads what others have left
+        said = f"holds strange data: {type(error).__name__}: {text_of(error)}"
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {said}") from error
+    finally:
+        _release(connection)
+
+
+def _connection(settings: Settings) -> Connection:
+    try:
+        connection = Connection(**connection_arguments(settings))
+        _ = connection.transport
+    except (KeyError, TypeError, ValueError, ImportError):  # whose texts can hold parts of the password
+        raise SettingsError(
+            "CELERY_BROKER_URL=(hidden): must be a URL such as redis://:password@host:6379/0, "
+            "with special characters of the password percent-encoded, and no options that kombu does not know"
+        ) from None
+    return connection
+
+
+def _release(connection: Connection) -> None:
+    transport = connection.transport
+    connection.release()
+    # kombu leaves this descriptor to the garbage collector.
+    poller = getattr(getattr(transport, "cycle", None), "poller", None)
+    if poller is not None:
+        poller.close()
+
 
 USABLE = 0.9
 """The share of `maxmemory` that batches may fill, together with all else that is in this Redis."""
@@ -71,8 +280,6 @@ _PERSISTENT = 2
 _UNACKED = "unacked"
 """Where Celery keeps what its workers have in hand, those of all queues."""
 
-_encode = msgspec.json.Encoder().encode
-
 
 class BrokerQueue(Protocol):
     """A queue over a connection of its own; every method raises what kombu or the driver raises."""
@@ -94,14 +301,9 @@ class BrokerQueue(Protocol):
         """Ask for all that the broker can tell."""
 
 
-def open_queue(connection: Connection, name: str) -> BrokerQueue:
-    """Connect, and return the queue."""
-    return queue_of(connection.default_channel, name)
-
-
 def queue_of(channel: Any, name: str) -> BrokerQueue:
     """The queue, over a channel of kombu's."""
-    return RedisQueue(channel, name) if hasattr(channel, "unacked_key") else KombuQueue(channel, name)
+    return RedisQueue(channel, name) if is_redis(channel) else KombuQueue(channel, name)
 
 
 class KombuQueue:

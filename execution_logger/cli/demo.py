@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 import execution_logger
 from execution_logger.api.logger import ExecutionLogger
-from execution_logger.broker.depth import delete_queue, queue_length
+from execution_logger.broker.queue import delete_queue, queue_length
 from execution_logger.cli.db import upgrade_database
 from execution_logger.cli.demo_host import DocumentPipeline, find_documents
 from execution_logger.cli.tail import EntryLines

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from execution_logger.broker.depth import check_broker_url
+from execution_logger.broker.queue import check_broker_url
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.metrics import PROCESS_COLLECTOR, MetricsServer, exposition

@@ -16,7 +16,7 @@ from execution_logger.broker.connection import (
     text_of,
 )
 from execution_logger.broker.message import Message
-from execution_logger.broker.queue import BrokerQueue, open_queue
+from execution_logger.broker.queue import BrokerQueue, queue_of
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BrokerFullError, DeliveryError, ResultsUnavailableError, SettingsError
@@ -123,7 +123,7 @@ class CeleryDelivery:
             self._connection = self._host_app.connection_for_write(transport_options=options)
         else:
             self._connection = Connection(**connection_arguments(self._settings))
-        self._queue = open_queue(self._connection, self._settings.queue)
+        self._queue = queue_of(self._connection.default_channel, self._settings.queue)
         return self._queue
 
     def _send(self, queue: BrokerQueue, batch: Batch) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.broker.depth import is_redis, measure_queue, open_channel
+from execution_logger.broker.queue import is_redis, measure_queue, open_channel
 from execution_logger.delivery.database import ThreadLoop
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination

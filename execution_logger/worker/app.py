@@ -7,7 +7,7 @@ from celery import Celery
 
 from execution_logger.broker.confirmations import result_backend_configuration, result_backend_url
 from execution_logger.broker.connection import TASK_NAME, configured_url, tls_options, worker_options
-from execution_logger.broker.depth import check_broker_url
+from execution_logger.broker.queue import check_broker_url
 from execution_logger.settings import BROKER, WORKER, Settings
 from execution_logger.worker.schedule import JOBS, beat_schedule
 

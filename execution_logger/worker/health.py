@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
-from execution_logger.broker.depth import BrokerUnavailableError, QueueLength, queue_length
+from execution_logger.broker.queue import BrokerUnavailableError, QueueLength, queue_length
 from execution_logger.diagnostics import logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.overview import Overview, overview

@@ -10,7 +10,7 @@ from kombu.pidbox import Mailbox
 
 from execution_logger.broker.confirmations import result_backend_url
 from execution_logger.broker.connection import TASK_NAME
-from execution_logger.broker.depth import open_channel
+from execution_logger.broker.queue import open_channel
 from execution_logger.settings import Settings
 from execution_logger.text import public_url
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from execution_logger.broker.depth import BrokerUnavailableError, is_redis, open_channel, quarantine_key
 from execution_logger.broker.message import problem_of
+from execution_logger.broker.queue import BrokerUnavailableError, is_redis, open_channel, quarantine_key
 from execution_logger.diagnostics import our_logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings

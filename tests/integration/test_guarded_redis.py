@@ -19,7 +19,7 @@ import redis
 
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.confirmations import STORED, Confirmations
-from execution_logger.broker.depth import BrokerUnavailableError, delete_queue, queue_length
+from execution_logger.broker.queue import BrokerUnavailableError, delete_queue, queue_length
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.operate.doctor import Level, Subject

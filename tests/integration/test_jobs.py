@@ -18,7 +18,7 @@ from uuid_utils import uuid7
 from batches import encoded
 from documents import Document
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.depth import open_channel, queue_length
+from execution_logger.broker.queue import open_channel, queue_length
 from execution_logger.read.overview import table_size
 from execution_logger.read.statistics import count_hour
 from execution_logger.store import upgrade

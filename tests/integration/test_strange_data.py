@@ -14,7 +14,7 @@ import redis
 from batches import batch, encoded
 from execution_logger import Settings
 from execution_logger.broker.confirmations import Confirmations
-from execution_logger.broker.depth import BrokerUnavailableError, queue_length
+from execution_logger.broker.queue import BrokerUnavailableError, queue_length
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.errors import DeliveryError
 from execution_logger.operate.facts import PARTS

@@ -18,7 +18,7 @@ from batches import encoded
 from execution_logger import Settings
 from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import Message
-from execution_logger.broker.queue import BrokerQueue, KombuQueue, RedisQueue, open_queue
+from execution_logger.broker.queue import BrokerQueue, KombuQueue, RedisQueue, queue_of
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
@@ -59,7 +59,7 @@ def make_queue(url: str) -> Iterator[MakeQueue]:
 
     def make(**options: Any) -> BrokerQueue:
         connections.append(Connection(url, transport_options=options))
-        return open_queue(connections[-1], "logs")
+        return queue_of(connections[-1].default_channel, "logs")
 
     yield make
     for connection in connections:

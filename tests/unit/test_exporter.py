@@ -13,7 +13,7 @@ import pytest
 from batches import encoded
 from doubles import DEADLINE_SECONDS, ManualClock
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.depth import QueueLength
+from execution_logger.broker.queue import QueueLength
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.journal import survey
 from execution_logger.operate import exporter, facts

@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from documents import ROOT, TRANSLATED, Document
 from execution_logger import ExecutionLogger, Settings
-from execution_logger.broker.depth import QueueLength
+from execution_logger.broker.queue import QueueLength
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector
 from execution_logger.operate import facts
 from execution_logger.operate.exporter import SystemCollector

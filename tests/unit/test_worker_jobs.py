@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batches import BAD, encoded
-from execution_logger.broker.depth import BrokerUnavailableError, QueueLength
+from execution_logger.broker.queue import BrokerUnavailableError, QueueLength
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store import upgrade
 from execution_logger.worker import health, maintenance

@@ -10,8 +10,8 @@ from fakeredis import FakeRedis
 
 from batches import batch, encoded
 from execution_logger import Settings
-from execution_logger.broker.depth import oldest_entry_at
 from execution_logger.broker.message import exchange_quotes, restore_quotes
+from execution_logger.broker.queue import oldest_entry_at
 
 
 class Channel:

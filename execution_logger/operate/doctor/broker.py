@@ -7,7 +7,7 @@ from uuid import uuid4
 from redis.exceptions import ResponseError
 
 from execution_logger.broker.confirmations import STORED, result_backend_url
-from execution_logger.broker.depth import (
+from execution_logger.broker.queue import (
     BrokerUnavailableError,
     QueueLength,
     is_redis,

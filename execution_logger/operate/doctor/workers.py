@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from execution_logger.broker.confirmations import Confirmations, result_backend_url
 from execution_logger.broker.connection import TASK_NAME
-from execution_logger.broker.depth import BrokerUnavailableError, is_redis, open_channel
+from execution_logger.broker.queue import BrokerUnavailableError, is_redis, open_channel
 from execution_logger.operate.doctor.broker import is_forbidden
 from execution_logger.operate.doctor.finding import Finding, Subject, compare_clocks, error, ok, warning
 from execution_logger.settings import Settings, is_set
