@@ -16,7 +16,15 @@ from execution_logger.broker.queue import (
     quarantine_key,
 )
 from execution_logger.errors import ResultsUnavailableError
-from execution_logger.operate.doctor.finding import Finding, Subject, compare_clocks, error, ok, warning
+from execution_logger.operate.doctor.finding import (
+    Finding,
+    Subject,
+    advice_on,
+    compare_clocks,
+    error,
+    ok,
+    warning,
+)
 from execution_logger.settings import Settings, is_set
 from execution_logger.text import public_url
 from execution_logger.worker.confirmations import WorkerConfirmations
@@ -29,21 +37,35 @@ _BATCH_BYTES = 30_000
 _TIMEOUT_SECONDS = 1.0  # that of hosts, see broker.producer_options
 _CONFIGURE = "redis-cli CONFIG SET {0}, and {0} in redis.conf"
 
-_CAUSES = (
-    (("invalid username-password", "WRONGPASS"), "the password or the user in {variable} is wrong"),
-    (("NOAUTH", "Authentication required"), "put the password into {variable}: redis://:PASSWORD@host:6379/0"),
-    (("NOPERM", "no permissions"), "allow it to this user: redis-cli ACL SETUSER"),
-    (("refused",), "start the server, or correct host and port in {variable}"),
-    (("no answer within", "timed out"), "Redis hangs, or a firewall drops packets: try redis-cli PING"),
-    (("resolution", "not known", "getaddrinfo", "nodename"), "correct the host's name in {variable}"),
-    (("CERTIFICATE_VERIFY_FAILED",), "name the authority in {variable}: rediss://...?ssl_ca_certs=/path/of/ca.pem"),
-    (("certificate", "SSL", "WRONG_VERSION"), "use rediss:// for a Redis with TLS, redis:// for one without"),
-    (("WRONGTYPE",), "something else has written this key: redis-cli TYPE KEY, then rename or delete it"),
-    (("Protocol", "InvalidResponse", "closed by server", "reset by peer"),
-     "is that a Redis? Does it want TLS (rediss://)? See {variable}"),
-    (("LOADING",), "Redis reads its data; ask again"),
-    (("invalid DB index", "out of range"), "correct the database's number in {variable}"),
-)  # fmt: skip
+_CAUSES = {
+    "invalid username-password|WRONGPASS": "the password or the user in {variable} is wrong",
+    "NOAUTH|Authentication required": "put the password into {variable}: redis://:PASSWORD@host:6379/0",
+    "NOPERM|no permissions": "allow it to this user: redis-cli ACL SETUSER",
+    "refused": "start the server, or correct host and port in {variable}",
+    "no answer within|timed out": "Redis hangs, or a firewall drops packets: try redis-cli PING",
+    "resolution|not known|getaddrinfo|nodename": "correct the host's name in {variable}",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "name the authority in {variable}: rediss://...?ssl_ca_certs=/path/of/ca.pem"
+    ),
+    "certificate|SSL|WRONG_VERSION": "use rediss:// for a Redis with TLS, redis:// for one without",
+    "WRONGTYPE": "something else has written this key: redis-cli TYPE KEY, then rename or delete it",
+    "Protocol|InvalidResponse|closed by server|reset by peer": (
+        "is that a Redis? Does it want TLS (rediss://)? See {variable}"
+    ),
+    "LOADING": "Redis reads its data; ask again",
+    "invalid DB index|out of range": "correct the database's number in {variable}",
+}
+_REFUSALS = {
+    "^OOM|^command not allowed when used memory": (
+        "make room: start workers, raise maxmemory; hosts keep their entries meanwhile"
+    ),
+    "READONLY|read only replica": "this is a replica: name the master in the URL, or use sentinel://",
+    "MISCONF": "Redis cannot write to its disk: see its log",
+    "one of the keys": (
+        "allow these keys to this user: redis-cli ACL SETUSER; one prefix is not enough, as Celery's own "
+        "keys begin otherwise: deploy/redis/users.acl has all of them"
+    ),
+}
 
 
 def is_forbidden(problem: str) -> bool:
@@ -55,12 +77,7 @@ def unreachable(area: str, problem: str, variable: str, *, is_set: bool) -> Find
     """A Redis that cannot be used, and what helps against this kind of failure."""
     if "timeout" in problem.lower():
         problem = f"{problem.partition(': ')[0]}: no answer within {_TIMEOUT_SECONDS:g} s"
-    for signs, cause in _CAUSES:
-        if any(sign.lower() in problem.lower() for sign in signs):
-            advice = cause.format(variable=variable)
-            break
-    else:
-        advice = f"check {variable}"
+    advice = advice_on(problem, _CAUSES, "check {variable}").format(variable=variable)
     if not is_set:
         advice = f"set {variable} (it is not set, so the default was tried); or {advice}"
     return error(f"{area}.connection", problem, advice)
@@ -85,7 +102,8 @@ def refused_commands(area: str, client: Any, commands: Sequence[Sequence[str]]) 
     finally:
         connection.disconnect()  # which discards all, too
     for reason, refused in reasons.items():
-        yield error(f"{area}.commands", f"Redis refuses {', '.join(refused)}: {reason}", _advice_on(reason))
+        advice = advice_on(reason, _REFUSALS, "allow it to this user: redis-cli ACL SETUSER")
+        yield error(f"{area}.commands", f"Redis refuses {', '.join(refused)}: {reason}", advice)
 
 
 def cluster(area: str, client: Any) -> Iterator[Finding]:
@@ -207,21 +225,6 @@ def _save_points(client: Any) -> str | None:
         return str(client.config_get("save").get("save", ""))
     except ResponseError:
         return None
-
-
-def _advice_on(reason: str) -> str:
-    if reason.startswith(("OOM", "command not allowed when used memory")):
-        return "make room: start workers, raise maxmemory; hosts keep their entries meanwhile"
-    if "READONLY" in reason or "read only replica" in reason:
-        return "this is a replica: name the master in the URL, or use sentinel://"
-    if "MISCONF" in reason:
-        return "Redis cannot write to its disk: see its log"
-    if "one of the keys" in reason:
-        return (
-            "allow these keys to this user: redis-cli ACL SETUSER; one prefix is not enough, as Celery's own "
-            "keys begin otherwise: deploy/redis/users.acl has all of them"
-        )
-    return "allow it to this user: redis-cli ACL SETUSER"
 
 
 def _send(connection: Any, *command: str) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -19,10 +19,12 @@ from execution_logger.operate.doctor.finding import (
     Finding,
     Level,
     Subject,
+    advice_on,
     compare_clocks,
     error,
     ok,
     warning,
+    worst,
 )
 from execution_logger.operate.doctor.tables import (
     examine_dead_letters,
@@ -83,26 +85,23 @@ TIMEOUT_SECONDS = 3.0
 _QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
 _LOOK_SECONDS = 0.05
 _NEARLY_ALL = 0.9
-_CAUSES = (
-    (("password authentication", "no password supplied"), "correct user and password in DATABASE_URL"),
-    (("refused", "Connect call failed"), "start the database, or correct host and port in DATABASE_URL"),
-    (
-        ("no answer within", "statement timeout"),
-        "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity",
+_CAUSES = {
+    "password authentication|no password supplied": "correct user and password in DATABASE_URL",
+    "refused|Connect call failed": "start the database, or correct host and port in DATABASE_URL",
+    "no answer within|statement timeout": (
+        "it hangs, a firewall drops packets, or a table is locked: see pg_stat_activity"
     ),
-    (("database", "does not exist"), "correct its name in DATABASE_URL, or create it: createdb NAME"),
-    (("role", "does not exist"), "correct the user in DATABASE_URL, or create it: CREATE ROLE NAME LOGIN"),
-    (("pg_hba.conf",), "allow this machine and user in pg_hba.conf, or use ?sslmode=require"),
-    (("too many clients",), "raise max_connections, or lower EXECUTION_LOGGER_WORKER_CONCURRENCY"),
-    (("permission denied",), "grant it: docs/CELERY_SETUP.md lists the rights that a worker needs"),
-    (("resolution", "not known", "nodename"), "correct the host's name in DATABASE_URL"),
-    (("unable to open",), "make the folder of the file, or correct DATABASE_URL"),
-    (("readonly", "read-only"), "let this user write the file and its folder"),
-    (("database is locked",), "another process writes for long: SQLite takes one writer at a time"),
-    (("SSL", "certificate"), "see sslmode and sslrootcert in DATABASE_URL"),
-)
-
-
+    'database "[^"]*" does not exist': "correct its name in DATABASE_URL, or create it: createdb NAME",
+    'role "[^"]*" does not exist': "correct the user in DATABASE_URL, or create it: CREATE ROLE NAME LOGIN",
+    r"pg_hba\.conf": "allow this machine and user in pg_hba.conf, or use ?sslmode=require",
+    "too many clients": "raise max_connections, or lower EXECUTION_LOGGER_WORKER_CONCURRENCY",
+    "permission denied": "grant it: docs/CELERY_SETUP.md lists the rights that a worker needs",
+    "resolution|not known|nodename": "correct the host's name in DATABASE_URL",
+    "unable to open": "make the folder of the file, or correct DATABASE_URL",
+    "readonly|read-only": "let this user write the file and its folder",
+    "database is locked": "another process writes for long: SQLite takes one writer at a time",
+    "SSL|certificate": "see sslmode and sslrootcert in DATABASE_URL",
+}
 _POOLER_SIGNS = ("startup parameter", "prepared statement", "bind message supplies")
 _POOLER_ADVICE = (
     "that is a PgBouncer: append ?prepared_statement_cache_size=0 to DATABASE_URL where its pool_mode is "
@@ -122,14 +121,21 @@ def unreachable(problem: str) -> Finding:
     lower = problem.lower()
     if any(sign in lower for sign in _POOLER_SIGNS):
         return error("database.pgbouncer", problem, _POOLER_ADVICE)
-    for signs, cause in _CAUSES:
-        if (all if "does not exist" in signs else any)(sign.lower() in lower for sign in signs):
-            return error("database.connection", problem, cause)
-    return error("database.connection", problem, "check DATABASE_URL, and the database's log")
+    return error(
+        "database.connection",
+        problem,
+        advice_on(problem, _CAUSES, "check DATABASE_URL, and the database's log"),
+    )
 
 
-def take_back(settings: Settings, task_id: str, until: float) -> tuple[bool, bool]:
-    """Whether a run has entries, and whether they could be deleted; looks again until then (monotonic).
+def take_back(settings: Settings, task_id: str, until: float, *, waits: bool) -> tuple[bool, bool]:
+    """Whether a run has entries, and whether they could be deleted.
+
+    Args:
+        settings: name the table.
+        task_id: of the run.
+        until: monotonic; how long that may take.
+        waits: look again and again.
 
     Raises:
         StoreUnavailableError: the database cannot be used now, or has no table for the entries.
@@ -137,10 +143,16 @@ def take_back(settings: Settings, task_id: str, until: float) -> tuple[bool, boo
 
     async def look() -> tuple[bool, bool]:
         engine = create_engine(settings, pool_size=1)
-        seconds = TIMEOUT_SECONDS + max(0.0, until - time.monotonic())
+        seconds = max(TIMEOUT_SECONDS, until - time.monotonic())
         try:
             async with attempt(engine, seconds), AsyncSession(engine) as session:
-                return await _take_back(ExecutionLogRepository(session, settings), session, task_id, until)
+                rows = ExecutionLogRepository(session, settings)
+                while not await rows.list_by_trace(task_id):
+                    if not waits or time.monotonic() >= until:
+                        return False, False
+                    await session.rollback()
+                    await asyncio.sleep(_LOOK_SECONDS)
+                return True, await _delete(rows, session, task_id)
         finally:
             await engine.dispose()
 
@@ -148,20 +160,13 @@ def take_back(settings: Settings, task_id: str, until: float) -> tuple[bool, boo
         return runner.run(look())
 
 
-async def _take_back(
-    rows: ExecutionLogRepository, session: AsyncSession, task_id: str, until: float
-) -> tuple[bool, bool]:
-    while not await rows.list_by_trace(task_id):
-        if time.monotonic() >= until:
-            return False, False
-        await session.rollback()
-        await asyncio.sleep(_LOOK_SECONDS)
+async def _delete(rows: ExecutionLogRepository, session: AsyncSession, task_id: str) -> bool:
     try:
         await rows.delete_logs_by_trace(task_id)
         await session.commit()
     except SQLAlchemyError:  # not for this user to do
-        return True, False
-    return True, True
+        return False
+    return True
 
 
 async def _examine(subject: Subject) -> list[Finding]:
@@ -175,8 +180,7 @@ async def _examine(subject: Subject) -> list[Finding]:
             async with attempt(engine, timeout_seconds):
                 connection = await stack.enter_async_context(engine.connect())
             async with attempt(engine, _QUESTIONS_SECONDS):
-                async for finding in _examine_all(connection, engine, subject):
-                    found.append(finding)  # noqa: PERF401 - what was found before a failure is told, too
+                await _examine_all(connection, engine, subject, found)
     except StoreUnavailableError as problem:
         found.append(unreachable(str(problem)))
     finally:
@@ -185,92 +189,83 @@ async def _examine(subject: Subject) -> list[Finding]:
 
 
 async def _examine_all(
-    connection: AsyncConnection, engine: AsyncEngine, subject: Subject
-) -> AsyncIterator[Finding]:
-    url = public_url(engine.url.render_as_string(hide_password=True), user="***@")
+    connection: AsyncConnection, engine: AsyncEngine, subject: Subject, found: list[Finding]
+) -> None:
+    """Add to what was found one by one: what was found before a failure is told, too."""
+    settings = subject.settings
     if connection.dialect.name == "postgresql":
-        async for finding in _pooler(connection, engine):
-            yield finding
-    examine_server = _postgresql if connection.dialect.name == "postgresql" else _sqlite
-    found: list[Finding] = []
-    async for finding in examine_server(connection, subject):
-        found.append(finding)
-        yield finding
-    yield ok("database.connection", f"{url} answers")
-    entries = await examine_entries(connection, subject)
-    if all(each.level is not Level.ERROR for each in (*found, *entries)):
-        entries += await examine_insert(connection, subject.settings)
-    found = [
-        *entries,
-        *await examine_dead_letters(connection, subject.settings),
-        *await examine_ledger(connection, subject.settings),
-    ]
+        found += await _pooler(connection, engine)
+        found += await _postgresql(connection, subject)
+    else:
+        found += await _sqlite(connection, subject)
+    url = public_url(engine.url.render_as_string(hide_password=True), user="***@")
+    found.append(ok("database.connection", f"{url} answers"))
+    found += await examine_entries(connection, subject)
+    if worst(found) is not Level.ERROR:
+        found += await examine_insert(connection, settings)
+    found += await examine_dead_letters(connection, settings)
+    found += await examine_ledger(connection, settings)
     if all(each.advice != UPGRADE for each in found):
         found += await _migrations(connection, subject)
-        found += await examine_job_rights(connection, subject.settings)
-        if await may(connection, job_run_table(subject.settings), "SELECT"):
-            found += await examine_jobs(connection, subject.settings)
-    for each in found:
-        yield each
+        found += await examine_job_rights(connection, settings)
+        if await may(connection, job_run_table(settings), "SELECT"):
+            found += await examine_jobs(connection, settings)
 
 
-async def _pooler(connection: AsyncConnection, engine: AsyncEngine) -> AsyncIterator[Finding]:
+async def _pooler(connection: AsyncConnection, engine: AsyncEngine) -> list[Finding]:
     """A PgBouncer that gives each transaction another connection, where the URL does not say so.
 
     Two connections of ours that are served by one process of the server's give it away.
     """
     if not engine.get_execution_options()[AUTOCOMMIT]:
-        return
+        return []
     process = select(func.pg_backend_pid())
     async with engine.connect() as other:
-        if (await connection.execute(process)).scalar() == (await other.execute(process)).scalar():
-            what = "two connections share one process of the server's: statements get in each other's way"
-            yield error("database.pgbouncer", what, _POOLER_ADVICE)
+        if (await connection.execute(process)).scalar() != (await other.execute(process)).scalar():
+            return []
+    what = "two connections share one process of the server's: statements get in each other's way"
+    return [error("database.pgbouncer", what, _POOLER_ADVICE)]
 
 
-async def _postgresql(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+async def _postgresql(connection: AsyncConnection, subject: Subject) -> list[Finding]:
     asked_at = subject.now()
     now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
-    for finding in compare_clocks("database", "the database's", now.timestamp(), asked_at, subject.now()):
-        yield finding
+    found = list(compare_clocks("database", "the database's", now.timestamp(), asked_at, subject.now()))
     row = (
         await connection.execute(
             text(
-                "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only'), "
+                "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on', "
                 "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), "
                 "current_setting('max_connections')::int, current_setting('server_encoding')"
             )
         )
     ).one()
-    if row[0] or row[1] == "on":
-        why = "it is a replica" if row[0] else "default_transaction_read_only is on"
-        yield error(
-            "database.writes", f"the database takes no rows: {why}", "name the primary in DATABASE_URL"
+    is_replica, is_read_only, used, most, encoding = row
+    if is_replica or is_read_only:
+        why = "it is a replica" if is_replica else "default_transaction_read_only is on"
+        what = f"the database takes no rows: {why}"
+        found.append(error("database.writes", what, "name the primary in DATABASE_URL"))
+    if used >= _NEARLY_ALL * most:
+        what = f"{used} of max_connections={most} are in use; each worker needs its concurrency of them"
+        advice = "raise max_connections, or see in pg_stat_activity who holds them"
+        found.append(warning("database.connections", what, advice))
+    if encoding != "UTF8":
+        what = (
+            f"the database's encoding is {encoding}: entries with characters that it has not are dead letters"
         )
-    if row[2] >= _NEARLY_ALL * row[3]:
-        yield warning(
-            "database.connections",
-            f"{row[2]} of max_connections={row[3]} are in use; each worker needs its concurrency of them",
-            "raise max_connections, or see in pg_stat_activity who holds them",
-        )
-    if row[4] != "UTF8":
-        yield warning(
-            "database.encoding",
-            f"the database's encoding is {row[4]}: entries with characters that it has not are dead letters",
-            "move the tables to a database of createdb --encoding UTF8 --template template0",
-        )
+        advice = "move the tables to a database of createdb --encoding UTF8 --template template0"
+        found.append(warning("database.encoding", what, advice))
+    return found
 
 
-async def _sqlite(connection: AsyncConnection, subject: Subject) -> AsyncIterator[Finding]:
+async def _sqlite(connection: AsyncConnection, subject: Subject) -> list[Finding]:
     await connection.exec_driver_sql("BEGIN IMMEDIATE")  # fails when it cannot be written
     await connection.exec_driver_sql("ROLLBACK")
-    settings = subject.settings
-    if settings.celery_enabled and settings.worker_pool == "prefork":
-        yield warning(
-            "database.writers",
-            "SQLite takes one writer at a time, and the pool prefork has several processes",
-            "set EXECUTION_LOGGER_WORKER_POOL=threads, or use PostgreSQL",
-        )
+    if not subject.settings.celery_enabled or subject.settings.worker_pool != "prefork":
+        return []
+    what = "SQLite takes one writer at a time, and the pool prefork has several processes"
+    advice = "set EXECUTION_LOGGER_WORKER_POOL=threads, or use PostgreSQL"
+    return [warning("database.writers", what, advice)]
 
 
 async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Finding]:

@@ -1,5 +1,6 @@
 """What the doctor finds: one fact of a running system, and what to do about it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,6 +60,12 @@ def warning(name: str, what: str, advice: str) -> Finding:
 def error(name: str, what: str, advice: str) -> Finding:
     """Something that hurts."""
     return Finding(name, Level.ERROR, what, advice)
+
+
+def advice_on(problem: str, causes: Mapping[str, str], otherwise: str) -> str:
+    """What helps against this kind of failure; the causes are regular expressions, the first one counts."""
+    found = (advice for signs, advice in causes.items() if re.search(signs, problem, re.IGNORECASE))
+    return next(found, otherwise)
 
 
 def worst(findings: Iterable[Finding]) -> Level:

@@ -115,9 +115,10 @@ class _Journey:
         # A host that has no database has not the packages for it either.
         from execution_logger.operate.doctor.database import take_back, unreachable  # noqa: PLC0415
 
-        until = time.monotonic() if confirms else self._deadline
         try:
-            is_there, is_deleted = take_back(self._settings, self._task_id, until)
+            is_there, is_deleted = take_back(
+                self._settings, self._task_id, self._deadline, waits=not confirms
+            )
         except StoreUnavailableError as problem:
             return replace(unreachable(str(problem)), name="probe.database")
         if confirms and not is_confirmed:
