@@ -4,9 +4,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Group
@@ -24,6 +25,7 @@ from execution_logger.text import printable
 
 _WATCH_SECONDS = 2.0
 _sleep = time.sleep
+_HEALTH_SECONDS = 4.0
 _OLD_SECONDS = 60.0
 """An entry that is not written after that needs a look; usually it takes two seconds."""
 _WAITING_PARTS = ("unwritten", "journal", "broker")
@@ -64,45 +66,36 @@ def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -
     after Ctrl-C.
     """
     reader = StatusReader(Settings.from_environment(), answer_seconds)
-    if watch_seconds is None:
-        parts = reader.read()
-        if as_json:
-            echo_json(_facts(parts), default=str)
-        else:
-            open_console().print(_table(parts))
-        sys.exit(any(part.error for part in parts.values()))
+    if watch_seconds is not None:
+        _watch(reader, watch_seconds, as_json=as_json)
+    parts = reader.read()
     if as_json:
-        _watch_as_json(reader, watch_seconds)
+        echo_json(_facts(parts), default=str)
     else:
-        _watch(reader, watch_seconds)
+        open_console().print(_table(parts))
+    sys.exit(any(part.error for part in parts.values()))
 
 
-def _watch_as_json(reader: StatusReader, every_seconds: float) -> None:
-    while True:
-        look = {"at": datetime.now(UTC), "parts": _facts(reader.read())}
-        echo_json(look, default=str, indent=None)
-        _sleep(every_seconds)
-
-
-def _watch(reader: StatusReader, every_seconds: float) -> None:
+def _watch(reader: StatusReader, every_seconds: float, *, as_json: bool) -> NoReturn:
     console = open_console()
-    if not console.is_terminal:
+    often = f"every {every_seconds:g} s; Ctrl-C ends it"
+    is_live = console.is_terminal and not as_json
+    with Live(console=console, auto_refresh=False) if is_live else nullcontext() as live:
         while True:
-            console.print(_screen(reader.read(), every_seconds))
-            _sleep(every_seconds)
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            live.update(_screen(reader.read(), every_seconds), refresh=True)
+            parts, now = reader.read(), datetime.now(UTC)
+            head = f"execution-logger status, {day_and_time(now)} UTC, {often}"
+            screen = Group(Text(head, "dim"), _table(parts))
+            if as_json:
+                echo_json({"at": now, "parts": _facts(parts)}, default=str, indent=None)
+            elif live is None:
+                console.print(screen)
+            else:
+                live.update(screen, refresh=True)
             _sleep(every_seconds)
 
 
 def _facts(parts: Mapping[str, Part]) -> dict[str, Any]:
     return {name: asdict(part) for name, part in parts.items()}
-
-
-def _screen(parts: Mapping[str, Part], every_seconds: float) -> Group:
-    head = f"execution-logger status, {day_and_time(datetime.now(UTC))} UTC, every {every_seconds:g} s"
-    return Group(Text(f"{head}; Ctrl-C ends it", "dim"), _table(parts))
 
 
 def _table(parts: Mapping[str, Part]) -> Table:
@@ -136,9 +129,6 @@ def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
     if isinstance(value, int):
         return Text(f"{value:,}", "red" if value > 0 and fact in _ALARMING else "")
     return Text("-" if value is None else printable(str(value)))
-
-
-_HEALTH_SECONDS = 4.0
 
 
 class UnhealthyError(ExecutionLoggerError):

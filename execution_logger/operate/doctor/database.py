@@ -44,42 +44,6 @@ from execution_logger.store.schema import job_run_table, schema_and_name
 from execution_logger.text import public_url
 from execution_logger.worker.job_status import JobStatus, job_statuses
 
-
-async def examine_jobs(connection: AsyncConnection, settings: Settings) -> list[Finding]:
-    """Look at their rows, where there are any that this user may read."""
-    table = job_run_table(settings)
-    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(table.name, table.schema))
-    # Without Celery there is neither Beat nor a worker.
-    if not exists or not settings.celery_enabled or not await may(connection, table, "SELECT"):
-        return []
-    return judge_jobs(await job_statuses(connection, settings))
-
-
-def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
-    """Late ones have one cause, each of the failed ones its own."""
-    findings = [
-        warning(
-            "database.jobs",
-            f"job {each.job.name}: {each.problem}",
-            f"execution-logger jobs run {each.job.name}",
-        )
-        for each in jobs
-        if each.problem and not each.is_late
-    ]
-    if late := [each for each in jobs if each.is_late]:
-        since = min(each.next_at for each in late if each.next_at is not None)
-        variable = f"{PREFIX}{late[0].job.setting.upper()}"
-        names = ", ".join(each.job.name for each in late)
-        findings.append(
-            warning(
-                "database.jobs",
-                f"jobs that are late, the first since {since:%Y-%m-%d %H:%M} UTC: {names}",
-                f"start execution-logger beat and a worker; or switch off what is not needed: {variable}=off",
-            )
-        )
-    return findings
-
-
 TIMEOUT_SECONDS = 3.0
 
 _QUESTIONS_SECONDS = 5.0  # some dozens, on a machine that may be busy
@@ -208,8 +172,7 @@ async def _examine_all(
     if all(each.advice != UPGRADE for each in found):
         found += await _migrations(connection, subject)
         found += await examine_job_rights(connection, settings)
-        if await may(connection, job_run_table(settings), "SELECT"):
-            found += await examine_jobs(connection, settings)
+        found += await examine_jobs(connection, settings)
 
 
 async def _pooler(connection: AsyncConnection, engine: AsyncEngine) -> list[Finding]:
@@ -286,3 +249,30 @@ async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Fin
         return [ok("database.migrations", f"the tables are those of this version ({head})")]
     what = f"the tables are those of migration {found}, this version's are those of {head}"
     return [error("database.migrations", what, UPGRADE)]
+
+
+async def examine_jobs(connection: AsyncConnection, settings: Settings) -> list[Finding]:
+    """Look at their rows, where there are any that this user may read."""
+    table = job_run_table(settings)
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(table.name, table.schema))
+    # Without Celery there is neither Beat nor a worker.
+    if not exists or not settings.celery_enabled or not await may(connection, table, "SELECT"):
+        return []
+    return judge_jobs(await job_statuses(connection, settings))
+
+
+def judge_jobs(jobs: Sequence[JobStatus]) -> list[Finding]:
+    """Late ones have one cause, each of the failed ones its own."""
+    failed = {each.job.name: each.problem for each in jobs if each.problem and not each.is_late}
+    findings = [
+        warning("database.jobs", f"job {name}: {problem}", f"execution-logger jobs run {name}")
+        for name, problem in failed.items()
+    ]
+    if late := [each for each in jobs if each.is_late]:
+        since = min(each.next_at for each in late if each.next_at is not None)
+        names = ", ".join(each.job.name for each in late)
+        what = f"jobs that are late, the first since {since:%Y-%m-%d %H:%M} UTC: {names}"
+        off = f"{PREFIX}{late[0].job.setting.upper()}=off"
+        advice = f"start execution-logger beat and a worker; or switch off what is not needed: {off}"
+        findings.append(warning("database.jobs", what, advice))
+    return findings

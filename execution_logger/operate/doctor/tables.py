@@ -12,6 +12,7 @@ from sqlalchemy.sql.expression import FromClause
 from execution_logger.entry.entry import LogCategory
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.operate.doctor.finding import Finding, Subject, error, ok, warning
+from execution_logger.read.overview import count_dead_letters
 from execution_logger.read.timeline import select_entries, to_entry
 from execution_logger.settings import Settings, is_set
 from execution_logger.store.bisection import good_entry, refusal_of
@@ -87,16 +88,10 @@ async def examine_dead_letters(connection: AsyncConnection, settings: Settings) 
     findings = await _rights(connection, table, name, ("SELECT", "INSERT"))
     if findings:
         return findings
-    number = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
-    if not number:
-        return []
-    return [
-        warning(
-            "database.dead_letters",
-            f"the database has refused {number:,} entries; they are in {name}",
-            "see why: execution-logger dead list; then dead retry --all, or dead purge",
-        )
-    ]
+    number = await count_dead_letters(connection, settings)
+    what = f"the database has refused {number:,} entries; they are in {name}"
+    advice = "see why: execution-logger dead list; then dead retry --all, or dead purge"
+    return [warning("database.dead_letters", what, advice)] if number else []
 
 
 async def examine_ledger(connection: AsyncConnection, settings: Settings) -> list[Finding]:
@@ -106,14 +101,10 @@ async def examine_ledger(connection: AsyncConnection, settings: Settings) -> lis
         missing = await connection.run_sync(missing_indexes, settings)
         what = "the ledger of the batches lacks an index, so that status and audit read all of it"
         return [warning("database.ledger", what, UPGRADE)] if missing else []
-    advice = _grant(Ledger(settings).table.fullname, "SELECT, INSERT, UPDATE")
-    return [
-        warning(
-            "database.ledger",
-            f"entries are stored, and no audit can account for them: {problem.removesuffix(f' {UPGRADE}')}",
-            UPGRADE if UPGRADE in problem else advice,
-        )
-    ]
+    grant = _grant(Ledger(settings).table.fullname, "SELECT, INSERT, UPDATE")
+    why = problem.removesuffix(f" {UPGRADE}")
+    what = f"entries are stored, and no audit can account for them: {why}"
+    return [warning("database.ledger", what, UPGRADE if UPGRADE in problem else grant)]
 
 
 async def examine_job_rights(connection: AsyncConnection, settings: Settings) -> list[Finding]:
@@ -125,14 +116,11 @@ async def examine_job_rights(connection: AsyncConnection, settings: Settings) ->
         (job_run_table(settings), ("SELECT", "INSERT", "UPDATE")),
         (statistics_table(settings), ("SELECT", "INSERT", "DELETE")),
     )
-    findings = []
+    lacking = []
     for table, rights in needed:
-        missing = [right for right in rights if not await may(connection, table, right)]
-        if missing:
-            what = f"the user of DATABASE_URL has no {' and no '.join(missing)} on table {table.fullname}"
-            advice = _grant(table.fullname, ", ".join(missing))
-            findings.append(warning("database.job_rights", f"{what}: the jobs cannot do their work", advice))
-    return findings
+        lacking += await _rights(connection, table, table.fullname, rights)
+    because = "the jobs cannot do their work"
+    return [warning("database.job_rights", f"{each.what}: {because}", each.advice) for each in lacking]
 
 
 async def may(connection: AsyncConnection, table: FromClause, right: str) -> bool:
@@ -147,6 +135,7 @@ async def may(connection: AsyncConnection, table: FromClause, right: str) -> boo
 async def _rights(
     connection: AsyncConnection, table: FromClause, name: str, rights: Sequence[str]
 ) -> list[Finding]:
+    """One error for those that are missing."""
     missing = [right for right in rights if not await may(connection, table, right)]
     if not missing:
         return []
@@ -204,10 +193,6 @@ async def _newest(connection: AsyncConnection, found: LogTable, subject: Subject
     ahead = timedelta(0) if moment is None else moment - datetime.fromtimestamp(subject.now(), UTC)
     if ahead <= _AHEAD:
         return []
-    return [
-        warning(
-            "database.time_zone",
-            f"the newest entry is {ahead.total_seconds() / 3600:.1f} h ahead: {moment:%Y-%m-%d %H:%M} UTC",
-            "correct EXECUTION_LOGGER_TIME_ZONE, or the clock of the host that wrote it",
-        )
-    ]
+    what = f"the newest entry is {ahead.total_seconds() / 3600:.1f} h ahead: {moment:%Y-%m-%d %H:%M} UTC"
+    advice = "correct EXECUTION_LOGGER_TIME_ZONE, or the clock of the host that wrote it"
+    return [warning("database.time_zone", what, advice)]
