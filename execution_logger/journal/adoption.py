@@ -10,7 +10,6 @@ from typing import Self
 
 from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, Watermark
-from execution_logger.journal.batches import read_again, read_batch
 from execution_logger.journal.directory import Destination, check_folder, lock_folder
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.identity import is_child
@@ -105,7 +104,7 @@ class AdoptedJournal:
         self._begin_at_once()
         while self._taken is None and (self._number < self._files.next or self._files.open_next()):
             limits = self._settings.max_batch_entries, self._settings.max_batch_bytes
-            batch = read_batch(self._files, self.process, self._number, *limits)
+            batch = self._files.read_batch(self._number, *limits)
             # Those in between, or up to the end, were never on the disk.
             first = batch.first if batch.count else max(self._number, self._files.next)
             if first > self._number:
@@ -139,7 +138,7 @@ class AdoptedJournal:
 
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries of a batch that was sent; raises OSError."""
-        return read_again(self._files, first, count)
+        return self._files.read_again(first, count)
 
     def remove(self) -> bool:
         """Delete it, as nothing is left to ship; return whether that was possible."""

@@ -1,19 +1,25 @@
 """The files of one process: its segments and its marks, in a folder that it has locked."""
 
+import errno
+import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from execution_logger.journal.directory import LOCK_NAME, open_ours
+from execution_logger.diagnostics import report
+from execution_logger.entry.batch import Batch, NotNowError
+from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, open_ours
 from execution_logger.journal.marks import Marks
-from execution_logger.journal.reader import Reader
-from execution_logger.journal.segment import Segment
+from execution_logger.journal.segment import Lines, Reader, Segment
 
 _PROBE_NAME = "probe"
 _PROBE_BYTES = 65_536
 _PROBE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_DAMAGED_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+_NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _KEPT_OPEN = 8
 """Segments that whoever deletes them takes nothing of: 64 MiB, as much as memory may hold."""
 
@@ -93,6 +99,11 @@ class JournalFiles:
         self.unread[-1].measure()
         return self.unread[-1].next
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all entries are."""
+        return self.next <= self.marks.settled + 1
+
     def has(self, first: int, count: int) -> bool:
         """Whether all these lines are there."""
         number = first
@@ -100,6 +111,50 @@ class JournalFiles:
             if segment.first <= number < segment.next:
                 number = segment.next
         return number >= first + count
+
+    def read_batch(self, number: int, max_entries: int, max_bytes: int) -> Batch:
+        """The batch of the entries from `number` on, or from the next ones that are there.
+
+        What cannot be read any more counts as missing, and damaged lines are kept aside: neither may
+        stop what comes after it. Without any entries it is empty, and `count` says how far to go.
+        Raises NotNowError.
+        """
+        process = self.folder.name
+        try:
+            found = self._read(number, max_entries, max_bytes)
+        except NotNowError:
+            raise
+        except OSError as error:
+            missing = self.reader.rest_of_segment(number)
+            report(logging.ERROR, "%d entries of a journal cannot be read any more: %s", missing, error)
+            return Batch((), process=process, first=number, missing=missing)
+        if found is None:
+            return Batch((), process=process, first=number)
+        entries, damaged = found.split()
+        if damaged:
+            is_kept = set_aside(self.folder.parent, damaged)
+            where = "are in damaged.ndjson now" if is_kept else "are lost, as the disk takes nothing"
+            report(logging.ERROR, "damaged lines of %s, which %s: %d", self.folder, where, len(damaged))
+        return Batch(tuple(entries), process=process, first=found.first, missing=len(damaged))
+
+    def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
+        """The entries of a batch that was made before; raises OSError."""
+        entries: list[bytes] = []
+        number, end = first, first + count
+        while number < end and (found := self._read(number, end - number, self.size_bytes)) is not None:
+            # Where lines are missing the next ones are found, which may be another batch's.
+            entries += found.split(max(0, end - found.first))[0]
+            number = found.next
+        return tuple(entries)
+
+    def _read(self, number: int, max_lines: int, max_bytes: int) -> Lines | None:
+        try:
+            with self.using:
+                return self.reader.read(number, max_lines, max_bytes)
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                raise NotNowError(error.errno, error.strerror, error.filename) from error
+            raise
 
     def probe(self) -> None:
         """Find out whether the disk takes something again; raises OSError."""
@@ -162,3 +217,16 @@ class JournalFiles:
         lock_fd, self.lock_fd = self.lock_fd, None
         if lock_fd is not None:
             os.close(lock_fd)
+
+
+def set_aside(folder: Path, lines: Sequence[bytes]) -> bool:
+    """Keep damaged lines in the folder of their destination; False when the disk did not take them all."""
+    data = b"".join(line + b"\n" for line in lines)
+    try:
+        fd = open_ours(folder / DAMAGED_NAME, _DAMAGED_FLAGS)
+        try:
+            return os.write(fd, data) == len(data)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False

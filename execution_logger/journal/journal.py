@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from execution_logger.entry.batch import Batch
-from execution_logger.journal.batches import read_again, read_batch
 from execution_logger.journal.directory import Destination, lock_folder, make_process_folder
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.marks import SentMark, SettledMark
@@ -51,7 +50,8 @@ class Journal:
         self._max_bytes = settings.journal_max_bytes
         self._segment_bytes = min(_SEGMENT_BYTES, settings.journal_max_bytes // 4)
         self._sync = settings.journal_fsync
-        self._files: JournalFiles | None = None
+        self._files = self._none = JournalFiles(self._folder, None)  # as long as none are open
+        self._none.marks.forget()
         self._let_go: weakref.finalize[..., Any] = weakref.finalize(self, bool)
         """Closes the files; called once, or when it is collected."""
         self._active: Segment | None = None
@@ -90,7 +90,7 @@ class Journal:
         if self._active is None and self._is_begun:
             return None  # suspended: to try again is not for a logging call, which would wait for the disk
         try:
-            self._begin_segment(self._files or self._open_files(), number)
+            self._begin_segment(self._opened(), number)
         except OSError as error:
             self._suspend(error)
         finally:
@@ -127,7 +127,7 @@ class Journal:
         if not self._is_begun:
             return
         try:
-            files = self._files or self._open_files()
+            files = self._opened()
             if not files.are_there():
                 self._restore(files)
             if self._active is None:
@@ -141,22 +141,18 @@ class Journal:
 
     def mark_sent(self, batch: Batch, at: float) -> None:
         """Note down that a batch was sent, for whoever goes on if we cannot."""
-        if self._files is not None:
-            self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
+        self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
 
     def settle(self, number: int) -> None:
         """Forget all entries up to this number; what can be deleted at once is."""
-        if self._files is not None:
-            self._files.marks.add(SettledMark(number))
-            self._files.remove_settled()
+        self._files.marks.add(SettledMark(number))
+        self._files.remove_settled()
 
     @property
     def is_settled(self) -> bool:
         """Whether it has entries, and all of them are settled."""
         active, files = self._active, self._files
-        if active is None or files is None or not active.count:
-            return False
-        return active.next <= files.marks.settled + 1
+        return active is not None and bool(active.count) and active.next <= files.marks.settled + 1
 
     def empty(self) -> None:
         """Delete entries that are settled, all of which are.
@@ -164,8 +160,6 @@ class Journal:
         Not at each batch: it is a file made and one deleted, while calls wait.
         """
         files = self._files
-        if files is None:
-            return
         with self._guard:
             active = self._active
             if active is not None and self.is_settled:
@@ -177,17 +171,15 @@ class Journal:
 
     def has(self, first: int, count: int) -> bool:
         """Whether these entries are on the disk."""
-        return self._files is not None and self._files.has(first, count)
+        return self._files.has(first, count)
 
     def read_batch(self, number: int, max_entries: int, max_bytes: int) -> Batch:
-        """A batch of the entries from `number` on; see `batches.read_batch`."""
-        if self._files is None:
-            return Batch((), process=self.process, first=number)
-        return read_batch(self._files, self.process, number, max_entries, max_bytes)
+        """A batch of the entries from `number` on; see `JournalFiles.read_batch`."""
+        return self._files.read_batch(number, max_entries, max_bytes)
 
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
         """The entries of a batch that was sent; raises OSError."""
-        return () if self._files is None else read_again(self._files, first, count)
+        return self._files.read_again(first, count)
 
     @property
     def has_room(self) -> bool:
@@ -197,19 +189,19 @@ class Journal:
     @property
     def is_used(self) -> bool:
         """Whether it has entries that are not settled."""
-        return self._files is not None and self._files.next > self._files.marks.settled + 1
+        return not self._files.is_settled
 
     @property
     def size_bytes(self) -> int:
         """What it has on the disk."""
-        return 0 if self._files is None else self._files.size_bytes
+        return self._files.size_bytes
 
     def close(self) -> None:
         """Delete it when all entries are settled; otherwise it stays, and locked, until the process ends."""
         with self._guard:
             files = self._files
-            if files is not None and files.next <= files.marks.settled + 1:
-                self._files = self._active = None
+            if files is not self._none and files.is_settled:
+                self._files, self._active = self._none, None
                 self._is_begun = self.is_full = False
                 self.error = None
                 files.remove()
@@ -217,8 +209,11 @@ class Journal:
 
     def abandon(self) -> None:
         """Let go of it in a forked child: it is the parent's."""
-        self._files = self._active = None
+        self._files, self._active = self._none, None
         self._let_go()
+
+    def _opened(self) -> JournalFiles:
+        return self._open_files() if self._files is self._none else self._files
 
     def _open_files(self) -> JournalFiles:
         make_process_folder(self._destination, self.process)

@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any, Literal
 
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.batch import Batch, Distributions, recorded_at
+from execution_logger.entry.batch import Batch, Distributions, Source, recorded_at
 from execution_logger.entry.entry import LogEntry
-from execution_logger.journal.batches import Source
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.in_flight import InFlight, Sent
 

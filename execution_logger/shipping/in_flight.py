@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from execution_logger.broker.connection import QueueView
 from execution_logger.delivery.interface import Confirming
 from execution_logger.diagnostics import report
-from execution_logger.entry.batch import Batch, recorded_at
+from execution_logger.entry.batch import Batch, NotNowError, Source, recorded_at
 from execution_logger.errors import DeliveryError
-from execution_logger.journal.batches import NotNowError, Source
 from execution_logger.settings import Settings
 
 if TYPE_CHECKING:

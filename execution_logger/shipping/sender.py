@@ -12,9 +12,8 @@ from execution_logger.broker.connection import Backoff
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
 from execution_logger.diagnostics import report
-from execution_logger.entry.batch import Batch
+from execution_logger.entry.batch import Batch, NotNowError, Source
 from execution_logger.errors import BrokerFullError, DeliveryError
-from execution_logger.journal.batches import NotNowError, Source
 from execution_logger.journal.identity import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts

@@ -22,11 +22,11 @@ from execution_logger import Settings
 from execution_logger.entry.batch import Batch
 from execution_logger.journal import Adoption, Journal
 from execution_logger.journal import adoption as adoption_module
-from execution_logger.journal import batches as damage
+from execution_logger.journal import files as files_module
 from execution_logger.journal import journal as journal_module
 from execution_logger.journal.adoption import AdoptedJournal
-from execution_logger.journal.batches import set_aside
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, lock_folder
+from execution_logger.journal.files import set_aside
 from execution_logger.journal.segment import Segment, line_of
 from execution_logger.journal.survey import survey
 from journals import DyingProcess, destination_in, entries, entry, numbers_of, write_segment
@@ -459,7 +459,7 @@ class TestDamage:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return write(fd, data[:room])
 
-        monkeypatch.setattr(damage, "os", SimpleNamespace(write=write_some, close=os.close))
+        monkeypatch.setattr(files_module, "os", SimpleNamespace(write=write_some, close=os.close))
         assert numbers_in(ship(journal)) == [1, 2]
         (record,) = caplog.records
         assert record.getMessage() == (

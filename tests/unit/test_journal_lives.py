@@ -22,9 +22,8 @@ from hypothesis.stateful import (
 from anything import EXAMPLES
 from doubles import ManualClock
 from execution_logger import Settings
-from execution_logger.entry.batch import Batch
+from execution_logger.entry.batch import Batch, Source
 from execution_logger.journal import Adoption, Journal
-from execution_logger.journal.batches import Source
 from execution_logger.shipping.buffer import Buffer
 from journals import destination_in, entry, replace_write
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution_logger.journal import reader as module
-from execution_logger.journal.reader import Reader
-from execution_logger.journal.segment import Segment
+from execution_logger.journal import segment as module
+from execution_logger.journal.segment import Reader, Segment
 from journals import measured
 
 MANY = 1_000_000
