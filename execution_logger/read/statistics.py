@@ -6,16 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    and_,
-    case,
-    delete,
-    exists,
-    func,
-    insert,
-    select,
-)
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
@@ -61,7 +52,7 @@ class Statistic:
 
 async def count_hour(connection: AsyncConnection, table: LogTable, hour: datetime) -> list[Statistic]:
     """Count what the table has of the hour that begins then (in UTC)."""
-    is_in = and_(*table.made(hour, hour + HOUR))
+    is_in = sa.and_(*table.made(hour, hour + HOUR))
     counts = await _count(connection, table, is_in)
     if not counts:  # as those before the first entry, which are many when it was imported
         return list(_sums(hour, counts, runs=0))
@@ -77,8 +68,8 @@ async def replace_hour(
 ) -> None:
     """Store the statistics of an hour instead of those that there are, in the connection's transaction."""
     table = statistics_table(settings)
-    await connection.execute(delete(table).where(table.c.hour == hour))
-    await connection.execute(insert(table), [asdict(each) for each in statistics])
+    await connection.execute(sa.delete(table).where(table.c.hour == hour))
+    await connection.execute(sa.insert(table), [asdict(each) for each in statistics])
 
 
 async def read_statistics(
@@ -86,21 +77,21 @@ async def read_statistics(
 ) -> list[Statistic]:
     """Those of the hours from `since` up to `until`, without that one."""
     table = statistics_table(settings)
-    query = select(table).where(table.c.hour >= since, table.c.hour < until).order_by(*table.primary_key)
+    query = sa.select(table).where(table.c.hour >= since, table.c.hour < until).order_by(*table.primary_key)
     return [Statistic(*row) for row in await connection.execute(query)]
 
 
 async def last_hour(connection: AsyncConnection, settings: Settings) -> datetime | None:
     """The last one that was counted."""
     table = statistics_table(settings)
-    found: datetime | None = (await connection.execute(select(func.max(table.c.hour)))).scalar_one()
+    found: datetime | None = (await connection.execute(sa.select(sa.func.max(table.c.hour)))).scalar_one()
     return found
 
 
-async def _count(connection: AsyncConnection, table: LogTable, is_in: ColumnElement[bool]) -> _Counts:
+async def _count(connection: AsyncConnection, table: LogTable, is_in: sa.ColumnElement[bool]) -> _Counts:
     """Entries by dimension, name, and whether they are errors."""
     level, category = table.columns["level"], table.columns["category"]
-    query = select(level, category, func.count()).where(is_in).group_by(level, category)
+    query = sa.select(level, category, sa.func.count()).where(is_in).group_by(level, category)
     counts: _Counts = Counter()
     for level_value, category_value, number in await connection.execute(query):
         names = {
@@ -121,22 +112,22 @@ def _sums(hour: datetime, counts: _Counts, runs: int) -> Iterator[Statistic]:
         yield Statistic(hour, dimension, name, entries, errors, runs if dimension == ALL else None)
 
 
-def _runs_begun(table: LogTable, hour: datetime, is_in: ColumnElement[bool]) -> Any:
+def _runs_begun(table: LogTable, hour: datetime, is_in: sa.ColumnElement[bool]) -> Any:
     """How many runs have an entry in the hour and none before it."""
     task_id, created_at = table.columns["task_id"], table.columns["created_at"]
-    seen = select(task_id.label("task_id")).where(is_in).distinct().subquery()
+    seen = sa.select(task_id.label("task_id")).where(is_in).distinct().subquery()
     earlier = table.table.alias("earlier")
-    is_older = and_(
+    is_older = sa.and_(
         earlier.c[task_id.name] == seen.c.task_id, earlier.c[created_at.name] < table.from_utc(hour)
     )
-    return select(func.count()).select_from(seen).where(~exists().where(is_older))
+    return sa.select(sa.func.count()).select_from(seen).where(~sa.exists().where(is_older))
 
 
 async def _durations(
     connection: AsyncConnection,
     table: LogTable,
     hour: datetime,
-    is_in: ColumnElement[bool],
+    is_in: sa.ColumnElement[bool],
     dimension: str,
     field: str,
 ) -> list[Statistic]:
@@ -148,16 +139,16 @@ async def _durations(
     rows = _ranked(table, is_in, field)
     columns = rows.c
     query = (
-        select(
+        sa.select(
             columns.name,
-            func.count().label("entries"),
-            func.sum(columns.is_error),
-            func.count(columns.duration_ms),
+            sa.func.count().label("entries"),
+            sa.func.sum(columns.is_error),
+            sa.func.count(columns.duration_ms),
             _percentile(rows, 50),
             _percentile(rows, 95),
         )
         .group_by(columns.name)
-        .order_by(func.count().desc(), columns.name)
+        .order_by(sa.func.count().desc(), columns.name)
         .limit(MOST_NAMES)
     )
     return [
@@ -175,31 +166,31 @@ async def _durations(
     ]
 
 
-def _ranked(table: LogTable, is_in: ColumnElement[bool], field: str) -> Any:
+def _ranked(table: LogTable, is_in: sa.ColumnElement[bool], field: str) -> Any:
     """The hour's entries that have a name, with the rank of each duration among those of its name."""
     name, duration_ms = table.value(field), table.value("duration_ms")
-    within_name = and_(is_in, name.is_not(None))
+    within_name = sa.and_(is_in, name.is_not(None))
     return (
-        select(
+        sa.select(
             name.label("name"),
             duration_ms.label("duration_ms"),
-            case((table.is_level(*ERRORS), 1), else_=0).label("is_error"),
+            sa.case((table.is_level(*ERRORS), 1), else_=0).label("is_error"),
             # Those without a duration come last, and are not counted.
-            (func.row_number().over(partition_by=name, order_by=duration_ms.asc().nulls_last()) - 1).label(
+            (sa.func.row_number().over(partition_by=name, order_by=duration_ms.asc().nulls_last()) - 1).label(
                 "rank"
             ),
-            func.count(duration_ms).over(partition_by=name).label("number"),
+            sa.func.count(duration_ms).over(partition_by=name).label("number"),
         )
         .where(within_name)
         .subquery()
     )
 
 
-def _percentile(rows: Any, percent: int) -> ColumnElement[Any]:
+def _percentile(rows: Any, percent: int) -> sa.ColumnElement[Any]:
     """The value at `percent` of the way from the first to the last, between the two that are next to it."""
     hundredths = (rows.c.number - 1) * percent
     below, fraction = hundredths // 100, (hundredths % 100) / 100.0
-    low = func.max(case((rows.c.rank == below, rows.c.duration_ms)))
-    high = func.max(case((rows.c.rank == below + 1, rows.c.duration_ms)))
-    share = func.max(fraction)
-    return low + func.coalesce(high - low, 0) * share
+    low = sa.func.max(sa.case((rows.c.rank == below, rows.c.duration_ms)))
+    high = sa.func.max(sa.case((rows.c.rank == below + 1, rows.c.duration_ms)))
+    share = sa.func.max(fraction)
+    return low + sa.func.coalesce(high - low, 0) * share

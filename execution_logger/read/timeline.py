@@ -8,21 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    Select,
-    Text,
-    Uuid,
-    cast,
-    false,
-    func,
-    literal,
-    not_,
-    or_,
-    select,
-    true,
-)
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from execution_logger.entry.entry import LogEntry, LogLevel
@@ -76,17 +62,17 @@ class Only:
             and self.contains in (entry.message or "")
         )
 
-    def conditions(self, table: LogTable) -> list[ColumnElement[bool]]:
+    def conditions(self, table: LogTable) -> list[sa.ColumnElement[bool]]:
         """What a row has to meet."""
-        conditions = [not_(table.is_level(*self.hidden))] if self.hidden else []
+        conditions = [sa.not_(table.is_level(*self.hidden))] if self.hidden else []
         for field, names in self._names().items():
             if names:
-                conditions.append(or_(*(table.equals(field, each) for each in names)))
+                conditions.append(sa.or_(*(table.equals(field, each) for each in names)))
         conditions += table.made(self.since, self.until)
         if self.contains:
             # Both databases have `replace`, which knows no wildcards and tells cases apart.
-            message = cast(table.columns["message"], Text)
-            conditions.append(func.replace(message, self.contains, "") != message)
+            message = sa.cast(table.columns["message"], sa.Text)
+            conditions.append(sa.func.replace(message, self.contains, "") != message)
         return conditions
 
     def _names(self) -> Mapping[str, tuple[str, ...]]:
@@ -118,7 +104,7 @@ class Timeline:
         """Whether any entry is stored."""
         async with self.attempt(), self._engine.connect() as connection:
             table = await look_up_table(connection, self._settings)
-            query = select(literal(1)).select_from(table.table).where(is_of_run(table, self.task_id))
+            query = sa.select(sa.literal(1)).select_from(table.table).where(is_of_run(table, self.task_id))
             query = newest_first(table, query, self.place).limit(1)
             return (await connection.execute(query)).first() is not None
 
@@ -151,12 +137,12 @@ class Timeline:
         """Bound what is done with the engine, and tell its failures in one way."""
         return attempt(self._engine, self._settings.database_timeout_seconds)
 
-    def _select(self, table: LogTable, only: Only) -> Select[Any]:
+    def _select(self, table: LogTable, only: Only) -> sa.Select[Any]:
         query = select_entries(table).where(is_of_run(table, self.task_id), *only.conditions(table))
         return newest_first(table, query, self.place)
 
 
-def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
+def is_of_run(table: LogTable, task_id: Any) -> sa.ColumnElement[bool]:
     """The condition that an entry belongs to a run, with which its timeline is read from the index of that.
 
     Without a run it is always true.
@@ -166,24 +152,24 @@ def is_of_run(table: LogTable, task_id: Any) -> ColumnElement[bool]:
     sort by `task_id` as well, as `newest_first` and `oldest_first` do, and that is the index's order.
     """
     if task_id is None:
-        return true()
+        return sa.true()
     column = table.columns["task_id"]
-    if isinstance(column.type, Uuid) and isinstance(task_id, str):
+    if isinstance(column.type, sa.Uuid) and isinstance(task_id, str):
         try:
             task_id = UUID(task_id)
         except ValueError:
-            return false()
+            return sa.false()
     elif isinstance(task_id, str):
         task_id = task_id[: table.limits.get("task_id")]
     return column.between(task_id, task_id)
 
 
-def newest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLACE) -> Select[Any]:
+def newest_first(table: LogTable, query: sa.Select[Any], place: Sequence[str] = PLACE) -> sa.Select[Any]:
     """A query of entries, the last call first."""
     return query.order_by(None).order_by(*(table.columns[name].desc() for name in place))
 
 
-def oldest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLACE) -> Select[Any]:
+def oldest_first(table: LogTable, query: sa.Select[Any], place: Sequence[str] = PLACE) -> sa.Select[Any]:
     """A query of entries, in the order of their calls."""
     return query.order_by(None).order_by(*(table.columns[name] for name in place))
 
@@ -191,13 +177,13 @@ def oldest_first(table: LogTable, query: Select[Any], place: Sequence[str] = PLA
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def select_entries(table: LogTable) -> Select[Any]:
+def select_entries(table: LogTable) -> sa.Select[Any]:
     """The columns of all entries, newest first; `to_entry` reads the rows."""
     columns: list[Any] = list(table.columns.values())
-    return select(*columns).order_by(table.columns["created_at"].desc(), table.columns["id"].desc())
+    return sa.select(*columns).order_by(table.columns["created_at"].desc(), table.columns["id"].desc())
 
 
-def to_entry(table: LogTable, row: Row[Any]) -> LogEntry:
+def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
     """The entry that a row holds, in whichever types the host's table has."""
     values = dict(zip(table.columns, row, strict=True))
     details = _to_details(values["details"])

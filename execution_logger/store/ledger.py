@@ -10,21 +10,7 @@ from operator import attrgetter
 from typing import Any, Self
 
 import msgspec
-from sqlalchemy import (
-    Connection,
-    Dialect,
-    Index,
-    MetaData,
-    Table,
-    bindparam,
-    cast,
-    delete,
-    func,
-    inspect,
-    literal,
-    select,
-    text,
-)
+import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -105,19 +91,19 @@ def _created_at(entry: msgspec.Raw | str) -> datetime | None:
 _RIGHTS = ("SELECT", "INSERT", "UPDATE")
 _ASK_AGAIN_AFTER_SECONDS = 60.0
 _MOST_PROCESSES = 500
-_MOMENTS = tuple(bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
+_MOMENTS = tuple(sa.bindparam(name, type_=Moment) for name in ("oldest_at", "newest_at"))
 
 
-def missing_indexes(connection: Connection, settings: Settings) -> list[Index]:
+def missing_indexes(connection: sa.Connection, settings: Settings) -> list[sa.Index]:
     """The indexes of the ledger that the database has not, or not whole; batches can be noted meanwhile."""
-    table = ledger_table(settings).to_metadata(MetaData())
+    table = ledger_table(settings).to_metadata(sa.MetaData())
     for index in table.indexes:
         index.dialect_options["postgresql"]["concurrently"] = True
     if connection.dialect.name == "postgresql":
-        query = text(statement("valid_indexes.postgresql", connection.dialect))
+        query = sa.text(statement("valid_indexes.postgresql", connection.dialect))
         found = set(connection.execute(query, {"name": quoted(table, connection.dialect)}).scalars())
     else:
-        found = {index["name"] for index in inspect(connection).get_indexes(table.name, table.schema)}
+        found = {index["name"] for index in sa.inspect(connection).get_indexes(table.name, table.schema)}
     return sorted((each for each in table.indexes if each.name not in found), key=attrgetter("name"))
 
 
@@ -195,12 +181,12 @@ class Ledger:
 
     async def add(self, connection: AsyncConnection, span: Span, *, dead_lettered: int = 0) -> None:
         """Note a batch, in the connection's transaction; a known one was delivered once more."""
-        note = text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
+        note = sa.text(_note_statement(self.table, connection.dialect)).bindparams(*_MOMENTS)
         await connection.execute(note, span.values() | {"dead_lettered": dead_lettered})
 
     async def forgive(self, connection: AsyncConnection, batch_id: str, number: int) -> None:
         """Note that so many dead letters of this batch became rows, in the connection's transaction."""
-        update = text(statement("forgive_entry", connection.dialect, ledger=self.table))
+        update = sa.text(statement("forgive_entry", connection.dialect, ledger=self.table))
         await connection.execute(update, {"batch_id": batch_id, "number": number})
 
     async def delete_before(self, connection: AsyncConnection, moment: datetime) -> int:
@@ -212,20 +198,20 @@ class Ledger:
             How many there were; 0 when no such process is left.
         """
         batches, process = self.table, self.table.c.process
-        last_at = func.max(batches.c.stored_at)
-        ended = select(process).group_by(process).having(last_at < literal(moment, Moment))
+        last_at = sa.func.max(batches.c.stored_at)
+        ended = sa.select(process).group_by(process).having(last_at < sa.literal(moment, Moment))
         condition = process.in_(ended.limit(_MOST_PROCESSES))
-        return (await connection.execute(delete(batches).where(condition))).rowcount
+        return (await connection.execute(sa.delete(batches).where(condition))).rowcount
 
     def _warn(self, problem: str) -> None:
         if not self._has_warned:
             self._has_warned = True
             logger.warning("entries are stored, but an audit cannot account for them: %s", problem)
 
-    def _problem(self, connection: Connection, rights: tuple[str, ...]) -> str | None:
+    def _problem(self, connection: sa.Connection, rights: tuple[str, ...]) -> str | None:
         name = self.table.fullname
         try:
-            columns = inspect(connection).get_columns(self.table.name, self.table.schema)
+            columns = sa.inspect(connection).get_columns(self.table.name, self.table.schema)
         except NoSuchTableError:
             return f'table "{name}" does not exist. {UPGRADE}'
         found = {column["name"]: _python_type(column["type"]) for column in columns}
@@ -235,7 +221,7 @@ class Ledger:
         if connection.dialect.name == "postgresql":
             shown = quoted(self.table, connection.dialect)
             for right in rights:
-                question = select(func.has_table_privilege(cast(shown, REGCLASS), right))
+                question = sa.select(sa.func.has_table_privilege(sa.cast(shown, REGCLASS), right))
                 if not connection.execute(question).scalar_one():
                     return f'permission denied for table "{name}". It takes {" and ".join(rights)}'
         return None
@@ -249,16 +235,16 @@ def _python_type(kind: TypeEngine[Any]) -> type | None:
 
 
 @lru_cache(maxsize=16)
-def _batch_statement(table: LogTable, ledger: Table, dialect: Dialect) -> tuple[str, Sequence[str]]:
+def _batch_statement(table: LogTable, ledger: sa.Table, dialect: sa.Dialect) -> tuple[str, Sequence[str]]:
     """The statement as the driver takes it, and its parameters in their order.
 
     Compiled here, once: SQLAlchemy would look at a `text()` and its parameters with every batch.
     """
     note, insert = _note_statement(ledger, dialect), entries_statement(table, dialect)
     both = statement("insert_batch.postgresql", dialect, note=note, insert=insert)
-    compiled: Any = text(both).bindparams(*_MOMENTS).compile(dialect=dialect)
+    compiled: Any = sa.text(both).bindparams(*_MOMENTS).compile(dialect=dialect)
     return str(compiled), compiled.positiontup
 
 
-def _note_statement(ledger: Table, dialect: Dialect) -> str:
+def _note_statement(ledger: sa.Table, dialect: sa.Dialect) -> str:
     return statement("note_batch", dialect, ledger=ledger)

@@ -7,19 +7,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    DateTime,
-    Dialect,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-)
+import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -41,7 +29,7 @@ _MAX_BATCH_ID_CHARS = 255
 class Moment(TypeDecorator[datetime]):
     """An aware time. SQLite keeps it without its time zone, which is UTC then."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     @property
@@ -49,11 +37,11 @@ class Moment(TypeDecorator[datetime]):
         """What it is in Python."""
         return datetime
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
         """Bring what is written to UTC."""
         return None if value is None else value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
         """Bring what is read to UTC."""
         if value is None:
             return None
@@ -72,7 +60,7 @@ def _now(_element: _Now, compiler: SQLCompiler, **_: object) -> str:
 
 
 @cache
-def dead_letter_table(settings: Settings) -> Table:
+def dead_letter_table(settings: Settings) -> sa.Table:
     """What the database has refused for good.
 
     One object for each settings, as of the others: SQLAlchemy keeps 500 compiled statements, and each new
@@ -81,74 +69,74 @@ def dead_letter_table(settings: Settings) -> Table:
     return _table(
         settings,
         DEAD_LETTERS,
-        Column("id", Text, primary_key=True),
-        Column("batch_id", Text, nullable=False),
-        Column("entry", Text, nullable=False),
-        Column("reason", Text, nullable=False),
-        Column("created_at", Moment, nullable=False, server_default=_Now()),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("batch_id", sa.Text, nullable=False),
+        sa.Column("entry", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("created_at", Moment, nullable=False, server_default=_Now()),
     )
 
 
 @cache
-def ledger_table(settings: Settings) -> Table:
+def ledger_table(settings: Settings) -> sa.Table:
     """A row for each stored batch, or for several that were merged."""
     _, name = table_beside(settings, BATCHES)
     return _table(
         settings,
         BATCHES,
-        Column("batch_id", Text, primary_key=True),
-        Column("process", Text, nullable=False),
-        Column("first", BigInteger, nullable=False),
-        Column("entries", Integer, nullable=False),
-        Column("dead_lettered", Integer, nullable=False),
-        Column("deliveries", Integer, nullable=False, server_default="1"),
-        Column("oldest_at", Moment),
-        Column("newest_at", Moment),
-        Column("stored_at", Moment, nullable=False, server_default=_Now()),
+        sa.Column("batch_id", sa.Text, primary_key=True),
+        sa.Column("process", sa.Text, nullable=False),
+        sa.Column("first", sa.BigInteger, nullable=False),
+        sa.Column("entries", sa.Integer, nullable=False),
+        sa.Column("dead_lettered", sa.Integer, nullable=False),
+        sa.Column("deliveries", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("oldest_at", Moment),
+        sa.Column("newest_at", Moment),
+        sa.Column("stored_at", Moment, nullable=False, server_default=_Now()),
         # What was stored last; and an audit, though deleted rows may have left most of the table empty.
-        Index(identifier(f"ix_{name}_stored_at"), "stored_at"),
-        Index(identifier(f"ix_{name}_place"), "process", "first"),
+        sa.Index(identifier(f"ix_{name}_stored_at"), "stored_at"),
+        sa.Index(identifier(f"ix_{name}_place"), "process", "first"),
     )
 
 
 @cache
-def job_run_table(settings: Settings) -> Table:
+def job_run_table(settings: Settings) -> sa.Table:
     """A row for each scheduled job."""
     return _table(
         settings,
         JOB_RUNS,
-        Column("name", Text, primary_key=True),
-        Column("known_since", Moment, nullable=False, server_default=_Now()),
-        Column("owner", Text),  # of the version before, as `handed_to` and `interruptions`
-        Column("handed_to", Text),
-        Column("held_until", Moment),
-        Column("started_at", Moment),
-        Column("finished_at", Moment),
-        Column("succeeded_at", Moment),
-        Column("outcome", Text),
-        Column("summary", JSON, nullable=False),
-        Column("error", Text),
-        Column("slices", Integer, nullable=False),
-        Column("interruptions", Integer, nullable=False),
-        Column("past_runs", JSON, nullable=False),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("known_since", Moment, nullable=False, server_default=_Now()),
+        sa.Column("owner", sa.Text),  # of the version before, as `handed_to` and `interruptions`
+        sa.Column("handed_to", sa.Text),
+        sa.Column("held_until", Moment),
+        sa.Column("started_at", Moment),
+        sa.Column("finished_at", Moment),
+        sa.Column("succeeded_at", Moment),
+        sa.Column("outcome", sa.Text),
+        sa.Column("summary", sa.JSON, nullable=False),
+        sa.Column("error", sa.Text),
+        sa.Column("slices", sa.Integer, nullable=False),
+        sa.Column("interruptions", sa.Integer, nullable=False),
+        sa.Column("past_runs", sa.JSON, nullable=False),
     )
 
 
 @cache
-def statistics_table(settings: Settings) -> Table:
+def statistics_table(settings: Settings) -> sa.Table:
     """A few rows for each hour, which are read instead of millions."""
     return _table(
         settings,
         STATISTICS,
-        Column("hour", Moment, primary_key=True),
-        Column("dimension", Text, primary_key=True),
-        Column("name", Text, primary_key=True),
-        Column("entries", BigInteger, nullable=False),
-        Column("errors", BigInteger, nullable=False),
-        Column("runs", BigInteger),
-        Column("timed", BigInteger, nullable=False),
-        Column("p50_ms", Float),
-        Column("p95_ms", Float),
+        sa.Column("hour", Moment, primary_key=True),
+        sa.Column("dimension", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("entries", sa.BigInteger, nullable=False),
+        sa.Column("errors", sa.BigInteger, nullable=False),
+        sa.Column("runs", sa.BigInteger),
+        sa.Column("timed", sa.BigInteger, nullable=False),
+        sa.Column("p50_ms", sa.Float),
+        sa.Column("p95_ms", sa.Float),
     )
 
 
@@ -161,9 +149,9 @@ OWN_TABLES = {
 """By their usual names."""
 
 
-def _table(settings: Settings, usual_name: str, *parts: Column[Any] | Index) -> Table:
+def _table(settings: Settings, usual_name: str, *parts: sa.Column[Any] | sa.Index) -> sa.Table:
     schema, name = table_beside(settings, usual_name)
-    return Table(name, MetaData(), *parts, schema=schema)
+    return sa.Table(name, sa.MetaData(), *parts, schema=schema)
 
 
 def schema_and_name(name: str) -> tuple[str | None, str]:

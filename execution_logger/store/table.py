@@ -9,33 +9,8 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import (
-    CHAR,
-    JSON,
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    DateTime,
-    Enum,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    Numeric,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    Uuid,
-    case,
-    cast,
-    false,
-    func,
-    literal_column,
-    text,
-)
+import sqlalchemy as sa
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -61,10 +36,10 @@ MARK = "created_at_is_readable"
 _UUID_CHARS = 36
 _HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
 _USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
-    **dict.fromkeys(("id", *TEXTS), (String, Uuid)),
-    "details": (JSON, String),
-    "duration_ms": (Integer, Numeric, Float),
-    "created_at": (DateTime,),
+    **dict.fromkeys(("id", *TEXTS), (sa.String, sa.Uuid)),
+    "details": (sa.JSON, sa.String),
+    "duration_ms": (sa.Integer, sa.Numeric, sa.Float),
+    "created_at": (sa.DateTime,),
 }
 
 _looked_up: "WeakKeyDictionary[Pool, dict[tuple[str, str], LogTable]]" = WeakKeyDictionary()
@@ -84,9 +59,9 @@ class LogTable:
         zone: the time zone of a `created_at` without time zone.
     """
 
-    table: Table
-    columns: Mapping[str, Column[object]]
-    kept: Mapping[str, ColumnElement[Any]]
+    table: sa.Table
+    columns: Mapping[str, sa.Column[object]]
+    kept: Mapping[str, sa.ColumnElement[Any]]
     limits: Mapping[str, int]
     key: tuple[str, ...]
     triggers: tuple[str, ...]
@@ -97,7 +72,7 @@ class LogTable:
         """The fields that have no column."""
         return tuple(self.kept)
 
-    def value(self, field: str) -> ColumnElement[Any]:
+    def value(self, field: str) -> sa.ColumnElement[Any]:
         """A field, wherever it is kept."""
         return self.columns[field] if field in self.columns else self.kept[field]
 
@@ -108,7 +83,7 @@ class LogTable:
 
     def id_value(self, id_: UUID) -> UUID | str:
         """An id as the column has it."""
-        if isinstance(self.columns["id"].type, Uuid):
+        if isinstance(self.columns["id"].type, sa.Uuid):
             return id_
         return id_.hex if self.has_hex_ids else str(id_)
 
@@ -117,29 +92,33 @@ class LogTable:
         """Whether `db upgrade` has made it; it marks what it makes."""
         return any(each.name == MARK for each in self.table.constraints)
 
-    def equals(self, field: str, value: str) -> ColumnElement[bool]:
+    def equals(self, field: str, value: str) -> sa.ColumnElement[bool]:
         """The condition that a text field was written as `value`, wherever it is kept."""
         if field not in self.columns:
             return self.kept[field] == value
         column = self.columns[field]
-        if isinstance(column.type, Enum):
-            return func.lower(cast(column, Text)) == value.lower()
-        if isinstance(column.type, Uuid):
+        if isinstance(column.type, sa.Enum):
+            return sa.func.lower(sa.cast(column, sa.Text)) == value.lower()
+        if isinstance(column.type, sa.Uuid):
             try:
                 return column == UUID(value)
             except ValueError:
-                return false()
+                return sa.false()
         return column == value[: self.limits.get(field)]
 
-    def is_level(self, *levels: str) -> ColumnElement[bool]:
+    def is_level(self, *levels: str) -> sa.ColumnElement[bool]:
         """The condition that the level is one of these, by whichever name and in any case."""
         column = self.columns["level"]
         names = [name for name, level in LEVEL_NAMES.items() if level in levels]
-        return func.lower(cast(column, Text) if isinstance(column.type, Enum) else column).in_(names)
+        return sa.func.lower(sa.cast(column, sa.Text) if isinstance(column.type, sa.Enum) else column).in_(
+            names
+        )
 
-    def made(self, since: datetime | None = None, until: datetime | None = None) -> list[ColumnElement[bool]]:
+    def made(
+        self, since: datetime | None = None, until: datetime | None = None
+    ) -> list[sa.ColumnElement[bool]]:
         """The conditions that an entry was made since a time, and before another one (both aware)."""
-        created_at: ColumnElement[Any] = self.columns["created_at"]
+        created_at: sa.ColumnElement[Any] = self.columns["created_at"]
         conditions = [] if since is None else [created_at >= self.from_utc(since)]
         return conditions if until is None else [*conditions, created_at < self.from_utc(until)]
 
@@ -160,9 +139,9 @@ class LogTable:
         if value is None:
             return None
         kind, text = self.value(field).type, str(value)
-        if isinstance(kind, Enum):
+        if isinstance(kind, sa.Enum):
             text = text.lower()
-        if isinstance(kind, CHAR):
+        if isinstance(kind, sa.CHAR):
             text = text.rstrip(" ")
         return known_level(text) if field == "level" else text
 
@@ -185,13 +164,13 @@ def forget_tables(pool: Pool) -> None:
     _looked_up.pop(pool, None)
 
 
-def _describe(connection: Connection, settings: Settings) -> LogTable:
+def _describe(connection: sa.Connection, settings: Settings) -> LogTable:
     schema, name = schema_and_name(settings.table)
     try:
         with warnings.catch_warnings():
             # Of columns and indexes that are no concern of ours.
             warnings.simplefilter("ignore", SAWarning)
-            table = Table(name, MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
     except NoSuchTableError:
         raise StoreUnavailableError(f'Table "{settings.table}" does not exist. {UPGRADE}') from None
     traits = _traits(connection, table)
@@ -218,7 +197,7 @@ def _describe(connection: Connection, settings: Settings) -> LogTable:
     )
 
 
-def _traits(connection: Connection, table: Table) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+def _traits(connection: sa.Connection, table: sa.Table) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """By `key`, `rule` and `trigger`: their names, and the columns of a key."""
     traits: dict[str, dict[str, tuple[str, ...]]] = {"key": {}, "rule": {}, "trigger": {}}
     if connection.dialect.name == "postgresql":
@@ -235,7 +214,7 @@ def _traits(connection: Connection, table: Table) -> Mapping[str, Mapping[str, t
     return traits
 
 
-def _plain(column: Column[Any]) -> Column[Any]:
+def _plain(column: sa.Column[Any]) -> sa.Column[Any]:
     """The column with the type that its domain is made of; the database checks what the domain asks for."""
     while isinstance(column.type, DOMAIN):
         column.nullable = column.nullable and not column.type.not_null
@@ -243,15 +222,15 @@ def _plain(column: Column[Any]) -> Column[Any]:
     return column
 
 
-def _recognises(key: tuple[str, ...], columns: Mapping[str, Column[Any]]) -> bool:
+def _recognises(key: tuple[str, ...], columns: Mapping[str, sa.Column[Any]]) -> bool:
     """Whether an entry that comes twice has the same key, and no NULL in it, which would equal nothing."""
     never_null = {field for field in columns if field in REQUIRED or not columns[field].nullable}
     return "id" in key and set(key) <= never_null - {"details"}
 
 
 def _problems(
-    table: Table,
-    columns: Mapping[str, Column[Any]],
+    table: sa.Table,
+    columns: Mapping[str, sa.Column[Any]],
     traits: Mapping[str, Mapping[str, tuple[str, ...]]],
     keys: Sequence[tuple[str, ...]],
 ) -> Iterator[str]:
@@ -286,36 +265,38 @@ def _key_problems(
         )
 
 
-def _must_be_given(table: Table, column: Column[object]) -> bool:
+def _must_be_given(table: sa.Table, column: sa.Column[object]) -> bool:
     generated = column.server_default is not None or column.identity is not None
     return not column.nullable and not generated and column is not table.autoincrement_column
 
 
-def _limits(columns: Mapping[str, Column[object]]) -> Iterator[tuple[str, int]]:
+def _limits(columns: Mapping[str, sa.Column[object]]) -> Iterator[tuple[str, int]]:
     for field in TEXTS:
         length = _length(columns[field]) if field in columns else None
         if length is not None:
             yield field, length
 
 
-def _length(column: Column[object]) -> int | None:
+def _length(column: sa.Column[object]) -> int | None:
     """Most characters of a text; an enum has labels instead."""
     kind = column.type
-    return kind.length if isinstance(kind, String) and not isinstance(kind, Enum) else None
+    return kind.length if isinstance(kind, sa.String) and not isinstance(kind, sa.Enum) else None
 
 
-def _keys(table: Table) -> Iterator[tuple[str, ...]]:
+def _keys(table: sa.Table) -> Iterator[tuple[str, ...]]:
     """What is unique in a table of SQLite's: its id, and perhaps more."""
-    candidates: list[PrimaryKeyConstraint | UniqueConstraint | Index] = [table.primary_key]
-    candidates += [constraint for constraint in table.constraints if isinstance(constraint, UniqueConstraint)]
-    candidates += [
+    indexes = (
         index
         for index in table.indexes
         if index.unique
         and index.dialect_options["sqlite"]["where"] is None
         and len(index.columns) == len(index.expressions)
-    ]
-    yield from (tuple(column.name for column in unique.columns) for unique in candidates)
+    )
+    keys = (
+        each for each in table.constraints if isinstance(each, sa.PrimaryKeyConstraint | sa.UniqueConstraint)
+    )
+    for unique in (*keys, *indexes):
+        yield tuple(column.name for column in unique.columns)
 
 
 _NUMBER = "duration_ms"
@@ -330,13 +311,13 @@ def kept_field(details: Mapping[str, Any], field: str) -> Any:
     return next((value for value in values if _is_of(field, value)), None)
 
 
-def kept_value(column: Column[Any], dialect: str, field: str) -> ColumnElement[Any]:
+def kept_value(column: sa.Column[Any], dialect: str, field: str) -> sa.ColumnElement[Any]:
     """The same in SQL, whatever else the host may have in the column."""
     select = _postgresql if dialect == "postgresql" else _sqlite
     if field != _NUMBER:
-        return literal_column(select(column, field, is_number=False), Text())
-    number: ColumnElement[Any] = literal_column(select(column, field, is_number=True), BigInteger())
-    return case((number.between(0, MAX_DURATION_MS), number))
+        return sa.literal_column(select(column, field, is_number=False), sa.Text())
+    number: sa.ColumnElement[Any] = sa.literal_column(select(column, field, is_number=True), sa.BigInteger())
+    return sa.case((number.between(0, MAX_DURATION_MS), number))
 
 
 def _is_of(field: str, value: object) -> bool:
@@ -345,9 +326,9 @@ def _is_of(field: str, value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_DURATION_MS
 
 
-def _postgresql(column: Column[Any], field: str, *, is_number: bool) -> str:
+def _postgresql(column: sa.Column[Any], field: str, *, is_number: bool) -> str:
     name = column.name
-    if isinstance(column.type, String):
+    if isinstance(column.type, sa.String):
         # A text that is no JSON would end the query.
         name = f"""CAST(CASE WHEN {name} LIKE '{{%"{field}"%}}' THEN {name} END AS json)"""
     value = _postgresql_number if is_number else _postgresql_text
@@ -364,7 +345,7 @@ def _postgresql_text(value: str) -> str:
     return f"""CASE WHEN CAST({value} AS text) LIKE '"%' THEN {value} #>> '{{}}' END"""
 
 
-def _sqlite(column: Column[Any], field: str, *, is_number: bool) -> str:
+def _sqlite(column: sa.Column[Any], field: str, *, is_number: bool) -> str:
     name, kind = column.name, "integer" if is_number else "text"
     values = (
         f"CASE json_type({name}, '{path}') WHEN '{kind}' THEN json_extract({name}, '{path}') END"

@@ -1,4 +1,9 @@
-"""The writer: stores batches, whole if the database takes them so."""
+"""The writer: once `Writer.write` has returned, each entry of the batch is one row, or one dead letter.
+
+They are committed then. When it raises, some of them may be, and the same batch is to be written again:
+however often that happens, an entry is stored once. The batch's row in the ledger is committed with its rows
+or after them.
+"""
 
 import time
 from asyncio import CancelledError
@@ -160,11 +165,8 @@ class Writer:
             letters = [batch]
         for letter in letters:
             await self._dead_letters.add(connection, batch_id, letter, reason)
-        result = WriteResult(dead_lettered=len(letters))
-        span = Span.of(batch_id, process, first, letters)
-        if span is not None and await self._ledger.is_usable(connection):
-            await self._note(connection, span, result)
-        return result
+        span = await self._span(connection, Span.of(batch_id, process, first, letters))
+        return await self._note(connection, span, WriteResult(dead_lettered=len(letters)))
 
     async def _write(
         self,
@@ -188,9 +190,7 @@ class Writer:
         table = await look_up_table(connection, self._settings)
         if table.triggers and table is not self._checked:
             await self._check_triggers(connection, table)
-        span = Span.of(batch_id, process, first, array.entries)
-        if span is not None and not await self._ledger.is_usable(connection):
-            span = None
+        span = await self._span(connection, Span.of(batch_id, process, first, array.entries))
         refusal: Exception | None = None
         if not one_by_one and self._pace.takes(count):
             try:
@@ -210,9 +210,7 @@ class Writer:
             connection, table, batch_id, array.texts(), refusal, one_by_one=one_by_one
         )
         result = WriteResult(stored, count - stored - dead_lettered, dead_lettered)
-        if span is not None:
-            await self._note(connection, span, result)
-        return result
+        return await self._note(connection, span, result)
 
     async def _check_triggers(self, connection: AsyncConnection, table: LogTable) -> None:
         """Find out whether an entry that comes twice is one row that can be read, whatever triggers do."""
@@ -258,8 +256,14 @@ class Writer:
         self._pace.stored(count, self._now() - began_at)
         return stored
 
-    async def _note(self, connection: AsyncConnection, span: Span, result: WriteResult) -> None:
+    async def _span(self, connection: AsyncConnection, span: Span | None) -> Span | None:
+        """The span, where the ledger can be used."""
+        return span if span is not None and await self._ledger.is_usable(connection) else None
+
+    async def _note(self, connection: AsyncConnection, span: Span | None, result: WriteResult) -> WriteResult:
         """Note a batch whose entries are stored; what the ledger refuses must not bring it back."""
+        if span is None:
+            return result
         try:
             await self._ledger.add(connection, span, dead_lettered=result.dead_lettered)
             await connection.commit()
@@ -268,6 +272,7 @@ class Writer:
                 raise
             await connection.rollback()
             self._ledger.distrust(summary_of(error))
+        return result
 
     def _forget(self) -> None:
         forget_tables(self._engine.pool)

@@ -129,7 +129,7 @@ class Runner:
         self._is_stopping = is_stopping
         self._work = work
         self._job_runs = JobRuns(settings)
-        shortest = _time_limit(settings)
+        shortest = time_limit_seconds(settings)
         self._tick_seconds = min(_TICK_SECONDS, shortest * _TICK_SHARE)
         self._limit_seconds = shortest * _LIMIT_SHARE
         self._most_seconds = most_seconds(settings)
@@ -208,10 +208,10 @@ class Runner:
 
 def most_seconds(settings: Settings) -> float:
     """The longest that a tick takes: to lock, and to note its beginning and its end, take statements, too."""
-    return _time_limit(settings) * _LIMIT_SHARE + 3 * settings.database_timeout_seconds
+    return time_limit_seconds(settings) * _LIMIT_SHARE + 3 * settings.database_timeout_seconds
 
 
-def _time_limit(settings: Settings) -> float:
+def time_limit_seconds(settings: Settings) -> float:
     """Celery ends a task, or takes it for lost, after this."""
     limits = (settings.visibility_timeout_seconds, settings.task_soft_time_limit, settings.task_time_limit)
     return min(limit for limit in limits if limit is not None)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,49 +23,66 @@ if TYPE_CHECKING:  # commands read this, too, and need no worker
     from execution_logger.worker.batch import ReceivedBatch
     from execution_logger.worker.confirmations import Confirmer
 
+logger = our_logger("execution_logger.supervisor")
+
 CAREFUL_DEATHS = 3
 """After so many a batch is stored entry by entry: less to choke on, and what is stored stays stored."""
 
 MOST_DEATHS = 8
 """After so many it is not tried any more. Workers are killed for other reasons, too, again and again."""
 
+ID_PREFIX = "message-"
+_LISTED = 50
 _SLICE_SECONDS = 0.1
+_PAGE = 20
+_MAX_SECONDS = 10.0
+_LOOK_SECONDS = 10.0
 
-
-class Deaths:
-    """Watches over the batches of a process.
-
-    Of those that come again one at a time is tried: when the worker dies, only that one is to blame.
-    """
-
-    def __init__(self, confirmer: "Confirmer") -> None:
-        self._confirmer = confirmer
-        self._one_at_a_time = threading.Lock()
-
-    def watch(self, batch: "ReceivedBatch", may_wait: Callable[[], bool]) -> "Watch":
-        """Enter the watch to try the batch; `may_wait` is asked while others come first."""
-        return Watch(batch, self._confirmer, self._one_at_a_time, may_wait)
+# One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
+# once, or not at all when somebody else was faster. Pushed before it is removed: what Redis refuses
+# (the target is no list, the memory is full) ends a script in the middle, and undoes nothing.
+_MOVE = """
+redis.call('lpush', KEYS[2], ARGV[1])
+if redis.call('lrem', KEYS[1], ARGV[2], ARGV[1]) == 1 then return 1 end
+redis.call('lpop', KEYS[2])
+return 0
+"""
+_MOVE_IN_FLIGHT = """
+redis.call('lpush', KEYS[3], ARGV[2])
+redis.call('zrem', KEYS[2], ARGV[1])
+if redis.call('hdel', KEYS[1], ARGV[1]) == 1 then return 1 end
+redis.call('lpop', KEYS[3])
+return 0
+"""
 
 
 class Watch:
     """While it is entered and not ended, the end of the process is a death over the batch.
 
+    Of the batches that come again one at a time is tried: when the worker dies, only that one is to blame.
+
     A message says only that a worker was given it before. That counts as a death, unless the worker
     handed it back, or waited for the database: then `end()` has taken it off. So nothing is counted
     for a batch that comes for the first time and is written at once.
+
+    Args:
+        batch: to be tried.
+        confirmer: knows how many have died over it.
+        one_at_a_time: of the process.
+        may_wait: asked while others come first.
     """
 
     def __init__(
         self,
         batch: "ReceivedBatch",
         confirmer: "Confirmer",
-        lock: threading.Lock,
+        one_at_a_time: threading.Lock,
         may_wait: Callable[[], bool],
     ) -> None:
         self.deaths = 0
         self._batch = batch
         self._confirmer = confirmer
-        self._lock = lock
+        self._lock = one_at_a_time
         self._may_wait = may_wait
         self._is_over = False
 
@@ -110,30 +128,6 @@ class Watch:
         self._is_over = True
         if self._batch.is_redelivered:
             self._lock.release()
-
-
-logger = our_logger("execution_logger.supervisor")
-
-_PAGE = 20
-_MAX_SECONDS = 10.0
-_LOOK_SECONDS = 10.0
-
-# One step each, because other workers and Celery's redelivery go on meanwhile: an item is moved
-# once, or not at all when somebody else was faster. Pushed before it is removed: what Redis refuses
-# (the target is no list, the memory is full) ends a script in the middle, and undoes nothing.
-_MOVE_WAITING = """
-redis.call('lpush', KEYS[2], ARGV[1])
-if redis.call('lrem', KEYS[1], -1, ARGV[1]) == 1 then return 1 end
-redis.call('lpop', KEYS[2])
-return 0
-"""
-_MOVE_IN_FLIGHT = """
-redis.call('lpush', KEYS[3], ARGV[2])
-redis.call('zrem', KEYS[2], ARGV[1])
-if redis.call('hdel', KEYS[1], ARGV[1]) == 1 then return 1 end
-redis.call('lpop', KEYS[3])
-return 0
-"""
 
 
 def quarantine_malformed(settings: Settings) -> int:
@@ -209,7 +203,7 @@ def _move_waiting(channel: Any, settings: Settings, max_seconds: float) -> Itera
         kept = 0
         while items := client.lrange(key, -kept - _PAGE, -kept - 1):
             problems = [(item, problem) for item in items if (problem := problem_of(item))]
-            moved = [p for item, p in problems if client.eval(_MOVE_WAITING, 2, key, target, item)]
+            moved = [p for item, p in problems if client.eval(_MOVE, 2, key, target, item, -1)]
             yield from moved
             kept += len(items) - len(moved)
             if time.monotonic() >= stop_at:
@@ -232,19 +226,6 @@ def _examine_in_flight(item: bytes, settings: Settings) -> tuple[str | bytes, st
     except (msgspec.ValidationError, ValueError, RecursionError) as error:
         return item, f"it is not what Celery keeps of a message in hand: {error}"
     return envelope, problem_of(envelope) if routing_key == settings.queue else None
-
-
-ID_PREFIX = "message-"
-
-_LISTED = 50
-
-# One step, so that a message is in one of the two lists whatever happens; pushed first, as Redis may refuse.
-_PUT_BACK = """
-redis.call('lpush', KEYS[2], ARGV[1])
-if redis.call('lrem', KEYS[1], 1, ARGV[1]) == 1 then return 1 end
-redis.call('lpop', KEYS[2])
-return 0
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,13 +252,8 @@ def dead_messages(settings: Settings, limit: int | None = None) -> list[DeadMess
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    found: list[DeadMessage] = []
     with open_channel(settings) as channel:
-        for message in _read(channel, settings):
-            if limit is not None and len(found) >= limit:
-                break
-            found.append(message)
-    return found
+        return list(islice(_read(channel, settings), limit))
 
 
 def find_message(settings: Settings, message_id: str) -> DeadMessage | None:
@@ -286,8 +262,7 @@ def find_message(settings: Settings, message_id: str) -> DeadMessage | None:
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    with open_channel(settings) as channel:
-        return next((found for found in _read(channel, settings) if found.id == message_id), None)
+    return next((found for found in dead_messages(settings) if found.id == message_id), None)
 
 
 def put_back(settings: Settings, message: DeadMessage) -> str | None:
@@ -299,7 +274,7 @@ def put_back(settings: Settings, message: DeadMessage) -> str | None:
     if problem := message.problem:
         return problem
     with open_channel(settings) as channel:
-        channel.client.eval(_PUT_BACK, 2, quarantine_key(settings), settings.queue, message.item)
+        channel.client.eval(_MOVE, 2, quarantine_key(settings), settings.queue, message.item, 1)
     return None
 
 

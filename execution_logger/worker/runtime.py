@@ -14,7 +14,8 @@ from execution_logger.store import Writer, WriteResult, create_engine
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.counters import WorkerCounters
-from execution_logger.worker.poison import Deaths, Watch
+from execution_logger.worker.jobs import time_limit_seconds
+from execution_logger.worker.poison import Watch
 
 _T = TypeVar("_T")
 
@@ -70,14 +71,9 @@ class Runtime:
         self._settings = settings
         # Celery gives a batch to another worker after the visibility timeout. Half of it is for waiting,
         # the other half for the attempt that is under way when the waiting ends.
-        limits = (
-            settings.visibility_timeout_seconds,
-            settings.task_soft_time_limit,
-            settings.task_time_limit,
-        )
-        self._patience_seconds = min(limit for limit in limits if limit is not None) / 2
+        self._patience_seconds = time_limit_seconds(settings) / 2
         self._confirmer = Confirmer(settings)
-        self._deaths = Deaths(self._confirmer)
+        self._one_at_a_time = threading.Lock()
         self._process: _Process | None = None
         self._lock = threading.Lock()
         self._is_down = False
@@ -98,7 +94,8 @@ class Runtime:
             return not self.stopping and time.monotonic() < give_up_at
 
         held_at = None
-        with self.counters.in_hand(), self._deaths.watch(batch, may_wait) as watch:
+        watch = Watch(batch, self._confirmer, self._one_at_a_time, may_wait)
+        with self.counters.in_hand(), watch:
             while True:
                 began_at = time.monotonic()
                 try:
@@ -154,19 +151,12 @@ class Runtime:
 
     def _attempt(self, batch: ReceivedBatch, watch: Watch) -> WriteResult:
         process = self._current()
+        place: dict[str, Any] = {"process": batch.process, "first": batch.first}
         if watch.is_deadly:
             reason = f"{watch.deaths} workers have died over its batch"
-            writing = process.writer.refuse(
-                batch.id, batch.entries, reason, process=batch.process, first=batch.first
-            )
+            writing = process.writer.refuse(batch.id, batch.entries, reason, **place)
         else:
-            writing = process.writer.write(
-                batch.id,
-                batch.entries,
-                process=batch.process,
-                first=batch.first,
-                one_by_one=watch.is_suspicious,
-            )
+            writing = process.writer.write(batch.id, batch.entries, **place, one_by_one=watch.is_suspicious)
         result = self.run(writing, self._settings.database_timeout_seconds)
         if watch.is_deadly:
             logger.error("batch %s is in the dead letters, whole: %s", batch.id, reason)

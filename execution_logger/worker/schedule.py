@@ -16,7 +16,11 @@ from execution_logger.broker.connection import Backoff
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings, time_zone
 
+logger = get_logger("celery.beat")
+
 OFF = ("off", "")
+
+_LONGEST_PAUSE_SECONDS = 30.0
 
 # Of the clocks of Beat, of the workers and of the database.
 _TOLERANCE = timedelta(seconds=30)
@@ -160,11 +164,6 @@ def is_due(schedule: ZonedCrontab, last_at: datetime, now: datetime) -> bool:
     return schedule.next_after(last_at + _TOLERANCE) <= now + _TOLERANCE
 
 
-logger = get_logger("celery.beat")
-
-_LONGEST_PAUSE_SECONDS = 30.0
-
-
 class PatientScheduler(Scheduler):  # type: ignore[misc] # Celery has no types
     """Sends a job as soon as the broker takes it; Celery's own drops it until it is due again.
 
@@ -183,11 +182,7 @@ class PatientScheduler(Scheduler):  # type: ignore[misc] # Celery has no types
                 if not isinstance(error.__context__, OperationalError):
                     raise
                 pause_seconds = backoff.next_pause_seconds()
-                logger.warning(
-                    "job %s waits for the broker, the next attempt is in %.1f s: %s",
-                    entry.name,
-                    pause_seconds,
-                    error.__context__,
-                )
+                why = f"the next attempt is in {pause_seconds:.1f} s: {error.__context__}"
+                logger.warning("job %s waits for the broker, %s", entry.name, why)
                 time.sleep(pause_seconds)
                 advance = False  # it is reserved already

@@ -462,7 +462,7 @@ class TestDeaths:
     ) -> None:
         """A worker that ends does not wait for the others."""
         runtime.stopping = True
-        assert runtime._deaths._one_at_a_time.acquire(blocking=False)
+        assert runtime._one_at_a_time.acquire(blocking=False)
         with pytest.raises(StoreUnavailableError, match="take too long"):
             runtime.write(ReceivedBatch("b", "[]", is_redelivered=True))
         assert word.deaths == {}
