@@ -125,18 +125,26 @@ async def examine_job_rights(connection: AsyncConnection, settings: Settings) ->
 
 async def may(connection: AsyncConnection, table: FromClause, right: str) -> bool:
     """Whether the connection's user has a right on a table; SQLite has none."""
+    return not await _missing(connection, table, (right,))
+
+
+async def _missing(connection: AsyncConnection, table: FromClause, rights: Sequence[str]) -> Sequence[str]:
+    """Those of these rights that the connection's user has not."""
     if connection.dialect.name != "postgresql":
-        return True
+        return ()
     name = connection.dialect.identifier_preparer.format_table(table)
-    question = text("SELECT has_table_privilege(CAST(:name AS regclass), :right)")
-    return bool((await connection.execute(question, {"name": name, "right": right})).scalar_one())
+    question = text(
+        "SELECT r FROM unnest(CAST(:rights AS text[])) AS r "
+        "WHERE NOT has_table_privilege(CAST(:name AS regclass), r)"
+    )
+    return (await connection.execute(question, {"name": name, "rights": list(rights)})).scalars().all()
 
 
 async def _rights(
     connection: AsyncConnection, table: FromClause, name: str, rights: Sequence[str]
 ) -> list[Finding]:
     """One error for those that are missing."""
-    missing = [right for right in rights if not await may(connection, table, right)]
+    missing = await _missing(connection, table, rights)
     if not missing:
         return []
     what = f'the user of DATABASE_URL has no {" and no ".join(missing)} on table "{name}"'
