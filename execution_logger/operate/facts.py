@@ -29,6 +29,14 @@ from execution_logger.text import public_url
 from execution_logger.worker.inspection import workers_online
 from execution_logger.worker.job_status import read_jobs
 
+ANSWER_SECONDS = 5.0
+"""How long the status waits for an answer; the attempts of the parts themselves are shorter."""
+
+_OF_CELERY = ("queue", "workers")
+_ATTEMPTS = {"tables": 2}  # one that takes too long leaves time for another one
+_ATTEMPT_SHARE = 0.85
+_NOT_USED = "not used: CELERY_ENABLED=false"
+
 _T = TypeVar("_T")
 
 
@@ -131,10 +139,6 @@ PARTS: Mapping[str, Callable[[Settings, Facts], None]] = MappingProxyType(
 )
 """How to ask each part, in the order of an entry's way."""
 
-_OF_CELERY = ("queue", "workers")
-_ATTEMPTS = {"tables": 2}  # one that takes too long leaves time for another one
-_ATTEMPT_SHARE = 0.85
-
 
 def ask_for(settings: Settings, names: Collection[str], answer_seconds: float) -> Asking:
     """What asks these of `PARTS`, as far as the settings name them."""
@@ -146,12 +150,6 @@ def ask_for(settings: Settings, names: Collection[str], answer_seconds: float) -
         if settings.celery_enabled or name not in _OF_CELERY:
             reads[name] = partial(PARTS[name], replace(settings, database_timeout_seconds=seconds))
     return Asking(reads, answer_seconds)
-
-
-ANSWER_SECONDS = 5.0
-"""How long an answer is waited for; the attempts of the parts themselves are shorter."""
-
-_NOT_USED = "not used: CELERY_ENABLED=false"
 
 
 class StatusReader:
@@ -184,15 +182,9 @@ def _journal(found: Part) -> Part:
     facts = found.facts
     if not facts:
         return found
-    own, others = (
-        [
-            journal
-            for each in facts["destinations"]
-            if (each.folder == facts["own"]) == is_own
-            for journal in each.journals
-        ]
-        for is_own in (True, False)
-    )
+    found_in = facts["destinations"]
+    own = [journal for each in found_in if each.folder == facts["own"] for journal in each.journals]
+    others = [journal for each in found_in if each.folder != facts["own"] for journal in each.journals]
     waiting = [journal for journal in own if journal.entries]
     told = {
         "directory": str(facts["directory"]),
@@ -201,7 +193,7 @@ def _journal(found: Part) -> Part:
         "processes": len(waiting),
         "oldest": min((journal.oldest_at for journal in waiting if journal.oldest_at), default=None),
         "other_destinations": sum(journal.entries for journal in others),
-        "damaged_lines": sum(each.damaged_lines for each in facts["destinations"]),
+        "damaged_lines": sum(each.damaged_lines for each in found_in),
     }
     return Part(told, found.error)
 
