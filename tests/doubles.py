@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
+from execution_logger.journal import NoAdoption
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
@@ -73,6 +74,7 @@ def assemble(
     sender = Sender(
         settings,
         buffer,
+        NoAdoption(),
         in_flight,
         accounts,
         flushes,

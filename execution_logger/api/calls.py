@@ -1,7 +1,6 @@
 """The calls that hosts make: their names, parameters, order and defaults are a contract."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 from execution_logger.api.context import merged
@@ -26,20 +25,8 @@ class LoggingCalls(ABC):
         """The settings in force."""
 
     @abstractmethod
-    def _record(
-        self,
-        task_id: Any,
-        level: Any,
-        category: Any,
-        message: Any,
-        step: Any,
-        agent_name: Any,
-        roadmap_id: Any,
-        concept_id: Any,
-        details: Any,
-        duration_ms: Any,
-        extra: Mapping[str, Any],
-    ) -> LogEntry: ...
+    def _record(self, *args: Any, **kwargs: Any) -> LogEntry:
+        """Record an entry: its columns in their order, from `task_id` on, and what else was passed."""
 
     async def log(
         self,

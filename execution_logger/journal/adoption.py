@@ -1,6 +1,7 @@
 """Looking for what dead processes have left: each journal is adopted by exactly one process."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -265,6 +266,21 @@ class Adoption:
             check_folder(path)
             # A process makes its folder first, and locks it then.
             return time.time() - changed_at > _BEING_MADE_SECONDS or bool(Segment.left_in(path))
+        return False
+
+
+class NoAdoption(Adoption):
+    """Of a process that keeps nothing on disk: it looks for nothing, and ships for nobody."""
+
+    def __init__(self) -> None:
+        super().__init__(Destination(Path(), ""), "", Settings())
+
+    def seconds_until_look(self) -> float:
+        """Never."""
+        return math.inf
+
+    def look_for_children(self) -> bool:
+        """They have left nothing."""
         return False
 
 

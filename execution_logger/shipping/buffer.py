@@ -1,6 +1,7 @@
 """The queue of encoded entries, on disk and in memory, and the batches that are taken from it."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -244,12 +245,12 @@ class Buffer:
 
     # The journal -----------------------------------------------------------------------------
 
-    def seconds_until_look_after(self) -> float | None:
-        """Seconds until it is time to look after the journal; None when there is nothing to look after."""
+    def seconds_until_look_after(self) -> float:
+        """Seconds until it is time to look after the journal; `inf` when there is nothing to look after."""
         journal = self.journal
         # While it has entries, somebody may delete them.
         if not (journal.is_used or journal.is_settled or journal.error or self._reported_error):
-            return None
+            return math.inf
         return max(0.0, self._looked_after_at + _LOOK_AFTER_SECONDS - self._monotonic())
 
     def look_after(self) -> None:
@@ -306,14 +307,14 @@ class Buffer:
         """Whether the journal has all entries that have not been sent."""
         return self.keeps(self.delivered + 1, self.held)
 
-    def seconds_until_due(self) -> float | None:
-        """Seconds until a batch is to be delivered, 0 when one is due or taken, None when none waits."""
+    def seconds_until_due(self) -> float:
+        """Seconds until a batch is to be delivered, 0 when one is due or taken, `inf` when none waits."""
         with self.guard:
             waiting = self.queued - self._begun
             if self._taken is not None:
                 return 0.0
             if not waiting:
-                return None
+                return math.inf
             if waiting >= self._batch_size or self.held_bytes >= self._settings.max_batch_bytes:
                 return 0.0
             due_at = self._first_at + self._settings.flush_interval_seconds

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures.thread
+import math
 import sys
 import threading
 from concurrent.futures import Future
@@ -144,10 +145,9 @@ class Flushes:
         for each in tuple(self._flushes):
             each.ticket = ticket
 
-    def seconds_until_expired(self, now: float) -> float | None:
-        """Seconds until one of them waits no longer; None when nobody waits."""
-        earliest = min((each.expires_at for each in tuple(self._flushes)), default=None)
-        return None if earliest is None else max(0.0, earliest - now)
+    def seconds_until_expired(self, now: float) -> float:
+        """Seconds until one of them waits no longer; `inf` when nobody waits."""
+        return max(0.0, min((each.expires_at for each in tuple(self._flushes)), default=math.inf) - now)
 
     def answer(self, delivered: int, settled: int, now: float) -> list[Flush]:
         """Answer those whose entries are sent, or stored, and those who wait no longer.

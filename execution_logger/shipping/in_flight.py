@@ -7,6 +7,7 @@ be sent again: a look at the queue tells the two apart.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -138,10 +139,10 @@ class InFlight:
 
     # Asking ----------------------------------------------------------------------------------
 
-    def seconds_until_poll(self, *, is_hurried: bool) -> float | None:
-        """Seconds until it is time to ask; None when there is nothing to ask for."""
+    def seconds_until_poll(self, *, is_hurried: bool) -> float:
+        """Seconds until it is time to ask; `inf` when there is nothing to ask for."""
         if not self._sent:
-            return None
+            return math.inf
         first, longest = (
             (_HURRIED_POLL_SECONDS, _HURRIED_POLL_MAX_SECONDS)
             if is_hurried

@@ -6,13 +6,13 @@ import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from execution_logger.delivery import Delivery
 from execution_logger.diagnostics import logger
 from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
-from execution_logger.journal import Adoption, Destination, Journal
+from execution_logger.journal import Adoption, Destination, Journal, NoAdoption
 from execution_logger.journal.identity import may_have_children, process_name
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
@@ -26,19 +26,12 @@ if TYPE_CHECKING:
     from threading import RLock
 
 
-class Ending(Protocol):
-    """Wants to know when the process ends."""
-
-    def at_exit(self) -> None:
-        """It ends now."""
-
-
-_ending: "weakref.WeakSet[Ending]" = weakref.WeakSet()
+_ending: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Registries live as long as the process, and must not keep who is called by them."""
 
 
-def call_at_exit(ending: Ending) -> None:
-    """Have every way of ending that this process has call it; cheap when that was done already."""
+def call_at_exit(ending: Any) -> None:
+    """Have every way of ending that this process has call its `at_exit`; cheap when that was done already."""
     _ending.add(ending)
     _registries.register()
 
@@ -126,8 +119,8 @@ class Pipeline:
         self._in_flight = InFlight(settings, self.accounts.settle)
         flushes = Flushes()
         self._sender = Sender(
-            settings, self.buffer, self._in_flight, self.accounts, flushes, make_delivery,
-            adoption=adoption, after_delivery=self._report_drops,
+            settings, self.buffer, adoption, self._in_flight, self.accounts, flushes, make_delivery,
+            after_delivery=self._report_drops,
         )  # fmt: skip
         self.shipper = Shipper(
             self.buffer, self._sender, self.accounts, flushes, settings,
@@ -136,10 +129,10 @@ class Pipeline:
         self.accept = self.shipper.accept
         """Takes what `make_entry` has encoded; waits for nothing but one write to the journal."""
 
-    def _open_buffer(self) -> tuple[Buffer, Adoption | None]:
+    def _open_buffer(self) -> tuple[Buffer, Adoption]:
         settings, destination, process = self.settings, self._destination, process_name()
         if destination is None:
-            return Buffer(settings, process), None
+            return Buffer(settings, process), NoAdoption()
         buffer = Buffer(settings, process, partial(Journal, destination, process, settings))
         return buffer, Adoption(destination, process, settings)
 

@@ -1,12 +1,12 @@
 """What the shipper's thread does: sends the next batch, and finds out what became of the others."""
 
 import logging
+import math
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from execution_logger.broker.connection import Backoff
 from execution_logger.delivery import Delivery
@@ -14,15 +14,13 @@ from execution_logger.delivery.interface import Confirming, Guarantee, Receipt
 from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, NotNowError, Source
 from execution_logger.errors import BrokerFullError, DeliveryError
+from execution_logger.journal.adoption import AdoptedJournal, Adoption
 from execution_logger.journal.identity import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.flush import Flushes
 from execution_logger.shipping.in_flight import InFlight
-
-if TYPE_CHECKING:
-    from execution_logger.journal.adoption import AdoptedJournal, Adoption
 
 _IMPATIENT_PAUSE_SECONDS = 0.25
 """Longest pause between attempts while somebody waits in flush()."""
@@ -36,11 +34,11 @@ class Sender:
     Args:
         settings: pauses and bounds.
         buffer: the process's own entries.
+        adoption: of the journals of dead processes.
         in_flight: batches that were sent.
         accounts: where all this is counted.
         flushes: who waits.
         make_delivery: called at the first attempt.
-        adoption: of the journals of dead processes; None without journal.
         after_delivery: called after each batch of the buffer's that was sent.
         monotonic: seconds; tests inject their own.
     """
@@ -49,12 +47,12 @@ class Sender:
         self,
         settings: Settings,
         buffer: Buffer,
+        adoption: Adoption,
         in_flight: InFlight,
         accounts: Accounts,
         flushes: Flushes,
         make_delivery: Callable[[], Delivery],
         *,
-        adoption: "Adoption | None" = None,
         after_delivery: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,17 +88,16 @@ class Sender:
     @property
     def has_others(self) -> bool:
         """Whether batches wait that are no news: lost ones, and those of dead processes."""
-        return self._in_flight.has_lost or self._has_adopted()
+        return self._in_flight.has_lost or any(journal.has_more for journal in self._adoption.journals)
 
     @property
     def is_adopting(self) -> bool:
         """Whether journals of dead processes are not done yet, or it is time to look for more."""
-        adoption = self._adoption
-        return adoption is not None and (bool(adoption.journals) or adoption.seconds_until_look() == 0)
+        return bool(self._adoption.journals) or self._adoption.seconds_until_look() == 0
 
     def look_for_children(self) -> bool:
         """Before the process ends, adopt what its children have left, and no more; whether that may be."""
-        return self._adoption is not None and self._adoption.look_for_children()
+        return self._adoption.look_for_children()
 
     # When ------------------------------------------------------------------------------------
 
@@ -112,34 +109,25 @@ class Sender:
         """Make the next attempt now, whatever pause is under way."""
         self._attempt_now = True
 
-    def seconds_until_due(self) -> float | None:
-        """Seconds until there is something to do; 0 for now, None for never."""
-        dues = [
-            0.0 if self._is_preparing else None,
+    def seconds_until_due(self) -> float:
+        """Seconds until there is something to do; 0 for now, `inf` for never."""
+        return min(
+            0.0 if self._is_preparing else math.inf,
             self._seconds_until_send(),
             self._seconds_until_poll(),
             self._buffer.seconds_until_look_after(),
-            self._adoption.seconds_until_look() if self._adoption is not None else None,
-        ]
-        return min((due for due in dues if due is not None), default=None)
+            self._adoption.seconds_until_look(),
+        )
 
-    def _seconds_until_send(self) -> float | None:
+    def _seconds_until_send(self) -> float:
         due = self._buffer.seconds_until_due()
-        if self.has_others or (self._is_hurried and due is not None):
+        if self.has_others or (self._is_hurried and due < math.inf):
             due = 0.0
-        return self._after_pause(due)
+        return due if self._attempt_now else max(due, self._retry_at - self._monotonic())
 
-    def _seconds_until_poll(self) -> float | None:
+    def _seconds_until_poll(self) -> float:
         due = self._in_flight.seconds_until_poll(is_hurried=self._is_hurried)
-        return None if due is None else max(due, self._poll_retry_at - self._monotonic())
-
-    def _after_pause(self, due: float | None) -> float | None:
-        if due is None or self._attempt_now:
-            return due
-        return max(due, self._retry_at - self._monotonic())
-
-    def _has_adopted(self) -> bool:
-        return self._adoption is not None and any(journal.has_more for journal in self._adoption.journals)
+        return max(due, self._poll_retry_at - self._monotonic())
 
     # What ------------------------------------------------------------------------------------
 
@@ -198,7 +186,7 @@ class Sender:
         return None if batch is None else (self._buffer, batch)
 
     def _take_adopted(self) -> tuple[Source, Batch] | None:
-        for journal in tuple(self._adoption.journals) if self._adoption is not None else ():
+        for journal in tuple(self._adoption.journals):
             if journal.is_begun:
                 with self._reading(journal):
                     if (batch := journal.take()) is not None:
@@ -254,8 +242,7 @@ class Sender:
             source.sent(batch)
             source.settle(batch.first, batch.count)
             self._accounts.count(source, len(batch), dead_lettered)
-            if source is not self._buffer and self._adoption is not None:
-                self._adoption.remove_done()
+            self._adoption.remove_done()
 
     def _succeeded(self) -> None:
         if self._accounts.last_error is not None:
@@ -297,8 +284,7 @@ class Sender:
             self._poll_backoff.reset()
         if not self._in_flight.is_trusted:
             self._accounts.guarantee = "accepted"
-        if self._adoption is not None:
-            self._adoption.remove_done()
+        self._adoption.remove_done()
 
     def _make_room(self) -> None:
         """Rather than drop new entries, trust the broker with the oldest ones that it has."""
@@ -313,8 +299,6 @@ class Sender:
 
     def _adopt(self) -> None:
         """Look what dead processes have left, or read a little of it: own entries do not wait for more."""
-        if self._adoption is None:
-            return
         try:
             if self._adoption.seconds_until_look() == 0:
                 self._adoption.remove_done()
@@ -329,7 +313,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - no reason to hold back own entries
             self._accounts.errors.record("adoption", error)
 
-    def _begin(self, journal: "AdoptedJournal") -> None:
+    def _begin(self, journal: AdoptedJournal) -> None:
         if not journal.begin():
             return
         self._in_flight.adopt(journal, journal.unconfirmed)
@@ -337,14 +321,13 @@ class Sender:
             report(logging.INFO, "entries that process %s has left are sent now: %d", journal.process, count)
 
     @contextmanager
-    def _reading(self, journal: "AdoptedJournal") -> Iterator[None]:
+    def _reading(self, journal: AdoptedJournal) -> Iterator[None]:
         """Give up a journal that cannot be read now, until the next look."""
         try:
             yield
         except OSError as error:
             self._in_flight.drop(journal)
-            if self._adoption is not None:
-                self._adoption.leave(journal, error)
+            self._adoption.leave(journal, error)
 
     # The end ---------------------------------------------------------------------------------
 
@@ -368,11 +351,10 @@ class Sender:
                 delivery.close()
 
     def _close_adopted(self) -> None:
-        if self._adoption is not None:
-            self._adoption.remove_done()
-            for journal in self._adoption.journals:
-                self._in_flight.drop(journal)
-            self._adoption.close()
+        self._adoption.remove_done()
+        for journal in self._adoption.journals:
+            self._in_flight.drop(journal)
+        self._adoption.close()
 
     def abandon(self) -> None:
         """Let go of the parent's files in a forked child."""
@@ -381,5 +363,4 @@ class Sender:
         else:  # the fork has not waited, or ran no hooks: the thread was in the middle of an attempt
             free_locks_of_properties()
         self._buffer.abandon()
-        if self._adoption is not None:
-            self._adoption.close()
+        self._adoption.close()

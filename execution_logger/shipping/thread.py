@@ -10,6 +10,7 @@ The order of things that matters here:
 * What a logging call does may be interrupted by a signal handler that logs, anywhere.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -46,10 +47,8 @@ class AutoResetEvent:
             except RuntimeError:  # another thread was faster
                 return
 
-    def wait(self, timeout_seconds: float | None = None) -> bool:
+    def wait(self, timeout_seconds: float = math.inf) -> bool:
         """Wait until the event is set, at most so long, and clear it; return whether it was set."""
-        if timeout_seconds is None:
-            return self._unset.acquire()
         return self._unset.acquire(timeout=min(timeout_seconds, threading.TIMEOUT_MAX))
 
 
@@ -242,7 +241,7 @@ class Shipper:
             return
         try:
             while self._flushes and (left := until - self.now()) > 0:
-                self._event.wait(min(left, self.seconds_until_due() or 0.0))
+                self._event.wait(min(left, self.seconds_until_due()))
                 self.run_due()
                 self._ended()
         finally:
@@ -355,8 +354,7 @@ class Shipper:
         until, self._children_until = self._children_until, 0.0
         is_sent = False
         while (left := until - self.now()) > 0 and self.accounts.last_error is None:
-            due = self.sender.seconds_until_due()
-            self._event.wait(left if due is None else min(due, left))
+            self._event.wait(min(left, self.sender.seconds_until_due()))
             with self._dispatching:
                 self.sender.step()
             if not self.sender.is_adopting:
@@ -365,13 +363,11 @@ class Shipper:
                 is_sent = True
                 until = min(until, self.now() + CONFIRMATION_SECONDS)
 
-    def seconds_until_due(self) -> float | None:
-        """Seconds until there is something to do; 0 for now, None for never."""
+    def seconds_until_due(self) -> float:
+        """Seconds until there is something to do; 0 for now, `inf` for never."""
         if self._stops:
             return 0.0
-        due = self.sender.seconds_until_due()
-        expires_in = self._flushes.seconds_until_expired(self.now())
-        return min((each for each in (due, expires_in) if each is not None), default=None)
+        return min(self.sender.seconds_until_due(), self._flushes.seconds_until_expired(self.now()))
 
     def run_due(self) -> bool:
         """Do what is due, until nothing is, or the rest may gather, or a stop is asked for.

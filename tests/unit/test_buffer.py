@@ -1,6 +1,7 @@
 """The bounded queue: nothing is lost, doubled or out of order; its deadline is that of its first entry."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,7 @@ class TestDeadline:
 
     def test_an_empty_buffer_has_none(self) -> None:
         """Idle costs nothing: the thread waits without a limit."""
-        assert make_buffer().seconds_until_due() is None
+        assert make_buffer().seconds_until_due() == math.inf
 
     def test_the_first_entry_arms_it(self) -> None:
         """Two seconds by default, and later entries do not put it off."""
@@ -119,7 +120,7 @@ class TestDeadline:
         assert batch is not None
         assert buffer.seconds_until_due() == 0.0
         buffer.sent(batch)
-        assert buffer.seconds_until_due() is None
+        assert buffer.seconds_until_due() == math.inf
 
     def test_it_is_armed_anew_after_the_buffer_was_empty(self) -> None:
         """The two seconds are those of the entries that wait, not of those that are gone."""

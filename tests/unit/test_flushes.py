@@ -1,5 +1,6 @@
 """Who waits until entries are delivered: answered in time, each once."""
 
+import math
 from typing import Any, cast
 
 from execution_logger.shipping.flush import Flush, Flushes
@@ -122,7 +123,7 @@ def test_a_shutdown_waits_no_longer_than_it_said() -> None:
 def test_the_time_of_the_most_impatient_one_counts() -> None:
     """The thread must wake up to answer it; without anybody it sleeps without a limit."""
     flushes = Flushes()
-    assert flushes.seconds_until_expired(0.0) is None
+    assert flushes.seconds_until_expired(0.0) == math.inf
     for expires_at in (30.0, 10.0, 20.0):
         add(flushes, ticket=1, expires_at=expires_at)
     assert flushes.seconds_until_expired(4.0) == 6.0

@@ -1,6 +1,7 @@
 """The shipper, step by step: when it delivers, in which order, how long it pauses, and what it survives."""
 
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -58,7 +59,7 @@ class TestTimer:
 
     def test_nothing_is_due_while_nothing_waits(self) -> None:
         """The thread then sleeps without a limit."""
-        assert Ship().shipper.seconds_until_due() is None
+        assert Ship().shipper.seconds_until_due() == math.inf
 
     def test_entries_are_delivered_two_seconds_after_the_first_one(self) -> None:
         """Together, and not before."""
@@ -70,7 +71,7 @@ class TestTimer:
         assert ship.delivery.batches == []
         ship.deliver(after_seconds=0.1)
         assert numbers(ship.delivery) == [1, 2]
-        assert ship.shipper.seconds_until_due() is None
+        assert ship.shipper.seconds_until_due() == math.inf
 
     def test_fifty_entries_are_delivered_at_once(self) -> None:
         """Without the clock moving at all."""
@@ -175,7 +176,7 @@ class TestPreparation:
         assert not prepared.done()
         shipper.run_due()
         assert prepared.done()
-        assert shipper.seconds_until_due() is None
+        assert shipper.seconds_until_due() == math.inf
         shipper.accept(b"1")
         shipper.flush(10.0)
         shipper.run_due()

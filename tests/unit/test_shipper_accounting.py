@@ -1,5 +1,6 @@
 """Where the entries are, after any sequence of calls, failures and pauses."""
 
+import math
 from typing import Any
 
 from hypothesis import settings
@@ -131,10 +132,9 @@ class Accounting(RuleBasedStateMachine):
         """Within the longest pause there will be an attempt; an empty shipper sleeps."""
         seconds = self.shipper.seconds_until_due()
         if self.shipper.buffer.held:
-            assert seconds is not None
             assert 0 <= seconds <= self.settings.retry_pause_max_seconds + 1e-6
         elif not self.shipper._flushes and not self.shipper._stops:
-            assert seconds is None
+            assert seconds == math.inf
 
 
 def test_the_account_is_right_after_any_sequence(internal_errors: list[tuple[str, BaseException]]) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import inspect
+import math
 import threading
 import time
 from collections import Counter
@@ -118,7 +119,7 @@ class TestThread:
         for count in (1, 2, 3):
             shipper.accept(b"%d" % count)
             delivery.wait_until_entered()
-            wait_until(lambda: shipper.seconds_until_due() is None)
+            wait_until(lambda: shipper.seconds_until_due() == math.inf)
             delivery.entered.clear()
         assert numbers(delivery) == [1, 2, 3]
 

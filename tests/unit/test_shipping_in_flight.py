@@ -1,6 +1,7 @@
 """Batches on their way: confirmed in any order, sent again when lost, and never in a storm."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -177,7 +178,7 @@ class TestConfirmations:
         way.confirm("b")
         way.poll()
         assert len(way.in_flight) == 0
-        assert way.in_flight.seconds_until_poll(is_hurried=False) is None
+        assert way.in_flight.seconds_until_poll(is_hurried=False) == math.inf
 
     def test_dead_letters_are_told(self) -> None:
         """With the batch they were in."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import threading
 import time
@@ -21,7 +22,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
-from execution_logger.journal import Adoption, Journal, NoJournal
+from execution_logger.journal import Adoption, Journal, NoAdoption, NoJournal
 from execution_logger.journal.adoption import AdoptedJournal
 from execution_logger.journal.segment import Segment, line_of
 from execution_logger.shipping.accounts import Accounts
@@ -82,7 +83,7 @@ class Host:
         usual = {"batch_size": 2, "max_batch_entries": 2}
         self.settings = Settings(**{**usual, **settings})
         make_journal: Any = NoJournal
-        adoption = None
+        adoption: Adoption = NoAdoption()
         if folder is not None:
             destination = destination_in(folder)
             make_journal = partial(Journal, destination, "living", self.settings)
@@ -94,11 +95,11 @@ class Host:
         self.sender = Sender(
             self.settings,
             self.buffer,
+            adoption,
             self.in_flight,
             self.accounts,
             Flushes(),
             make_delivery,
-            adoption=adoption,
             after_delivery=self._count,
             monotonic=self.clock,
         )
@@ -111,7 +112,7 @@ class Host:
         for number in range(first, last + 1):
             assert self.buffer.put(entry(number))
 
-    def due(self, *, is_hurried: bool = False) -> float | None:
+    def due(self, *, is_hurried: bool = False) -> float:
         """Seconds until there is something to do."""
         self.sender.is_ending = is_hurried
         return self.sender.seconds_until_due()
@@ -568,7 +569,7 @@ class TestSpins:
 
     def test_nothing_to_do(self, make_host: MakeHost) -> None:
         """Without journals it sleeps without a limit; with them it looks after what others leave."""
-        assert make_host(has_journal=False).due() is None
+        assert make_host(has_journal=False).due() == math.inf
         host = make_host()
         host.run(limit=2)
         assert host.due() == 10
