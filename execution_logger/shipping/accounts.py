@@ -79,13 +79,15 @@ class Accounts:
 
     # Counted ---------------------------------------------------------------------------------
 
-    def sent(self, source: Source, batch: Batch) -> None:
-        """Count a batch that was sent for the first time."""
+    def sent(self, source: Source, batch: Batch, seconds: float) -> None:
+        """Count a batch that was sent for the first time, by an attempt of so many seconds."""
         self.batches += 1
-        if source is self._buffer:
-            self.lost += batch.missing
-        else:
+        if source is not self._buffer:
             self.adopted_lost += batch.missing
+            return
+        self.lost += batch.missing
+        self.distributions.delivery_seconds.observe(seconds)
+        self.distributions.batch_entries.observe(batch.count)
 
     def count(self, source: Source, entries: int, dead_lettered: int | None) -> None:
         """Entries are done: stored but for their dead letters, or handed over when that is None."""

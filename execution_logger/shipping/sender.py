@@ -201,9 +201,8 @@ class Sender:
             self._accounts.is_held_back = isinstance(error, BrokerFullError)
             self.failed(str(error))
             return
-        if source is self._buffer:
-            self._accounts.distributions.delivery_seconds.observe(self._monotonic() - began_at)
-            self._accounts.distributions.batch_entries.observe(batch.count)
+        if source is not None:
+            self._accounts.sent(source, batch, self._monotonic() - began_at)
         # After the attempt: not earlier than what the message itself tells, or the first one in the queue
         # would not be found there.
         sent_at = time.time()
@@ -234,7 +233,6 @@ class Sender:
             else:
                 self._in_flight.settle(batch, dead_lettered)
             return
-        self._accounts.sent(source, batch)
         if is_awaited:
             self._in_flight.add(source, batch, sent_at)
             source.sent(batch, awaited_since=sent_at)
