@@ -1,8 +1,9 @@
 """The follower: what has come to a run, or to all, since one has looked."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -17,13 +18,12 @@ from execution_logger.read.timeline import (
     to_entry,
 )
 from execution_logger.settings import Settings
-from execution_logger.store.table import LogTable, forget_tables, look_up_table
+from execution_logger.store.table import LogTable, forget_tables
 
 _PAGE = 200
 _MOST_KNOWN = 50_000
 _EVER = datetime.min.replace(tzinfo=UTC)
 
-_T = TypeVar("_T")
 _Place = tuple[Any, ...]
 """Of a run `task_id`, and then `created_at` and `id` as the table has them: where an entry is."""
 
@@ -45,7 +45,6 @@ class Follower:
 
     def __init__(self, engine: AsyncEngine, settings: Settings, task_id: str | None) -> None:
         self._engine = engine
-        self._settings = settings
         self._timeline = Timeline(engine, settings, task_id)
         self._known: dict[str, _Place] = {}
         self._oldest: _Place | None = None
@@ -55,7 +54,13 @@ class Follower:
 
     async def begin(self) -> None:
         """Know what is stored already: it is told no more."""
-        await self._run(self._begin)
+        async with self._reading() as (connection, table):
+            places = await self._list(connection, table, limit=_MOST_KNOWN // 2)
+        self._know(places)
+        self._newest = places[0] if places else None
+        if len(places) == _MOST_KNOWN // 2:
+            self._oldest = places[-1]
+            self._begins_at = table.to_utc(self._oldest[-2]) or _EVER
 
     @property
     def is_waiting(self) -> bool:
@@ -68,52 +73,40 @@ class Follower:
 
     async def news(self) -> list[LogEntry]:
         """Some of those behind the last one that is known, oldest first; none when there are no more."""
-        return await self._run(self._read_news)
-
-    async def late(self) -> list[LogEntry]:
-        """Those that were stored before the last one that is known, and after one has looked there."""
-        return await self._run(self._read_late)
-
-    async def _run(self, read: Callable[[AsyncConnection, LogTable], Awaitable[_T]]) -> _T:
-        try:
-            async with self._timeline.attempt(), self._engine.connect() as connection:
-                table = await look_up_table(connection, self._settings)
-                return await read(connection, table)
-        except BaseException:
-            forget_tables(self._engine.pool)  # it may have been changed
-            raise
-
-    async def _begin(self, connection: AsyncConnection, table: LogTable) -> None:
-        places = await self._list(connection, table, limit=_MOST_KNOWN // 2)
-        self._know(places)
-        self._newest = places[0] if places else None
-        if len(places) == _MOST_KNOWN // 2:
-            self._oldest = places[-1]
-            self._begins_at = table.to_utc(self._oldest[-2]) or _EVER
-
-    async def _read_news(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
-        query = oldest_first(table, select_entries(table), self._timeline.place)
-        query = query.where(self._is_of_run(table)).limit(_PAGE)
-        if self._newest is not None:
-            query = query.where(self._place(table) > self._literal(table, self._newest))
-        rows = (await connection.execute(query)).all()
+        async with self._reading() as (connection, table):
+            query = oldest_first(table, select_entries(table), self._timeline.place)
+            query = query.where(self._is_of_run(table)).limit(_PAGE)
+            if self._newest is not None:
+                query = query.where(self._place(table) > self._literal(table, self._newest))
+            rows = (await connection.execute(query)).all()
         if rows:
             # The last one by the database's order: that of texts need not be Python's.
             self._newest = self._place_of(table, rows[-1])
         return self._told(table, rows)
 
-    async def _read_late(self, connection: AsyncConnection, table: LogTable) -> list[LogEntry]:
+    async def late(self) -> list[LogEntry]:
+        """Those that were stored before the last one that is known, and after one has looked there."""
         if self._newest is None:
             return []
-        count = select(func.count()).select_from(table.table).where(*self._between(table))
-        if (await connection.execute(count)).scalar_one() == len(self._known):
-            return []
-        listed = await self._list(connection, table, *self._between(table))
-        missed = [place for place in listed if _key(place[-1]) not in self._known]
-        rows = await self._read(connection, table, missed)
+        async with self._reading() as (connection, table):
+            count = select(func.count()).select_from(table.table).where(*self._between(table))
+            if (await connection.execute(count)).scalar_one() == len(self._known):
+                return []
+            listed = await self._list(connection, table, *self._between(table))
+            missed = [place for place in listed if _key(place[-1]) not in self._known]
+            rows = await self._read(connection, table, missed)
         # What is there no more was deleted.
         self._known = {_key(place[-1]): place for place in listed}
         return self._told(table, rows)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[tuple[AsyncConnection, LogTable]]:
+        try:
+            async with self._timeline.reading() as found:
+                yield found
+        except BaseException:
+            forget_tables(self._engine.pool)  # it may have been changed
+            raise
 
     async def _read(
         self, connection: AsyncConnection, table: LogTable, places: Sequence[_Place]

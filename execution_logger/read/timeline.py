@@ -1,15 +1,15 @@
 """The timeline: the entries of one run, or of all, in their order."""
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import LogEntry, LogLevel
 from execution_logger.settings import Settings
@@ -102,16 +102,14 @@ class Timeline:
 
     async def exists(self) -> bool:
         """Whether any entry is stored."""
-        async with self.attempt(), self._engine.connect() as connection:
-            table = await look_up_table(connection, self._settings)
+        async with self.reading() as (connection, table):
             query = sa.select(sa.literal(1)).select_from(table.table).where(is_of_run(table, self.task_id))
             query = newest_first(table, query, self.place).limit(1)
             return (await connection.execute(query)).first() is not None
 
     async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
         """The newest ones, oldest first."""
-        async with self.attempt(), self._engine.connect() as connection:
-            table = await look_up_table(connection, self._settings)
+        async with self.reading() as (connection, table):
             rows = await connection.execute(self._select(table, only).limit(count))
             return [to_entry(table, row) for row in rows][::-1]
 
@@ -121,20 +119,25 @@ class Timeline:
         Only a page is in memory. Close the iterator when it is not read to its end.
         """
         async with AsyncExitStack() as stack:
-            async with self.attempt():
+            async with self._attempt():
                 connection = await stack.enter_async_context(transaction(self._engine))
                 table = await look_up_table(connection, self._settings)
                 query = oldest_first(table, self._select(table, only), self.place)
                 result = await connection.stream(query)
             while True:
-                async with self.attempt():
+                async with self._attempt():
                     rows = await result.fetchmany(_PAGE)
                 if not rows:
                     return
                 yield [to_entry(table, row) for row in rows]
 
-    def attempt(self) -> AbstractAsyncContextManager[None]:
-        """Bound what is done with the engine, and tell its failures in one way."""
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[tuple[AsyncConnection, LogTable]]:
+        """A connection and the table, for one look."""
+        async with self._attempt(), self._engine.connect() as connection:
+            yield connection, await look_up_table(connection, self._settings)
+
+    def _attempt(self) -> AbstractAsyncContextManager[None]:
         return attempt(self._engine, self._settings.database_timeout_seconds)
 
     def _select(self, table: LogTable, only: Only) -> sa.Select[Any]:

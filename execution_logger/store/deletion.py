@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,7 @@ class StubbornRowsError(ExecutionLoggerError):
     exit_code = 1
 
 
+@dataclass
 class Deletion:
     """Deletes the rows of a table that meet a condition, in chunks.
 
@@ -44,7 +46,7 @@ class Deletion:
     rows in it as that lets it have, at most 5,000. After it comes a pause as long as the chunk itself,
     so that others get at least half of what the database can do.
 
-    Args:
+    Attributes:
         engine: of `create_engine`.
         key: what makes a row of the table unique.
         condition: on the rows.
@@ -54,33 +56,25 @@ class Deletion:
         timeout_seconds: longest wait for a chunk.
         place: where in that order an earlier deletion of the same rows was left.
         sleep: waits so many seconds.
+        deleted: how many rows are gone so far.
     """
 
-    def __init__(
-        self,
-        engine: AsyncEngine,
-        key: Sequence[Column[Any]],
-        condition: ColumnElement[bool],
-        order: Column[Any] | None,
-        *,
-        is_indexed: bool = True,
-        timeout_seconds: float,
-        place: Any = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.deleted = 0
-        self._engine = engine
-        self._table: Table = key[0].table
-        self._key = key
-        self._condition = condition
-        self._order = order
-        self._is_indexed = is_indexed
-        self._timeout_seconds = timeout_seconds
-        self._sleep = sleep
-        self._rows = FIRST_ROWS if is_indexed else MOST_ROWS
-        # Rows before it are gone. Their places in the index are not, until a VACUUM: a chunk that began
-        # with the first row of the table would walk over all of them, each time more.
-        self.place = place
+    engine: AsyncEngine
+    key: Sequence[Column[Any]]
+    condition: ColumnElement[bool]
+    order: Column[Any] | None = None
+    _: KW_ONLY
+    is_indexed: bool = True
+    timeout_seconds: float
+    # Rows before it are gone. Their places in the index are not, until a VACUUM: a chunk that began
+    # with the first row of the table would walk over all of them, each time more.
+    place: Any = None
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    deleted: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._table: Table = self.key[0].table
+        self._rows = FIRST_ROWS if self.is_indexed else MOST_ROWS
 
     async def chunks(self) -> AsyncIterator[int]:
         """Delete chunk by chunk; yields how many rows each one had. It can be left at any time.
@@ -100,7 +94,7 @@ class Deletion:
                 self.deleted += deleted
                 yield deleted
                 self._adapt(seconds)
-                await self._sleep(min(seconds * _PAUSE_SHARE, _MOST_PAUSE_SECONDS))
+                await self.sleep(min(seconds * _PAUSE_SHARE, _MOST_PAUSE_SECONDS))
             elif self.place is not None:
                 # From the beginning once more, for rows that came while the others were deleted.
                 self.place = None
@@ -116,28 +110,28 @@ class Deletion:
 
     async def count(self) -> int:
         """How many rows meet the condition."""
-        query = select(func.count()).select_from(self._table).where(self._condition)
-        async with patient_transaction(self._engine, self._timeout_seconds) as connection:
+        query = select(func.count()).select_from(self._table).where(self.condition)
+        async with patient_transaction(self.engine, self.timeout_seconds) as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def _delete_chunk(self) -> int:
-        condition, order = self._condition, self._order
+        condition, order = self.condition, self.order
         if order is not None and self.place is not None:
             condition = and_(condition, order >= self.place)
-        chosen = select(*self._key).where(condition).limit(self._rows)
+        chosen = select(*self.key).where(condition).limit(self._rows)
         if order is not None:
             chosen = chosen.order_by(order)
-        found = self._key[0] if order is None else order
-        statement = delete(self._table).where(tuple_(*self._key).in_(chosen)).returning(found)
+        found = self.key[0] if order is None else order
+        statement = delete(self._table).where(tuple_(*self.key).in_(chosen)).returning(found)
         # Usually over in no time; what walks over the places of many deleted rows takes its time.
-        async with patient_transaction(self._engine, self._timeout_seconds) as connection:
+        async with patient_transaction(self.engine, self.timeout_seconds) as connection:
             places = (await connection.execute(statement)).scalars().all()
         if places and order is not None:
             self.place = max(places)
         return len(places)
 
     def _adapt(self, seconds: float) -> None:
-        if not self._is_indexed:
+        if not self.is_indexed:
             return
         if seconds > _CHUNK_SECONDS * _DOUBLE:
             self._rows = max(FEWEST_ROWS, self._rows // _DOUBLE)
@@ -168,11 +162,13 @@ class Expiry:
         table = await self._log_table()
         created_at = table.columns["created_at"]
         is_indexed = has_time_index(table)
-        return self._deletion(
+        return Deletion(
+            self._engine,
             [table.columns[name] for name in table.key],
             and_(*table.made(until=self._before)),
             created_at if is_indexed else None,
             is_indexed=is_indexed,
+            timeout_seconds=self._timeout_seconds,
             place=place,
         )
 
@@ -180,19 +176,25 @@ class Expiry:
         """That of all entries of a run, whatever their age."""
         table = await self._log_table()
         key = [table.columns[name] for name in table.key]
-        return self._deletion(key, table.equals("task_id", task_id), None)
+        return Deletion(
+            self._engine, key, table.equals("task_id", task_id), timeout_seconds=self._timeout_seconds
+        )
 
     def dead_letters(self) -> Deletion:
         """That of the dead letters: who has not looked at one until now will not."""
         columns = dead_letter_table(self._settings).c
         is_old = columns.created_at < self._before
-        return self._deletion([columns.id], is_old, columns.created_at, is_indexed=False)
+        return Deletion(
+            self._engine, [columns.id], is_old, columns.created_at,
+            is_indexed=False, timeout_seconds=self._timeout_seconds,
+        )  # fmt: skip
 
     def statistics(self) -> Deletion:
         """That of the statistics."""
         columns = statistics_table(self._settings).c
         key = [columns.hour, columns.dimension, columns.name]
-        return self._deletion(key, columns.hour < self._before, columns.hour)
+        is_old = columns.hour < self._before
+        return Deletion(self._engine, key, is_old, columns.hour, timeout_seconds=self._timeout_seconds)
 
     async def ledger(self) -> AsyncIterator[int]:
         """Delete the batches of processes that have stored nothing since; yields how many, again and again.
@@ -210,16 +212,6 @@ class Expiry:
     async def _log_table(self) -> LogTable:
         async with attempt(self._engine, self._timeout_seconds), self._engine.connect() as connection:
             return await look_up_table(connection, self._settings)
-
-    def _deletion(
-        self,
-        key: Sequence[Column[Any]],
-        condition: ColumnElement[bool],
-        order: Column[Any] | None,
-        **how: Any,
-    ) -> Deletion:
-        timeout_seconds = self._timeout_seconds
-        return Deletion(self._engine, key, condition, order, timeout_seconds=timeout_seconds, **how)
 
 
 def days_kept(settings: Settings, table: LogTable) -> int:

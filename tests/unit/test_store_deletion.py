@@ -40,7 +40,7 @@ async def chunks_of(deletion: Deletion) -> list[int]:
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    deletion._sleep = sleep
+    deletion.sleep = sleep
     chunks = [deleted async for deleted in deletion.chunks()]
     assert len(pauses) == len(chunks)
     assert deletion.deleted == sum(chunks)
@@ -129,7 +129,7 @@ async def test_a_table_without_an_index_on_the_time_is_read_in_any_order(site: S
     site.execute("DROP INDEX ix_execution_logs_created_at")
     await fill(site, 95, 99, 1)
     deletion = await Expiry(site.engine, site.settings, LIMIT).entries()
-    assert (deletion._order, deletion._rows) == (None, module.MOST_ROWS)
+    assert (deletion.order, deletion._rows) == (None, module.MOST_ROWS)
     deletion._adapt(9.0)
     assert deletion._rows == module.MOST_ROWS
     assert await chunks_of(deletion) == [2]
