@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from fakeredis import FakeRedis
+from redis.exceptions import NoPermissionError
 
 from batches import batch, encoded
 from execution_logger import Settings
 from execution_logger.broker.message import exchange_quotes, restore_quotes
-from execution_logger.broker.queue import oldest_entry_at
+from execution_logger.broker.queue import measure_queue, oldest_entry_at
 
 
 class Channel:
@@ -108,3 +109,18 @@ def test_what_is_no_batch_is_passed_over(channel: Channel, other: str | bytes) -
     channel.client.hset("unacked", "forged", other)
     channel.client.zadd("unacked_index", {"forged": 0.0, "gone": 0.0})
     assert oldest_second(channel) == 9
+
+
+def test_who_may_not_look_into_the_queue_is_told_its_length(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts need less than workers, and may see less."""
+    channel.wait(message(5, body={"headers": {}}))
+    assert measure_queue(channel, Settings()).quarantined == 0
+
+    def refuse(*_: object) -> None:
+        raise NoPermissionError("no permissions")
+
+    monkeypatch.setattr(channel.client, "lrange", refuse)
+    found = measure_queue(channel, Settings())
+    assert (found.waiting, found.in_flight, found.oldest) == (1, 0, None)
