@@ -46,10 +46,7 @@ def counter(name: str, text: str, value: float) -> Metric:
 
 def labelled_counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     """Several of them, one for each value of the label."""
-    family = CounterMetricFamily(f"{NAMESPACE}_{name}", text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family
+    return _filled(CounterMetricFamily(f"{NAMESPACE}_{name}", text, labels=[label]), values)
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
@@ -59,7 +56,12 @@ def gauge(name: str, text: str, value: float) -> Metric:
 
 def labelled_gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     """Several of them, one for each value of the label."""
-    family = GaugeMetricFamily(f"{NAMESPACE}_{name}", text, labels=[label])
+    return _filled(GaugeMetricFamily(f"{NAMESPACE}_{name}", text, labels=[label]), values)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]
+) -> CounterMetricFamily | GaugeMetricFamily:
     for key, value in values.items():
         family.add_metric([key], value)
     return family

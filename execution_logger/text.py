@@ -118,9 +118,7 @@ def printable(text: str) -> str:
     Whoever can log could otherwise clear the screen, change the window's title, make a line read as
     another one, or add lines to a log.
     """
-    if text.isprintable():
-        return text
-    return "".join(_escaped(char) if _is_hidden(char) else char for char in text)
+    return _without_hidden(text, _escaped)
 
 
 def printable_lines(text: str) -> str:
@@ -134,9 +132,13 @@ def printable_lines(text: str) -> str:
 
 def printable_json(text: str) -> str:
     """JSON that does not steer a terminal; it stays the same JSON, with its line breaks."""
+    return _without_hidden(text, _escaped_in_json, but="\n")
+
+
+def _without_hidden(text: str, escaped: Callable[[str], str], but: str = "") -> str:
     if text.isprintable():
         return text
-    return "".join(_escaped_in_json(char) if char != "\n" and _is_hidden(char) else char for char in text)
+    return "".join(escaped(char) if char != but and _is_hidden(char) else char for char in text)
 
 
 def _is_hidden(char: str) -> bool:

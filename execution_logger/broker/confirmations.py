@@ -21,7 +21,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from execution_logger.broker.connection import (
+    REDIS_SCHEMES,
     is_sentinel,
+    scheme_of,
     sentinel_options,
     text_of,
     tls_options,
@@ -34,8 +36,6 @@ from execution_logger.text import public_url
 STORED = "SUCCESS"
 HELD = "HELD"
 """The worker has the batch, and waits for the database."""
-
-_REDIS = ("redis", "rediss", "sentinel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ def result_backend_url(settings: Settings) -> str | None:
     if settings.result_backend and _is_usable(settings.result_backend, settings):
         return settings.result_backend
     broker = settings.broker_url
-    if _scheme(broker) == "embedded":
+    if scheme_of(broker) == "embedded":
         return f"file://{unquote(urlsplit(broker).path)}/results"
     if is_sentinel(broker):
         return broker
-    return broker.split(";")[0] if _scheme(broker) in _REDIS else None
+    return broker.split(";")[0] if scheme_of(broker) in REDIS_SCHEMES else None
 
 
 def result_backend_configuration(
@@ -116,7 +116,7 @@ class Confirmations:
                 "CELERY_RESULT_BACKEND: confirmations need redis://, rediss://, sentinel:// or file://"
             )
         self._name = public_url(url)
-        self._is_redis = _scheme(url) in _REDIS
+        self._is_redis = scheme_of(url) in REDIS_SCHEMES
         configuration = _configuration(settings, url, timeout_seconds)
         # Without a configuration of its own it would read that of the host's environment.
         self._app = Celery(
@@ -246,11 +246,7 @@ def _is_usable(url: str, settings: Settings) -> bool:
     """Whether confirmations can be kept there; a host's own Sentinels may be another matter than ours."""
     if is_sentinel(url):
         return settings.sentinel_master_name is not None
-    return _scheme(url) in (*_REDIS, "file")
-
-
-def _scheme(url: str) -> str:
-    return url.partition("://")[0].partition("+")[0].lower()
+    return scheme_of(url) in (*REDIS_SCHEMES, "file")
 
 
 def _decoded(payload: bytes | None) -> Confirmation | None:

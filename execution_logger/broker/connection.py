@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from execution_logger.errors import SettingsError
 from execution_logger.settings import Settings
@@ -17,7 +17,7 @@ from execution_logger.text import public_url
 TASK_NAME = "execution_logger.write_batch"
 
 FIRST_PAUSE_SECONDS = 0.5
-_REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "sentinel")
 _SENTINEL = re.compile(r"<redis\.client\.Redis\(.*?,host=(?P<host>[^,]*),port=(?P<port>\d+).*?\)>\)>\)>")
 _CERTIFICATE_CHECKS = ("required", "optional", "none")
 
@@ -46,7 +46,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
     """
     if _is_embedded(settings):
         return _embedded_options(settings)
-    if _scheme(settings.broker_url) in _REDIS_SCHEMES:
+    if scheme_of(settings.broker_url) in REDIS_SCHEMES:
         return {"socket_timeout": 1, "max_retries": 0, **keys_in_hand(settings)}
     return {"max_retries": 0}
 
@@ -58,7 +58,7 @@ def worker_options(settings: Settings) -> dict[str, Any]:
     """
     if _is_embedded(settings):
         return _embedded_options(settings)
-    if _scheme(settings.broker_url) in _REDIS_SCHEMES:
+    if scheme_of(settings.broker_url) in REDIS_SCHEMES:
         return {
             "visibility_timeout": settings.visibility_timeout_seconds,
             "unacked_restore_interval": 5,
@@ -111,7 +111,7 @@ def sentinel_options(settings: Settings, url: str, timeout_seconds: float = 1.0)
 
 def is_sentinel(url: str) -> bool:
     """Whether the URL names Sentinels, which name the Redis."""
-    return _scheme(url) == "sentinel"
+    return scheme_of(url) == "sentinel"
 
 
 def tls_options(url: str) -> dict[str, Any] | None:
@@ -124,7 +124,7 @@ def tls_options(url: str) -> dict[str, Any] | None:
     """
     given = [option for each in url.split(";") for option in parse_qsl(_query(each))]
     options: dict[str, Any] = {name: value for name, value in given if name.startswith("ssl_")}
-    if _scheme(url) not in _REDIS_SCHEMES or not (options or _scheme(url) == "rediss"):
+    if scheme_of(url) not in REDIS_SCHEMES or not (options or scheme_of(url) == "rediss"):
         return None
     checks = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")
     if checks not in _CERTIFICATE_CHECKS:
@@ -139,7 +139,7 @@ def tls_options(url: str) -> dict[str, Any] | None:
 
 def url_without_tls(url: str) -> str:
     """The URL, or several with `;` between them, for who takes the TLS options apart from it."""
-    if _scheme(url) not in _REDIS_SCHEMES or "ssl_" not in url:
+    if scheme_of(url) not in REDIS_SCHEMES or "ssl_" not in url:
         return url
     return ";".join(_without_tls(each) for each in url.split(";"))
 
@@ -150,7 +150,7 @@ def configured_url(url: str) -> str:
     kombu warns of each rediss:// URL that says nothing about certificates, whatever is said elsewhere.
     """
     plain, tls = url_without_tls(url), tls_options(url)
-    if _scheme(url) != "rediss" or tls is None:
+    if scheme_of(url) != "rediss" or tls is None:
         return plain
     options = urlencode(tls)
     return ";".join(f"{each}{'&' if _query(each) else '?'}{options}" for each in plain.split(";"))
@@ -184,8 +184,9 @@ def text_of(error: BaseException) -> str:
     return text.partition(" : <redis.")[0]
 
 
-def _scheme(url: str) -> str:
-    return urlsplit(url).scheme.partition("+")[0]
+def scheme_of(url: str) -> str:
+    """The scheme that says which server it is: of redis+socket:// the first part."""
+    return url.partition("://")[0].partition("+")[0].lower()
 
 
 def _query(url: str) -> str:
@@ -201,7 +202,7 @@ def _without_tls(url: str) -> str:
 
 
 def _is_embedded(settings: Settings) -> bool:
-    return _scheme(settings.broker_url) == "embedded"
+    return scheme_of(settings.broker_url) == "embedded"
 
 
 def _embedded_options(settings: Settings) -> dict[str, Any]:

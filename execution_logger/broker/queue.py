@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from kombu import Connection, Exchange, Producer, Queue
@@ -126,8 +126,7 @@ def queue_length(settings: Settings) -> QueueLength:
 def measure_queue(channel: Any, settings: Settings) -> QueueLength:
     """The same over a channel; of a Redis by single commands that it answers even when it is full."""
     if not is_redis(channel):
-        declared = channel.queue_declare(settings.queue, durable=True, auto_delete=False)
-        return QueueLength(declared.message_count)
+        return QueueLength(_declared(channel, settings.queue))
     client = channel.client
     return QueueLength(
         waiting=client.llen(settings.queue),
@@ -281,11 +280,15 @@ _UNACKED = "unacked"
 """Where Celery keeps what its workers have in hand, those of all queues."""
 
 
-class BrokerQueue(Protocol):
-    """A queue over a connection of its own; every method raises what kombu or the driver raises."""
+class BrokerQueue:
+    """A queue of any broker, by kombu's producer; every method raises what kombu or the driver raises."""
+
+    def __init__(self, channel: Any, name: str) -> None:
+        self._channel = channel
+        self._name = name
 
     def send(self, message: Message) -> int | None:
-        """Put a message into the queue; the answer is the broker's.
+        """Put a message into the queue itself, by way of no exchange.
 
         Returns:
             How many messages the queue has now, where the broker says so unasked.
@@ -293,30 +296,7 @@ class BrokerQueue(Protocol):
         Raises:
             DeliveryError: the broker has no room for it.
         """
-
-    def length(self) -> int:
-        """Ask how many messages wait in the queue, which is made where there is none."""
-
-    def look(self) -> QueueView:
-        """Ask for all that the broker can tell."""
-
-
-def queue_of(channel: Any, name: str) -> BrokerQueue:
-    """The queue, over a channel of kombu's."""
-    return RedisQueue(channel, name) if is_redis(channel) else KombuQueue(channel, name)
-
-
-class KombuQueue:
-    """A queue of any broker, by kombu's producer."""
-
-    def __init__(self, channel: Any, name: str) -> None:
-        self._channel = channel
-        self._name = name
-        self._producer = Producer(channel)
-
-    def send(self, message: Message) -> None:
-        """Publish to the queue itself, by way of no exchange."""
-        self._producer.publish(
+        Producer(self._channel).publish(
             message.body,
             exchange="",
             routing_key=self._name,
@@ -327,18 +307,27 @@ class KombuQueue:
             retry=False,
             **message.properties,
         )
+        return None
 
     def length(self) -> int:
-        """Declare the queue, as sending to one would; the answer holds the length."""
-        declared = self._channel.queue_declare(self._name, durable=True, auto_delete=False)
-        return int(declared.message_count)
+        """Ask how many messages wait in the queue; it is made where there is none, as by sending to it."""
+        return _declared(self._channel, self._name)
 
     def look(self) -> QueueView:
-        """Brokers tell the length, and no more."""
+        """Ask for all that the broker can tell: of most it is the length, and no more."""
         return QueueView(self.length(), None, None)
 
 
-class RedisQueue:
+def queue_of(channel: Any, name: str) -> BrokerQueue:
+    """The queue, over a channel of kombu's."""
+    return RedisQueue(channel, name) if is_redis(channel) else BrokerQueue(channel, name)
+
+
+def _declared(channel: Any, name: str) -> int:
+    return int(channel.queue_declare(name, durable=True, auto_delete=False).message_count)
+
+
+class RedisQueue(BrokerQueue):
     """A queue in Redis or Sentinel: a list, to which each message is pushed as kombu's virtual channel does.
 
     kombu itself takes three times as long: for each message it makes a new client, which asks the
@@ -347,8 +336,7 @@ class RedisQueue:
     """
 
     def __init__(self, channel: Any, name: str) -> None:
-        self._channel = channel
-        self._name = name
+        super().__init__(channel, name)
         self._client = self._make_client()
         self._headroom = Headroom(self._memory)
 

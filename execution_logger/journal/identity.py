@@ -60,18 +60,11 @@ def may_have_children() -> bool:
     return _has_forked or "multiprocessing.popen_fork" in sys.modules
 
 
-class Mark(Protocol):
-    """What is false at index 0 in each forked child, until it is set there."""
-
-    def __getitem__(self, index: int, /) -> int:
-        """Whether it was set in this process."""
-
-    def __setitem__(self, index: int, value: int, /) -> None:
-        """Set it."""
-
-
 class ProcessIdMark:
-    """A mark for systems that wipe no page; to ask for the process's id takes five times as long."""
+    """What is false in each forked child until it is set there, for systems that wipe no page.
+
+    To ask for the process's id takes five times as long.
+    """
 
     def __init__(self) -> None:
         self._process_id: int | None = None
@@ -85,7 +78,7 @@ class ProcessIdMark:
         self._process_id = os.getpid()
 
 
-def make_mark() -> Mark:
+def make_mark() -> mmap.mmap | ProcessIdMark:
     """A page of memory that the kernel wipes in each forked child, where there is such a thing."""
     if sys.platform == "linux":
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -74,27 +74,13 @@ def survey_destination(folder: Path) -> DestinationSummary:
 
 def refused(state_directory: Path) -> Iterator[OSError]:
     """Why folders and files there are not used: others have a hand in them, or they are links."""
-    for destination in _found_in(state_directory):
-        if not destination.is_dir():  # what else the user has there
-            continue
-        problem = _refusal(destination)
-        yield from [problem] if problem else _refused_below(destination)
-
-
-def _refused_below(folder: Path) -> Iterator[OSError]:
-    for path in _found_in(folder):
-        problem = _refusal(path)
-        if problem:
-            yield problem
-        elif path.is_dir():
-            yield from _refused_below(path)
-
-
-def _found_in(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:  # vanished, or not for this user to see
-        return []
+    for top, folders, files in os.walk(state_directory):
+        is_top = Path(top) == state_directory  # files there are whatever else the user has
+        for name in sorted([*folders, *(() if is_top else files)]):
+            if problem := _refusal(Path(top, name)):
+                yield problem
+                if name in folders:
+                    folders.remove(name)
 
 
 def _refusal(path: Path) -> OSError | None:

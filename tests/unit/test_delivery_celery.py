@@ -16,7 +16,7 @@ from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome
 from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import describe, sent_at
-from execution_logger.broker.queue import KombuQueue
+from execution_logger.broker.queue import BrokerQueue
 from execution_logger.delivery import celery as module
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.interface import Guarantee, Receipt
@@ -100,13 +100,13 @@ class TestLimit:
     ) -> None:
         """The queue is asked for its length once a second, not for each batch."""
         lengths: list[int] = []
-        ask = KombuQueue.length
+        ask = BrokerQueue.length
 
         def note(self: Any) -> int:
             lengths.append(ask(self))
             return lengths[-1]
 
-        monkeypatch.setattr(KombuQueue, "length", note)
+        monkeypatch.setattr(BrokerQueue, "length", note)
         settings = Settings(broker_url=URL, queue_max_messages=100)
         first, second = CeleryDelivery(settings), CeleryDelivery(settings)
         deliveries += [first, second]

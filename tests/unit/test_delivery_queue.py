@@ -18,7 +18,7 @@ from batches import encoded
 from execution_logger import Settings
 from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import Message
-from execution_logger.broker.queue import BrokerQueue, KombuQueue, RedisQueue, queue_of
+from execution_logger.broker.queue import BrokerQueue, RedisQueue, queue_of
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
@@ -85,7 +85,7 @@ class TestRedis:
         assert isinstance(ours, RedisQueue)
         sent = message("hello", 'a "quoted" 学\\')
         ours.send(sent)
-        KombuQueue(ours._channel, "logs").send(sent)
+        BrokerQueue(ours._channel, "logs").send(sent)
         theirs_found, ours_found = (json.loads(text) for text in redis.lrange("logs", 0, -1))
         tags = {found["properties"].pop("delivery_tag") for found in (ours_found, theirs_found)}
         assert len(tags) == 2

@@ -447,7 +447,7 @@ class TestMark:
 
     @each_fork
     @pytest.mark.parametrize("make", [process.make_mark, process.ProcessIdMark])
-    def test_it_is_gone_in_a_child_only(self, fork: Fork, make: Callable[[], process.Mark]) -> None:
+    def test_it_is_gone_in_a_child_only(self, fork: Fork, make: Callable[[], process.ProcessIdMark]) -> None:
         """Until it is set there, and then in that child's children."""
         mark = make()
         assert not mark[0]
