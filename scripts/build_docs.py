@@ -78,9 +78,10 @@ class Stage:
         if file and english in NAMES:
             twin = self._twin(english)
             text = _headings(twin)[0] if _FILE_NAME.fullmatch(text) else text
-            anchor = anchor and _anchors(twin)[_anchors(path).index(anchor)]
+            if anchor and twin != path:
+                anchor = _anchors(twin)[_anchors(path).index(anchor)]
             target = NAMES[english] + mark + anchor
-        elif file and "://" not in file and path.suffix != ".svg":
+        elif file and path.exists() and path.suffix != ".svg":
             self.files.add(path)
             target = _file_page(path) if self.language == "en" else f"../{_file_page(path)[:-3]}.html"
         return f"[{text}]({target})"
@@ -163,7 +164,8 @@ def build() -> list[str]:
         (STAGE / language).mkdir()
         Stage(language).write()
         generator = [sys.executable, "-m", "zensical", "build", "--strict", "-f", f"{language}.yml"]
-        subprocess.run(generator, check=True, cwd=STAGE)  # noqa: S603 - our own words
+        if subprocess.run(generator, check=False, cwd=STAGE).returncode:  # noqa: S603 - our own words
+            return [f"docs/site/{language}.yml cannot be built, for the reason above"]
     return unlisted() + problems()
 
 
