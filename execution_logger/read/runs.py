@@ -109,66 +109,43 @@ async def recent_runs(
     Raises:
         StoreUnavailableError: the database cannot be used now.
     """
-    search = _Search(engine, settings, within_seconds, now)
-    await search.find(limit, since, with_errors=with_errors)
-    await search.describe()
-    return search.outcome()
+    clock = _Deadline(engine, now)
+    find_seconds = _SHARE_TO_FIND * within_seconds
+    find_until, describe_until = now() + find_seconds, now() + within_seconds
+    async with attempt(engine, find_seconds), engine.connect() as connection:
+        table = await look_up_table(connection, settings)
+    page = _Page(table, since, with_errors=with_errors)
+    names: dict[Any, None] = {}
+    runs: list[Run] = []
+    is_complete, looked_back_to = True, None
+    try:
+        while len(names) < limit and not page.is_last:
+            names |= dict.fromkeys(await clock.in_time(page.read, find_until))
+    except TimeoutError:
+        is_complete, looked_back_to = False, table.to_utc(page.before)
+    try:
+        for name in list(names)[:limit]:
+            run = await clock.in_time(partial(_describe, table=table, name=name), describe_until)
+            runs += [run] if run else []
+    except TimeoutError:
+        is_complete, looked_back_to = False, runs[-1].last_at if runs else None
+    return RecentRuns(runs, is_complete, looked_back_to, _missing_indexes(table.table))
 
 
-class _Search:
-    """One search, over pages of the newest entries, each larger than the one before."""
+class _Deadline:
+    """Gives the database so much time as is left."""
 
-    _table: LogTable
-
-    def __init__(
-        self, engine: AsyncEngine, settings: Settings, within_seconds: float, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, engine: AsyncEngine, now: Callable[[], float]) -> None:
         self._engine = engine
-        self._settings = settings
         self._now = now
-        self._find_seconds = _SHARE_TO_FIND * within_seconds
-        self._find_until = now() + self._find_seconds
-        self._describe_until = now() + within_seconds
-        self._names: list[Any] = []
-        self._runs: list[Run] = []
-        self._is_complete = True
-        self._looked_back_to: datetime | None = None
 
-    async def find(self, limit: int, since: datetime | None, *, with_errors: bool) -> None:
-        """Find the names of the newest runs, as the table has them."""
-        async with (
-            attempt(self._engine, self._find_seconds),
-            self._engine.connect() as connection,
-        ):
-            self._table = await look_up_table(connection, self._settings)
-        page = _Page(self._table, since, with_errors=with_errors)
-        found: dict[Any, None] = {}
-        try:
-            while len(found) < limit and not page.is_last:
-                found |= dict.fromkeys(await self._in_time(page.read, self._find_until))
-        except TimeoutError:
-            self._is_complete = False
-            self._looked_back_to = self._table.to_utc(page.before)
-        self._names = list(found)[:limit]
+    async def in_time(self, read: Callable[[AsyncConnection], Awaitable[_T]], until: float) -> _T:
+        """Read something.
 
-    async def describe(self) -> None:
-        """Find out how these went."""
-        try:
-            for name in self._names:
-                read = partial(_describe, table=self._table, name=name)
-                run = await self._in_time(read, self._describe_until)
-                self._runs += [run] if run else []
-        except TimeoutError:
-            self._is_complete = False
-            self._looked_back_to = self._runs[-1].last_at if self._runs else None
-
-    def outcome(self) -> RecentRuns:
-        """What was found."""
-        return RecentRuns(
-            self._runs, self._is_complete, self._looked_back_to, _missing_indexes(self._table.table)
-        )
-
-    async def _in_time(self, read: Callable[[AsyncConnection], Awaitable[_T]], until: float) -> _T:
+        Raises:
+            TimeoutError: it was not there by then.
+            StoreUnavailableError: the database cannot be used now.
+        """
         left_seconds = until - self._now()
         if left_seconds <= 0:
             raise TimeoutError
