@@ -1,13 +1,13 @@
 """What the store does on every database alike; a module for each of them brings the fixtures.
 
-`site` is a database with the library's tables. `bad` is each time an entry that the database refuses, and
-`all_bad` has all of them.
+`site` is a database with the library's tables; `open_empty` opens one that has none yet. `bad` is each time
+an entry that the database refuses, and `all_bad` has all of them.
 """
 
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,10 +21,10 @@ from anything import EXAMPLES
 from batches import BAD, CREATED_AT, batch, encoded
 from execution_logger import Settings
 from execution_logger.read.audit import Audit, audit
-from execution_logger.store import Writer, WriteResult
+from execution_logger.store import Writer, WriteResult, upgrade
 from execution_logger.store.compaction import compact
 from execution_logger.store.dead_letters import DeadLetters, retry
-from execution_logger.store.schema import dead_letter_table, ledger_table
+from execution_logger.store.schema import OWN_TABLES, dead_letter_table, ledger_table
 from ledgers import AGES, LATE_AFTER_SECONDS, LEDGERS, Judgement, Noted, expected, fill, judged
 
 MANY = settings(
@@ -38,6 +38,17 @@ class Site(Protocol):
     engine: AsyncEngine
     settings: Settings
     writer: Writer
+
+
+async def test_upgrades_at_the_same_time_are_safe(open_empty: Callable[[], Site]) -> None:
+    """Every replica of a deployment may upgrade at its start: one makes all tables, the others find them."""
+    sites = [open_empty() for _ in range(5)]
+    reports = await asyncio.gather(*(upgrade(site.engine, site.settings) for site in sites))
+    there = sorted(report.count(" is there already") for report in reports)
+    assert there == [0, *[1 + len(OWN_TABLES)] * 4]
+    assert await write(sites[0], encoded()) == WriteResult(stored=1)
+    for site in sites:
+        await site.engine.dispose()
 
 
 async def write(site: Site, *entries: str, batch_id: str = "b", first: int = 1) -> WriteResult:

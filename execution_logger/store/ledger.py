@@ -128,10 +128,9 @@ class Ledger:
         """Whether batches can be noted; what is amiss is logged once, and asked again after a minute."""
         if self._is_usable is None or (not self._is_usable and self._now() >= self._ask_again_at):
             problem = await self.problem(connection)
-            self._is_usable = problem is None
-            self._ask_again_at = self._now() + _ASK_AGAIN_AFTER_SECONDS
+            self._is_usable = True
             if problem is not None:
-                self._warn(problem)
+                self.distrust(problem)
         return self._is_usable
 
     async def problem(self, connection: AsyncConnection, *rights: str) -> str | None:
@@ -148,10 +147,12 @@ class Ledger:
         self._is_usable = None
 
     def distrust(self, reason: str) -> None:
-        """Do without the ledger for a minute: the database refuses a row that is all right."""
+        """Do without the ledger for a minute, as when the database refuses a row that is all right."""
         self._is_usable = False
         self._ask_again_at = self._now() + _ASK_AGAIN_AFTER_SECONDS
-        self._warn(reason)
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning("entries are stored, but an audit cannot account for them: %s", reason)
 
     async def store(self, connection: AsyncConnection, table: LogTable, entries: str, span: Span) -> int:
         """Store a batch and note it, both or neither, in the connection's transaction.
@@ -202,11 +203,6 @@ class Ledger:
         ended = sa.select(process).group_by(process).having(last_at < sa.literal(moment, Moment))
         condition = process.in_(ended.limit(_MOST_PROCESSES))
         return (await connection.execute(sa.delete(batches).where(condition))).rowcount
-
-    def _warn(self, problem: str) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            logger.warning("entries are stored, but an audit cannot account for them: %s", problem)
 
     def _problem(self, connection: sa.Connection, rights: tuple[str, ...]) -> str | None:
         name = self.table.fullname

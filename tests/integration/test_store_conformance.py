@@ -1,6 +1,6 @@
 """The store on PostgreSQL does what it does on every database."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
@@ -14,6 +14,12 @@ async def site(database_url: str) -> AsyncIterator[PostgresqlSite]:
     """A database with the library's tables."""
     async with PostgresqlSite(database_url) as site:
         yield site
+
+
+@pytest.fixture
+def open_empty(postgres_url: str) -> Callable[[], PostgresqlSite]:
+    """Opens a database without tables."""
+    return lambda: PostgresqlSite(postgres_url, pool_size=1)
 
 
 @pytest.fixture(params=BAD_ON_POSTGRESQL)

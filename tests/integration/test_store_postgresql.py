@@ -140,18 +140,6 @@ async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: Postgre
     assert len(await site.rows(NOTED)) == 1
 
 
-async def test_upgrades_at_the_same_time_are_safe(postgres_url: str) -> None:
-    """Every replica of a deployment may upgrade at its start."""
-    sites = [PostgresqlSite(postgres_url, pool_size=1) for _ in range(5)]
-    reports = await asyncio.gather(*(upgrade(site.engine, site.settings) for site in sites))
-    assert sorted(reports)[:2] == [
-        ", ".join(f"{name} created" for name in TABLES),
-        ", ".join(f"{name} is there already" for name in TABLES),
-    ]
-    for site in sites:
-        await site.engine.dispose()
-
-
 async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
     """All of them, and the version; a schema that does not exist is named."""
     async with PostgresqlSite(postgres_url, table="logs.entries") as site:

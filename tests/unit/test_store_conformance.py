@@ -1,6 +1,6 @@
 """The store on SQLite does what it does on every database."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,12 @@ async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
     async with SqliteSite(tmp_path / "logs.db") as site:
         make_tables(site.path)
         yield site
+
+
+@pytest.fixture
+def open_empty(tmp_path: Path) -> Callable[[], SqliteSite]:
+    """Opens a file without tables."""
+    return lambda: SqliteSite(tmp_path / "empty.db")
 
 
 @pytest.fixture(params=BAD)

@@ -1,6 +1,5 @@
 """Making the tables: once, by anybody, and never over a table of the host's."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -123,15 +122,6 @@ async def test_another_name_makes_another_table(tmp_path: Path) -> None:
         async with SqliteSite(tmp_path / "logs.db", table=name) as site:
             assert (await upgrade(site.engine, site.settings)).startswith(f"{name} created")
             assert await site.write(encoded()) == WriteResult(stored=1)
-
-
-async def test_upgrades_at_the_same_time_are_safe(site: SqliteSite) -> None:
-    """Every replica of a deployment may upgrade at its start."""
-    sites = [SqliteSite(site.path) for _ in range(5)]
-    reports = await asyncio.gather(*(upgrade(other.engine, other.settings) for other in sites))
-    assert sum("execution_logs created" in report for report in reports) == 1
-    for other in sites:
-        await other.engine.dispose()
 
 
 async def test_an_upgrade_without_a_database_is_explained(tmp_path: Path) -> None:
