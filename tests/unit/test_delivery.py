@@ -1,4 +1,4 @@
-"""What every delivery promises, whichever it is."""
+"""What every delivery promises, whichever it is, and what those in memory and to a fallback do besides."""
 
 import json
 import sqlite3
@@ -22,6 +22,8 @@ from execution_logger.errors import DeliveryError
 from execution_logger.testing import MemoryDelivery
 from memory_broker import PASSWORD, MemoryBroker
 from sqlite_site import make_tables
+
+BATCH = Batch((b"{}",))
 
 
 class Site(Protocol):
@@ -184,3 +186,90 @@ def test_what_became_of_a_batch_is_told_only_of_those_that_are_awaited(site: Sit
 def test_one_that_was_never_used_can_be_closed(site: Site) -> None:
     """A thread may be stopped before its first attempt."""
     assert site.received() == []
+
+
+# What only one of them promises ---------------------------------------------------------------
+
+
+def test_batches_and_entries_are_kept_in_memory() -> None:
+    """As they were given, and decoded."""
+    delivery, batches = MemoryDelivery(), [Batch((b'{"a":1}', b'{"a":2}')), Batch((b'{"a":3}',))]
+    for batch in batches:
+        delivery.deliver(batch)
+    assert delivery.batches == batches
+    assert delivery.entries == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_failures_in_memory_come_first_each_once() -> None:
+    """A test says what goes wrong, in order; after that all goes well."""
+    delivery, batch = MemoryDelivery(), Batch((b"{}",))
+    delivery.failures = [DeliveryError("first"), ValueError("second")]
+    with pytest.raises(DeliveryError, match="first"):
+        delivery.deliver(batch)
+    with pytest.raises(ValueError, match="second"):
+        delivery.deliver(batch)
+    assert delivery.batches == []
+    delivery.deliver(batch)
+    assert delivery.batches == [batch]
+
+
+class Closing(MemoryDelivery):
+    """Fails to close."""
+
+    closed = False
+
+    def close(self) -> None:
+        """Note it, and fail."""
+        self.closed = True
+        raise ConnectionResetError
+
+
+@pytest.fixture
+def first() -> MemoryDelivery:
+    """The usual place."""
+    return MemoryDelivery()
+
+
+@pytest.fixture
+def second() -> MemoryDelivery:
+    """The other place."""
+    return MemoryDelivery()
+
+
+def test_the_second_is_not_used_while_the_first_works(first: MemoryDelivery, second: MemoryDelivery) -> None:
+    """It may be slower, or be spared."""
+    FallbackDelivery(first, second).deliver(BATCH)
+    assert (first.batches, second.batches) == ([BATCH], [])
+
+
+def test_each_batch_is_offered_to_the_first_again(first: MemoryDelivery, second: MemoryDelivery) -> None:
+    """So the usual way is taken as soon as it is open."""
+    first.failures = [DeliveryError("away")]
+    delivery = FallbackDelivery(first, second)
+    delivery.deliver(BATCH)
+    assert (first.batches, second.batches) == ([], [BATCH])
+    delivery.deliver(BATCH)
+    assert (first.batches, second.batches) == ([BATCH], [BATCH])
+
+
+def test_when_both_fail_both_reasons_are_said(first: MemoryDelivery, second: MemoryDelivery) -> None:
+    """The batch is kept, as with any delivery."""
+    first.failures, second.failures = [DeliveryError("no broker")], [DeliveryError("no database")]
+    with pytest.raises(DeliveryError, match="no broker; and directly: no database"):
+        FallbackDelivery(first, second).deliver(BATCH)
+
+
+def test_a_bug_is_not_hidden_by_the_second(first: MemoryDelivery, second: MemoryDelivery) -> None:
+    """It goes on to the shipper, which counts and reports it."""
+    first.failures = [ZeroDivisionError()]
+    with pytest.raises(ZeroDivisionError):
+        FallbackDelivery(first, second).deliver(BATCH)
+    assert second.batches == []
+
+
+def test_both_are_closed_also_when_the_first_fails_to(second: MemoryDelivery) -> None:
+    """A connection would stay open."""
+    first, second = Closing(), Closing()
+    with pytest.raises(ConnectionResetError):
+        FallbackDelivery(first, second).close()
+    assert (first.closed, second.closed) == (True, True)
