@@ -677,6 +677,21 @@ def test_an_entry_that_the_database_refuses_is_found_by_the_probe(site: Site) ->
     assert finding.name in ("probe.database", "probe.worker")
 
 
+def test_a_row_that_may_not_be_deleted_is_named(site: Site) -> None:
+    """So that somebody else can."""
+    reader = sql(
+        "CREATE ROLE reader LOGIN; GRANT SELECT ON execution_logs TO reader",
+        "DROP OWNED BY reader; DROP ROLE reader",
+        DATABASE_URL="postgresql://reader@127.0.0.1:{port}/{db}",
+    )
+    with reader(site) as environ:
+        probe = send_probe(Settings.from_environment(environ), timeout_seconds=60.0)
+    (row,) = fetch(site.url, "DELETE FROM execution_logs RETURNING task_id")
+    (finding,) = probe.findings
+    assert finding.level is Level.OK
+    assert f"its row stays: task_id {row['task_id']}" in finding.what
+
+
 def test_without_celery_the_probe_goes_straight_to_the_database(site: Site) -> None:
     """There is one leg."""
     environ = {"DATABASE_URL": site.url, "CELERY_ENABLED": "false"}
