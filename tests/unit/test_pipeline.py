@@ -304,6 +304,21 @@ class TestDrops:
         pipeline.flush(DEADLINE_SECONDS).wait()
         assert delivery.entries[-1]["details"]["reasons"] == {"buffer_full": 2}
 
+    def test_a_flush_waits_for_the_marker_too(self, make_pipeline: MakePipeline) -> None:
+        """What is missing from the log is said there before all is said to be complete."""
+
+        class Once(MemoryDelivery):
+            def deliver(self, batch: Batch) -> Receipt:
+                if self.batches:
+                    raise DeliveryError("away")
+                return super().deliver(batch)
+
+        pipeline = make_pipeline(Once(), buffer_max_entries=1)
+        record(pipeline)
+        record(pipeline)
+        report = pipeline.flush(10 * SHORT_SECONDS).wait()
+        assert (report.complete, report.waiting, report.dropped) == (False, 1, {"buffer_full": 1})
+
     def test_what_is_dropped_for_its_size_lets_smaller_ones_pass(self, make_pipeline: MakePipeline) -> None:
         """The bound is one of bytes, too; and the marker comes after what was recorded before it."""
         delivery = MemoryDelivery()
