@@ -534,7 +534,7 @@ class TestDropped:
             record(logger)
             logger.sync.shutdown(DEADLINE_SECONDS)
             gc.collect()
-            files = sum(isinstance(each, JournalFiles) for each in gc.get_objects())
+            files = sum(type(each) is JournalFiles for each in gc.get_objects())
             return files, len(weakref.finalize._registry)  # type: ignore[attr-defined]
 
         assert kept() == [kept() for _ in range(5)][-1]
