@@ -1,6 +1,7 @@
 """Unit tests need no server and take seconds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from execution_logger import ExecutionLogger, Settings, diagnostics
 from execution_logger.delivery import Delivery
 from execution_logger.testing import MemoryDelivery
 from memory_broker import MemoryBroker, empty_broker
+from sqlite_site import SqliteSite, make_tables
 
 MakeLogger = Callable[..., ExecutionLogger]
 
@@ -22,6 +24,14 @@ def internal_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str,
     monkeypatch.setattr(diagnostics, "on_error", lambda *error: errors.append(error))
     yield errors
     assert not errors, "the library has hidden these errors from its host"
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
+    """A SQLite file with the library's tables."""
+    async with SqliteSite(tmp_path / "logs.db") as site:
+        make_tables(site.path)
+        yield site
 
 
 @pytest.fixture

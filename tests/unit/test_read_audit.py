@@ -1,9 +1,7 @@
 """The audit: it finds exactly what is missing, late or repeated."""
 
 import random
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +13,9 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read import audit as module
 from execution_logger.read.audit import Audit, audit
 from ledgers import Noted, fill
-from sqlite_site import SqliteSite, make_tables
+from sqlite_site import SqliteSite
 
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
 
 
 def noted(first: int, entries: int = 10, process: str = "p", **changed: Any) -> Noted:

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -15,17 +15,9 @@ from execution_logger.read import statistics as module
 from execution_logger.read.statistics import Statistic, count_hour, last_hour, read_statistics, replace_hour
 from execution_logger.store.engine import transaction
 from execution_logger.store.table import look_up_table
-from sqlite_site import SqliteSite, make_tables
+from sqlite_site import SqliteSite
 
 HOUR = datetime(2026, 11, 22, 10, tzinfo=UTC)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """Tables without rows."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
 
 
 def entry(minute: float = 0, **changed: Any) -> dict[str, Any]:

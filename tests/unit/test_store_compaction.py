@@ -1,9 +1,7 @@
 """Compaction: the ledger stays small, and an audit of it says what it said before."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,18 +12,10 @@ from execution_logger.store import compaction as module
 from execution_logger.store.compaction import compact
 from execution_logger.store.dead_letters import DeadLetters, retry
 from ledgers import LATE_AFTER_SECONDS, Noted, fill
-from sqlite_site import SqliteSite, make_tables
+from sqlite_site import SqliteSite
 
 NOON = datetime.now(UTC).replace(hour=12) - timedelta(days=1)
 HOUR, DAY = 3600, 86_400
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
 
 
 def noted(first: int, entries: int = 10, **changed: Any) -> Noted:

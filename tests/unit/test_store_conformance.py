@@ -1,21 +1,13 @@
 """The store on SQLite does what it does on every database."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from batches import BAD
 from conformance_store import *  # noqa: F403 - the tests
-from sqlite_site import SqliteSite, make_tables
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """A file with the library's tables."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
+from sqlite_site import SqliteSite
 
 
 @pytest.fixture

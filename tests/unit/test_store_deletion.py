@@ -1,6 +1,5 @@
 """Deleting many rows: in chunks, in order, and with a word when it does not work."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,10 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import deletion as module
 from execution_logger.store import upgrade
 from execution_logger.store.deletion import Deletion, Expiry, StubbornRowsError
-from sqlite_site import SqliteSite, make_tables
+from sqlite_site import SqliteSite
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 LIMIT = NOW - timedelta(days=90)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """Tables without rows."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
 
 
 async def fill(site: SqliteSite, *days: float, **fields: Any) -> None:

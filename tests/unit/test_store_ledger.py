@@ -1,9 +1,7 @@
 """The ledger: one row for each stored batch, with its entries or not at all."""
 
 import logging
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +13,9 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import ExecutionLogRepository, WriteResult, upgrade
 from execution_logger.store.ledger import Ledger
 from ledgers import Noted, fill
-from sqlite_site import SqliteSite, make_tables
+from sqlite_site import SqliteSite
 
 WITHOUT = "DROP TABLE execution_log_batches"
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
 
 
 async def write(site: SqliteSite, *entries: str, batch_id: str = "b", first: Any = 1) -> WriteResult:

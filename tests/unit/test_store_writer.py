@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +13,7 @@ from sqlalchemy import event
 from batches import encoded, fields
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult, engine, upgrade
-from sqlite_site import SqliteSite, make_tables
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[SqliteSite]:
-    """A site that works."""
-    async with SqliteSite(tmp_path / "logs.db") as site:
-        make_tables(site.path)
-        yield site
+from sqlite_site import SqliteSite
 
 
 async def test_an_entry_is_stored_as_it_is(site: SqliteSite) -> None:
