@@ -22,10 +22,10 @@ from redis.retry import Retry
 
 from execution_logger.broker.connection import (
     REDIS_SCHEMES,
+    error_text,
     is_sentinel,
     scheme_of,
     sentinel_options,
-    text_of,
     tls_options,
     url_without_tls,
 )
@@ -225,7 +225,7 @@ class Confirmations:
             yield
         except Exception as error:
             raise ResultsUnavailableError(
-                f"{self._name}: {type(error).__name__}: {text_of(error)}"
+                f"{self._name}: {type(error).__name__}: {error_text(error)}"
             ) from error
 
 

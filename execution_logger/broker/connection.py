@@ -178,7 +178,7 @@ def settings_of_host(app: Any, settings: Settings) -> Settings:
     )
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What a driver's error says; a Sentinel by its address, not by all options of its connection."""
     text = _SENTINEL.sub(r"\g<host>:\g<port>", str(error))
     return text.partition(" : <redis.")[0]

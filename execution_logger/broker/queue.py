@@ -16,7 +16,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import NoPermissionError
 from uuid_utils import uuid7
 
-from execution_logger.broker.connection import QueueView, connection_arguments, text_of
+from execution_logger.broker.connection import QueueView, connection_arguments, error_text
 from execution_logger.broker.message import (
     CONTENT_ENCODING,
     CONTENT_TYPE,
@@ -191,9 +191,9 @@ def open_channel(settings: Settings) -> Iterator[Any]:
     try:
         yield connection.default_channel
     except errors as error:
-        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {text_of(error)}") from error
+        raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {error_text(error)}") from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:  # kombu reads what others have left
-        said = f"holds strange data: {type(error).__name__}: {text_of(error)}"
+        said = f"holds strange data: {type(error).__name__}: {error_text(error)}"
         raise BrokerUnavailableError(f"{public_url(settings.broker_url)}: {said}") from error
     finally:
         _release(connection)

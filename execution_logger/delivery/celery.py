@@ -11,9 +11,9 @@ from execution_logger.broker.confirmations import Confirmations, Outcome, result
 from execution_logger.broker.connection import (
     QueueView,
     connection_arguments,
+    error_text,
     producer_options,
     settings_of_host,
-    text_of,
 )
 from execution_logger.broker.message import Message
 from execution_logger.broker.queue import BrokerQueue, queue_of
@@ -104,7 +104,7 @@ class CeleryDelivery:
             with suppress(Exception):
                 self._close_connection()
             where = public_url(self._settings.broker_url) if self._host_app is None else "the host's broker"
-            raise DeliveryError(f"{where}: {type(error).__name__}: {text_of(error)}") from error
+            raise DeliveryError(f"{where}: {type(error).__name__}: {error_text(error)}") from error
 
     def _close_connection(self) -> None:
         connection, self._connection, self._queue = self._connection, None, None

@@ -14,7 +14,7 @@ from execution_logger.entry.batch import Batch, Watermark
 from execution_logger.journal.directory import Destination, check_folder, lock_folder
 from execution_logger.journal.files import JournalFiles
 from execution_logger.journal.identity import is_child
-from execution_logger.journal.marks import SentMark, SettledMark
+from execution_logger.journal.marks import SentMark
 from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
@@ -125,13 +125,12 @@ class AdoptedJournal:
         """Go on to the next batch; this one is awaited, or settled next."""
         self._taken = None
         if awaited_since is not None:
-            self._files.marks.add(SentMark(batch.id, batch.first, batch.count, awaited_since))
+            self._files.mark_sent(batch, awaited_since)
 
     def settle(self, first: int, count: int) -> None:
         """Forget entries that are safe elsewhere."""
         if self._settled.add(first, count):
-            self._files.marks.add(SettledMark(self._settled.value))
-            self._files.remove_settled()
+            self._files.settle(self._settled.value)
 
     def keeps(self, first: int, count: int) -> bool:
         """Whether these entries can be read again."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, NotNowError
 from execution_logger.journal.directory import DAMAGED_NAME, LOCK_NAME, open_ours
-from execution_logger.journal.marks import Marks
+from execution_logger.journal.marks import Marks, SentMark, SettledMark
 from execution_logger.journal.segment import Lines, Reader, Segment
 
 _PROBE_NAME = "probe"
@@ -179,6 +179,15 @@ class JournalFiles:
         if self.lock_fd is not None:
             os.close(self.lock_fd)
         self.lock_fd = lock_fd
+
+    def mark_sent(self, batch: Batch, at: float) -> None:
+        """Note down that a batch was sent, in seconds since 1970, for whoever goes on if we cannot."""
+        self.marks.add(SentMark(batch.id, batch.first, batch.count, at))
+
+    def settle(self, number: int) -> None:
+        """Forget all entries up to this number, and delete what that makes possible."""
+        self.marks.add(SettledMark(number))
+        self.remove_settled()
 
     def remove_settled(self) -> None:
         """Delete the segments whose entries are all safe, except for the last one."""

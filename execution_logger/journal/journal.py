@@ -10,7 +10,6 @@ from typing import Any
 from execution_logger.entry.batch import Batch
 from execution_logger.journal.directory import Destination, lock_folder, make_process_folder
 from execution_logger.journal.files import JournalFiles
-from execution_logger.journal.marks import SentMark, SettledMark
 from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 
@@ -141,12 +140,11 @@ class Journal:
 
     def mark_sent(self, batch: Batch, at: float) -> None:
         """Note down that a batch was sent, for whoever goes on if we cannot."""
-        self._files.marks.add(SentMark(batch.id, batch.first, batch.count, at))
+        self._files.mark_sent(batch, at)
 
     def settle(self, number: int) -> None:
         """Forget all entries up to this number; what can be deleted at once is."""
-        self._files.marks.add(SettledMark(number))
-        self._files.remove_settled()
+        self._files.settle(number)
 
     @property
     def is_settled(self) -> bool:

@@ -17,10 +17,10 @@ from execution_logger.broker.connection import (
     broker_url_of,
     configured_url,
     connection_arguments,
+    error_text,
     producer_options,
     sentinel_options,
     settings_of_host,
-    text_of,
     tls_options,
     url_without_tls,
     worker_options,
@@ -203,17 +203,17 @@ def test_an_error_names_sentinels_by_their_address() -> None:
     with make([("127.0.0.1", 1), ("127.0.0.1", 2)], sentinel_kwargs=options) as sentinels:
         with pytest.raises(MasterNotFoundError) as failed:
             sentinels.discover_master("logs")
-        assert text_of(failed.value) == (
+        assert error_text(failed.value) == (
             "No master found for 'logs' : 127.0.0.1:1 - network:ConnectionError, "
             "127.0.0.1:2 - network:ConnectionError"
         )
-    assert text_of(ValueError("another one : <of its own>")) == "another one : <of its own>"
+    assert error_text(ValueError("another one : <of its own>")) == "another one : <of its own>"
 
 
 def test_what_an_error_of_another_version_says_of_connections_is_left_out() -> None:
     """Nobody knows how it will write them."""
     error = MasterNotFoundError("No master found for 'logs' : <redis.client.Redis({'password': 'secret'})>")
-    assert text_of(error) == "No master found for 'logs'"
+    assert error_text(error) == "No master found for 'logs'"
 
 
 @pytest.mark.parametrize(
