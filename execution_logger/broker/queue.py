@@ -127,14 +127,19 @@ def measure_queue(channel: Any, settings: Settings) -> QueueLength:
     """The same over a channel; of a Redis by single commands that it answers even when it is full."""
     if not is_redis(channel):
         return QueueLength(_declared(channel, settings.queue))
-    client = channel.client
+    client, keys = channel.client, _keys_by_priority(channel, settings.queue)
     return QueueLength(
-        waiting=client.llen(settings.queue),
+        waiting=client.llen(settings.queue) + sum(_if_allowed(client.llen, key) or 0 for key in keys[1:]),
         in_flight=client.hlen(channel.unacked_key),
         quarantined=_if_allowed(client.llen, quarantine_key(settings)),
         oldest=_if_allowed(oldest_entry_at, channel, settings),
         sent_at=sent_at(client.lindex(settings.queue, -1)),
     )
+
+
+def _keys_by_priority(channel: Any, queue: str) -> list[str]:
+    """Redis' lists of a queue, the one of ours first: others may send with a priority."""
+    return [channel._q_for_pri(queue, step) for step in sorted(channel.priority_steps)]  # noqa: SLF001
 
 
 def _if_allowed(ask: Callable[..., _T], *arguments: Any) -> _T | None:

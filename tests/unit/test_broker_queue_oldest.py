@@ -20,9 +20,13 @@ class Channel:
 
     unacked_key = "unacked"
     unacked_index_key = "unacked_index"
+    priority_steps = (0, 3)
 
     def __init__(self) -> None:
         self.client = FakeRedis()
+
+    def _q_for_pri(self, queue: str, step: int) -> str:
+        return f"{queue}-{step}" if step else queue
 
     def wait(self, *items: str | bytes) -> None:
         """Put these into the queue, one after the other."""
@@ -116,11 +120,13 @@ def test_who_may_not_look_into_the_queue_is_told_its_length(
 ) -> None:
     """Hosts need less than workers, and may see less."""
     channel.wait(message(5, body={"headers": {}}))
-    assert measure_queue(channel, Settings()).quarantined == 0
+    channel.client.lpush("logs-3", "sent with a priority")
+    found = measure_queue(channel, Settings())
+    assert (found.waiting, found.quarantined) == (2, 0)
 
     def refuse(*_: object) -> None:
         raise NoPermissionError("no permissions")
 
     monkeypatch.setattr(channel.client, "lrange", refuse)
     found = measure_queue(channel, Settings())
-    assert (found.waiting, found.in_flight, found.oldest) == (1, 0, None)
+    assert (found.waiting, found.in_flight, found.oldest) == (2, 0, None)
