@@ -1,7 +1,8 @@
-"""What a test must give back: threads, child processes, files and sockets."""
+"""What a test must give back: threads, child processes, files and sockets, and what signals do."""
 
 import gc
 import os
+import signal
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +20,14 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 @dataclass(frozen=True)
 class Resources:
-    """The threads, child processes and open descriptors of this process, each with its description."""
+    """The threads, child processes, descriptors and signal handlers of this process, each described."""
 
     held: dict[object, str]
 
     @classmethod
     def now(cls) -> Self:
         """Those of this moment."""
-        return cls({**_threads(), **_children(), **_descriptors()})
+        return cls({**_threads(), **_children(), **_descriptors(), **_handlers()})
 
     def check_given_back(self, timeout_seconds: float = 5.0) -> None:
         """Fail when more is held than these; what ends shortly after a test is waited for.
@@ -49,6 +50,12 @@ class Resources:
 
 def _threads() -> dict[object, str]:
     return {thread: f"thread {thread.name}" for thread in threading.enumerate()}
+
+
+def _handlers() -> dict[object, str]:
+    """Of the signals that end a program: whose Ctrl-C a test has taken, the next one waits for in vain."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    return {(number, signal.getsignal(number)): f"a handler of {number.name}" for number in numbers}
 
 
 def _children() -> dict[object, str]:

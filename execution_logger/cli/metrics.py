@@ -3,7 +3,8 @@
 import logging
 import signal
 import threading
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import click
 
@@ -48,15 +49,24 @@ def command(port: int, address: str | None, once: bool) -> None:
 
 
 def _serve(collector: SystemCollector, address: str, port: int) -> None:
+    with _until_asked_to_end() as stopped:
+        try:
+            server = MetricsServer([collector, PROCESS_COLLECTOR], address, port)
+        except OSError as error:
+            raise ExecutionLoggerError(f"{address}:{port} cannot be used: {error}") from error
+        logger.info("metrics are at http://%s:%d/metrics", address, port)
+        with closing(server):
+            # In slices, because on Windows no signal ends a wait.
+            while not stopped.wait(_WAKE_SECONDS):
+                pass
+
+
+@contextmanager
+def _until_asked_to_end() -> Iterator[threading.Event]:
     stopped = threading.Event()
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: stopped.set())
+    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in _SIGNALS}
     try:
-        server = MetricsServer([collector, PROCESS_COLLECTOR], address, port)
-    except OSError as error:
-        raise ExecutionLoggerError(f"{address}:{port} cannot be used: {error}") from error
-    logger.info("metrics are at http://%s:%d/metrics", address, port)
-    with closing(server):
-        # In slices, because on Windows no signal ends a wait.
-        while not stopped.wait(_WAKE_SECONDS):
-            pass
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
