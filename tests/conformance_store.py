@@ -16,11 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils import uuid7
 
 from anything import EXAMPLES
 from batches import BAD, CREATED_AT, batch, encoded
 from execution_logger import Settings
 from execution_logger.read.audit import Audit, audit
+from execution_logger.read.timeline import Timeline
 from execution_logger.store import Writer, WriteResult, upgrade
 from execution_logger.store.compaction import compact
 from execution_logger.store.dead_letters import DeadLetters, retry
@@ -115,6 +117,23 @@ async def test_a_bad_entry_takes_no_other_one_with_it(site: Site, bad: str) -> N
     assert letter["reason"]
     noted = await noted_of(site)
     assert [(row["entries"], row["dead_lettered"], row["deliveries"]) for row in noted] == [(8, 1, 1)] * 3
+
+
+async def test_an_entry_keeps_its_place_in_the_tree(site: Site) -> None:
+    """Its operation, the one around it, and OpenTelemetry's ids; in columns that others may select by."""
+    ids = {
+        "operation_id": str(uuid7()),
+        "parent_id": str(uuid7()),
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "span_id": "b7ad6b7169203331",
+    }
+    await write(site, encoded(**ids), encoded())
+    first, second = await Timeline(site.engine, site.settings, "t").last(2)
+    assert {name: getattr(first, name) for name in ids} == ids
+    assert first.details is None
+    assert {getattr(second, name) for name in ids} == {None}
+    for name, id_ in ids.items():
+        assert await entries_of(site, name) == [id_, "None"]
 
 
 FORGED = ["", "nothing", "{}", '"text"', "5", "[", "[" * 3000, "[]]", "\0", "\ud800", "[1,]", None, 5, ["x"]]

@@ -13,6 +13,14 @@ IDENTIFIERS = ("task_id", "level", "category", "step", "agent_name", "roadmap_id
 REQUIRED = ("task_id", "level", "category")
 """Those of them that are never None."""
 
+TREE = ("operation_id", "parent_id", "trace_id", "span_id")
+"""The fields that tell an entry's place in the tree of its run, and in an OpenTelemetry trace."""
+
+TreeIds = tuple[str | None, str | None, str | None, str | None]
+"""Their values: two UUIDs, and 32 and 16 hexadecimal digits."""
+
+NO_TREE: TreeIds = (None, None, None, None)
+
 MAX_IDENTIFIER_CHARS = 512
 """Longest `task_id`, `step` and so on: at most 2,048 bytes, and a PostgreSQL index takes 2,704."""
 
@@ -69,11 +77,29 @@ class LogCategory(StrEnum):
     RETRY = "retry"
 
 
+RUN_STATE = "run_state"
+"""The key, in the details of the entries that begin and end a run, of its state."""
+
+
+class RunState(StrEnum):
+    """What the entries that begin and end a run say of it; the last one is what nobody has said."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    NO_END = "no end recorded"
+
+
 class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record, as it is stored: masked, cut and made safe already.
 
     `id` is a UUIDv7 and the row's primary key; `created_at` is UTC and later than that of every
     entry the process recorded before; `details` is a copy of what the caller passed.
+
+    `operation_id` is the operation's that this entry begins or ends; `parent_id` that of the operation
+    within which it was recorded. `trace_id` and `span_id` are those of the OpenTelemetry span that was
+    active, if any.
     """
 
     id: str
@@ -88,3 +114,7 @@ class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     concept_id: str | None = None
     details: dict[str, Any] | None = None
     duration_ms: int | None = None
+    operation_id: str | None = None
+    parent_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None

@@ -18,6 +18,7 @@ from execution_logger.entry.entry import (
     MAX_DURATION_MS,
     MAX_IDENTIFIER_CHARS,
     REQUIRED,
+    TREE,
     LogEntry,
     known_level,
 )
@@ -51,6 +52,12 @@ _FRAME_BYTES = len(
 )  # fmt: skip
 
 
+def _tree_bytes(entry: LogEntry) -> int:
+    """What the ids take in the JSON, which nobody cuts."""
+    ids = {name: getattr(entry, name) for name in TREE}
+    return sum(len(f'"{name}":"{id_}",') for name, id_ in ids.items() if id_ is not None)
+
+
 class Sanitizer:
     """Makes one entry safe, and remembers what it had to change.
 
@@ -73,6 +80,7 @@ class Sanitizer:
 
     def made_safe(self, passed: LogEntry) -> LogEntry:
         """The entry whose fields hold what a caller passed, whatever their types are, as it is recorded."""
+        self._bytes_left -= _tree_bytes(passed)
         at = self._changes.at
         identifiers = {name: at(name, self._identifier, name, getattr(passed, name)) for name in IDENTIFIERS}
         identifiers["level"] = known_level(identifiers["level"])

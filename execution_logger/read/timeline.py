@@ -11,7 +11,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.entry.entry import LogEntry, LogLevel
+from execution_logger.entry.entry import TREE, LogEntry, LogLevel
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
@@ -196,6 +196,7 @@ def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
     for field in TEXTS:
         if field in values:
             values[field] = table.to_text(field, values[field])
+    values |= {field: str(id_) for field in TREE if (id_ := values.get(field)) is not None}
     values |= {field: kept_field(details or {}, field) for field in table.missing}
     return LogEntry(**values)
 

@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.types import TypeEngine
 
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS, known_level
+from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS, TREE, known_level
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings, time_zone
 from execution_logger.store.faults import UPGRADE
@@ -26,7 +26,7 @@ from execution_logger.store.schema import schema_and_name
 from execution_logger.store.sql import quoted, statement
 
 TEXTS = ("task_id", "roadmap_id", "concept_id", "level", "category", "step", "agent_name", "message")
-FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at")
+FIELDS = ("id", *TEXTS, "details", "duration_ms", "created_at", *TREE)
 REQUIRED = ("id", "task_id", "level", "category", "message", "details", "created_at")
 """Fields that a table must have a column for. The others go to `details` where it has none."""
 
@@ -36,11 +36,13 @@ MARK = "created_at_is_readable"
 _UUID_CHARS = 36
 _HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
 _USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
-    **dict.fromkeys(("id", *TEXTS), (sa.String, sa.Uuid)),
+    **dict.fromkeys(("id", *TEXTS, *TREE), (sa.String, sa.Uuid)),
     "details": (sa.JSON, sa.String),
     "duration_ms": (sa.Integer, sa.Numeric, sa.Float),
     "created_at": (sa.DateTime,),
 }
+_PAIRS = (TREE[:2], TREE[2:])
+_ID_CHARS = dict(zip(TREE, (_UUID_CHARS, _UUID_CHARS, 32, 16), strict=True))
 
 _looked_up: "WeakKeyDictionary[Pool, dict[tuple[str, str], LogTable]]" = WeakKeyDictionary()
 
@@ -177,6 +179,10 @@ def _describe(connection: sa.Connection, settings: Settings) -> LogTable:
     columns = {field: _plain(table.c[field]) for field in FIELDS if field in table.c}
     # Nobody may write a generated column: its field goes to the details, as if there were none.
     columns = {field: column for field, column in columns.items() if column.computed is None}
+    strange = [
+        field for pair in _PAIRS if not all(_takes_ids(columns.get(each)) for each in pair) for field in pair
+    ]
+    columns = {field: column for field, column in columns.items() if field not in strange}
     keys = [names for names in traits["key"].values() if _recognises(names, columns)]
     problem = next(_problems(table, columns, traits, keys), None)
     if problem:
@@ -212,6 +218,16 @@ def _traits(connection: sa.Connection, table: sa.Table) -> Mapping[str, Mapping[
     query = text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name")
     traits["trigger"] = dict.fromkeys(connection.execute(query, {"name": table.name}).scalars(), ())
     return traits
+
+
+def _takes_ids(column: sa.Column[Any] | None) -> bool:
+    """Whether a column that is called like one of the ids of the tree can hold them.
+
+    A host's own `parent_id` may be something else: only both of a pair are taken for ours.
+    """
+    if column is None or not column.nullable or not isinstance(column.type, _USABLE[column.name]):
+        return False
+    return (_length(column) or _UUID_CHARS) >= _UUID_CHARS
 
 
 def _plain(column: sa.Column[Any]) -> sa.Column[Any]:
@@ -321,6 +337,9 @@ def kept_value(column: sa.Column[Any], dialect: str, field: str) -> sa.ColumnEle
 
 
 def _is_of(field: str, value: object) -> bool:
+    if field in _ID_CHARS:
+        # What a host means by such a word is another thing.
+        return isinstance(value, str) and len(value) == _ID_CHARS[field]
     if field != _NUMBER:
         return isinstance(value, str)
     return type(value) is int and 0 <= value <= MAX_DURATION_MS

@@ -14,6 +14,7 @@ from execution_logger.entry.entry import (
     MAX_DURATION_MS,
     MAX_IDENTIFIER_CHARS,
     REQUIRED,
+    TREE,
     known_level,
 )
 
@@ -73,7 +74,8 @@ def test_all_fields_are_readable() -> None:
     assert {name: getattr(ENTRY, name) for name in ENTRY.__struct_fields__} == {
         "id": "id", "created_at": NOW, "task_id": "task", "level": "info", "category": "agent",
         "message": "message", "step": None, "agent_name": None, "roadmap_id": None, "concept_id": None,
-        "details": None, "duration_ms": None,
+        "details": None, "duration_ms": None, "operation_id": None, "parent_id": None, "trace_id": None,
+        "span_id": None,
     }  # fmt: skip
 
 
@@ -105,6 +107,6 @@ def test_limits_fit_the_database() -> None:
 def test_identifiers_are_fields() -> None:
     """All texts but the message, and those that are never None are among them."""
     assert set(REQUIRED) <= set(IDENTIFIERS) < set(LogEntry.__struct_fields__)
-    assert set(LogEntry.__struct_fields__) - set(IDENTIFIERS) == {
+    assert set(LogEntry.__struct_fields__) - set(IDENTIFIERS) - set(TREE) == {
         "id", "created_at", "message", "details", "duration_ms",
     }  # fmt: skip

@@ -22,7 +22,7 @@ from anything import Anything, laughs, nested, plain_details, plain_texts
 from execution_logger.entry import encoder as encoder_module
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.encoder import EntryEncoder, entry_clock
-from execution_logger.entry.entry import MAX_DURATION_MS, LogCategory, LogEntry, LogLevel
+from execution_logger.entry.entry import MAX_DURATION_MS, NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds
 from execution_logger.entry.masking import MASK, SensitiveKeys
 from execution_logger.entry.sanitizer import Sanitizer
 from execution_logger.settings import SENSITIVE_KEYS, Settings
@@ -237,14 +237,19 @@ def test_long_identifiers_are_cut_on_both_ways(position: int) -> None:
 # Anything -----------------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 2**32), st.sampled_from(SIZES))
-def test_anything_is_recorded(seed: int, max_bytes: int) -> None:
+TREES = (NO_TREE, (None, "p" * 36, None, None), ("o" * 36, "p" * 36, "t" * 32, "s" * 16))
+
+
+@given(st.integers(0, 2**32), st.sampled_from(SIZES), st.sampled_from(TREES))
+def test_anything_is_recorded(seed: int, max_bytes: int, tree: TreeIds) -> None:
     """In every field, also in the smallest entries that can be set; nothing raises."""
     anything = Anything(seed)
     fields = [anything.value() for _ in range(8)]
-    make(*fields, anything.details(), anything.value(), max_bytes=max_bytes)
-    entry, _ = make("task", "info", "agent", "message", details=anything.details(), max_bytes=max_bytes)
+    make(*fields, anything.details(), anything.value(), tree, max_bytes=max_bytes)
+    details = anything.details()
+    entry, _ = make("task", "info", "agent", "message", details=details, tree=tree, max_bytes=max_bytes)
     assert (entry.task_id, entry.message) == ("task", "message")
+    assert (entry.operation_id, entry.parent_id, entry.trace_id, entry.span_id) == tree
 
 
 @given(st.lists(st.integers(0, 2**32), min_size=1, max_size=3))

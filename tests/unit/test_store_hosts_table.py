@@ -11,6 +11,7 @@ from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table,
 from batches import encoded, fields
 from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.timeline import Timeline
 from execution_logger.store import WriteResult, upgrade
 from sqlite_site import SqliteSite
 
@@ -126,3 +127,53 @@ async def test_a_new_column_without_default_makes_entries_wait(tmp_path: Path) -
         with pytest.raises(StoreUnavailableError, match='"tenant" allows no NULL'):
             await site.write(encoded())
         assert site.dead() == []
+
+
+IDS = {
+    "operation_id": "01a22505-c189-7200-be65-eeb94327379a",
+    "parent_id": "01a22505-c189-7200-be65-eeb856039154",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
+}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        (),
+        (Column("parent_id", Integer),),
+        (Column("parent_id", String(36)),),
+        (Column("trace_id", String(64)),),
+        (Column("operation_id", String(36)), Column("parent_id", String(20))),
+        (
+            Column("operation_id", String(36)),
+            Column("parent_id", String(36), server_default="", nullable=False),
+        ),
+    ],
+    ids=["none", "a number", "one of a pair", "one of the other pair", "too short", "never null"],
+)
+async def test_a_hosts_column_that_is_called_like_an_id_is_the_hosts(
+    tmp_path: Path, columns: tuple[Column[Any], ...]
+) -> None:
+    """The ids are in the details then, and are read from there."""
+    async with hosts_site(tmp_path / "logs.db", *columns) as (site, table):
+        await site.write(encoded(**IDS), encoded(details={"parent_id": "mine"}))
+        (row, other) = await read_as_host(site, table)
+        assert {row[column.name] for column in columns} <= {None, ""}
+        assert row["details"] == IDS
+        first, second = await Timeline(site.engine, site.settings, "t").last(2)
+        assert {name: getattr(first, name) for name in IDS} == IDS
+        assert (second.parent_id, second.details) == (None, other["details"])
+
+
+@pytest.mark.parametrize("kind", [String(36), String(64), Text()], ids=str)
+async def test_a_host_may_have_columns_for_the_tree(tmp_path: Path, kind: Any) -> None:
+    """Of a type that holds them."""
+    columns = (Column("operation_id", kind), Column("parent_id", kind))
+    async with hosts_site(tmp_path / "logs.db", *columns) as (site, table):
+        await site.write(encoded(**IDS))
+        (row,) = await read_as_host(site, table)
+        assert [str(row[name]) for name in ("operation_id", "parent_id")] == list(IDS.values())[:2]
+        assert set(row["details"]) == {"trace_id", "span_id"}
+        (entry,) = await Timeline(site.engine, site.settings, "t").last(1)
+        assert {name: getattr(entry, name) for name in IDS} == IDS

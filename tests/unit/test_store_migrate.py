@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from batches import BAD, batch, encoded
+from execution_logger.entry.entry import TREE
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.audit import audit
 from execution_logger.store import WriteResult, overview, upgrade
+from execution_logger.store.table import forget_tables
 from execution_logger.worker.job_status import read_jobs
 from execution_logger.worker.jobs import Runner
 from execution_logger.worker.schedule import STATISTICS
@@ -101,8 +103,22 @@ async def test_an_older_installation_gets_what_it_lacks(
     )
     report = await upgrade(site.engine, site.settings)
     assert report == reported(THERE, **dict.fromkeys(lacking, CREATED))
-    assert site.rows("SELECT * FROM execution_logger_alembic_version") == [{"version_num": "0003"}]
+    assert site.rows("SELECT * FROM execution_logger_alembic_version") == [{"version_num": "0004"}]
     assert (len(site.rows()), len(site.dead())) == (1, 1)
+
+
+async def test_a_table_without_the_tree_gets_its_columns(site: SqliteSite) -> None:
+    """Its rows stay, and what was kept in their details is where it was."""
+    await upgrade(site.engine, site.settings)
+    for column in TREE:
+        site.execute(f"ALTER TABLE execution_logs DROP COLUMN {column}")
+    site.execute("UPDATE execution_logger_alembic_version SET version_num = '0003'")
+    await site.write(encoded())
+    await upgrade(site.engine, site.settings)
+    forget_tables(site.engine.pool)
+    await site.write(encoded(operation_id="01a22505-c189-7200-be65-eeb94327379a"))
+    assert [row["operation_id"] for row in site.rows()] == [None, "01a22505-c189-7200-be65-eeb94327379a"]
+    await upgrade(site.engine, site.settings)
 
 
 @pytest.mark.parametrize("lacking", [("stored_at",), ("stored_at", "place")])

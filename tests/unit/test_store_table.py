@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from execution_logger.entry.entry import TREE
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
@@ -50,13 +51,13 @@ async def test_a_hosts_table_is_described(engine: AsyncEngine) -> None:
     """All fields have their columns, and the id recognises an entry."""
     table = await described(engine, tenant="TEXT NOT NULL DEFAULT 'x'", number="INTEGER")
     assert set(table.columns) == set(COLUMNS)
-    assert (table.missing, table.key) == ((), ("id",))
+    assert (table.missing, table.key) == (TREE, ("id",))
 
 
 async def test_optional_columns_may_be_missing(engine: AsyncEngine) -> None:
     """The writer then puts their values into the details."""
     table = await described(engine, step=None, agent_name=None, duration_ms=None)
-    assert table.missing == ("step", "agent_name", "duration_ms")
+    assert table.missing == ("step", "agent_name", "duration_ms", *TREE)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ async def test_an_entry_is_stored_as_it_is(site: SqliteSite) -> None:
         agent_name="a",
         duration_ms=7,
         details={"z": [1, None], "a": "学"},
+        operation_id="01a22505-c189-7200-be65-eeb94327379a",
+        parent_id="01a22505-c189-7200-be65-eeb856039154",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        span_id="b7ad6b7169203331",
     )
     assert await site.write(encoded(entry)) == WriteResult(stored=1)
     (row,) = site.rows()

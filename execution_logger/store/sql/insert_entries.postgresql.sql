@@ -13,6 +13,10 @@ FROM {json}_to_recordset(CAST(:entries AS {json})) AS entry (
     message text,
     details {json},
     duration_ms integer,
-    created_at timestamp with time zone
+    created_at timestamp with time zone,
+    operation_id uuid,
+    parent_id uuid,
+    trace_id text,
+    span_id text
 )
 ON CONFLICT ({key}) DO NOTHING

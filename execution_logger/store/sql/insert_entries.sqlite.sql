@@ -15,7 +15,11 @@ FROM (
         json_extract(entry, '$.message') AS message,
         nullif(json_quote(json_extract(entry, '$.details')), 'null') AS details,
         json_extract(entry, '$.duration_ms') AS duration_ms,
-        json_extract(entry, '$.created_at') AS created_at
+        json_extract(entry, '$.created_at') AS created_at,
+        json_extract(entry, '$.operation_id') AS operation_id,
+        json_extract(entry, '$.parent_id') AS parent_id,
+        json_extract(entry, '$.trace_id') AS trace_id,
+        json_extract(entry, '$.span_id') AS span_id
     FROM (SELECT CASE type WHEN 'object' THEN value END AS entry FROM json_each(:entries))
 )
 WHERE true
