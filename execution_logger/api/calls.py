@@ -1,16 +1,19 @@
 """The calls that hosts make: their names, parameters, order and defaults are a contract."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
 
 from execution_logger.api.context import merged
-from execution_logger.api.operations import TimedOperation
-from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel, known_level
+from execution_logger.api.operations import Record, RunOperation, TimedOperation, decorated
+from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel, TreeIds, known_level
 from execution_logger.settings import Settings
 
 _DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (level.value for level in LogLevel)
 _WORKFLOW, _AGENT, _TOOL = (c.value for c in (LogCategory.WORKFLOW, LogCategory.AGENT, LogCategory.TOOL))
 _RETRY = LogCategory.RETRY.value
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class LoggingCalls(ABC):
@@ -321,11 +324,91 @@ class LoggingCalls(ABC):
         `timer.set_details({...})` gathered; an error entry if the body raised, a warning if it was
         cancelled. The texts are Chinese or English by the setting `language`.
         """
+        record = self._recorder(task_id, category, operation_name, agent_name, concept_id, roadmap_id, extra)
+        return TimedOperation(record, operation_name, self.settings.language)
 
-        def record(level: LogLevel, message: str, duration_ms: int | None, details: Any) -> LogEntry:
+    @overload
+    def operation(self, function: _F, /) -> _F: ...
+
+    @overload
+    def operation(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        category: str = ...,
+        task_id: str | None = ...,
+        agent_name: str | None = ...,
+        concept_id: str | None = ...,
+        roadmap_id: str | None = ...,
+        **extra: Any,
+    ) -> Callable[[_F], _F]: ...
+
+    def operation(
+        self,
+        name: Any = None,
+        /,
+        *,
+        category: str = _WORKFLOW,
+        task_id: str | None = None,
+        agent_name: str | None = None,
+        concept_id: str | None = None,
+        roadmap_id: str | None = None,
+        **extra: Any,
+    ) -> Any:
+        """Make each call of a function an operation, as `timed_operation` does with a block.
+
+        For functions and generators, sync and async; of a generator it lasts from its first step to its end.
+        The name is the function's by default, and the run is that of the code around it:
+
+        >>> @execution_logger.operation
+        ... async def plan(goal: str) -> Plan: ...
+
+        >>> @execution_logger.operation("search", category="tool", agent_name="researcher")
+        ... def search(query: str) -> list[str]: ...
+        """
+
+        def decorate(function: _F) -> _F:
+            title = function.__name__ if name is None or name is function else name
+            record = self._recorder(task_id, category, title, agent_name, concept_id, roadmap_id, extra)
+            return decorated(function, lambda: TimedOperation(record, title, self.settings.language))
+
+        return decorate(name) if callable(name) else decorate
+
+    def run(
+        self,
+        /,
+        task_id: str,
+        name: str = "run",
+        *,
+        category: str = _WORKFLOW,
+        roadmap_id: str | None = None,
+        **extra: Any,
+    ) -> RunOperation:
+        """Mark where a run begins and ends: `async with logger.run(task_id)`, or `with`.
+
+        It is an operation like any other, the root of the run's tree. Within it `task_id` is filled in, and
+        its entries tell everybody who reads runs whether this one is running, done, failed or cancelled.
+        """
+        record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
+        return RunOperation(record, name, self.settings.language, task_id)
+
+    def _recorder(
+        self,
+        task_id: str | None,
+        category: str,
+        step: str | None,
+        agent_name: str | None,
+        concept_id: str | None,
+        roadmap_id: str | None,
+        extra: Mapping[str, Any],
+    ) -> Record:
+        def record(
+            level: LogLevel, message: str, duration_ms: int | None, details: Any, tree: TreeIds
+        ) -> LogEntry:
             return self._record(
                 task_id, level, category, message,
-                operation_name, agent_name, roadmap_id, concept_id, details, duration_ms, extra,
+                step, agent_name, roadmap_id, concept_id, details, duration_ms, extra, tree,
             )  # fmt: skip
 
-        return TimedOperation(record, operation_name, self.settings.language)
+        return record

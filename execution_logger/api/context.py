@@ -7,7 +7,9 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
+from execution_logger.entry.entry import TreeIds
 from execution_logger.text import is_hostile
 
 FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
@@ -16,14 +18,31 @@ FILLED = ("task_id", "step", "agent_name", "roadmap_id", "concept_id")
 _MOST_KEYS = 65_536
 """Of the shortest keys, some 262,144 bytes: the size of an entry unless a setting allows for more."""
 
+TRACING = "opentelemetry.trace"
+"""A host that uses it has it loaded."""
+
+_TRACING_CONTEXT = "opentelemetry.context"
+
+_NAMED = ("operation_id", "parent_id")
+
 _NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A `with context(...)` that has been entered: what it fills in, and the block around it."""
+    """A block of code that has been entered: what is filled in there, and the block around it.
+
+    Attributes:
+        fields: filled in for every call, those of the blocks around it among them.
+        operation_id: the innermost operation's, which is the parent of what is recorded there.
+        run: the `task_id` of the run that has begun around it.
+        outer: the block around it.
+        is_left: it has ended.
+    """
 
     fields: Mapping[str, Any]
+    operation_id: str | None
+    run: str | None
     outer: "Block | None"
     is_left: bool = False
 
@@ -38,10 +57,14 @@ def not_left(block: Block | None) -> Block | None:
     return block
 
 
+def block_here() -> Block:
+    """The innermost block that is entered here, or an empty one."""
+    return not_left(innermost.get()) or Block(_NOTHING, None, None, None)
+
+
 def context_fields() -> Mapping[str, Any]:
     """What is filled in here."""
-    block = not_left(innermost.get())
-    return _NOTHING if block is None else block.fields
+    return block_here().fields
 
 
 @contextmanager
@@ -50,15 +73,23 @@ def context(**fields: Any) -> Iterator[None]:
 
     The name and the habit are structlog's (`bound_contextvars`). A value that a call passes itself wins.
     """
-    block = Block({**context_fields(), **fields}, not_left(innermost.get()))
+    block = new_block(fields)
     token = innermost.set(block)
     try:
         yield
     finally:
-        _leave(block, token)
+        leave(block, token)
 
 
-def _leave(block: Block, token: Token[Block | None]) -> None:
+def new_block(fields: Mapping[str, Any], operation_id: str | None = None, run: str | None = None) -> Block:
+    """A block within the one that is entered now; what it does not have of its own it has from that one."""
+    outer = not_left(innermost.get())
+    if outer is None:
+        return Block(fields, operation_id, run, None)
+    return Block({**outer.fields, **fields}, operation_id or outer.operation_id, run or outer.run, outer)
+
+
+def leave(block: Block, token: Token[Block | None]) -> None:
     """Go back to the block around it. What was started within it, and goes on, keeps its fields."""
     if innermost.get() is block:
         with suppress(ValueError):
@@ -80,6 +111,38 @@ def with_exception(extra: Mapping[str, Any]) -> Mapping[str, Any]:
         return extra  # somebody else's word for something else
     del rest["exc_info"]
     return rest if exc_info is None else {**rest, "exception": exc_info}
+
+
+def with_ids(tree: TreeIds, extra: Mapping[str, Any]) -> tuple[TreeIds, Mapping[str, Any]]:
+    """The ids with those that `extra` names, and what is left of it: a text that is no UUID stays there."""
+    named = {key: id_ for key in _NAMED if key in extra and (id_ := _uuid(extra[key])) is not None}
+    if not named:
+        return tree, extra
+    operation_id, parent_id, trace_id, span_id = tree
+    ids = (named.get("operation_id", operation_id), named.get("parent_id", parent_id), trace_id, span_id)
+    return ids, {key: value for key, value in extra.items() if key not in named}
+
+
+def _uuid(value: Any) -> str | None:
+    if type(value) is not str and type(value) is not UUID:
+        return None
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        return None
+
+
+def with_trace(tree: TreeIds) -> TreeIds:
+    """The ids with those of the OpenTelemetry span that is active here, if any."""
+    try:
+        if not sys.modules[_TRACING_CONTEXT].get_current():
+            return tree  # nothing is active: to ask for a span that does not exist costs three times as much
+        span = sys.modules[TRACING].get_current_span().get_span_context()
+        if not span.is_valid:
+            return tree
+        return tree[0], tree[1], f"{span.trace_id:032x}", f"{span.span_id:016x}"
+    except Exception:  # noqa: BLE001 - it is being imported, or its span is of somebody's own making
+        return tree
 
 
 def merged(details: Any, *others: Mapping[str, Any]) -> Any:

@@ -10,12 +10,22 @@ from weakref import WeakSet, WeakValueDictionary
 
 from execution_logger.api.asgi import Application, WithLifespan
 from execution_logger.api.calls import LoggingCalls
-from execution_logger.api.context import FILLED, context, context_fields, innermost, merged, with_exception
+from execution_logger.api.context import (
+    FILLED,
+    TRACING,
+    context,
+    innermost,
+    merged,
+    not_left,
+    with_exception,
+    with_ids,
+    with_trace,
+)
 from execution_logger.api.sync import SyncExecutionLogger
 from execution_logger.broker.connection import broker_url_of
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
-from execution_logger.entry.entry import LogEntry
+from execution_logger.entry.entry import NO_TREE, LogEntry, TreeIds
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.identity import begin_in_child, may_have_children, survive_forks, undivided
@@ -216,14 +226,23 @@ class ExecutionLogger(LoggingCalls):
         details: Any,
         duration_ms: Any,
         extra: Mapping[str, Any],
+        tree: TreeIds = NO_TREE,
     ) -> LogEntry:
         pipeline = self._host.pipeline
         if pipeline is None or not undivided[0]:
             pipeline = self._host.start()
         bound = self._bound
-        if innermost.get() is not None or bound or extra:
-            bound = {**context_fields(), **bound}
-            extra = with_exception(extra) if "exc_info" in extra else extra
+        block = innermost.get()
+        if block is not None and (block := not_left(block)) is not None:
+            if tree is NO_TREE and block.operation_id is not None:
+                tree = (None, block.operation_id, None, None)
+            bound = {**block.fields, **bound} if block.fields else bound
+        if TRACING in sys.modules:
+            tree = with_trace(tree)
+        if bound or extra:
+            if extra:
+                extra = with_exception(extra) if "exc_info" in extra else extra
+                tree, extra = with_ids(tree, extra)
             task_id = task_id if task_id is not None else bound.get("task_id")
             step = step if step is not None else bound.get("step")
             agent_name = agent_name if agent_name is not None else bound.get("agent_name")
@@ -233,7 +252,17 @@ class ExecutionLogger(LoggingCalls):
             details = merged(details, extra, rest)
         # Not `*fields`: a call with all names spelt out is half a microsecond cheaper.
         entry, encoded = pipeline.make_entry(
-            task_id, level, category, message, step, agent_name, roadmap_id, concept_id, details, duration_ms
+            task_id,
+            level,
+            category,
+            message,
+            step,
+            agent_name,
+            roadmap_id,
+            concept_id,
+            details,
+            duration_ms,
+            tree,
         )
         if not pipeline.accept(encoded):
             pipeline.drop(entry)

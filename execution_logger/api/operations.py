@@ -1,14 +1,24 @@
-"""timed_operation: an entry when a block begins, one when it ends, with its duration."""
+"""Operations: blocks of code, and whole runs, with an entry at their beginning and one at their end.
+
+Both entries of an operation have one `operation_id`, and what is recorded within it has that as its
+`parent_id`: the operations of a run are a tree, and its other entries are the leaves.
+"""
 
 import asyncio
+import functools
+import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Token
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar, cast
 
-from execution_logger.api.context import as_dict, merged
-from execution_logger.entry.entry import LogEntry, LogLevel
+from uuid_utils import uuid7
+
+from execution_logger.api.context import Block, as_dict, block_here, innermost, leave, merged, new_block
+from execution_logger.entry.entry import RUN_STATE, LogEntry, LogLevel, RunState, TreeIds
 from execution_logger.text import is_hostile, text_of
 
 _ERROR_CHARS = 100
@@ -24,8 +34,23 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-Record = Callable[[LogLevel, str, int | None, Any], LogEntry]
-"""Records an entry of the operation: level, message, duration in ms, details."""
+_STATES: Mapping[str, RunState] = {
+    "started": RunState.RUNNING,
+    "completed": RunState.DONE,
+    "cancelled": RunState.CANCELLED,
+    "failed": RunState.FAILED,
+}
+
+_T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Record(Protocol):
+    """Records an entry of the operation: at a level, with a message, a duration, details and its ids."""
+
+    def __call__(  # noqa: D102 - the class is this call
+        self, level: LogLevel, message: str, duration_ms: int | None, details: Any, tree: TreeIds, /
+    ) -> LogEntry: ...
 
 
 class TimedOperation:
@@ -35,6 +60,13 @@ class TimedOperation:
     timer's details. If the body raised, that is an error entry; if it was cancelled, a warning.
     What was raised goes on.
     """
+
+    operation_id: str
+    """A UUIDv7, from its beginning on."""
+
+    _parent_id: str | None
+    _block: Block
+    _token: Token[Block | None]
 
     def __init__(self, record: Record, name: str, language: str) -> None:
         self._record = record
@@ -58,23 +90,15 @@ class TimedOperation:
             self._details["details"] = details
 
     def __enter__(self) -> Self:
-        self._record(LogLevel.INFO, self._text("started"), None, None)
-        self._began_at = time.perf_counter()
+        self._begin()
+        self._token = innermost.set(self._block)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        duration_ms = round((time.perf_counter() - self._began_at) * 1000)
-        if error is None:
-            self._record(LogLevel.INFO, self._text("completed"), duration_ms, self._details or None)
-            return
-        if _is_cancelled(error):
-            self._record(LogLevel.WARNING, self._text("cancelled"), duration_ms, self._details or None)
-            return
-        text = text_of(error)
-        details = merged(self._details, {"error": text})
-        self._record(LogLevel.ERROR, self._text("failed", text[:_ERROR_CHARS]), duration_ms, details)
+        leave(self._block, self._token)
+        self._end(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -84,8 +108,159 @@ class TimedOperation:
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _text(self, event: str, *more: str) -> str:
-        return self._texts[event].format(self._name, *more)
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """Begin and end with the block, whose code is within the operation only in `inside`."""
+        self._begin()
+        try:
+            yield
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._end(None)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """One step of the operation's code."""
+        token = innermost.set(self._block)
+        try:
+            yield
+        finally:
+            innermost.reset(token)
+
+    def _begin(self) -> None:
+        self.operation_id = str(uuid7())
+        self._parent_id = block_here().operation_id
+        self._write(LogLevel.INFO, "started", None, None)
+        self._block = self._new_block()
+        self._began_at = time.perf_counter()
+
+    def _end(self, error: BaseException | None) -> None:
+        duration_ms = round((time.perf_counter() - self._began_at) * 1000)
+        details = self._details or None
+        if error is None:
+            self._write(LogLevel.INFO, "completed", duration_ms, details)
+        elif _is_cancelled(error):
+            self._write(LogLevel.WARNING, "cancelled", duration_ms, details)
+        else:
+            text = text_of(error)
+            details = merged(details, {"error": text})
+            self._write(LogLevel.ERROR, "failed", duration_ms, details, text[:_ERROR_CHARS])
+
+    def _new_block(self) -> Block:
+        return new_block({}, self.operation_id)
+
+    def _write(self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str) -> None:
+        message = self._texts[event].format(self._name, *more)
+        self._record(level, message, duration_ms, details, (self.operation_id, self._parent_id, None, None))
+
+
+class RunOperation(TimedOperation):
+    """A whole run: what is recorded within it has its `task_id`, and its own entries tell its state.
+
+    Within the same run it is an operation like any other: the outer one tells how the run goes.
+    """
+
+    _is_within = False
+
+    def __init__(self, record: Record, name: str, language: str, task_id: str) -> None:
+        super().__init__(record, name, language)
+        self._task_id = task_id
+
+    def _begin(self) -> None:
+        self._is_within = block_here().run == self._task_id
+        super()._begin()
+
+    def _new_block(self) -> Block:
+        return new_block({"task_id": self._task_id}, self.operation_id, self._task_id)
+
+    def _write(self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str) -> None:
+        if not self._is_within:
+            details = merged(details, {RUN_STATE: _STATES[event].value})
+        super()._write(level, event, duration_ms, details, *more)
+
+
+def decorated(function: _F, begin: Callable[[], TimedOperation]) -> _F:
+    """The function, each call of which is an operation; of a generator, from its first step to its end."""
+    if inspect.isasyncgenfunction(function):
+        wrapper: Callable[..., Any] = _async_generator(function, begin)
+    elif inspect.isgeneratorfunction(function):
+        wrapper = _generator(function, begin)
+    elif inspect.iscoroutinefunction(function):
+        wrapper = _coroutine(function, begin)
+    else:
+        wrapper = _plain(function, begin)
+    return cast("_F", functools.wraps(function)(wrapper))
+
+
+def _plain(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with begin():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _coroutine(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with begin():
+            return await function(*args, **kwargs)
+
+    return call
+
+
+# A generator's code runs in the context of whoever asks for its next value: that is within the operation only
+# while a step lasts.
+
+
+def _generator(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        operation = begin()
+        with operation.around():
+            return (yield from _Steps(operation, function(*args, **kwargs)))
+
+    return call
+
+
+class _Steps(Generator[Any, Any, Any]):
+    def __init__(self, operation: TimedOperation, generator: Generator[Any, Any, Any]) -> None:
+        self._operation = operation
+        self._generator = generator
+
+    def send(self, value: Any) -> Any:
+        with self._operation.inside():
+            return self._generator.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        with self._operation.inside():
+            return self._generator.throw(*error)
+
+
+def _async_generator(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        operation = begin()
+        with operation.around():
+            generator = function(*args, **kwargs)
+            step = generator.asend(None)
+            while True:
+                try:
+                    value = await _inside(operation, step)
+                except StopAsyncIteration:
+                    return
+                try:
+                    step = generator.asend((yield value))
+                except GeneratorExit:
+                    await _inside(operation, generator.aclose())
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the generator's to handle
+                    step = generator.athrow(error)
+
+    return call
+
+
+async def _inside(operation: TimedOperation, step: Awaitable[_T]) -> _T:
+    with operation.inside():
+        return await step
 
 
 def _is_cancelled(error: BaseException) -> bool:

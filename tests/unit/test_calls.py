@@ -149,6 +149,7 @@ async def test_timed_operation_records_its_fields(entries: list[LogEntry]) -> No
         timer.set_details({"found": 3})
     begun, ended = entries
     common = {"task_id": "t", "category": "agent", "step": "search", "level": "info", **names}
+    common["operation_id"] = timer.operation_id
     extra = {"model": "x", "self": 1}
     assert fields_of(begun) == {**common, "message": "search 开始", "details": extra}
     duration_ms = ended.duration_ms

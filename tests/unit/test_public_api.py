@@ -114,6 +114,7 @@ def test_calls_return_the_entry(name: str) -> None:
 def test_the_entry_has_all_fields() -> None:
     """Those that hosts read."""
     fields = {"id", "task_id", "level", "category", "message", *FIELDS, "created_at"}
+    fields |= {"operation_id", "parent_id", "trace_id", "span_id"}
     assert set(LogEntry.__struct_fields__) == fields
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from execution_logger.api.operations import TimedOperation
-from execution_logger.entry.entry import LogEntry, LogLevel
+from execution_logger.entry.entry import LogEntry, LogLevel, TreeIds
 
 Recorded = list[tuple[LogLevel, str, int | None, Any]]
 
@@ -21,8 +21,10 @@ class Timed:
         self.recorded: Recorded = []
         self.operation = TimedOperation(self._record, name, language)
 
-    def _record(self, *entry: Any) -> LogEntry:
-        self.recorded.append((*entry[:3], None if entry[3] is None else dict(entry[3])))
+    def _record(
+        self, level: LogLevel, message: str, duration_ms: int | None, details: Any, _: TreeIds
+    ) -> LogEntry:
+        self.recorded.append((level, message, duration_ms, None if details is None else dict(details)))
         return None  # type: ignore[return-value]
 
     def fail(self, error: BaseException, details: dict[str, Any], before: Callable[[], object] = int) -> None:

@@ -1,0 +1,473 @@
+"""Operations: where entries stand in the tree of their run."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import format_span_id, format_trace_id
+
+from execution_logger import ExecutionLogger, LogEntry, Settings
+from execution_logger.testing import capture_entries
+
+logger = ExecutionLogger(Settings(language="en"))
+
+
+@pytest.fixture
+def entries() -> Iterator[list[LogEntry]]:
+    """What is recorded in the test."""
+    with capture_entries(logger) as captured:
+        yield captured
+
+
+class Hostile(trace.NonRecordingSpan):
+    """A span whose context is broken."""
+
+    def __init__(self) -> None:
+        super().__init__(trace.INVALID_SPAN_CONTEXT)
+
+    def get_span_context(self) -> trace.SpanContext:
+        """Fails."""
+        raise RuntimeError("no context")
+
+
+def tree_of(entries: list[LogEntry]) -> list[tuple[str, str | None]]:
+    """Each entry's message, and the name of the operation within which it was recorded."""
+    names: dict[str | None, str] = {}
+    for entry in entries:
+        if entry.operation_id is not None:
+            names.setdefault(entry.operation_id, entry.message.split()[0])
+    return [(entry.message, names.get(entry.parent_id)) for entry in entries]
+
+
+def note(message: str) -> LogEntry:
+    """An entry that is no operation."""
+    return logger.sync.info(None, "agent", message)
+
+
+def test_outside_of_any_operation_an_entry_stands_alone(entries: list[LogEntry]) -> None:
+    """It has no ids."""
+    note("alone")
+    assert (entries[0].operation_id, entries[0].parent_id) == (None, None)
+
+
+def test_both_entries_of_an_operation_have_its_id(entries: list[LogEntry]) -> None:
+    """It is known while the block runs, too."""
+    with logger.timed_operation("r", "agent", "search") as timer:
+        pass
+    assert [entry.operation_id for entry in entries] == [timer.operation_id] * 2
+    assert [entry.parent_id for entry in entries] == [None, None]
+
+
+def test_nested_operations_are_a_tree(entries: list[LogEntry]) -> None:
+    """Each entry is a child of the innermost operation."""
+    with logger.timed_operation("r", "workflow", "outer"):
+        note("one")
+        with logger.timed_operation("r", "agent", "inner"):
+            note("two")
+        note("three")
+    note("four")
+    assert tree_of(entries) == [
+        ("outer started", None),
+        ("one", "outer"),
+        ("inner started", "outer"),
+        ("two", "inner"),
+        ("inner completed", "outer"),
+        ("three", "outer"),
+        ("outer completed", None),
+        ("four", None),
+    ]
+
+
+def test_a_failed_and_a_cancelled_operation_end_in_their_places(entries: list[LogEntry]) -> None:
+    """As those that end well."""
+
+    async def body() -> None:
+        async with logger.timed_operation("r", "workflow", "outer"):
+            with pytest.raises(ValueError, match="no"):
+                async with logger.timed_operation("r", "agent", "bad"):
+                    raise ValueError("no")
+            with pytest.raises(asyncio.CancelledError):
+                async with logger.timed_operation("r", "agent", "late"):
+                    raise asyncio.CancelledError
+
+    asyncio.run(body())
+    assert tree_of(entries)[2::2] == [("bad failed: no", "outer"), ("late cancelled", "outer")]
+
+
+def test_what_an_operation_starts_has_it_as_parent(entries: list[LogEntry]) -> None:
+    """Coroutines, groups of tasks, and threads that were given the context."""
+
+    async def child(name: str) -> None:
+        await asyncio.sleep(0)
+        note(name)
+
+    async def body() -> None:
+        async with logger.timed_operation("r", "workflow", "outer"):
+            await asyncio.gather(child("gathered"), child("gathered"))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(child("in a group"))
+            await asyncio.to_thread(note, "in a thread")
+            given = contextvars.copy_context()
+            thread = threading.Thread(target=given.run, args=(note, "in a thread with the context"))
+            thread.start()
+            thread.join()
+
+    asyncio.run(body())
+    inner = tree_of(entries)[1:-1]
+    assert len(inner) == 5
+    assert {parent for _, parent in inner} == {"outer"}
+
+
+def test_a_task_that_goes_on_after_the_operation_keeps_its_parent(entries: list[LogEntry]) -> None:
+    """That is where it comes from."""
+
+    async def body() -> None:
+        may_log = asyncio.Event()
+
+        async def late() -> None:
+            await may_log.wait()
+            note("late")
+
+        async with logger.timed_operation("r", "workflow", "outer"):
+            task = asyncio.create_task(late())
+            await asyncio.sleep(0)
+        may_log.set()
+        await task
+
+    asyncio.run(body())
+    assert tree_of(entries)[-1] == ("late", "outer")
+
+
+def test_tasks_beside_each_other_share_no_operation(entries: list[LogEntry]) -> None:
+    """Each has its own."""
+
+    async def work(name: str, barrier: asyncio.Barrier) -> None:
+        async with logger.timed_operation(name, "agent", name):
+            await barrier.wait()
+            note(f"of {name}")
+            await barrier.wait()
+
+    async def body() -> None:
+        barrier = asyncio.Barrier(2)
+        await asyncio.gather(work("a", barrier), work("b", barrier))
+
+    asyncio.run(body())
+    assert {pair for pair in tree_of(entries) if pair[0].startswith("of")} == {("of a", "a"), ("of b", "b")}
+
+
+# Context that is filled in ---------------------------------------------------------------------
+
+
+def test_context_and_operations_go_together(entries: list[LogEntry]) -> None:
+    """In any order."""
+    around = logger.context(task_id="r", customer=7)
+    with around, logger.timed_operation(None, "agent", "outer"), logger.context(step="s"):
+        note("here")
+    here = entries[1]
+    assert (here.task_id, here.step, here.details) == ("r", "s", {"customer": 7})
+    assert here.parent_id == entries[0].operation_id
+
+
+def test_a_bound_logger_is_within_the_operation(entries: list[LogEntry]) -> None:
+    """Operations belong to the code, not to a logger."""
+    with logger.timed_operation("r", "agent", "outer"):
+        logger.bind(task_id="r").sync.info(None, "agent", "bound")
+    assert entries[1].parent_id == entries[0].operation_id
+
+
+# Ids that callers pass --------------------------------------------------------------------------
+
+PASSED = "0192d5a0-0000-7000-8000-000000000001"
+
+
+def test_ids_that_are_passed_win(entries: list[LogEntry]) -> None:
+    """Frameworks know the parents of what they report."""
+    with logger.timed_operation("r", "agent", "outer"):
+        logger.sync.info("r", "agent", "x", operation_id=PASSED, parent_id=PASSED.upper(), more=1)
+    assert (entries[1].operation_id, entries[1].parent_id, entries[1].details) == (
+        PASSED,
+        PASSED,
+        {"more": 1},
+    )
+
+
+@pytest.mark.parametrize("value", ["12", 12, None, "x" * 36, object(), ["a"]])
+def test_what_is_no_uuid_stays_in_the_details(entries: list[LogEntry], value: Any) -> None:
+    """A host may mean something else by the word."""
+    logger.sync.info("r", "agent", "x", parent_id=value)
+    assert entries[0].parent_id is None
+    assert "parent_id" in (entries[0].details or {})
+
+
+# OpenTelemetry ----------------------------------------------------------------------------------
+
+
+def test_an_active_span_is_named(entries: list[LogEntry]) -> None:
+    """Whatever the code that began it; without one there is nothing to name."""
+    tracer = TracerProvider().get_tracer("host")
+    note("before")
+    with tracer.start_as_current_span("request") as span, logger.timed_operation("r", "agent", "search"):
+        note("within")
+    note("after")
+    expected = span.get_span_context()
+    named = (format_trace_id(expected.trace_id), format_span_id(expected.span_id))
+    assert [(entry.trace_id, entry.span_id) for entry in entries] == [
+        (None, None),
+        *[named] * 3,
+        (None, None),
+    ]
+    assert entries[2].parent_id == entries[1].operation_id
+
+
+@pytest.mark.parametrize("span", [None, object(), trace.INVALID_SPAN, Hostile()])
+def test_a_span_of_any_kind_hurts_no_call(entries: list[LogEntry], span: Any) -> None:
+    """Others set them, too."""
+    token = otel_context.attach(trace.set_span_in_context(span))
+    try:
+        note("within")
+    finally:
+        otel_context.detach(token)
+    assert entries[0].trace_id is None
+
+
+# Runs -------------------------------------------------------------------------------------------
+
+
+def states(entries: list[LogEntry]) -> list[Any]:
+    """What each entry says of the state of its run."""
+    return [(entry.details or {}).get("run_state") for entry in entries]
+
+
+def test_a_run_tells_its_beginning_and_its_end(entries: list[LogEntry]) -> None:
+    """And fills in its name."""
+    with logger.sync.run("r-1") as run:
+        note("in it")
+    assert states(entries) == ["running", None, "done"]
+    assert {entry.task_id for entry in entries} == {"r-1"}
+    assert entries[1].parent_id == run.operation_id
+    assert entries[2].duration_ms is not None
+
+
+def test_a_run_that_fails_and_one_that_is_cancelled(entries: list[LogEntry]) -> None:
+    """The last entry says so."""
+
+    def nightly() -> None:
+        with logger.run("r-1", "nightly") as run:
+            run.set_details({"customers": 3})
+            raise ArithmeticError("nothing to divide by")
+
+    with pytest.raises(ArithmeticError):
+        nightly()
+    with pytest.raises(asyncio.CancelledError), logger.run("r-2"):
+        raise asyncio.CancelledError
+    assert states(entries) == ["running", "failed", "running", "cancelled"]
+    assert entries[1].details == {"error": "nothing to divide by", "customers": 3, "run_state": "failed"}
+    assert entries[1].message == "nightly failed: nothing to divide by"
+
+
+def test_a_run_within_itself_is_an_operation_of_it(entries: list[LogEntry]) -> None:
+    """Else its end would be taken for that of the whole."""
+    with logger.run("r-1", "outer"), logger.timed_operation(None, "agent", "step"):
+        with logger.run("r-1", "again"):
+            note("deep")
+        with logger.run("r-2", "other"):
+            note("of another run")
+    marks = [(entry.task_id, state) for entry, state in zip(entries, states(entries), strict=True) if state]
+    assert marks == [("r-1", "running"), ("r-2", "running"), ("r-2", "done"), ("r-1", "done")]
+    assert ("deep", "again") in tree_of(entries)
+
+
+# Functions --------------------------------------------------------------------------------------
+
+
+@logger.operation
+def plain(value: int) -> int:
+    """A function of a host."""
+    note("in plain")
+    return value + 1
+
+
+@logger.operation("named", category="tool", agent_name="researcher", attempt=2)
+async def coroutine(value: int) -> int:
+    """Another one."""
+    await asyncio.sleep(0)
+    note("in coroutine")
+    return value + 1
+
+
+def test_a_function_is_an_operation(entries: list[LogEntry]) -> None:
+    """Named after it."""
+    with logger.run("r-1"):
+        assert plain(1) == 2
+    assert tree_of(entries)[1:-1] == [
+        ("plain started", "run"),
+        ("in plain", "plain"),
+        ("plain completed", "run"),
+    ]
+    assert {entry.task_id for entry in entries} == {"r-1"}
+    assert (entries[1].category, entries[1].step) == ("workflow", "plain")
+
+
+def test_a_coroutine_is_an_operation(entries: list[LogEntry]) -> None:
+    """With the fields that the decorator was given."""
+    with logger.context(task_id="r-1"):
+        assert asyncio.run(coroutine(1)) == 2
+    assert tree_of(entries) == [("named started", None), ("in coroutine", "named"), ("named completed", None)]
+    started = entries[0]
+    assert (started.category, started.agent_name, started.details) == ("tool", "researcher", {"attempt": 2})
+
+
+def test_each_call_is_an_operation_of_its_own(entries: list[LogEntry]) -> None:
+    """At the same time, too."""
+
+    async def both() -> None:
+        await asyncio.gather(coroutine(1), coroutine(2))
+
+    asyncio.run(both())
+    assert len({entry.operation_id for entry in entries} - {None}) == 2
+
+
+def test_a_decorated_method_and_its_name(entries: list[LogEntry]) -> None:
+    """It is still what it was."""
+
+    class Agent:
+        @logger.operation
+        def act(self, goal: str) -> str:
+            """Acts."""
+            return goal
+
+    assert Agent().act("x") == "x"
+    assert (Agent.act.__name__, Agent.act.__doc__) == ("act", "Acts.")
+    assert [entry.message for entry in entries] == ["act started", "act completed"]
+
+
+@logger.operation
+def numbers() -> Generator[Any, Any, str]:
+    """A generator that is sent values and errors."""
+    try:
+        sent = yield 1
+        note(f"sent {sent}")
+        try:
+            yield 2
+        except KeyError:
+            note("thrown")
+            yield 3
+        return "returned"
+    finally:
+        note("closing")
+
+
+def test_a_generator_is_within_its_operation_only_while_it_runs(entries: list[LogEntry]) -> None:
+    """What its consumer records meanwhile is not within it."""
+
+    def consume() -> Generator[Any, Any, None]:
+        result = yield from numbers()
+        note(f"result {result}")
+
+    generator = consume()
+    assert next(generator) == 1
+    note("consumer")
+    assert generator.send("a") == 2
+    assert generator.throw(KeyError("x")) == 3
+    assert list(generator) == []
+    assert tree_of(entries) == [
+        ("numbers started", None),
+        ("consumer", None),
+        ("sent a", "numbers"),
+        ("thrown", "numbers"),
+        ("closing", "numbers"),
+        ("numbers completed", None),
+        ("result returned", None),
+    ]
+
+
+def test_a_generator_that_is_broken_off_is_cancelled(entries: list[LogEntry]) -> None:
+    """When it is closed."""
+    for _ in numbers():
+        break
+    gc.collect()
+    assert tree_of(entries)[-2:] == [("closing", "numbers"), ("numbers cancelled", None)]
+
+
+@logger.operation
+async def pages() -> AsyncGenerator[Any]:
+    """A stream."""
+    try:
+        note("page 1")
+        yield 1
+        await asyncio.sleep(0)
+        try:
+            yield 2
+        except KeyError:
+            note("thrown")
+            yield 3
+    finally:
+        note("closing")
+
+
+def test_an_async_generator_is_within_its_operation_only_while_it_runs(entries: list[LogEntry]) -> None:
+    """As a plain generator."""
+
+    async def body() -> None:
+        iterator = pages()
+        assert await anext(iterator) == 1
+        note("consumer")
+        assert await anext(iterator) == 2
+        assert await iterator.athrow(KeyError("x")) == 3
+        with pytest.raises(StopAsyncIteration):
+            await anext(iterator)
+
+    asyncio.run(body())
+    assert tree_of(entries) == [
+        ("pages started", None),
+        ("page 1", "pages"),
+        ("consumer", None),
+        ("thrown", "pages"),
+        ("closing", "pages"),
+        ("pages completed", None),
+    ]
+
+
+def test_an_async_generator_that_is_broken_off_is_cancelled(entries: list[LogEntry]) -> None:
+    """The loop closes it."""
+
+    async def body() -> None:
+        async for _ in pages():
+            break
+
+    asyncio.run(body())
+    assert tree_of(entries)[-2:] == [("closing", "pages"), ("pages cancelled", None)]
+
+
+def test_an_error_in_a_generator_is_its_operations_error(entries: list[LogEntry]) -> None:
+    """In both kinds."""
+
+    @logger.operation
+    def failing() -> Iterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    @logger.operation
+    async def failing_too() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("no")
+
+    async def body() -> None:
+        async for _ in failing_too():
+            pass
+
+    with pytest.raises(ValueError, match="no"):
+        list(failing())
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(body())
+    assert [entry.message for entry in entries if entry.level == "error"] == [
+        "failing failed: no",
+        "failing_too failed: no",
+    ]
