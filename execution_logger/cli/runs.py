@@ -20,11 +20,13 @@ from execution_logger.cli.terminal import (
     print_rows,
     span,
 )
+from execution_logger.entry.entry import RunState
 from execution_logger.read.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
 
 _WITHIN_SECONDS = 10.0
 _LONG_SECONDS = 120
 _WIDE = 120
+_STYLES = {RunState.FAILED: "bold red", RunState.NO_END: "yellow", RunState.CANCELLED: "yellow"}
 _NUMBERS = ("took", "entries", "errors", "warn")
 
 
@@ -101,9 +103,16 @@ def _cells(run: Run, now: datetime) -> dict[str, Cell]:
         "entries": Text(f"{run.entries:,}{more}"),
         "errors": Text(f"{run.errors:,}{more}", "red" if run.errors else "dim"),
         "warn": Text(f"{run.warnings:,}{more}", "yellow" if run.warnings else "dim"),
-        "end": Text("error", "bold red") if run.ended_in_error else Text(""),
+        "end": _end(run),
         "last step / agent": where or "-",
     }
+
+
+def _end(run: Run) -> Text:
+    """What the run says of itself, or else its last entry."""
+    if run.state is None:
+        return Text("error", "bold red") if run.ended_in_error else Text("")
+    return Text(run.state, _STYLES.get(run.state, ""))
 
 
 def _duration(seconds: float) -> str:

@@ -4,16 +4,17 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.entry.entry import ERRORS, LogLevel
+from execution_logger.entry.entry import ERRORS, RUN_STATE, LogLevel, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.timeline import (
+    PLACE,
     is_of_run,
     newest_first,
     oldest_first,
@@ -22,11 +23,17 @@ from execution_logger.read.timeline import (
 )
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.table import LogTable, kept_value, look_up_table
 
 MOST_COUNTED = 100_000
 """How many entries of a run are counted; the numbers of a longer one are those of its newest."""
 
+SILENT = timedelta(hours=1)
+"""A run that still runs logs something meanwhile."""
+
+_TOLD = [state.value for state in RunState if state is not RunState.NO_END]
+_MOST_SEARCHED = 2000
+"""Entries at either end of a run, among which those are looked for that begin and end it."""
 _FIRST_PAGE = 20_000
 _LARGEST_PAGE = 320_000
 _PAGE_GROWS = 4
@@ -53,6 +60,8 @@ class Run:
         last_step: the step of the last entry.
         last_agent: its agent.
         ended_in_error: whether the last entry is an error.
+        state: what the run says of itself, by `logger.run`; None where it says nothing. One that has begun,
+            not ended, and not logged for an hour (`SILENT`) has no end recorded.
     """
 
     task_id: str
@@ -66,6 +75,7 @@ class Run:
     last_step: str | None
     last_agent: str | None
     ended_in_error: bool
+    state: RunState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,29 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
         last_step=last.step,
         last_agent=last.agent_name,
         ended_in_error=last.level in ERRORS,
+        state=_known_now(await _state(connection, table, name), last.created_at),
     )
+
+
+async def _state(connection: AsyncConnection, table: LogTable, name: Any) -> RunState | None:
+    """What the newest entry that tells of it says: of those at the end of the run, or else the beginning."""
+    state = kept_value(table.columns["details"], connection.dialect.name, RUN_STATE).label("state")
+    place = [table.columns[column] for column in PLACE]
+    entries = select(state, *place).where(is_of_run(table, name))
+    for ordered in (newest_first(table, entries), oldest_first(table, entries)):
+        near = ordered.limit(_MOST_SEARCHED).subquery().c
+        newest = [near[column].desc() for column in PLACE]
+        query = select(near.state).where(near.state.in_(_TOLD)).order_by(*newest).limit(1)
+        told = (await connection.execute(query)).scalar()
+        if told is not None:
+            return RunState(told)
+    return None
+
+
+def _known_now(state: RunState | None, last_at: datetime) -> RunState | None:
+    """A run of which nothing was heard for long has ended without a word: its process is gone."""
+    is_silent = datetime.now(UTC) - last_at > SILENT
+    return RunState.NO_END if state is RunState.RUNNING and is_silent else state
 
 
 async def _count_levels(

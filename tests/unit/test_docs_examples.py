@@ -217,6 +217,25 @@ def test_own_logger() -> None:
     assert (settings.queue, settings.batch_size) == ("audit", 20)
 
 
+async def test_operations(entries: list[LogEntry]) -> None:
+    """Each entry has its parent, in other threads too; the run says that it is done."""
+    await USING.run_example("operations")["handle"]("task-1")
+    names: dict[str | None, str] = {}
+    for entry in entries:
+        names.setdefault(entry.operation_id, entry.message.split()[0])
+    del names[None]
+    parents = {names.get(entry.operation_id, entry.message): names.get(entry.parent_id) for entry in entries}
+    assert parents == {
+        "report": None,
+        "research": "report",
+        "search": "research",
+        "asking the index": "search",
+    }
+    assert len(names) == 4
+    assert {entry.task_id for entry in entries} == {"task-1"}
+    assert (entries[-1].details or {})["run_state"] == "done"
+
+
 async def test_bind(entries: list[LogEntry]) -> None:
     """Bound fields and those of the context are filled in; the rest is in the details."""
     await USING.run_example("bind")["handle"]("task-1", "request-1")

@@ -73,6 +73,48 @@ async def test_a_run_is_summed_up(site: SqliteSite) -> None:
     assert not run.is_cut
 
 
+def mark(second: float, state: Any) -> str:
+    """An entry that tells of the run's state."""
+    return entry(second, details={"run_state": state})
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ([], None),
+        (["running"], "running"),
+        (["running", "done"], "done"),
+        (["running", "failed"], "failed"),
+        (["running", "cancelled"], "cancelled"),
+        (["running", "failed", "running"], "running"),
+        (["running", "failed", "running", "done"], "done"),
+        (["soon", 5, None, {"a": 1}, "no end recorded"], None),
+    ],
+    ids=str,
+)
+async def test_a_run_has_the_state_that_its_last_word_gives_it(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, told: list[Any], state: str | None
+) -> None:
+    """One that begins again after it failed is running again; what is no state tells nothing."""
+    monkeypatch.setattr(runs, "SILENT", timedelta.max)
+    lines = [mark(2 * number, each) for number, each in enumerate(told)]
+    await site.write(*lines, *(entry(2 * number + 1) for number in range(20)))
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert run.state == state
+
+
+@pytest.mark.parametrize("between", [1, 30])
+async def test_a_run_that_is_silent_has_no_end_recorded(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, between: int
+) -> None:
+    """Its process was killed; the entry of its beginning may be far from the last one."""
+    monkeypatch.setattr(runs, "_MOST_SEARCHED", 10)
+    await site.write(mark(0, "running"), *(entry(1 + number) for number in range(between)))
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert run.state == "no end recorded"
+    assert run.last_at == START + timedelta(seconds=between)
+
+
 async def test_the_newest_come_first(site: SqliteSite) -> None:
     """By their last entries, whatever else runs at the time; as many as are wanted."""
     names = [f"run-{number}" for number in range(10)]
