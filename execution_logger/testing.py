@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.delivery.memory import MemoryDelivery
+from execution_logger.delivery.interface import Guarantee, Receipt
+from execution_logger.entry.batch import Batch
 from execution_logger.entry.entry import LogEntry
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.shipping.flush import Flush
-from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.pipeline import Pipeline
 
 __all__ = ["MemoryDelivery", "capture_entries"]
 
@@ -69,3 +72,26 @@ class _Capture(Pipeline):
     def in_this_process(self) -> Pipeline:
         """Itself: what a forked child records ends in its copy of the list."""
         return self
+
+
+class MemoryDelivery:
+    """Keeps every batch it is given; `failures` makes the next attempts raise."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.failures: list[Exception] = []
+
+    def deliver(self, batch: Batch) -> Receipt:
+        """Keep the batch, or raise the next of `failures`."""
+        if self.failures:
+            raise self.failures.pop(0)
+        self.batches.append(batch)
+        return Receipt(Guarantee.STORED)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """Every delivered entry, decoded, in the order of delivery."""
+        return [entry for batch in self.batches for entry in msgspec.json.decode(batch.to_json())]

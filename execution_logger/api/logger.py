@@ -28,10 +28,10 @@ from execution_logger.delivery.select import select_delivery
 from execution_logger.entry.entry import NO_TREE, LogEntry, TreeIds
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
-from execution_logger.journal.identity import begin_in_child, may_have_children, survive_forks, undivided
+from execution_logger.journal.process import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.settings import BROKER, NOTHING, Settings
 from execution_logger.shipping.flush import Flush, Report
-from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from threading import RLock

@@ -12,7 +12,7 @@ from execution_logger.broker.queue import check_broker_url
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.metrics import PROCESS_COLLECTOR, MetricsServer, exposition
-from execution_logger.operate.exporter import SystemCollector
+from execution_logger.operate.system_metrics import SystemCollector
 from execution_logger.settings import Settings, is_set
 from execution_logger.text import printable
 

@@ -22,7 +22,7 @@ from execution_logger.journal import Destination, find_destination
 from execution_logger.journal.directory import state_directory
 from execution_logger.journal.survey import DestinationSummary, refused, survey, survey_destination
 from execution_logger.settings import Settings
-from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.pipeline import Pipeline
 
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 5.0

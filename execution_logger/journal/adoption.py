@@ -13,8 +13,8 @@ from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, Watermark
 from execution_logger.journal.directory import Destination, check_folder, lock_folder
 from execution_logger.journal.files import JournalFiles
-from execution_logger.journal.identity import is_child
 from execution_logger.journal.marks import SentMark
+from execution_logger.journal.process import is_child
 from execution_logger.journal.segment import Segment
 from execution_logger.settings import Settings
 

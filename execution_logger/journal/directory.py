@@ -28,7 +28,7 @@ from filelock import lock_descriptor
 from platformdirs import user_state_path
 
 from execution_logger.diagnostics import report
-from execution_logger.journal.identity import file_name
+from execution_logger.journal.process import file_name
 from execution_logger.settings import DEFAULT_BROKER_URL, PREFIX, Settings
 from execution_logger.text import HIDDEN, public_url
 

@@ -15,7 +15,7 @@ from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, NotNowError, Source
 from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.journal.adoption import AdoptedJournal, Adoption
-from execution_logger.journal.identity import free_locks_of_properties
+from execution_logger.journal.process import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer

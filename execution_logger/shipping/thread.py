@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from execution_logger.journal.identity import undo_imports_of
+from execution_logger.journal.process import undo_imports_of
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer, held_by_caller

@@ -237,7 +237,7 @@ def _batch_statement(table: LogTable, ledger: sa.Table, dialect: sa.Dialect) -> 
     Compiled here, once: SQLAlchemy would look at a `text()` and its parameters with every batch.
     """
     note, insert = _note_statement(ledger, dialect), entries_statement(table, dialect)
-    both = statement("insert_batch.postgresql", dialect, note=note, insert=insert)
+    both = statement("insert_and_note.postgresql", dialect, note=note, insert=insert)
     compiled: Any = sa.text(both).bindparams(*_MOMENTS).compile(dialect=dialect)
     return str(compiled), compiled.positiontup
 

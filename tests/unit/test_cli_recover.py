@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from execution_logger import Settings
 from execution_logger.cli import main
 from execution_logger.cli import recover as module
-from execution_logger.delivery.memory import MemoryDelivery
 from execution_logger.journal import find_destination
+from execution_logger.testing import MemoryDelivery
 from journals import DyingProcess
 
 

@@ -19,9 +19,9 @@ from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
-from execution_logger.journal import identity as process
+from execution_logger.journal import process
 from execution_logger.journal.files import JournalFiles
-from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.pipeline import Pipeline
 from execution_logger.testing import MemoryDelivery, capture_entries
 from journals import entries_in
 from waiting import wait_until
@@ -289,7 +289,7 @@ class TestChild:
         importing, finished = threading.Event(), threading.Event()
         monkeypatch.setattr(process, "importing", (importing, finished), raising=False)
         half = (
-            "from execution_logger.journal import identity as process\n"
+            "from execution_logger.journal import process\n"
             "process.importing[0].set()\n"
             "assert process.importing[1].wait(20)\n"
             "complete = True\n"
@@ -428,7 +428,7 @@ class TestHooks:
             hooks = []
             os.register_at_fork = lambda **named: hooks.append(named)
             from execution_logger import ExecutionLogger, execution_logger
-            from execution_logger.journal import identity
+            from execution_logger.journal import process
             from execution_logger.testing import MemoryDelivery, capture_entries
             count = len(hooks)
             for _ in range(300):
@@ -437,7 +437,7 @@ class TestHooks:
                 ExecutionLogger(make_delivery=MemoryDelivery).stats()
             gc.collect()
             assert len(hooks) == count, len(hooks)
-            assert len(identity._survivors) == 1, len(identity._survivors)
+            assert len(process._survivors) == 1, len(process._survivors)
             """
         )
 
@@ -475,7 +475,7 @@ class TestMark:
         """They notice as well."""
         mark = process.ProcessIdMark()
         mark[0] = 1
-        for module in ("journal.identity", "api.logger"):
+        for module in ("journal.process", "api.logger"):
             monkeypatch.setattr(f"execution_logger.{module}.undivided", mark)
         delivery = MemoryDelivery()
         logger = make_logger(delivery, flush_interval_seconds=1000.0)

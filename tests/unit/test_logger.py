@@ -26,7 +26,7 @@ from execution_logger.errors import DeliveryError
 from execution_logger.journal.journal import Journal
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
-from execution_logger.shipping.process import Pipeline
+from execution_logger.shipping.pipeline import Pipeline
 from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
 from loops import LOOP_FACTORIES

@@ -11,7 +11,7 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.queue import QueueLength
 from execution_logger.integrations.prometheus import ExecutionLoggerCollector
 from execution_logger.operate import facts
-from execution_logger.operate.exporter import SystemCollector
+from execution_logger.operate.system_metrics import SystemCollector
 from execution_logger.testing import MemoryDelivery
 from execution_logger.worker.counters import WorkerCounters
 from execution_logger.worker.metrics import WorkerCollector

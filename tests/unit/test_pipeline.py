@@ -21,7 +21,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
-from execution_logger.shipping.process import OWN_TASK_ID, Pipeline
+from execution_logger.shipping.pipeline import OWN_TASK_ID, Pipeline
 from execution_logger.shipping.thread import THREAD_NAME
 from execution_logger.testing import MemoryDelivery
 from journals import destination_in

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from children import in_fork, run_script
-from execution_logger.journal.identity import file_name, is_child, process_name
+from execution_logger.journal.process import file_name, is_child, process_name
 
 
 def test_it_tells_the_host_and_the_process() -> None:
@@ -41,7 +41,7 @@ def test_however_it_has_started_them(method: str) -> None:
     printed = run_script(
         f"""
         import multiprocessing
-        from execution_logger.journal.identity import is_child, process_name
+        from execution_logger.journal.process import is_child, process_name
         if __name__ == "__main__":
             with multiprocessing.get_context("{method}").Pool(1) as pool:
                 print(is_child(pool.apply(process_name)), is_child(process_name()))

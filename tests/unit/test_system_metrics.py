@@ -16,10 +16,10 @@ from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.queue import QueueLength
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.journal import survey
-from execution_logger.operate import exporter, facts
+from execution_logger.operate import facts, system_metrics
 from execution_logger.operate.asking import Asking, Facts, Read
-from execution_logger.operate.exporter import SystemCollector
 from execution_logger.operate.facts import JournalUnreadableError
+from execution_logger.operate.system_metrics import SystemCollector
 from journals import DyingProcess
 from scraping import FakeRedis, samples
 from sqlite_site import SqliteSite, make_tables
@@ -117,7 +117,7 @@ def read(name: str, settings: Settings) -> dict[str, float]:
     """The samples of one part, without the prefix of all names."""
     found: Facts = {}
     facts.PARTS[name](settings, found)
-    metrics = exporter._METRICS[name](found, settings)
+    metrics = system_metrics._METRICS[name](found, settings)
     return {key.removeprefix(NAME): value for key, value in samples(metrics).items()}
 
 

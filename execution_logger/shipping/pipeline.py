@@ -13,7 +13,7 @@ from execution_logger.diagnostics import logger
 from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.journal import Adoption, Destination, Journal, NoAdoption
-from execution_logger.journal.identity import may_have_children, process_name
+from execution_logger.journal.process import may_have_children, process_name
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
