@@ -63,6 +63,8 @@ async def test_the_table_has_native_types(site: PostgresqlSite) -> None:
         "details": "jsonb",
         "duration_ms": "integer",
         "created_at": "timestamp with time zone",
+        "operation_id": "uuid",
+        "parent_id": "uuid",
     }
     assert kinds.items() >= special.items()
     assert {kinds[name] for name in kinds.keys() - special} == {"text"}
@@ -83,11 +85,16 @@ async def test_an_entry_is_stored_as_it_is(site: PostgresqlSite) -> None:
         agent_name="a",
         duration_ms=7,
         details={"z": [1, None, "学"]},
+        operation_id="01a22505-c189-7200-be65-eeb94327379a",
+        parent_id="01a22505-c189-7200-be65-eeb856039154",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        span_id="b7ad6b7169203331",
     )
     assert await site.write(encoded(entry)) == WriteResult(stored=1)
     (row,) = await site.rows()
+    native = {name: UUID(entry[name]) for name in ("id", "operation_id", "parent_id")}
     created_at = datetime.fromisoformat(entry["created_at"])
-    assert row == {**entry, "id": UUID(entry["id"]), "created_at": created_at}
+    assert row == {**entry, **native, "created_at": created_at}
 
 
 async def write(site: PostgresqlSite, *entries: str, batch_id: str = "b", first: int = 1) -> WriteResult:
