@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 from execution_logger.api.context import merged
 from execution_logger.api.operations import Record, RunOperation, TimedOperation, decorated
-from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel, TreeIds, known_level
+from execution_logger.entry.entry import NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds, known_level
 from execution_logger.settings import Settings
 
 _DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (level.value for level in LogLevel)
@@ -28,8 +28,22 @@ class LoggingCalls(ABC):
         """The settings in force."""
 
     @abstractmethod
-    def _record(self, *args: Any, **kwargs: Any) -> LogEntry:
-        """Record an entry: its columns in their order, from `task_id` on, and what else was passed."""
+    def _record(
+        self,
+        task_id: Any,
+        level: Any,
+        category: Any,
+        message: Any,
+        step: Any,
+        agent_name: Any,
+        roadmap_id: Any,
+        concept_id: Any,
+        details: Any,
+        duration_ms: Any,
+        extra: Mapping[str, Any],
+        tree: TreeIds = NO_TREE,
+    ) -> LogEntry:
+        """Record an entry: its columns in their order, what else was passed, and its ids."""
 
     async def log(
         self,
@@ -369,11 +383,12 @@ class LoggingCalls(ABC):
         """
 
         def decorate(function: _F) -> _F:
-            title = function.__name__ if name is None or name is function else name
+            # A `functools.partial`, or an object that can be called, has no name of its own.
+            title = name if isinstance(name, str) else getattr(function, "__name__", type(function).__name__)
             record = self._recorder(task_id, category, title, agent_name, concept_id, roadmap_id, extra)
             return decorated(function, lambda: TimedOperation(record, title, self.settings.language))
 
-        return decorate(name) if callable(name) else decorate
+        return decorate if name is None or isinstance(name, str) else decorate(name)
 
     def run(
         self,

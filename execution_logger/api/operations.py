@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from uuid_utils import uuid7
 
@@ -45,12 +45,8 @@ _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Record(Protocol):
-    """Records an entry of the operation: at a level, with a message, a duration, details and its ids."""
-
-    def __call__(  # noqa: D102 - the class is this call
-        self, level: LogLevel, message: str, duration_ms: int | None, details: Any, tree: TreeIds, /
-    ) -> LogEntry: ...
+Record = Callable[[LogLevel, str, int | None, Any, TreeIds], LogEntry]
+"""Records an entry of the operation: at a level, with a message, a duration, details and its ids."""
 
 
 class TimedOperation:
@@ -121,11 +117,12 @@ class TimedOperation:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """One step of the operation's code."""
+        """One step of the operation's code; a block that it has entered goes on in the next one."""
         token = innermost.set(self._block)
         try:
             yield
         finally:
+            self._block = innermost.get() or self._block
             innermost.reset(token)
 
     def _begin(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import gc
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -470,4 +471,75 @@ def test_an_error_in_a_generator_is_its_operations_error(entries: list[LogEntry]
     assert [entry.message for entry in entries if entry.level == "error"] == [
         "failing failed: no",
         "failing_too failed: no",
+    ]
+
+
+@logger.operation
+def stepping() -> Iterator[int]:
+    """A generator with a block of its own around its steps."""
+    with logger.timed_operation("r", "agent", "block"), logger.context(step="s"):
+        note("one")
+        yield 1
+        note("two")
+        yield 2
+    note("after")
+
+
+@logger.operation
+async def stepping_too() -> AsyncIterator[int]:
+    """The same, asynchronous."""
+    async with logger.timed_operation("r", "agent", "block"):
+        with logger.context(step="s"):
+            note("one")
+            yield 1
+            note("two")
+            yield 2
+    note("after")
+
+
+async def consumed(iterator: AsyncIterator[int]) -> None:
+    """Read all of it, and record in between."""
+    async for _ in iterator:
+        note("consumer")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_block_that_a_generator_has_entered_lasts_from_step_to_step(
+    entries: list[LogEntry], kind: str
+) -> None:
+    """And not in the code of who takes its values."""
+    if kind == "sync":
+        for _ in stepping():
+            note("consumer")
+    else:
+        asyncio.run(consumed(stepping_too()))
+    name = "stepping" if kind == "sync" else "stepping_too"
+    assert tree_of(entries) == [
+        (f"{name} started", None),
+        ("block started", name),
+        ("one", "block"),
+        ("consumer", None),
+        ("two", "block"),
+        ("consumer", None),
+        ("block completed", name),
+        ("after", name),
+        (f"{name} completed", None),
+    ]
+    assert {entry.message: entry.step for entry in entries}["two"] == "s"
+
+
+def test_what_can_be_called_without_a_name_is_named_for_its_kind(entries: list[LogEntry]) -> None:
+    """A partial, and an object with `__call__`."""
+
+    class Tool:
+        def __call__(self, value: int) -> int:
+            return value
+
+    assert logger.operation(functools.partial(int, base=2))("11") == 3
+    assert logger.operation()(Tool())(4) == 4
+    assert [entry.message for entry in entries] == [
+        "partial started",
+        "partial completed",
+        "Tool started",
+        "Tool completed",
     ]
