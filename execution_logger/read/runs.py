@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, func, select
+from sqlalchemy import Select, Table, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import ERRORS, RUN_STATE, LogLevel, RunState
@@ -226,16 +226,19 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
         last_step=last.step,
         last_agent=last.agent_name,
         ended_in_error=last.level in ERRORS,
-        state=_known_now(await _state(connection, table, name), last.created_at),
+        state=_known_now(await _state(connection, table, name, levels.total()), last.created_at),
     )
 
 
-async def _state(connection: AsyncConnection, table: LogTable, name: Any) -> RunState | None:
+async def _state(connection: AsyncConnection, table: LogTable, name: Any, count: int) -> RunState | None:
     """What the newest entry that tells of it says: of those at the end of the run, or else the beginning."""
-    state = kept_value(table.columns["details"], connection.dialect.name, RUN_STATE).label("state")
+    told_by = kept_value(table.columns["details"], connection.dialect.name, RUN_STATE)
+    # A host may have a word like that in the details of any other entry.
+    state = case((table.value("operation_id").is_not(None), told_by)).label("state")
     place = [table.columns[column] for column in PLACE]
     entries = select(state, *place).where(is_of_run(table, name))
-    for ordered in (newest_first(table, entries), oldest_first(table, entries)):
+    ends = newest_first(table, entries), oldest_first(table, entries)
+    for ordered in ends if count > _MOST_SEARCHED else ends[:1]:
         near = ordered.limit(_MOST_SEARCHED).subquery().c
         newest = [near[column].desc() for column in PLACE]
         query = select(near.state).where(near.state.in_(_TOLD)).order_by(*newest).limit(1)

@@ -193,10 +193,9 @@ def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
     values["id"] = _to_id(table, str(values["id"]))
     values["details"] = details
     values["created_at"] = table.to_utc(values["created_at"]) or _EPOCH
-    for field in TEXTS:
+    for field in (*TEXTS, *TREE):
         if field in values:
             values[field] = table.to_text(field, values[field])
-    values |= {field: str(id_) for field in TREE if (id_ := values.get(field)) is not None}
     values |= {field: kept_field(details or {}, field) for field in table.missing}
     return LogEntry(**values)
 

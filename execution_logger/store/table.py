@@ -36,7 +36,8 @@ MARK = "created_at_is_readable"
 _UUID_CHARS = 36
 _HEX_UUID_CHARS = 32  # without dashes, as SQLAlchemy's `Uuid` has it on SQLite
 _USABLE: Mapping[str, tuple[type[TypeEngine[Any]], ...]] = {
-    **dict.fromkeys(("id", *TEXTS, *TREE), (sa.String, sa.Uuid)),
+    **dict.fromkeys(("id", *TEXTS, "operation_id", "parent_id"), (sa.String, sa.Uuid)),
+    **dict.fromkeys(("trace_id", "span_id"), (sa.String,)),
     "details": (sa.JSON, sa.String),
     "duration_ms": (sa.Integer, sa.Numeric, sa.Float),
     "created_at": (sa.DateTime,),
@@ -225,9 +226,12 @@ def _takes_ids(column: sa.Column[Any] | None) -> bool:
 
     A host's own `parent_id` may be something else: only both of a pair are taken for ours.
     """
-    if column is None or not column.nullable or not isinstance(column.type, _USABLE[column.name]):
+    if column is None or not column.nullable or column.foreign_keys:
         return False
-    return (_length(column) or _UUID_CHARS) >= _UUID_CHARS
+    if not isinstance(column.type, _USABLE[column.name]) or isinstance(column.type, sa.Enum):
+        return False
+    length = _length(column)
+    return length is None or length >= _ID_CHARS[column.name]
 
 
 def _plain(column: sa.Column[Any]) -> sa.Column[Any]:
@@ -328,7 +332,7 @@ def kept_field(details: Mapping[str, Any], field: str) -> Any:
 
 
 def kept_value(column: sa.Column[Any], dialect: str, field: str) -> sa.ColumnElement[Any]:
-    """The same in SQL, whatever else the host may have in the column."""
+    """The same in SQL, whatever else the host may have in the column; of an id, a text of any length."""
     select = _postgresql if dialect == "postgresql" else _sqlite
     if field != _NUMBER:
         return sa.literal_column(select(column, field, is_number=False), sa.Text())

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,9 @@ RETENTION_GRACE_DAYS = 2
 """The oldest entry may be so much older than the limit: the job comes once a day."""
 
 _DEAD_LETTER_HOURS = 24
+
+_LENGTHS = ("waiting", "in_flight", "quarantined")
+"""Of the queue, in the summary: that is JSON, and has no times."""
 
 _COMPACTED_SPAN = timedelta(days=2)
 
@@ -100,8 +102,8 @@ async def _check_broker(tick: "Tick") -> list[str]:
         tick.summary["broker"] = "unavailable"
         return [f"the broker does not answer: {error}"]
     waits_seconds = max(0.0, tick.now.timestamp() - length.sent_at) if length.sent_at else 0.0
-    tick.summary |= {"broker": OK, **asdict(length), "oldest_waiting_seconds": round(waits_seconds, 1)}
-    del tick.summary["sent_at"]
+    lengths = {name: getattr(length, name) for name in _LENGTHS}
+    tick.summary |= {"broker": OK, **lengths, "oldest_waiting_seconds": round(waits_seconds, 1)}
     return _queue_reasons(settings, length, waits_seconds)
 
 

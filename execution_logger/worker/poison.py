@@ -262,7 +262,8 @@ def find_message(settings: Settings, message_id: str) -> DeadMessage | None:
     Raises:
         BrokerUnavailableError: the broker does not answer.
     """
-    return next((found for found in dead_messages(settings) if found.id == message_id), None)
+    with open_channel(settings) as channel:
+        return next((found for found in _read(channel, settings) if found.id == message_id), None)
 
 
 def put_back(settings: Settings, message: DeadMessage) -> str | None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from batches import BAD_ON_POSTGRESQL, batch, encoded, fields
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.runs import recent_runs
+from execution_logger.read.timeline import Timeline
 from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
 from ledgers import Noted, fill
 from postgresql_site import PostgresqlSite
@@ -25,6 +26,14 @@ TABLES = (
     "execution_log_job_runs",
     "execution_log_statistics",
 )
+
+
+IDS = {
+    "operation_id": "01a22505-c189-7200-be65-eeb94327379a",
+    "parent_id": "01a22505-c189-7200-be65-eeb856039154",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
+}
 
 
 @pytest.fixture
@@ -147,6 +156,21 @@ async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: Postgre
     assert len(await site.rows(NOTED)) == 1
 
 
+async def test_a_busy_table_is_not_held_up_by_its_new_columns(site: PostgresqlSite) -> None:
+    """They wait for a transaction that uses it, and all others would wait behind them."""
+    drops = ", ".join(f"DROP COLUMN {name}" for name in IDS)
+    back = "UPDATE execution_logger_alembic_version SET version_num = '0003'"
+    await execute(site.settings.database_url, f"ALTER TABLE execution_logs {drops}; {back}")
+    connection = await asyncpg.connect(site.settings.database_url)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE execution_logs IN ACCESS SHARE MODE")
+        with pytest.raises(StoreUnavailableError, match="lock timeout"):
+            await upgrade(site.engine, site.settings)
+    await connection.close()
+    await upgrade(site.engine, site.settings)
+    assert await site.write(encoded(**IDS)) == WriteResult(stored=1)
+
+
 async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
     """All of them, and the version; a schema that does not exist is named."""
     async with PostgresqlSite(postgres_url, table="logs.entries") as site:
@@ -206,6 +230,34 @@ async def test_a_hosts_table_is_written_in_its_own_types(host: PostgresqlSite) -
     assert row["created_at"].isoformat() == "2026-11-22T10:13:53.123456"
     assert row["details"] == '{"z": 1, "a": [null]}'
     assert (row["step"], row["duration_ms"], row["tenant"], row["number"]) == ("s", 7, "default", 1)
+
+
+@pytest.mark.parametrize(
+    ("types", "in_columns"),
+    [
+        (("UUID", "UUID", "TEXT", "TEXT"), set(IDS)),
+        (("CHAR(40)", "VARCHAR(36)", "CHAR(32)", "CHAR(16)"), set(IDS)),
+        (("UUID", "CHAR(35)", "UUID", "UUID"), set()),
+        (("kind", "UUID", "TEXT", "BYTEA"), set()),
+        (("UUID", "VARCHAR(36) REFERENCES execution_logs", "TEXT", "kind"), set()),
+    ],
+    ids=["natural", "as wide as they are", "too narrow or of another kind", "an enum", "a reference"],
+)
+async def test_a_hosts_columns_for_the_tree_are_taken_where_they_hold_it(
+    host: PostgresqlSite, types: tuple[str, ...], in_columns: set[str]
+) -> None:
+    """Whatever they are, the entry is stored, and read back with its ids."""
+    columns = ", ".join(f"ADD COLUMN {name} {kind}" for name, kind in zip(IDS, types, strict=True))
+    await execute(
+        host.settings.database_url, f"CREATE TYPE kind AS ENUM ('a'); ALTER TABLE execution_logs {columns}"
+    )
+    await upgrade(host.engine, host.settings)
+    assert await host.write(encoded(**IDS)) == WriteResult(stored=1)
+    (row,) = await host.rows()
+    assert {name for name in IDS if row[name] is not None} == in_columns
+    assert set(json.loads(row["details"] or "{}")) == set(IDS) - in_columns
+    (entry,) = await Timeline(host.engine, host.settings, "t").last(1)
+    assert {name: getattr(entry, name) for name in IDS} == IDS
 
 
 async def test_a_text_that_is_too_long_is_cut_and_kept_in_the_details(host: PostgresqlSite) -> None:

@@ -75,7 +75,7 @@ async def test_a_run_is_summed_up(site: SqliteSite) -> None:
 
 def mark(second: float, state: Any) -> str:
     """An entry that tells of the run's state."""
-    return entry(second, details={"run_state": state})
+    return entry(second, operation_id="01a22505-c189-7200-be65-eeb94327379a", details={"run_state": state})
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,13 @@ async def test_a_run_has_the_state_that_its_last_word_gives_it(
     await site.write(*lines, *(entry(2 * number + 1) for number in range(20)))
     (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
     assert run.state == state
+
+
+async def test_a_word_of_the_hosts_own_is_no_state(site: SqliteSite) -> None:
+    """It may have anything in the details of its entries."""
+    await site.write(mark(0, "running"), mark(1, "done"), entry(2, details={"run_state": "failed"}))
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert run.state == "done"
 
 
 @pytest.mark.parametrize("between", [1, 30])

@@ -6,7 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table, Text, Uuid, select
+from sqlalchemy import (
+    CHAR,
+    JSON,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    select,
+)
 
 from batches import encoded, fields
 from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
@@ -149,8 +162,22 @@ IDS = {
             Column("operation_id", String(36)),
             Column("parent_id", String(36), server_default="", nullable=False),
         ),
+        (Column("trace_id", String(32)), Column("span_id", String(15))),
+        (
+            Column("operation_id", String(36)),
+            Column("parent_id", String(36), ForeignKey("execution_logs.id")),
+        ),
     ],
-    ids=["none", "a number", "one of a pair", "one of the other pair", "too short", "never null"],
+    ids=[
+        "none",
+        "a number",
+        "one of a pair",
+        "one of the other pair",
+        "too short",
+        "never null",
+        "a short span",
+        "a reference",
+    ],
 )
 async def test_a_hosts_column_that_is_called_like_an_id_is_the_hosts(
     tmp_path: Path, columns: tuple[Column[Any], ...]
@@ -175,5 +202,17 @@ async def test_a_host_may_have_columns_for_the_tree(tmp_path: Path, kind: Any) -
         (row,) = await read_as_host(site, table)
         assert [str(row[name]) for name in ("operation_id", "parent_id")] == list(IDS.values())[:2]
         assert set(row["details"]) == {"trace_id", "span_id"}
+        (entry,) = await Timeline(site.engine, site.settings, "t").last(1)
+        assert {name: getattr(entry, name) for name in IDS} == IDS
+
+
+async def test_a_host_may_have_columns_for_the_trace(tmp_path: Path) -> None:
+    """As wide as the ids are, or padded."""
+    columns = (Column("trace_id", CHAR(40)), Column("span_id", String(16)))
+    async with hosts_site(tmp_path / "logs.db", *columns) as (site, table):
+        await site.write(encoded(**IDS))
+        site.execute("UPDATE execution_logs SET trace_id = trace_id || '        '")
+        (row,) = await read_as_host(site, table)
+        assert set(row["details"]) == {"operation_id", "parent_id"}
         (entry,) = await Timeline(site.engine, site.settings, "t").last(1)
         assert {name: getattr(entry, name) for name in IDS} == IDS

@@ -265,9 +265,11 @@ class TestHealth:
 
     async def test_a_table_that_cannot_be_looked_at(self, site: Site) -> None:
         """It is a reason like the others: the jobs are looked after all the same."""
+        self.length = QueueLength(3, 0, 0, oldest=days(1))
         site.execute("ALTER TABLE execution_logs RENAME TO elsewhere")
         (found,) = await self.reasons(site)
         assert found.startswith('the tables cannot be looked at: Table "execution_logs" does not exist')
+        assert (await site.status(HEALTH)).run.summary["waiting"] == 3
 
     async def test_jobs_that_are_late_are_sent(self, site: Site) -> None:
         """Beat was away when they were due, or they were never sent."""

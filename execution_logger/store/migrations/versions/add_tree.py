@@ -11,11 +11,17 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Leave alone what is there. A column without default takes no time, however large the table is."""
+    """Leave alone what is there. A column without default takes no time, however large the table is.
+
+    It waits for those who use the table, and all others wait behind it: so it gives up after 2 s, with
+    nothing done.
+    """
     schema, name = schema_and_name(context.config.attributes["settings"].table)
     inspector = sa.inspect(op.get_bind())
     if MARK not in {check["name"] for check in inspector.get_check_constraints(name, schema)}:
         return
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("SET LOCAL lock_timeout = '2s'")
     held = {column["name"] for column in inspector.get_columns(name, schema)}
     for column in _columns():
         if column.name not in held:
