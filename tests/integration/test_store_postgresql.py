@@ -156,12 +156,14 @@ async def test_a_batch_whose_note_is_refused_leaves_no_rows_behind(site: Postgre
     assert len(await site.rows(NOTED)) == 1
 
 
-async def test_a_busy_table_is_not_held_up_by_its_new_columns(site: PostgresqlSite) -> None:
+async def test_a_busy_table_is_not_held_up_by_its_new_columns(
+    site: PostgresqlSite, database_url: str
+) -> None:
     """They wait for a transaction that uses it, and all others would wait behind them."""
     drops = ", ".join(f"DROP COLUMN {name}" for name in IDS)
     back = "UPDATE execution_logger_alembic_version SET version_num = '0003'"
-    await execute(site.settings.database_url, f"ALTER TABLE execution_logs {drops}; {back}")
-    connection = await asyncpg.connect(site.settings.database_url)
+    await execute(database_url, f"ALTER TABLE execution_logs {drops}; {back}")
+    connection = await asyncpg.connect(database_url)
     async with connection.transaction():
         await connection.execute("LOCK TABLE execution_logs IN ACCESS SHARE MODE")
         with pytest.raises(StoreUnavailableError, match="lock timeout"):
@@ -244,13 +246,11 @@ async def test_a_hosts_table_is_written_in_its_own_types(host: PostgresqlSite) -
     ids=["natural", "as wide as they are", "too narrow or of another kind", "an enum", "a reference"],
 )
 async def test_a_hosts_columns_for_the_tree_are_taken_where_they_hold_it(
-    host: PostgresqlSite, types: tuple[str, ...], in_columns: set[str]
+    host: PostgresqlSite, postgres_url: str, types: tuple[str, ...], in_columns: set[str]
 ) -> None:
     """Whatever they are, the entry is stored, and read back with its ids."""
     columns = ", ".join(f"ADD COLUMN {name} {kind}" for name, kind in zip(IDS, types, strict=True))
-    await execute(
-        host.settings.database_url, f"CREATE TYPE kind AS ENUM ('a'); ALTER TABLE execution_logs {columns}"
-    )
+    await execute(postgres_url, f"CREATE TYPE kind AS ENUM ('a'); ALTER TABLE execution_logs {columns}")
     await upgrade(host.engine, host.settings)
     assert await host.write(encoded(**IDS)) == WriteResult(stored=1)
     (row,) = await host.rows()

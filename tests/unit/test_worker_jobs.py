@@ -265,7 +265,7 @@ class TestHealth:
 
     async def test_a_table_that_cannot_be_looked_at(self, site: Site) -> None:
         """It is a reason like the others: the jobs are looked after all the same."""
-        self.length = QueueLength(3, 0, 0, oldest=days(1))
+        self.length = QueueLength(3, 0, 0, oldest=datetime.now(UTC))
         site.execute("ALTER TABLE execution_logs RENAME TO elsewhere")
         (found,) = await self.reasons(site)
         assert found.startswith('the tables cannot be looked at: Table "execution_logs" does not exist')
