@@ -184,6 +184,21 @@ _ZONE = (
 )
 
 
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def _are_levels(words: Any) -> bool:
+    pairs = [word.rpartition("=") for word in words]
+    has_categories = all(category.strip() or not mark for category, mark, _ in pairs)
+    return has_categories and all(level.strip().lower() in _LEVELS for _, _, level in pairs)
+
+
+_LEVELS_OF = (
+    _are_levels,
+    "must be a level, and category=level for others, separated by commas; levels are " + ", ".join(_LEVELS),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One frozen object with every setting; `from_environment()` reads it, tests construct it.
@@ -201,6 +216,22 @@ class Settings:
         "Words, separated by commas; a value in details is masked when its key contains one.",
     )
     language: Literal["zh", "en"] = _setting("zh", "Language of the texts of timed_operation.")
+
+    # The volume
+    level: tuple[str, ...] = _setting(
+        ("debug",),
+        "The least grave level that is recorded, and those of categories: info,tool=warning.",
+        rule=_LEVELS_OF,
+    )
+    debug_share: float = _setting(
+        1.0,
+        "Share of the runs whose debug entries are recorded, chosen by task_id: the same in every process.",
+        minimum=0,
+        maximum=1,
+    )
+    run_max_entries: int = _setting(
+        0, "Most debug and info entries of a run that a process records; 0: no limit.", minimum=0
+    )
 
     # The buffer and the shipper
     batch_size: int = _setting(50, "Entries that start a delivery at once.", minimum=1)

@@ -42,8 +42,17 @@ class LoggingCalls(ABC):
         duration_ms: Any,
         extra: Mapping[str, Any],
         tree: TreeIds = NO_TREE,
+        *,
+        always: bool = False,
     ) -> LogEntry:
-        """Record an entry: its columns in their order, what else was passed, and its ids."""
+        """Record an entry: its columns in their order, what else was passed, and its ids.
+
+        With `always` however many entries its run has.
+        """
+
+    @abstractmethod
+    def _end_run(self, task_id: Any) -> int:
+        """Stop to count a run's entries; how many were left out because it had too many."""
 
     async def log(
         self,
@@ -406,7 +415,7 @@ class LoggingCalls(ABC):
         its entries tell everybody who reads runs whether this one is running, done, failed or cancelled.
         """
         record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
-        return RunOperation(record, name, self.settings.language, task_id)
+        return RunOperation(record, name, self.settings.language, task_id, self._end_run)
 
     def _recorder(
         self,
@@ -419,11 +428,16 @@ class LoggingCalls(ABC):
         extra: Mapping[str, Any],
     ) -> Record:
         def record(
-            level: LogLevel, message: str, duration_ms: int | None, details: Any, tree: TreeIds
+            level: LogLevel,
+            message: str,
+            duration_ms: int | None,
+            details: Any,
+            tree: TreeIds,
+            always: bool,  # noqa: FBT001 - a callback has no keywords
         ) -> LogEntry:
             return self._record(
                 task_id, level, category, message,
-                step, agent_name, roadmap_id, concept_id, details, duration_ms, extra, tree,
+                step, agent_name, roadmap_id, concept_id, details, duration_ms, extra, tree, always=always,
             )  # fmt: skip
 
         return record

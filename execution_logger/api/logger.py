@@ -4,6 +4,8 @@ import atexit
 import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 from uuid import uuid4
 from weakref import WeakSet, WeakValueDictionary
@@ -25,19 +27,23 @@ from execution_logger.api.sync import SyncExecutionLogger
 from execution_logger.broker.connection import broker_url_of
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.select import select_delivery
-from execution_logger.entry.entry import NO_TREE, LogEntry, TreeIds
+from execution_logger.entry.entry import NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds
+from execution_logger.entry.volume import Volume
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.process import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.settings import BROKER, NOTHING, Settings
 from execution_logger.shipping.flush import Flush, Report
 from execution_logger.shipping.pipeline import Pipeline
+from execution_logger.text import text_of
 
 if TYPE_CHECKING:
     from threading import RLock
 
     from celery import Celery
 
+
+_WARNING, _WORKFLOW = LogLevel.WARNING.value, LogCategory.WORKFLOW.value
 
 _hosts: "WeakSet[_Host]" = WeakSet()
 
@@ -50,6 +56,9 @@ class _Host:
     """
 
     pipeline: Pipeline | None = None
+    volume: Volume | None = None
+    """None while every entry is recorded."""
+    _known_volume: Volume | None = None
     key = ""
 
     def __init__(
@@ -106,6 +115,7 @@ class _Host:
         self.settings = settings
         self.make_delivery = make_delivery
         self.celery_app = celery_app
+        self.volume_settings: Settings | None = None
 
     def start(self) -> Pipeline:
         if not undivided[0]:
@@ -121,7 +131,19 @@ class _Host:
         # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
         # lock, which a signal handler could meet, and a fork could leave locked.
         pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery, destination))
+        if self.volume_settings is None:
+            self.limit(pipeline.settings)
         return pipeline
+
+    def limit(self, settings: Settings) -> None:
+        """Record from now on what these settings say."""
+        volume = Volume(settings, self.left_out)
+        self.volume_settings, self._known_volume = settings, volume
+        self.volume = None if volume.is_all else volume
+
+    @property
+    def left_out(self) -> int:
+        return 0 if self._known_volume is None else self._known_volume.left_out
 
     @property
     def _uses(self) -> Collection[str] | None:
@@ -163,9 +185,9 @@ def _unpickled_host(key: str, *made_with: Any) -> _Host:
 class ExecutionLogger(LoggingCalls):
     """Records the steps of workflows and agents without waiting for anything.
 
-    Every call returns the entry just recorded; delivering it is a background thread's work. The
-    calls are coroutines that never suspend: they need no event loop of a certain kind, and
-    `logger.sync` offers the same ones as plain functions.
+    Every call returns the entry just recorded, or one without an id where the volume's settings leave it
+    out; delivering it is a background thread's work. The calls are coroutines that never suspend: they need
+    no event loop of a certain kind, and `logger.sync` offers the same ones as plain functions.
 
     A deep copy of a logger is itself. The process-wide one is pickled by its name, as those of the
     standard library are: unpickled, it is the one of that process. Any other one is pickled with what it
@@ -227,10 +249,13 @@ class ExecutionLogger(LoggingCalls):
         duration_ms: Any,
         extra: Mapping[str, Any],
         tree: TreeIds = NO_TREE,
+        *,
+        always: bool = False,
     ) -> LogEntry:
-        pipeline = self._host.pipeline
+        host = self._host
+        pipeline = host.pipeline
         if pipeline is None or not undivided[0]:
-            pipeline = self._host.start()
+            pipeline = host.start()
         bound = self._bound
         block = innermost.get()
         if block is not None and (block := not_left(block)) is not None:
@@ -250,6 +275,10 @@ class ExecutionLogger(LoggingCalls):
             concept_id = concept_id if concept_id is not None else bound.get("concept_id")
             rest = {key: value for key, value in bound.items() if key not in FILLED}
             details = merged(details, extra, rest)
+        if (volume := host.volume) is not None and not self._is_wanted(
+            volume, task_id, level, category, always=always
+        ):
+            return _left_out(task_id, level, category, message)
         # Not `*fields`: a call with all names spelt out is half a microsecond cheaper.
         entry, encoded = pipeline.make_entry(
             task_id,
@@ -267,6 +296,46 @@ class ExecutionLogger(LoggingCalls):
         if not pipeline.accept(encoded):
             pipeline.drop(entry)
         return entry
+
+    def _is_wanted(self, volume: Volume, task_id: Any, level: Any, category: Any, *, always: bool) -> bool:
+        is_wanted = volume.takes(task_id, level, category)
+        over = volume.over(task_id, level) if is_wanted and not always else 0
+        if is_wanted and not over:
+            return True
+        volume.leave_out()
+        if over and str(over).strip("0") == "1":  # the first, the tenth, the hundredth
+            message = _LEFT_OUT[self.settings.language].format(limit=volume.most, number=over)
+            details = {"left_out": over, "limit": volume.most}
+            self._record(task_id, _WARNING, _WORKFLOW, message, None, None, None, None, details, None, {})
+        return False
+
+    def _end_run(self, task_id: Any) -> int:
+        volume = self._host.volume
+        return 0 if volume is None else volume.end(task_id)
+
+    def set_volume(
+        self,
+        *,
+        level: str | None = None,
+        debug_share: float | None = None,
+        run_max_entries: int | None = None,
+    ) -> None:
+        """Change what is recorded, from now on and in this process; what is not passed stays as it is.
+
+        Args:
+            level: the least grave level that is recorded, and those of categories: `"info,tool=warning"`.
+            debug_share: share of the runs whose debug entries are recorded, from 0.0 to 1.0.
+            run_max_entries: most debug and info entries of a run, counted anew; 0 for no limit.
+
+        Raises:
+            SettingsError: a value that is none of these.
+        """
+        self._host.start()
+        changes = {"level": level, "debug_share": debug_share, "run_max_entries": run_max_entries}
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        if isinstance(level, str):
+            given["level"] = tuple(word.strip() for word in level.split(","))
+        self._host.limit(replace(self._host.volume_settings or self.settings, **given))
 
     # Fields that are filled in ---------------------------------------------------------------
 
@@ -363,9 +432,22 @@ class ExecutionLogger(LoggingCalls):
         """Where this process's entries are.
 
         `accepted` is the sum of `delivered`, `waiting` and `dropped`; `delivered` that of `stored`,
-        `dead_lettered`, `unconfirmed` and `handed_over`.
+        `dead_lettered`, `unconfirmed` and `handed_over`. What the volume's settings leave out is in
+        `left_out` alone.
         """
-        return self._host.start().stats()
+        return {**self._host.start().stats(), "left_out": self._host.left_out}
+
+
+_LEFT_OUT: Mapping[str, str] = {
+    "zh": "该运行已超过 {limit} 条: 不再记录 debug 和 info 条目, 目前已略去 {number} 条",
+    "en": "This run has more than {limit} entries: debug and info entries are left out, {number} so far",
+}
+
+
+def _left_out(task_id: Any, level: Any, category: Any, message: Any) -> LogEntry:
+    """What a call returns that has recorded nothing."""
+    run = "" if task_id is None else text_of(task_id)
+    return LogEntry("", datetime.now(UTC), run, text_of(level), text_of(category), text_of(message))
 
 
 execution_logger = ExecutionLogger()

@@ -45,8 +45,11 @@ _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-Record = Callable[[LogLevel, str, int | None, Any, TreeIds], LogEntry]
-"""Records an entry of the operation: at a level, with a message, a duration, details and its ids."""
+Record = Callable[[LogLevel, str, int | None, Any, TreeIds, bool], LogEntry]
+"""Records an entry of the operation: at a level, with a message, a duration, details and its ids.
+
+The last one: however many entries the run has.
+"""
 
 
 class TimedOperation:
@@ -60,6 +63,8 @@ class TimedOperation:
     operation_id: str
     """A UUIDv7, from its beginning on."""
 
+    _is_recorded = False
+    """An operation whose beginning is recorded gets an end, however many entries its run has by then."""
     _parent_id: str | None
     _block: Block
     _token: Token[Block | None]
@@ -128,7 +133,7 @@ class TimedOperation:
     def _begin(self) -> None:
         self.operation_id = str(uuid7())
         self._parent_id = block_here().operation_id
-        self._write(LogLevel.INFO, "started", None, None)
+        self._is_recorded = bool(self._write(LogLevel.INFO, "started", None, None).id)
         self._block = self._new_block()
         self._began_at = time.perf_counter()
 
@@ -147,9 +152,12 @@ class TimedOperation:
     def _new_block(self) -> Block:
         return new_block({}, self.operation_id)
 
-    def _write(self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str) -> None:
+    def _write(
+        self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str
+    ) -> LogEntry:
         message = self._texts[event].format(self._name, *more)
-        self._record(level, message, duration_ms, details, (self.operation_id, self._parent_id, None, None))
+        tree = (self.operation_id, self._parent_id, None, None)
+        return self._record(level, message, duration_ms, details, tree, self._is_recorded)
 
 
 class RunOperation(TimedOperation):
@@ -160,21 +168,32 @@ class RunOperation(TimedOperation):
 
     _is_within = False
 
-    def __init__(self, record: Record, name: str, language: str, task_id: str) -> None:
+    def __init__(
+        self, record: Record, name: str, language: str, task_id: str, end_run: Callable[[str], int]
+    ) -> None:
         super().__init__(record, name, language)
         self._task_id = task_id
+        self._end_run = end_run
 
     def _begin(self) -> None:
         self._is_within = block_here().run == self._task_id
+        self._is_recorded = not self._is_within
         super()._begin()
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self._is_within and (left_out := self._end_run(self._task_id)):
+            self.set_details({"left_out": left_out})
+        super()._end(error)
 
     def _new_block(self) -> Block:
         return new_block({"task_id": self._task_id}, self.operation_id, self._task_id)
 
-    def _write(self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str) -> None:
+    def _write(
+        self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str
+    ) -> LogEntry:
         if not self._is_within:
             details = merged(details, {RUN_STATE: _STATES[event].value})
-        super()._write(level, event, duration_ms, details, *more)
+        return super()._write(level, event, duration_ms, details, *more)
 
 
 def decorated(function: _F, begin: Callable[[], TimedOperation]) -> _F:

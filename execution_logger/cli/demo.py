@@ -119,9 +119,9 @@ class MeteredLogger(ExecutionLogger):
         self.ids: list[str] = []
         self.nanoseconds: list[int] = []
 
-    def _record(self, *args: Any) -> LogEntry:
+    def _record(self, *args: Any, **kwargs: Any) -> LogEntry:
         began_at = time.perf_counter_ns()
-        entry = super()._record(*args)
+        entry = super()._record(*args, **kwargs)
         self.nanoseconds.append(time.perf_counter_ns() - began_at)
         self.ids.append(entry.id)
         return entry

@@ -236,6 +236,18 @@ async def test_operations(entries: list[LogEntry]) -> None:
     assert (entries[-1].details or {})["run_state"] == "done"
 
 
+async def test_volume(entries: list[LogEntry]) -> None:
+    """Changed while the process runs, and changed back."""
+    example = USING.run_example("volume")
+    try:
+        for change in ("be_quiet", "look_closer"):
+            example[change]()
+            await execution_logger.execution_logger.debug("r", "agent", change)
+    finally:
+        execution_logger.execution_logger.set_volume(level="debug", debug_share=1.0, run_max_entries=0)
+    assert [entry.message for entry in entries] == ["look_closer"]
+
+
 async def test_bind(entries: list[LogEntry]) -> None:
     """Bound fields and those of the context are filled in; the rest is in the details."""
     await USING.run_example("bind")["handle"]("task-1", "request-1")

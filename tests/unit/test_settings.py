@@ -69,7 +69,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         "time_zone": "Asia/Shanghai", "table": "other", "language": "en", "fallback": "direct",
         "confirmation": "off", "metrics_port": "9540",
         "retention_days": "30", "schedule_time_zone": "Asia/Shanghai",
-        "worker_pool": "solo", "sensitive_keys": "x,y", "batch_size": "51", "max_entry_bytes": "2048",
+        "worker_pool": "solo", "sensitive_keys": "x,y", "level": "info,tool=error", "debug_share": "0.5",
+        "batch_size": "51", "max_entry_bytes": "2048",
     }  # fmt: skip
     types = {
         name: (typing.get_args(hint) or (hint,))[0] for name, hint in typing.get_type_hints(Settings).items()

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import trio
 
 from execution_logger.api.operations import TimedOperation
-from execution_logger.entry.entry import LogEntry, LogLevel, TreeIds
+from execution_logger.entry.entry import LogEntry, LogLevel
 
 Recorded = list[tuple[LogLevel, str, int | None, Any]]
 
@@ -22,10 +23,10 @@ class Timed:
         self.operation = TimedOperation(self._record, name, language)
 
     def _record(
-        self, level: LogLevel, message: str, duration_ms: int | None, details: Any, _: TreeIds
+        self, level: LogLevel, message: str, duration_ms: int | None, details: Any, *_: Any
     ) -> LogEntry:
         self.recorded.append((level, message, duration_ms, None if details is None else dict(details)))
-        return None  # type: ignore[return-value]
+        return LogEntry("id", datetime.now(UTC), "", level, "", message)
 
     def fail(self, error: BaseException, details: dict[str, Any], before: Callable[[], object] = int) -> None:
         """Run a block that sets details and raises."""
