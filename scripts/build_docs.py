@@ -24,6 +24,11 @@ PAGES = {
     "index.md": ROOT / "README.md",
     "API.md": SOURCE / "API.md",
     **{path.name: path for path in (ROOT / "docs").glob("*.md") if not path.name.endswith(CHINESE)},
+    **{
+        f"integrations/{path.name.replace('README', 'index')}": path
+        for path in (ROOT / "docs" / "integrations").glob("*.md")
+        if not path.name.endswith(CHINESE)
+    },
     **{name: ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")},
 }
 """The pages by their names on the site: the English files."""
@@ -51,7 +56,9 @@ class Stage:
         """All pages, and the files that they lead to: these for both languages beside the English ones."""
         shutil.copytree(ROOT / "docs" / "plots", self.folder / "plots")
         for name, english in PAGES.items():
-            (self.folder / name).write_text(self._page(english), "utf-8")
+            target = self.folder / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_text(self._page(english), "utf-8")
         for file in self.files if self.language == "en" else ():
             target = self.folder / _file_page(file)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,18 +80,23 @@ class Stage:
     def _link(self, page: Path, text: str, target: str) -> str:
         """A link of the page, as it is on the site; the name of a page's file becomes its title."""
         file, mark, anchor = target.partition("#")
-        path = (page.parent / file).resolve()
-        english = path.with_name(path.name.replace(CHINESE, ".md"))
+        path, up = (page.parent / file).resolve(), "../" * NAMES[_english(page)].count("/")
+        english = _english(path)
         if file and english in NAMES:
             twin = self._twin(english)
             text = _headings(twin)[0] if _FILE_NAME.fullmatch(text) else text
             if anchor and twin != path:
                 anchor = _anchors(twin)[_anchors(path).index(anchor)]
-            target = NAMES[english] + mark + anchor
+            target = up + NAMES[english] + mark + anchor
         elif file and path.exists() and path.suffix != ".svg":
             self.files.add(path)
-            target = _file_page(path) if self.language == "en" else f"../{_file_page(path)[:-3]}.html"
+            name = _file_page(path)
+            target = up + (name if self.language == "en" else f"../{name[:-3]}.html")
         return f"[{text}]({target})"
+
+
+def _english(page: Path) -> Path:
+    return page.with_name(page.name.replace(CHINESE, ".md"))
 
 
 @cache

@@ -18,11 +18,18 @@ TRANSLATED = {
     "docs/OPERATING.md": "docs/OPERATING.zh-CN.md",
     "docs/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.zh-CN.md",
     "docs/RELIABILITY.md": "docs/RELIABILITY.zh-CN.md",
+    **{
+        f"docs/integrations/{path.name}": f"docs/integrations/{path.stem}.zh-CN.md"
+        for path in sorted((ROOT / "docs" / "integrations").glob("*.md"))
+        if not path.name.endswith(".zh-CN.md")
+    },
 }
 """Each English page and its Chinese twin."""
 
 PAGES = sorted(
-    str(path.relative_to(ROOT)) for folder in (".", "docs") for path in ROOT.glob(f"{folder}/*.md")
+    str(path.relative_to(ROOT))
+    for folder in (".", "docs", "docs/integrations")
+    for path in ROOT.glob(f"{folder}/*.md")
 )
 """Every page of the repository, by its name."""
 

@@ -47,7 +47,7 @@ class LoggingCalls(ABC):
     ) -> LogEntry:
         """Record an entry: its columns in their order, what else was passed, and its ids.
 
-        With `always` however many entries its run has.
+        With `always` whichever run it is of, and however many entries that has.
         """
 
     @abstractmethod

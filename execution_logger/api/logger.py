@@ -298,7 +298,7 @@ class ExecutionLogger(LoggingCalls):
         return entry
 
     def _is_wanted(self, volume: Volume, task_id: Any, level: Any, category: Any, *, always: bool) -> bool:
-        is_wanted = volume.takes(task_id, level, category)
+        is_wanted = volume.takes(None if always else task_id, level, category)
         over = volume.over(task_id, level) if is_wanted and not always else 0
         if is_wanted and not over:
             return True

@@ -1,0 +1,129 @@
+"""The standard library's logging, recorded: `Handler`, by its class name in `dictConfig`."""
+
+import logging
+from typing import Any
+
+from execution_logger.api.logger import ExecutionLogger, execution_logger
+from execution_logger.entry.entry import LogLevel
+from execution_logger.integrations.records import (
+    DEFAULT,
+    Recorder,
+    comes_of_sending,
+    context_here,
+    level_named,
+)
+from execution_logger.text import is_hostile
+
+_LEVELS = dict(zip((10, 20, 30, 40, 50), (level.value for level in LogLevel), strict=True))
+
+_LAST = list(vars(logging.makeLogRecord({})))[-1]
+"""What a record gets last, before `extra`."""
+
+RESERVED = frozenset({*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"})
+"""What a record has of its own, or from formatters; `taskName` from Python 3.12 on."""
+
+
+class Handler(logging.Handler):
+    """Makes each record an entry, by a call of the logger, which waits for no network.
+
+    The level is the record's, one of the host's own by its name in lower case. The message is formatted; if
+    that fails, the raw one is kept, with its arguments. What `extra` names becomes columns and details. The
+    details have the exception with its traceback, `stack_info`, the logger's name and the line as well, and
+    the thread and the process unless they are the main ones.
+
+    Not recorded is what the library itself says, and what others say while it sends entries. `flush()` and
+    `close()` do nothing and wait for nothing: an entry is on the disk when it is recorded, and the process
+    delivers at its end. A formatter is not used. `emit` hands an error to `handleError`, as others do.
+
+    Args:
+        level: the least one that is recorded.
+        category: of records whose `extra` has no `category`.
+        task_id: of records outside any run.
+        logger: whose entries they are; the ready `execution_logger` by default.
+    """
+
+    def __init__(
+        self,
+        level: int | str = logging.NOTSET,
+        *,
+        category: str = DEFAULT,
+        task_id: str = DEFAULT,
+        logger: ExecutionLogger | None = None,
+    ) -> None:
+        super().__init__(level)
+        self._recorder = _Records(logger or execution_logger, category, task_id)
+
+    def createLock(self) -> None:  # noqa: N802 - logging's name
+        """Have none: the logger's calls need none, and may be interrupted by a signal handler that logs."""
+        self.lock = None
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Record it if the filters pass it, and say so."""
+        passed = self.filter(record)
+        if passed:
+            # From Python 3.12 on a filter may return another record.
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record it."""
+        try:
+            self._recorder.record(record)
+        except Exception:  # noqa: BLE001 - logging's way: it says what has failed, and the host goes on
+            self.handleError(record)
+
+
+class ContextFilter(logging.Filter):
+    """Gives each record the run, the operation and the fields of the context it is made in.
+
+    For a `QueueHandler` in front: its listener is a thread, which has another context.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass every record."""
+        for key, value in context_here().items():
+            vars(record).setdefault(f"_{key}" if key in RESERVED else key, value)
+        return True
+
+
+class _Records(Recorder):
+    def read(self, record: logging.LogRecord) -> tuple[Any, Any, dict[str, Any], dict[str, Any]] | None:
+        if comes_of_sending(record.threadName, record.name, self._logger):
+            return None
+        known: dict[str, Any] = {"logger": record.name, "source": f"{record.module}:{record.lineno}"}
+        try:
+            message: Any = record.getMessage()
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
+            message, known["args"] = record.msg, record.args
+        level = _LEVELS.get(record.levelno)
+        if level is None:
+            level, known["levelno"] = level_named(record.levelname), record.levelno
+        if record.exc_info or record.exc_text or record.stack_info:
+            known.update(_trace(record))
+        if record.threadName != "MainThread":
+            known["thread"] = record.threadName
+        if record.processName != "MainProcess":
+            known["process"] = record.processName
+        return level, message, _extra(record), known
+
+
+def _trace(record: logging.LogRecord) -> dict[str, Any]:
+    """The exception, or its text where a record that was pickled has only that, and the stack."""
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else record.exc_info
+    found = {"exception": error or record.exc_text, "stack_info": record.stack_info}
+    return {key: value for key, value in found.items() if value}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    attributes = record.__dict__
+    if type(record) is not logging.LogRecord:
+        return {key: value for key, value in attributes.items() if key not in RESERVED}
+    extra: dict[str, Any] = {}
+    for key in reversed(attributes):  # two dozen attributes come before: not to look at them is much cheaper
+        if key == _LAST:
+            break
+        if key not in RESERVED:
+            extra[key] = attributes[key]
+    return extra
