@@ -11,6 +11,7 @@ from execution_logger.read.timeline import ALL, Only, Timeline
 from execution_logger.settings import Settings
 from execution_logger.store import WriteResult
 
+OPERATIONS = [f"01a2020e-76f9-7733-a5d1-0d5f613dc3d{number}" for number in range(4)]
 START = datetime(2026, 11, 22, 2, 13, tzinfo=UTC)
 SELECTIONS: dict[str, tuple[Only, str]] = {
     "all": (ALL, "012345"),
@@ -27,7 +28,15 @@ SELECTIONS: dict[str, tuple[Only, str]] = {
     "the case matters": (Only(contains="HELLO"), "5"),
     "any script": (Only(contains="失败"), "3"),
     "several": (Only.at_least("warning", ["api"], agents=("b",), steps=("plan",), contains="x"), "4"),
+    "an operation": (Only(operations=(OPERATIONS[0],)), "014"),
+    "two operations": (Only(operations=OPERATIONS[:2]), "0124"),
+    "more operations than parameters are possible": (
+        Only(operations={*OPERATIONS, *map(str, range(40_000))}),
+        "01245",
+    ),
+    "a part of an operation": (Only(operations=(OPERATIONS[0],), agents=("b",)), "14"),
     "none": (Only(agents=("nobody",)), ""),
+    "no such operation": (Only(operations=(OPERATIONS[3],)), ""),
 }
 """What is asked for, and the numbers of what is found."""
 
@@ -51,14 +60,18 @@ def _entries() -> list[str]:
         {"message": "\\'x", "agent_name": "b", "step": "plan", "level": "error", "category": "api"},
         {"message": "HELLO", "agent_name": "c"},
     )
+    a, b, c, _ = OPERATIONS
+    places = ((a, None), (b, a), (None, b), (None, None), (a, None), (c, None))
     return [
         encoded(
             task_id=f"run-{number % 2}",
             duration_ms=number,
             created_at=START.replace(second=number).isoformat(),
+            operation_id=operation_id,
+            parent_id=parent_id,
             **changed,
         )
-        for number, changed in enumerate(fields)
+        for number, (changed, (operation_id, parent_id)) in enumerate(zip(fields, places, strict=True))
     ]
 
 
@@ -76,6 +89,8 @@ async def check_selections(site: Site) -> None:
     everything = Timeline(site.engine, site.settings, None)
     assert await everything.exists()
     assert [entry.duration_ms for entry in await everything.last(2)] == [4, 5]
+    assert await everything.beneath(OPERATIONS[:1]) == {*OPERATIONS[:2]}
+    assert await Timeline(site.engine, site.settings, "run-0").beneath(OPERATIONS[:1]) == {OPERATIONS[0]}
     for name, (only, numbers) in SELECTIONS.items():
         found = await everything.last(100, only)
         assert "".join(str(entry.duration_ms) for entry in found) == numbers, name

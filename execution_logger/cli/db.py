@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.cli.options import to_moment
+from execution_logger.cli.options import check_span, to_moment
 from execution_logger.cli.terminal import day_and_time
+from execution_logger.errors import ExecutionLoggerError
+from execution_logger.read.runs import recent_runs
+from execution_logger.read.timeline import Only, Timeline
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.store import create_engine, upgrade
 from execution_logger.store.deletion import Deletion, Expiry
+from execution_logger.store.schema import storable
 from execution_logger.text import printable
 
 _PROGRESS_SECONDS = 1.0
@@ -67,6 +71,61 @@ def in_database(
             return await use(engine, settings)
 
     return asyncio.run(run())
+
+
+class NothingStoredError(ExecutionLoggerError):
+    """There is no such entry."""
+
+    exit_code = 1
+
+    @classmethod
+    def of(cls, task_id: str | None) -> Self:
+        """There is none at all, of a run or of all."""
+        what = "no entry" if task_id is None else f"no entry of the run {task_id!r}"
+        return cls(f"{what} is stored. It may be on its way: execution-logger status")
+
+
+def to_only(level: str | None, contains: str, **others: Any) -> Only:
+    """The wanted entries, as the options of `filters` name them.
+
+    Raises:
+        click.UsageError: the time ends before it begins.
+    """
+    check_span(others["since"], others["until"])
+    return Only.at_least(level, contains=storable(contains), **others)
+
+
+async def located(
+    engine: AsyncEngine, settings: Settings, task_id: str | None, only: Only
+) -> tuple[Timeline, Only]:
+    """The timeline where the wanted entries are, and these, with the operations beneath the wanted ones.
+
+    Without a run, operations are looked for as `runs` does it.
+
+    Raises:
+        NothingStoredError: no run has these operations, as far as could be seen in ten seconds.
+        click.UsageError: several runs have.
+        StoreUnavailableError: the database cannot be used now.
+    """
+    if task_id is None and only.operations:
+        task_id = await _run_of(engine, settings, Only(operations=only.operations))
+    timeline = Timeline(engine, settings, task_id)
+    if only.operations:
+        only = replace(only, operations=await timeline.beneath(only.operations))
+    return timeline, only
+
+
+async def _run_of(engine: AsyncEngine, settings: Settings, only: Only) -> str:
+    found = await recent_runs(engine, settings, limit=2, only=only)
+    names = [run.task_id for run in found.runs]
+    if len(names) > 1:
+        raise click.UsageError(f"several runs have that, {names[0]!r} and {names[1]!r}: name one")
+    if not names:
+        seen = (
+            "" if found.is_complete else " among the newest ones, and the search took too long; name its run"
+        )
+        raise NothingStoredError(f"no entry of that operation is stored{seen}")
+    return names[0]
 
 
 @click.group()

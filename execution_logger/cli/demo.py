@@ -24,7 +24,7 @@ from execution_logger.api.logger import ExecutionLogger
 from execution_logger.broker.queue import delete_queue, queue_length
 from execution_logger.cli.db import upgrade_database
 from execution_logger.cli.demo_host import DocumentPipeline, find_documents
-from execution_logger.cli.tail import EntryLines
+from execution_logger.cli.lines import EntryLines
 from execution_logger.entry.entry import LogCategory, LogEntry
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.timeline import Only, Timeline

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 
 import click
 
-from execution_logger.cli.db import open_database
-from execution_logger.cli.tail import filters, nothing_stored, to_only
+from execution_logger.cli.db import NothingStoredError, located, open_database, to_only
+from execution_logger.cli.options import filters
 from execution_logger.cli.terminal import output_errors
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.formats import FORMATS, Format
-from execution_logger.read.timeline import ALL, Only, Timeline
+from execution_logger.read.timeline import ALL, Only
 from execution_logger.text import printable
 
 _PAGE_SECONDS = 60.0  # the first one of a table without an index has to be sorted for
@@ -36,12 +36,6 @@ class ExportError(ExecutionLoggerError):
     """What was asked for cannot be written where it is to go."""
 
 
-class NothingStoredError(ExecutionLoggerError):
-    """There is no such entry."""
-
-    exit_code = 1
-
-
 @click.command(context_settings={"show_default": True})
 @click.argument("task_id", required=False)
 @filters
@@ -54,12 +48,15 @@ class NothingStoredError(ExecutionLoggerError):
 def command(task_id: str | None, name: str, output: Path | None, **wanted: Any) -> None:
     """Write entries, oldest first, with every field.
 
-    They are those of the run TASK_ID, or of all runs without one.
+    They are those of the run TASK_ID, or of all runs without one; with --operation alone, of its run.
 
     ndjson has an entry on each line, as JSON. csv is for spreadsheets: UTF-8 with a byte order mark,
     the details as JSON; a text that begins like a formula (= + - @) gets an apostrophe in front. Times
-    are ISO 8601 in UTC. They are as they are when the export begins, however many: only a few
-    hundred entries are in memory at a time.
+    are ISO 8601 in UTC. chrome-trace is for https://ui.perfetto.dev and chrome://tracing: runs are
+    processes, and operations are bars, those at the same time one below the other.
+
+    The entries are as they are when the export begins, however many: only a few hundred are in memory
+    at a time.
 
     FILE is there when all of it is written, and not before; what it held stays if that fails. The exit code
     is 3 then, 1 when there is no such entry, and 2 for wrong usage or settings.
@@ -89,17 +86,17 @@ async def _write(task_id: str | None, only: Only, form: Format, file: "BinaryIO 
         NothingStoredError: there are none, and nothing is written.
     """
     written = 0
-    async with (
-        open_database("export", _PAGE_SECONDS) as (engine, settings),
-        aclosing(Timeline(engine, settings, task_id).pages(only)) as pages,
-    ):
-        async for page in pages:
-            if not written:
-                file.write(form.head())
-            file.write(form.body(page))
-            written += len(page)
+    async with open_database("export", _PAGE_SECONDS) as (engine, settings):
+        timeline, only = await located(engine, settings, task_id, only)
+        async with aclosing(timeline.pages(only)) as pages:
+            async for page in pages:
+                if not written:
+                    file.write(form.head())
+                file.write(form.body(page))
+                written += len(page)
     if not written:
-        raise NothingStoredError("no such entry is stored" if only != ALL else nothing_stored(task_id))
+        raise NothingStoredError.of(task_id) if only == ALL else NothingStoredError("no such entry is stored")
+    file.write(form.foot())
     return written
 
 

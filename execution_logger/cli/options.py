@@ -5,8 +5,11 @@ import re
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import click
+
+from execution_logger.entry.entry import LogLevel
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
@@ -58,3 +61,46 @@ def check_span(since: datetime | None, until: datetime | None) -> None:
     """Raise UsageError for a time that ends before it begins."""
     if since is not None and until is not None and since >= until:
         raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
+
+
+def _to_ids(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids that an option names, as they are stored."""
+    try:
+        return tuple(str(UUID(text)) for text in texts)
+    except ValueError:
+        raise click.BadParameter("an operation has a UUID: the operation_id of its entries") from None
+
+
+_FILTERS = (
+    click.option("--since", callback=to_moment, metavar="AGE|TIME", help="Only from then on (2h, ISO)."),
+    click.option("--until", callback=to_moment, metavar="AGE|TIME", help="Only before then."),
+    click.option(
+        "--level",
+        type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
+        help="Only this level and graver ones.",
+    ),
+    click.option("--category", "categories", multiple=True, help="Only this category; may be given again."),
+    click.option("--agent", "agents", multiple=True, help="Only this agent; may be given again."),
+    click.option("--step", "steps", multiple=True, help="Only this step; may be given again."),
+    click.option(
+        "--operation",
+        "operations",
+        multiple=True,
+        callback=_to_ids,
+        metavar="ID",
+        help="Only this operation and what is within it; may be given again.",
+    ),
+    click.option(
+        "--contains",
+        default="",
+        show_default=False,
+        help="Only with this text in the message, in the same case.",
+    ),
+)
+
+
+def filters(command: click.decorators.FC) -> click.decorators.FC:
+    """Give a command the options that say which entries are wanted; `to_only` takes their values."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command

@@ -1,16 +1,17 @@
 """`execution-logger runs`: the newest runs, and how they went."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from execution_logger.cli.db import in_database
-from execution_logger.cli.options import json_option, to_moment
+from execution_logger.cli.db import in_database, to_only
+from execution_logger.cli.options import filters, json_option
 from execution_logger.cli.terminal import (
     PAGE_WIDTH,
     Cell,
@@ -22,6 +23,7 @@ from execution_logger.cli.terminal import (
 )
 from execution_logger.entry.entry import RunState
 from execution_logger.read.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
+from execution_logger.read.timeline import ALL, Only
 
 _WITHIN_SECONDS = 10.0
 _LONG_SECONDS = 120
@@ -32,36 +34,41 @@ _NUMBERS = ("took", "entries", "errors", "warn")
 
 @click.command(context_settings={"show_default": True})
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, help="How many runs.")
-@click.option(
-    "--since", callback=to_moment, metavar="AGE|TIME", help="Only runs with entries since then (2h, ISO)."
-)
 @click.option("--errors", "with_errors", is_flag=True, help="Only runs with errors, the latest error first.")
+@filters
 @json_option
-def command(limit: int, since: datetime | None, with_errors: bool, as_json: bool) -> None:
+def command(limit: int, with_errors: bool, as_json: bool, **wanted: Any) -> None:
     """List the newest runs.
 
     A run is all entries of one task_id. They are found from the newest entry backwards, whatever
     the size of the table, and within ten seconds; what was not found by then is said to be missing.
 
+    The filters find the runs with an entry that all of them apply to, that with the latest such entry first.
+    With --operation it is one of the operation itself, or right within it.
+
     The exit code is 0, 2 for wrong usage or settings, and 3 when the database cannot be read.
     """
+    only = to_only(**wanted)
     look = partial(
-        recent_runs, limit=limit, since=since, with_errors=with_errors, within_seconds=_WITHIN_SECONDS
+        recent_runs, limit=limit, only=only, with_errors=with_errors, within_seconds=_WITHIN_SECONDS
     )
     found = in_database("runs", look, _WITHIN_SECONDS)
     if as_json:
         echo_json(asdict(found))
     else:
-        _print(found, since, with_errors=with_errors)
+        _print(found, only, with_errors=with_errors)
 
 
-def _print(found: RecentRuns, since: datetime | None, *, with_errors: bool) -> None:
+def _print(found: RecentRuns, only: Only, *, with_errors: bool) -> None:
     console = open_console()
     if found.runs:
         _print_runs(console, found.runs)
     elif found.is_complete:
-        what = "No run with errors" if with_errors else "No run"
-        console.print(f"{what} is stored{f' since {day_and_time(since)} UTC' if since else ''}.")
+        is_narrowed = replace(only, since=None) != ALL
+        what = ("such an error" if with_errors else "such an entry") if is_narrowed else "errors"
+        of_what = f" with {what}" if is_narrowed or with_errors else ""
+        since = f" since {day_and_time(only.since)} UTC" if only.since else ""
+        console.print(f"No run{of_what} is stored{since}.")
     if any(run.is_cut for run in found.runs):
         console.print(f"+: of a run with more entries the newest {MOST_COUNTED:,} are counted.", style="dim")
     if not found.is_complete:

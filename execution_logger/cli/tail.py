@@ -1,87 +1,46 @@
 """`execution-logger tail`: the entries of a run, or of all, as they come."""
 
 import asyncio
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import click
-from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 
-from execution_logger.cli.db import open_database
-from execution_logger.cli.options import check_span, to_moment
+from execution_logger.cli.db import NothingStoredError, located, open_database, to_only
+from execution_logger.cli.lines import EntryLines, TreeLines
+from execution_logger.cli.options import filters
 from execution_logger.cli.terminal import open_console, output_errors, say
-from execution_logger.entry.entry import LogEntry, LogLevel
+from execution_logger.entry.entry import LogEntry, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
 from execution_logger.read.formats import Ndjson
+from execution_logger.read.runs import known_now
 from execution_logger.read.timeline import Only, Timeline
-from execution_logger.store.schema import storable
-from execution_logger.text import printable
+from execution_logger.read.tree import Subtree, tree_of
 
 _POLL_SECONDS = 1.0
 _POLLS_FOR_LATE = 5
 _LINES = 100
-_STYLES: Mapping[str, str] = {
-    LogLevel.DEBUG: "dim",
-    LogLevel.WARNING: "yellow",
-    LogLevel.ERROR: "bold red",
-    LogLevel.CRITICAL: "bold white on red",
-}
-_LEVEL_CELLS = 8
-_RUN_CELLS = 20
-_WHO_CELLS = 24
-_MAX_DETAILS_CELLS = 80
-_INDENT = " " * 13
+_TREE_LINES = 10_000
+_MOST_KEPT = 2000  # an entry may have 256 KiB
 _sleep = asyncio.sleep
-
-
-_FILTERS = (
-    click.option("--since", callback=to_moment, metavar="AGE|TIME", help="Only from then on (2h, ISO)."),
-    click.option("--until", callback=to_moment, metavar="AGE|TIME", help="Only before then."),
-    click.option(
-        "--level",
-        type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
-        help="Only this level and graver ones.",
-    ),
-    click.option("--category", "categories", multiple=True, help="Only this category; may be given again."),
-    click.option("--agent", "agents", multiple=True, help="Only this agent; may be given again."),
-    click.option("--step", "steps", multiple=True, help="Only this step; may be given again."),
-    click.option("--contains", default="", help="Only with this text in the message, in the same case."),
-)
-
-
-def filters(command: click.decorators.FC) -> click.decorators.FC:
-    """Give a command the options that say which entries are wanted; `to_only` takes their values."""
-    for option in reversed(_FILTERS):
-        command = option(command)
-    return command
-
-
-def to_only(level: str | None, contains: str, **others: Any) -> Only:
-    """The wanted entries, as the options of `filters` name them.
-
-    Raises:
-        click.UsageError: the time ends before it begins.
-    """
-    check_span(others["since"], others["until"])
-    return Only.at_least(level, contains=storable(contains), **others)
-
-
-def nothing_stored(task_id: str | None) -> str:
-    """What is said where there is no entry at all."""
-    what = "no entry" if task_id is None else f"no entry of the run {task_id!r}"
-    return f"{what} is stored. It may be on its way: execution-logger status"
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("task_id", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option("--lines", "-n", type=click.IntRange(min=0), default=_LINES, help="The newest so many.")
+@click.option("--tree", "as_tree", is_flag=True, help="Show the run as the tree of its operations.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(min=0),
+    show_default=f"{_LINES}; with --tree {_TREE_LINES:,}",
+    help="The newest so many.",
+)
 @click.option("--all", "is_all", is_flag=True, help="All of them, instead of --lines.")
 @filters
 @click.option("--details", "whole_details", is_flag=True, help="Show the details whole, indented.")
@@ -89,7 +48,8 @@ def nothing_stored(task_id: str | None) -> str:
 def command(
     task_id: str | None,
     follow: bool,
-    lines: int,
+    as_tree: bool,
+    lines: int | None,
     is_all: bool,
     whole_details: bool,
     as_json: bool,
@@ -97,7 +57,10 @@ def command(
 ) -> None:
     """Print entries, oldest first; times are in UTC.
 
-    They are those of the run TASK_ID, or of all runs without one.
+    They are those of the run TASK_ID, or of all runs without one; with --operation alone, of its run.
+
+    With --tree each operation is a line, with its state and how long it took, and what was recorded within
+    it is below. There the filters keep the operations that lead to a wanted entry, too.
 
     With --follow it goes on with new ones. Those of several processes do not arrive in the order of
     their times: one that comes later than its neighbours is printed when it is there, and marked. An
@@ -106,12 +69,48 @@ def command(
     The exit code is 0; 1 when no entry of the run is stored (with --follow, it is waited for); 2 for wrong
     usage or settings; 3 when the database cannot be read; 130 after Ctrl-C.
     """
-    shown = EntryLines(whole_details=whole_details, with_run=task_id is None)
+    only = to_only(**wanted)
+    if as_tree and (follow or as_json):
+        raise click.UsageError("--tree is for people, and shows what is there: without --follow and --json")
+    if as_tree and task_id is None and not only.operations:
+        raise click.UsageError("--tree needs a TASK_ID, or an --operation")
+    shown = EntryLines(whole_details=whole_details, with_run=task_id is None and not only.operations)
     output = _JsonOutput() if as_json else _TextOutput(shown)
-    tail = _Tail(task_id, output, to_only(**wanted), count=None if is_all else lines)
+    most = None if is_all else (_TREE_LINES if as_tree else _LINES) if lines is None else lines
     with output_errors():
-        code = asyncio.run(tail.run(follow=follow))
+        if as_tree:
+            code = asyncio.run(_show_tree(task_id, only, most, whole_details=whole_details))
+        else:
+            code = asyncio.run(_Tail(task_id, output, only, most).run(follow=follow))
     sys.exit(code)
+
+
+async def _show_tree(task_id: str | None, only: Only, count: int | None, *, whole_details: bool) -> int:
+    console = open_console()
+    width = console.width if console.is_terminal else None
+    lines = TreeLines(width, is_unicode=console.encoding.startswith("utf"), whole_details=whole_details)
+    async with open_database("tail") as (engine, settings):
+        timeline, only = await located(engine, settings, task_id, only)
+        entries, is_cut = await _entries_of(timeline, only, count)
+        newest = await timeline.last(1)
+    if not newest:
+        raise NothingStoredError.of(task_id)
+    if is_cut:
+        console.print("… earlier entries are left out; --all shows them", style="dim")
+    tree = tree_of(entries, known_now(RunState.RUNNING, newest[0].created_at) or RunState.RUNNING)
+    for line in lines.of(tree.pruned(only.takes)):
+        console.print(line, soft_wrap=True)
+    return 0
+
+
+async def _entries_of(timeline: Timeline, only: Only, count: int | None) -> tuple[list[LogEntry], bool]:
+    """The newest so many that may be in the tree or lead to those, and whether there are more."""
+    all_of_span = Only(since=only.since, until=only.until, operations=only.operations)
+    if count is not None:
+        entries = await timeline.last(count + 1, all_of_span)
+        return entries[max(len(entries) - count, 0) :], len(entries) > count
+    async with aclosing(timeline.pages(all_of_span)) as pages:
+        return [entry async for page in pages for entry in page], False
 
 
 class _TextOutput:
@@ -161,22 +160,32 @@ class _Tail:
         self._output = output
         self._only = only
         self._count = count
+        self._subtree: Subtree[LogEntry] = Subtree((), _MOST_KEPT)
         self._remarks = open_console(stderr=True)
         self._is_away = False
 
     async def run(self, *, follow: bool) -> int:
         """Show it to its end, or for ever; return the exit code."""
         async with open_database("tail") as (engine, settings):
-            timeline = Timeline(engine, settings, self._task_id)
+            timeline, self._only = await located(engine, settings, self._task_id, self._only)
             if follow:
-                follower = Follower(engine, settings, self._task_id)
+                follower = Follower(engine, settings, timeline.task_id)
                 await follower.begin()
+                await self._begin_subtree(timeline)
                 await self._show_stored(timeline, follower)
                 await self._follow(follower)
             if await self._show_stored(timeline) or await timeline.exists():
                 return 0
-        self._remark(nothing_stored(self._task_id))
-        return 1
+        raise NothingStoredError.of(self._task_id)
+
+    async def _begin_subtree(self, timeline: Timeline) -> None:
+        """From now on it grows with what comes."""
+        if self._only.operations:
+            self._subtree.operations |= await timeline.beneath(self._only.operations)
+            self._only = replace(self._only, operations=self._subtree.operations)
+
+    def _wanted(self, entries: list[LogEntry]) -> Iterable[LogEntry]:
+        return filter(self._only.takes, self._subtree.take(entries) if self._only.operations else entries)
 
     async def _show_stored(self, timeline: Timeline, follower: Follower | None = None) -> bool:
         """Show what is there; with a follower only what it will not tell."""
@@ -202,7 +211,9 @@ class _Tail:
 
     async def _follow(self, follower: Follower) -> None:
         if follower.is_waiting:
-            self._remark(f"{nothing_stored(self._task_id).partition('.')[0]} yet; waiting for one.")
+            self._remark(
+                f"{str(NothingStoredError.of(self._task_id)).partition('.')[0]} yet; waiting for one."
+            )
         for poll in count(1):
             try:
                 await self._poll(follower, look_for_late=self._is_away or poll % _POLLS_FOR_LATE == 0)
@@ -218,71 +229,9 @@ class _Tail:
 
     async def _poll(self, follower: Follower, *, look_for_late: bool) -> None:
         if look_for_late:
-            late = await follower.late()
-            self._output.show(filter(self._only.takes, late), are_late=True)
+            self._output.show(self._wanted(await follower.late()), are_late=True)
         while news := await follower.news():
-            self._output.show(filter(self._only.takes, news))
+            self._output.show(self._wanted(news))
 
     def _remark(self, text: str) -> None:
         say(self._remarks, f"execution-logger: {text}")
-
-
-class EntryLines:
-    """Writes entries as lines, each day under its date.
-
-    Args:
-        whole_details: show the details whole, on lines of their own.
-        with_run: show the `task_id`.
-    """
-
-    def __init__(self, *, whole_details: bool = False, with_run: bool = False) -> None:
-        self._with_run = with_run
-        self._whole_details = whole_details
-        self._day = ""
-
-    def of(self, entry: LogEntry, *, is_late: bool = False) -> Iterator[Text]:
-        """The lines of an entry; one that comes late is marked."""
-        day = f"{entry.created_at:%Y-%m-%d} UTC"
-        if day != self._day:
-            self._day = day
-            yield Text(day, "dim")
-        yield self._head(entry, is_late=is_late)
-        if self._whole_details and entry.details:
-            for line in _indented(entry.details):
-                yield Text(_INDENT + printable(line), "dim")
-
-    def _head(self, entry: LogEntry, *, is_late: bool) -> Text:
-        style = _STYLES.get(entry.level, "")
-        time = f"{entry.created_at:%H:%M:%S}.{entry.created_at.microsecond // 1000:03}"
-        who = "/".join(printable(name) for name in (entry.step, entry.agent_name) if name) or entry.category
-        line = Text.assemble(
-            (time, "dim"),
-            " ",
-            (_padded(printable(entry.level).upper(), _LEVEL_CELLS), style),
-            " ",
-            (f"{_padded(printable(entry.task_id), _RUN_CELLS)} " if self._with_run else "", "magenta"),
-            (_padded(printable(who), _WHO_CELLS), "cyan"),
-            " ",
-            (printable(entry.message), style),
-        )
-        if entry.duration_ms is not None:
-            line.append(f"  {entry.duration_ms:,} ms", "green")
-        if entry.details and not self._whole_details:
-            line.append(f"  {_short(entry.details)}", "dim")
-        if is_late:
-            line.append("  (stored late)", "magenta")
-        return line
-
-
-def _padded(text: str, cells: int) -> str:
-    """The text in so many cells, of which a Chinese character takes two; a longer one ends with `…`."""
-    return set_cell_size(text, cells) if cell_len(text) <= cells else f"{set_cell_size(text, cells - 1)}…"
-
-
-def _short(details: dict[str, object]) -> str:
-    text = printable(json.dumps(details, ensure_ascii=False))
-    return text if cell_len(text) <= _MAX_DETAILS_CELLS else _padded(text, _MAX_DETAILS_CELLS)
-
-
-def _indented(details: dict[str, object]) -> list[str]:
-    return json.dumps(details, ensure_ascii=False, indent=2).split("\n")

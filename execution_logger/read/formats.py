@@ -1,19 +1,26 @@
-"""Entries as text that other programs read: newline-delimited JSON, and CSV."""
+"""Entries as text that other programs read: newline-delimited JSON, CSV, and traces for Perfetto."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
 
-from execution_logger.entry.entry import LogEntry
+from execution_logger.entry.entry import LogEntry, RunState
+from execution_logger.read.tree import began_at, name_of, state_of
 from execution_logger.store.table import FIELDS
 from execution_logger.text import printable_json
 
 _BYTE_ORDER_MARK = "\ufeff"
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MOST_BARS = 5000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,7 +32,10 @@ class Format(Protocol):
         """What comes before them."""
 
     def body(self, entries: Iterable[LogEntry]) -> bytes:
-        """Some of them."""
+        """Some of them, in the order of their times."""
+
+    def foot(self) -> bytes:
+        """What comes after the last one."""
 
 
 class Ndjson:
@@ -42,6 +52,10 @@ class Ndjson:
     def body(self, entries: Iterable[LogEntry]) -> bytes:
         """A line for each."""
         return b"".join(map(_line, entries))
+
+    def foot(self) -> bytes:
+        """Nothing."""
+        return b""
 
 
 class Csv:
@@ -63,17 +77,190 @@ class Csv:
             errors="replace"
         )
 
+    def foot(self) -> bytes:
+        """Nothing."""
+        return b""
 
-FORMATS: Mapping[str, Callable[[], Format]] = {"ndjson": Ndjson, "csv": Csv}
+
+@dataclass(slots=True, eq=False)
+class _Track:
+    """A thread of a trace: its bars are within each other or apart."""
+
+    tid: int
+    bars: "list[_Bar]" = field(default_factory=list)
+    """Those under way, each within the one before it."""
+    free_from: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    """A run of a trace."""
+
+    pid: int
+    tracks: list[_Track] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class _Bar:
+    """An operation of a trace."""
+
+    begin: LogEntry
+    ts: int
+    process: _Process
+    track: _Track
+
+
+class ChromeTrace:
+    """The Trace Event Format, which https://ui.perfetto.dev and chrome://tracing open, an event on each line.
+
+    A run is a process. An operation is a complete event, from its first entry to its last one; where only
+    the last one comes, its duration says when it began; one without an end lasts to the end of the trace.
+    Every other entry is an instant. Times are microseconds since 1970, in UTC.
+
+    Complete events of one thread must be within each other or apart (the format's definition is
+    https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU). So an operation is on
+    the thread of the one that it is within if nothing else is under way there, or else on another one. What
+    is under way is in memory: at most 5,000 operations, beyond which the oldest is taken to have no end.
+    """
+
+    def __init__(self) -> None:
+        self._processes: dict[str, _Process] = {}
+        self._bars: dict[tuple[str, str], _Bar] = {}
+        """Those under way, by run and operation, the oldest first."""
+        self._tids = 0
+        self._now = 0
+        self._separator = b""
+
+    def head(self) -> bytes:
+        """The beginning of a JSON object."""
+        return b'{"displayTimeUnit":"ms","traceEvents":[\n'
+
+    def body(self, entries: Iterable[LogEntry]) -> bytes:
+        """What they tell."""
+        return b"".join(map(self._line, chain.from_iterable(map(self._events, entries))))
+
+    def foot(self) -> bytes:
+        """What has no end, and the end of the object."""
+        return b"".join([*map(self._line, map(self._end, list(self._bars))), b"]}\n"])
+
+    def _line(self, event: dict[str, Any]) -> bytes:
+        separator, self._separator = self._separator, b","
+        return separator + _json(event)
+
+    def _events(self, entry: LogEntry) -> Iterator[dict[str, Any]]:
+        self._now = max(self._now, _microseconds(entry.created_at))
+        process = self._processes.get(entry.task_id)
+        if process is None:
+            process = self._processes[entry.task_id] = _Process(len(self._processes) + 1)
+            yield _name("process_name", process.pid, 0, entry.task_id)
+        known = len(process.tracks)
+        events = list(self._of(entry, process))
+        for number, track in enumerate(process.tracks[known:], known + 1):
+            yield _name("thread_name", process.pid, track.tid, f"operations {number}")
+        yield from events
+
+    def _of(self, entry: LogEntry, process: _Process) -> Iterator[dict[str, Any]]:
+        if entry.operation_id is None:
+            bar = self._bars.get((entry.task_id, entry.parent_id or ""))
+            track = self._first_track(process) if bar is None else bar.track
+            yield _event("i", process, track, _microseconds(entry.created_at), entry) | {"s": "t"}
+            return
+        key = (entry.task_id, entry.operation_id)
+        if key in self._bars:
+            yield self._end(key, entry)
+        elif entry.duration_ms is not None:
+            ts = _microseconds(began_at(entry))
+            track = self._free_track(process, ts)
+            track.free_from = self._now
+            yield _complete(_Bar(entry, ts, process, track), self._now, entry)
+        else:
+            self._begin(key, process, entry)
+            if len(self._bars) > _MOST_BARS:
+                yield self._end(next(iter(self._bars)))
+
+    def _begin(self, key: tuple[str, str], process: _Process, entry: LogEntry) -> None:
+        ts = _microseconds(entry.created_at)
+        parent = self._bars.get((entry.task_id, entry.parent_id or ""))
+        is_alone = parent is not None and parent.track.bars[-1] is parent
+        track = parent.track if parent is not None and is_alone else self._free_track(process, ts)
+        bar = self._bars[key] = _Bar(entry, ts, process, track)
+        track.bars.append(bar)
+
+    def _end(self, key: tuple[str, str], end: LogEntry | None = None) -> dict[str, Any]:
+        bar = self._bars.pop(key)
+        track = bar.track
+        place = track.bars.index(bar)
+        outliving = track.bars[place + 1 :]
+        del track.bars[place:]
+        track.free_from = self._now
+        if outliving:  # what ends later than what it is within
+            other = self._free_track(bar.process, outliving[0].ts)
+            other.bars = outliving
+            for each in outliving:
+                each.track = other
+        return _complete(bar, self._now, end)
+
+    def _free_track(self, process: _Process, ts: int) -> _Track:
+        """One on which nothing is under way, nor was since then."""
+        free = (track for track in process.tracks if not track.bars and track.free_from <= ts)
+        return next(free, None) or self._new_track(process)
+
+    def _first_track(self, process: _Process) -> _Track:
+        return process.tracks[0] if process.tracks else self._new_track(process)
+
+    def _new_track(self, process: _Process) -> _Track:
+        self._tids += 1  # Perfetto knows a thread by its id alone
+        process.tracks.append(_Track(self._tids))
+        return process.tracks[-1]
+
+
+FORMATS: Mapping[str, Callable[[], Format]] = {"ndjson": Ndjson, "csv": Csv, "chrome-trace": ChromeTrace}
 
 
 def _line(entry: LogEntry) -> bytes:
-    fields = {field: getattr(entry, field) for field in FIELDS}
+    return _json({field: getattr(entry, field) for field in FIELDS})
+
+
+def _json(fields: dict[str, Any]) -> bytes:
     try:
         text = _encode(fields).decode()
     except UnicodeEncodeError:  # half a character in JSON that a host has stored itself
         text = json.dumps(msgspec.to_builtins(fields))
     return printable_json(text).encode() + b"\n"
+
+
+def _complete(bar: _Bar, until: int, end: LogEntry | None) -> dict[str, Any]:
+    event = _event("X", bar.process, bar.track, bar.ts, bar.begin)
+    begin, ended = event["args"], {} if end is None else _args(end)
+    details = begin.get("details", {}) | ended.get("details", {})
+    args = begin | ended | ({"details": details} if details else {})
+    state = RunState.NO_END if end is None else state_of(end)
+    return event | {
+        "dur": max(until - bar.ts, 0),
+        "name": name_of(bar.begin),
+        "args": args | {"state": state},
+    }
+
+
+def _event(phase: str, process: _Process, track: _Track, ts: int, entry: LogEntry) -> dict[str, Any]:
+    return {
+        "ph": phase, "pid": process.pid, "tid": track.tid, "ts": ts,
+        "name": entry.message or "", "cat": entry.category or "", "args": _args(entry),
+    }  # fmt: skip
+
+
+def _args(entry: LogEntry) -> dict[str, Any]:
+    """All of an entry that an event says nowhere else, and that it has."""
+    names = (name for name in FIELDS if name not in ("task_id", "category", "created_at"))
+    return {name: value for name in names if (value := getattr(entry, name)) is not None}
+
+
+def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    return {"ph": "M", "pid": pid, "tid": tid, "ts": 0, "name": kind, "args": {"name": name or ""}}
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _rows(rows: Iterable[Iterable[Any]]) -> str:

@@ -1,20 +1,35 @@
 """The repository: reads entries back, over a session of the host's."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property, partial
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.entry.encoder import EntryEncoder
 from execution_logger.entry.entry import ERRORS, LEVEL_NAMES, LogEntry, known_level
-from execution_logger.read.timeline import is_of_run, newest_first, select_entries, to_entry
+from execution_logger.read.timeline import (
+    Only,
+    OperationPlace,
+    is_of_run,
+    newest_first,
+    select_entries,
+    select_places,
+    to_entry,
+    to_places,
+)
+from execution_logger.read.tree import Subtree
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.insert import insert_entries
 from execution_logger.store.ledger import Ledger
+from execution_logger.store.schema import storable
 from execution_logger.store.table import LogTable, look_up_table
+
+_PAGE_OF_PLACES = 5000
 
 _settings_of_environment = cache(partial(Settings.from_environment, uses=NOTHING))
 
@@ -44,10 +59,40 @@ class ExecutionLogRepository:
         category: str | None = None,
         limit: int = 100,
         offset: int = 0,
+        *,
+        step: str | None = None,
+        agent_name: str | None = None,
+        operation_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        contains: str = "",
     ) -> list[LogEntry]:
-        """The entries of a run, newest first; with a level or a category only those that have it."""
+        """The entries of a run, newest first; only those to which all that is given applies.
+
+        Args:
+            task_id: the run's.
+            level: of this level.
+            category: of this category.
+            limit: no more than so many.
+            offset: without the newest so many.
+            step: of this step.
+            agent_name: of this agent.
+            operation_id: of this operation (a UUID), or of one within it, however deep. To know which those
+                are, the ids of all operations of the run are read.
+            since: made from then on; aware.
+            until: made before then; aware.
+            contains: with this text in the message, in the same case.
+
+        Raises:
+            ValueError: `operation_id` is no UUID, or a time has no time zone.
+        """
         table = await self._table()
-        conditions = [] if category is None else [table.equals("category", category)]
+        named = (("category", category), ("step", step), ("agent_name", agent_name))
+        conditions = [table.equals(field, name) for field, name in named if name is not None]
+        only = Only(since=_aware(since), until=_aware(until), contains=storable(contains))
+        if operation_id is not None:
+            only = replace(only, operations=await self._beneath(table, task_id, str(UUID(operation_id))))
+        conditions += only.conditions(table)
         if (known := known_level(level)) in LEVEL_NAMES:
             conditions.append(table.is_level(known))
         elif level is not None:
@@ -137,6 +182,14 @@ class ExecutionLogRepository:
     async def _table(self) -> LogTable:
         return await look_up_table(await self._session.connection(), self._settings)
 
+    async def _beneath(self, table: LogTable, task_id: str, operation_id: str) -> set[str]:
+        """The operation, and all within it."""
+        subtree: Subtree[OperationPlace] = Subtree([operation_id])
+        places = await self._session.stream(select_places(table, task_id))
+        async for rows in places.partitions(_PAGE_OF_PLACES):
+            subtree.take(to_places(rows))
+        return subtree.operations
+
     async def _list(
         self, task_id: str, limit: int, offset: int, *conditions: ColumnElement[bool]
     ) -> list[LogEntry]:
@@ -153,3 +206,9 @@ class ExecutionLogRepository:
 def _iso(table: LogTable, moment: datetime | None) -> str | None:
     utc = table.to_utc(moment)
     return None if utc is None else utc.isoformat()
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError(f"{moment} has no time zone; say which, as in datetime.now(UTC)")
+    return moment

@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from execution_logger.entry.entry import ERRORS, RUN_STATE, LogLevel, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.timeline import (
+    ALL,
     PLACE,
+    Only,
     is_of_run,
     newest_first,
     oldest_first,
@@ -100,7 +102,7 @@ async def recent_runs(
     settings: Settings,
     *,
     limit: int,
-    since: datetime | None = None,
+    only: Only = ALL,
     with_errors: bool = False,
     within_seconds: float = 10.0,
     now: Callable[[], float] = time.monotonic,
@@ -111,8 +113,8 @@ async def recent_runs(
         engine: to the database.
         settings: name the table.
         limit: how many runs.
-        since: only runs with an entry since then, aware.
-        with_errors: only those with errors, that with the latest error first.
+        only: only runs with an entry that this takes, that with the latest such entry first.
+        with_errors: only those with errors; with `only`, with one that it takes.
         within_seconds: what was not found by then is left out.
         now: a clock in seconds.
 
@@ -124,7 +126,7 @@ async def recent_runs(
     find_until, describe_until = now() + find_seconds, now() + within_seconds
     async with attempt(engine, find_seconds), engine.connect() as connection:
         table = await look_up_table(connection, settings)
-    page = _Page(table, since, with_errors=with_errors)
+    page = _Page(table, only, with_errors=with_errors)
     names: dict[Any, None] = {}
     runs: list[Run] = []
     is_complete, looked_back_to = True, None
@@ -177,11 +179,10 @@ def _missing_indexes(table: Table) -> list[str]:
 class _Page:
     """The entries of a span of time, from the newest backwards; `read` goes on to the next one."""
 
-    def __init__(self, table: LogTable, since: datetime | None, *, with_errors: bool) -> None:
-        self._table = table
+    def __init__(self, table: LogTable, only: Only, *, with_errors: bool) -> None:
         self._task_id, self._created_at = table.columns["task_id"], table.columns["created_at"]
-        self._since = table.made(since=since)
-        self._wanted = [table.is_level(*ERRORS)] if with_errors else []
+        self._span = table.made(only.since, only.until)
+        self._wanted = only.conditions(table) + ([table.is_level(*ERRORS)] if with_errors else [])
         self._size = _FIRST_PAGE
         self.before: Any = None
         """Where the pages that were read begin."""
@@ -189,7 +190,7 @@ class _Page:
 
     async def read(self, connection: AsyncConnection) -> list[Any]:
         """The names of the runs, that with the newest entry first."""
-        span = [*self._since] if self.before is None else [*self._since, self._created_at < self.before]
+        span = [*self._span] if self.before is None else [*self._span, self._created_at < self.before]
         edge = select(self._created_at).where(*span).order_by(self._created_at.desc())
         begins_at = (await connection.execute(edge.offset(self._size - 1).limit(1))).scalar()
         if begins_at is not None:  # entries of the same time are on the same page
@@ -226,7 +227,7 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
         last_step=last.step,
         last_agent=last.agent_name,
         ended_in_error=last.level in ERRORS,
-        state=_known_now(await _state(connection, table, name, levels.total()), last.created_at),
+        state=known_now(await _state(connection, table, name, levels.total()), last.created_at),
     )
 
 
@@ -248,7 +249,7 @@ async def _state(connection: AsyncConnection, table: LogTable, name: Any, count:
     return None
 
 
-def _known_now(state: RunState | None, last_at: datetime) -> RunState | None:
+def known_now(state: RunState | None, last_at: datetime) -> RunState | None:
     """A run of which nothing was heard for long has ended without a word: its process is gone."""
     is_silent = datetime.now(UTC) - last_at > SILENT
     return RunState.NO_END if state is RunState.RUNNING and is_silent else state

@@ -1,17 +1,18 @@
 """The timeline: the entries of one run, or of all, in their order."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import TREE, LogEntry, LogLevel
+from execution_logger.read.tree import Subtree
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
@@ -21,6 +22,7 @@ PLACE = ("task_id", "created_at", "id")
 """What an entry is found by in the index of the timeline."""
 
 _PAGE = 200  # an entry may have 256 KiB
+_PAGE_OF_PLACES = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Only:
         since: (aware) only those made from then on.
         until: (aware) only those made before then.
         contains: only those with this text in their message, in the same case.
+        operations: only those that begin or end one of these operations, or were recorded right within it;
+            `Timeline.beneath` tells which others are within these.
     """
 
     hidden: tuple[str, ...] = ()
@@ -44,6 +48,7 @@ class Only:
     since: datetime | None = None
     until: datetime | None = None
     contains: str = ""
+    operations: Collection[str] = ()
 
     @classmethod
     def at_least(cls, level: str | None, categories: Sequence[str] = (), **others: Any) -> "Only":
@@ -60,6 +65,11 @@ class Only:
             and (self.since is None or entry.created_at >= self.since)
             and (self.until is None or entry.created_at < self.until)
             and self.contains in (entry.message or "")
+            and (
+                not self.operations
+                or entry.operation_id in self.operations
+                or entry.parent_id in self.operations
+            )
         )
 
     def conditions(self, table: LogTable) -> list[sa.ColumnElement[bool]]:
@@ -73,6 +83,9 @@ class Only:
             # Both databases have `replace`, which knows no wildcards and tells cases apart.
             message = sa.cast(table.columns["message"], sa.Text)
             conditions.append(sa.func.replace(message, self.contains, "") != message)
+        if self.operations:
+            places = (table.is_one_of(field, self.operations) for field in TREE[:2])
+            conditions.append(sa.or_(*places))
         return conditions
 
     def _names(self) -> Mapping[str, tuple[str, ...]]:
@@ -112,6 +125,25 @@ class Timeline:
         async with self.reading() as (connection, table):
             rows = await connection.execute(self._select(table, only).limit(count))
             return [to_entry(table, row) for row in rows][::-1]
+
+    async def beneath(self, operations: Collection[str]) -> frozenset[str]:
+        """These operations, and all that are within them, however deep.
+
+        It reads of the entries of the run, or of all, those that begin or end an operation, and of these the
+        two ids alone; in memory is what may still turn out to be within: see `Subtree`.
+        """
+        subtree: Subtree[OperationPlace] = Subtree(operations)
+        async with AsyncExitStack() as stack:
+            async with self._attempt():
+                connection = await stack.enter_async_context(transaction(self._engine))
+                table = await look_up_table(connection, self._settings)
+                result = await connection.stream(select_places(table, self.task_id))
+            while True:
+                async with self._attempt():
+                    rows = await result.fetchmany(_PAGE_OF_PLACES)
+                if not rows:
+                    return frozenset(subtree.operations)
+                subtree.take(to_places(rows))
 
     async def pages(self, only: Only = ALL) -> AsyncGenerator[list[LogEntry]]:
         """All of them, oldest first, some at a time; what is stored meanwhile is not among them.
@@ -184,6 +216,25 @@ def select_entries(table: LogTable) -> sa.Select[Any]:
     """The columns of all entries, newest first; `to_entry` reads the rows."""
     columns: list[Any] = list(table.columns.values())
     return sa.select(*columns).order_by(table.columns["created_at"].desc(), table.columns["id"].desc())
+
+
+class OperationPlace(NamedTuple):
+    """Where an operation is in the tree."""
+
+    operation_id: str | None
+    parent_id: str | None
+
+
+def select_places(table: LogTable, task_id: Any) -> sa.Select[Any]:
+    """The places of the operations of a run, or of all, in the order of their entries; see `to_places`."""
+    ids: list[Any] = [sa.cast(table.value(field), sa.Text) for field in TREE[:2]]
+    query = sa.select(*ids).select_from(table.table).where(is_of_run(table, task_id), ids[0].is_not(None))
+    return oldest_first(table, query, PLACE[1:] if task_id is None else PLACE)
+
+
+def to_places(rows: Sequence[Any]) -> list[OperationPlace]:
+    """The places that these rows hold."""
+    return [OperationPlace(row[0], row[1]) for row in rows]
 
 
 def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:

@@ -1,7 +1,8 @@
 """The table that entries are in, as it really is: the library's own, or one that the host made."""
 
+import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import DOMAIN
+from sqlalchemy.dialects.postgresql import DOMAIN, JSONB
 from sqlalchemy.exc import NoSuchTableError, SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import Pool
@@ -60,6 +61,7 @@ class LogTable:
         key: the columns by which an entry that was stored already is recognised.
         triggers: those that see a row before it is stored, and may take it elsewhere.
         zone: the time zone of a `created_at` without time zone.
+        dialect: the database's: `postgresql` or `sqlite`.
     """
 
     table: sa.Table
@@ -69,6 +71,7 @@ class LogTable:
     key: tuple[str, ...]
     triggers: tuple[str, ...]
     zone: ZoneInfo
+    dialect: str
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -108,6 +111,15 @@ class LogTable:
             except ValueError:
                 return sa.false()
         return column == value[: self.limits.get(field)]
+
+    def is_one_of(self, field: str, ids: Collection[str]) -> sa.ColumnElement[bool]:
+        """The condition that an id of the tree is among these, however many: they are one parameter."""
+        texts = sa.literal(json.dumps(sorted(ids)), sa.Text)
+        if self.dialect == "postgresql":
+            items = sa.func.jsonb_array_elements_text(sa.cast(texts, JSONB))
+        else:
+            items = sa.func.json_each(texts)
+        return sa.cast(self.value(field), sa.Text).in_(sa.select(items.table_valued("value").c.value))
 
     def is_level(self, *levels: str) -> sa.ColumnElement[bool]:
         """The condition that the level is one of these, by whichever name and in any case."""
@@ -201,6 +213,7 @@ def _describe(connection: sa.Connection, settings: Settings) -> LogTable:
         key=min(keys, key=len),
         triggers=tuple(traits["trigger"]),
         zone=time_zone(settings.time_zone),
+        dialect=connection.dialect.name,
     )
 
 

@@ -5,11 +5,13 @@ import io
 import json
 import stat
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batches import encoded
 from execution_logger.read.timeline import Only, Timeline
 from stored_runs import StoredRuns
 
@@ -43,6 +45,50 @@ def test_csv_is_the_run_in_its_order(stored: StoredRuns) -> None:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["level"] for row in rows] == ["info", "warning", "error"]
     assert json.loads(rows[0]["details"]) == {"k": ["é", None]}
+
+
+def test_a_trace_is_one_json_object(stored: StoredRuns, tmp_path: Path) -> None:
+    """Of ten thousand entries on many pages, in a file or on the standard output."""
+    ids = [f"01a2020e-76f9-7733-a5d1-{number:012}" for number in range(1000)]
+    start = datetime(2026, 11, 22, tzinfo=UTC)
+    stored.store(
+        *(
+            encoded(
+                task_id="long",
+                message=f"{number}",
+                created_at=(start + timedelta(milliseconds=number)).isoformat(),
+                **({"operation_id": ids[number // 10]} if number % 10 in (0, 9) else {}),
+                **({"duration_ms": 9} if number % 10 == 9 else {}),
+                parent_id=ids[number // 10] if 0 < number % 10 < 9 else None,
+            )
+            for number in range(10_000)
+        )
+    )
+    path = tmp_path / "trace.json"
+    result = stored.run("export", "long", "--format", "chrome-trace", "-o", str(path))
+    assert result.stderr.startswith("10,000 entries of the run 'long', ")
+    assert path.read_text() == stored.run("export", "long", "--format", "chrome-trace").stdout
+    events = json.loads(path.read_text())["traceEvents"]
+    found = [each for each in events if each["ph"] == "X"]
+    assert [(each["name"], each["dur"]) for each in found] == [(f"{n * 10}", 9000) for n in range(1000)]
+    assert sum(each["ph"] == "i" for each in events) == 8000
+    assert {each["tid"] for each in found} == {1}
+    assert len(json.loads(stored.run("export", "--format", "chrome-trace").stdout)["traceEvents"]) > 9000
+    nothing = stored.run("export", "nope", "--format", "chrome-trace")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+
+
+def test_an_operation_with_what_is_within_it(stored: StoredRuns) -> None:
+    """Of its run, also where that is not named."""
+    a, b = (f"01a2020e-76f9-7733-a5d1-0d5f613dc3d{digit}" for digit in "ab")
+    stored.store_run("u", "info", operation_id=a)
+    stored.store_run("u", "error", operation_id=b, parent_id=a)
+    stored.store_run("u", "debug", parent_id=b)
+    stored.store_run("u", "warning")
+    for run in (("u",), ()):
+        found = stored.run("export", *run, "--operation", a).stdout.splitlines()
+        assert sorted(json.loads(line)["level"] for line in found) == ["debug", "error", "info"]
+    assert stored.run("export", "t", "--operation", a).exit_code == 1
 
 
 def test_a_file_takes_the_place_of_another_one(stored: StoredRuns, tmp_path: Path) -> None:

@@ -69,6 +69,27 @@ def test_a_part_may_be_asked_for(stored: StoredRuns) -> None:
     assert "No run with errors is stored since" in stored.run("runs", "--since", "3h", "--errors").stdout
 
 
+def test_runs_that_have_an_entry_may_be_asked_for(stored: StoredRuns) -> None:
+    """By the same options as for `tail` and `export`."""
+    id_ = "01a2020e-76f9-7733-a5d1-0d5f613dc3d1"
+    stored.store_run("mine", "info", "error", step="plan", agent_name="p", operation_id=id_)
+    for options, names in (
+        (("--step", "plan"), ["mine"]),
+        (("--agent", "p", "--agent", "a"), ["mine", "troubled"]),
+        (("--agent", "a", "--contains", "2", "--errors"), []),
+        (("--level", "error"), ["mine", "failed", "troubled"]),
+        (("--operation", id_), ["mine"]),
+        (("--until", "3h"), ["failed", "troubled"]),
+        (("--since", "5h", "--until", "3h"), ["failed"]),
+    ):
+        found = json.loads(stored.run("runs", "--json", *options).stdout)["runs"]
+        assert [run["task_id"] for run in found] == names, options
+    assert stored.run("runs", "--step", "x").stdout == "No run with such an entry is stored.\n"
+    shown = stored.run("runs", "--agent", "x", "--errors", "--since", "2026-11-22").stdout
+    assert shown == "No run with such an error is stored since 2026-11-22 00:00:00 UTC.\n"
+    assert stored.run("runs", "--since", "1h", "--until", "2h").exit_code == 2
+
+
 def test_what_others_have_written_is_shown_safely(stored: StoredRuns) -> None:
     """Neither as markup nor as an escape sequence."""
     stored.store_run("[red]\x1b[2J进展", "info", step="[bold]\n")

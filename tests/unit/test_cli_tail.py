@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from rich.cells import cell_len
+from rich.console import Console
 
 from batches import encoded
+from execution_logger.cli import main
 from execution_logger.cli import tail as cli_tail
 from stored_runs import StoredRuns
 
@@ -137,6 +142,170 @@ def test_what_others_have_written_is_shown_safely(stored: StoredRuns) -> None:
     assert "\x1b" not in stored.run("tail", "t", "--details").stdout
 
 
+A, B, C, D = (f"01a2020e-76f9-7733-a5d1-0d5f613dc3d{digit}" for digit in "abcd")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> StoredRuns:
+    """A run `t` with two operations in one, one of which fails and one that is open; and another run."""
+    stored = StoredRuns(tmp_path / "logs.db")
+    stored.store(
+        entry(0, message="plain", details={"k": 1}),
+        entry(1, message="report started", operation_id=A),
+        entry(2, message="search started", operation_id=B, parent_id=A),
+        entry(3, message="asking", level="debug", parent_id=B, agent_name="scout", step="look"),
+        entry(4, message="write started", operation_id=C, parent_id=A, step="write"),
+        entry(
+            5, message="search failed: no", level="error", operation_id=B, parent_id=A, duration_ms=3000,
+            agent_name="scout", details={"error": "no answer"},
+        ),
+        entry(6, message="half", parent_id=C, level="warning", duration_ms=1500),
+        entry(7, message="lost", parent_id=D),
+        entry(8, message="report completed", operation_id=A, duration_ms=7000, details={"run_state": "done"}),
+    )  # fmt: skip
+    stored.store_run("other", "info")
+    return stored
+
+
+TREE = """\
+2026-11-22 UTC
+02:13:00.000 plain  {"k": 1}
+02:13:01.000 report  7,000 ms  1 error within
+02:13:02.000 ├─ ✗ search  failed  3,000 ms  scout  no answer
+02:13:03.000 │  └─ DEBUG asking  look/scout
+02:13:04.000 └─ write  no end recorded
+02:13:06.000    └─ WARNING half  1,500 ms
+02:13:07.000 lost
+"""
+
+
+def test_a_run_is_shown_as_a_tree(tree: StoredRuns) -> None:
+    """Each operation is a line, with how it went; what belongs to none that is stored is there, too."""
+    assert tree.run("tail", "t", "--tree").stdout == TREE
+
+
+def test_a_tree_needs_no_more_than_ascii(tree: StoredRuns) -> None:
+    """Where the output has no other characters."""
+    result = CliRunner(charset="ascii").invoke(main, ["tail", "t", "--tree"], env=tree.environment)
+    assert result.stdout.splitlines()[3:7] == [
+        "02:13:02.000 |- x search  failed  3,000 ms  scout  no answer",
+        "02:13:03.000 |  `- DEBUG asking  look/scout",
+        "02:13:04.000 `- write  no end recorded",
+        "02:13:06.000    `- WARNING half  1,500 ms",
+    ]
+
+
+def test_an_operation_may_be_running(tree: StoredRuns) -> None:
+    """As long as its run tells of something."""
+    now = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()
+    tree.store(encoded(task_id="t", created_at=now, message="alive", parent_id=C))
+    assert "write  running\n" in tree.run("tail", "t", "--tree").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--level", "error"), [2, 3]),
+        (("--level", "warning"), [2, 3, 5, 6]),
+        (("--agent", "scout"), [2, 3, 4]),
+        (("--step", "look"), [2, 3, 4]),
+        (("--contains", "lost"), [7]),
+        (("--agent", "nobody"), []),
+        (("--operation", A), [2, 3, 4, 5, 6]),
+        (("--operation", B, "--level", "error"), [3]),
+        (("--operation", C, "--operation", B.upper()), [3, 4, 5, 6]),
+        (("--until", "2026-11-22T02:13:01"), [1]),
+    ],
+    ids=str,
+)
+def test_a_part_of_a_tree_keeps_what_leads_to_it(
+    tree: StoredRuns, options: tuple[str, ...], expected: list[int]
+) -> None:
+    """But for an operation's: that is a tree of its own."""
+    result = tree.run("tail", "t", "--tree", *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    whole = [line.lstrip("│├└─ ✗") for line in TREE.replace("  1 error within", "").splitlines()]
+    shown = [line.replace("  1 error within", "") for line in result.stdout.splitlines()]
+    times = [line.split()[0] for line in shown[1:]]
+    assert times == [whole[number].split()[0] for number in expected]
+
+
+def test_an_operation_needs_no_run(tree: StoredRuns) -> None:
+    """It is looked for; without a tree its entries and those beneath it are shown in their order."""
+    assert tree.run("tail", "--tree", "--operation", A).stdout.count("\n") == 6
+    result = tree.run("tail", "--operation", A, "--json")
+    assert [json.loads(line)["created_at"][17:19] for line in result.stdout.splitlines()] == [
+        "01", "02", "03", "04", "05", "06", "08",
+    ]  # fmt: skip
+    missing = tree.run("tail", "--operation", B.replace("0", "9"))
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert missing.stderr == "execution-logger: no entry of that operation is stored\n"
+    tree.store(encoded(task_id="elsewhere", parent_id=A))
+    several = tree.run("tail", "--operation", A)
+    assert several.exit_code == 2
+    assert "several runs have that, 'elsewhere' and 't': name one" in " ".join(several.stderr.split())
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_deep_tree_fits_a_terminal(tree: StoredRuns, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    """A thousand levels: of what leads there the nearest is shown, and how much is not."""
+    ids = [f"01a2020e-76f9-7733-a5d1-{number:012}" for number in range(1000)]
+    parents = [None, *ids]
+    tree.store(
+        *(
+            encoded(
+                task_id="deep",
+                operation_id=id_,
+                parent_id=parent,
+                message=f"{number} started 进展 {'x' * 99}",
+            )
+            for number, (id_, parent) in enumerate(zip(ids, parents, strict=False))
+        )
+    )
+    console = Console(width=width, file=StringIO(), force_terminal=True, color_system=None)
+    monkeypatch.setattr(cli_tail, "open_console", lambda **_: console)
+    assert tree.run("tail", "deep", "--tree").exit_code == 0
+    shown = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(shown) == 1001
+    assert all(cell_len(line) <= width for line in shown)
+    assert f"└─ {7} started 进" in shown[8]
+    assert "└─ 999 started 进" in shown[1000]
+    left_out = int(shown[1000].partition("(+")[2].partition(")")[0])
+    bars = (shown[1000].index("└─") - shown[1000].index("(+")) // 3 - 3
+    assert left_out + bars + 1 == 999
+
+
+def test_a_tree_of_a_long_run_says_what_is_left_out(tree: StoredRuns) -> None:
+    """Operations whose beginning is cut off are there all the same."""
+    shown = lines(tree.run("tail", "t", "--tree", "-n", "4"))
+    assert shown[0] == "… earlier entries are left out; --all shows them"
+    assert shown[2:] == [
+        "02:13:01.000 report  7,000 ms  1 error within",
+        "02:13:02.000 └─ ✗ search  failed  3,000 ms  scout  no answer",
+        "02:13:06.000 WARNING half  1,500 ms",
+        "02:13:07.000 lost",
+    ]
+    assert tree.run("tail", "t", "--tree", "--all").stdout == TREE
+
+
+def test_a_tree_may_have_whole_details(tree: StoredRuns) -> None:
+    """Below what has them."""
+    shown = lines(tree.run("tail", "t", "--tree", "--details"))
+    assert shown[1:5] == ["02:13:00.000 plain", " " * 13 + "{", " " * 13 + '  "k": 1', " " * 13 + "}"]
+    at = shown.index("02:13:02.000 ├─ ✗ search  failed  3,000 ms  scout  no answer")
+    assert shown[at + 2] == " " * 13 + '│    "error": "no answer"'
+
+
+@pytest.mark.parametrize("options", [("--tree",), ("t", "--tree", "--follow"), ("t", "--tree", "--json")])
+def test_a_tree_is_of_what_is_there(tree: StoredRuns, options: tuple[str, ...]) -> None:
+    """Of one run, for people; anything else is wrong usage, and so is an operation that is no UUID."""
+    assert tree.run("tail", *options).exit_code == 2
+    assert tree.run("tail", "t", "--operation", "search").exit_code == 2
+    missing = tree.run("tail", "nope", "--tree")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "no entry of the run 'nope' is stored" in missing.stderr
+
+
 class Polls:
     """Stands in for the pauses of `--follow`: each is a chance to do something, the last one a Ctrl-C."""
 
@@ -192,6 +361,30 @@ def test_following_keeps_to_what_is_wanted(stored: StoredRuns, monkeypatch: pyte
         nothing,
     )
     assert messages(result) == ["失败", "bad", "late and bad"]
+
+
+def test_following_an_operation_follows_what_begins_within_it(
+    tree: StoredRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an entry comes before the operation that it is within; what is elsewhere is not shown."""
+    new, newer, outside = (A.replace("0", digit) for digit in "123")
+    result = follow(
+        tree,
+        monkeypatch,
+        f"--json -n 1 --operation {C}",
+        lambda: tree.store(
+            entry(10, message="in", parent_id=C),
+            entry(11, message="out", parent_id=A),
+            entry(12, message="early", parent_id=newer),
+            entry(13, message="not", parent_id=outside),
+        ),
+        lambda: tree.store(entry(14, message="newer", operation_id=newer, parent_id=new)),
+        lambda: tree.store(entry(15, message="new", operation_id=new, parent_id=C)),
+        lambda: tree.store(entry(16, message="deep", parent_id=newer), entry(5, message="late", parent_id=C)),
+        nothing,
+        nothing,
+    )
+    assert messages(result) == ["half", "in", "new", "newer", "early", "deep", "late"]
 
 
 def test_a_run_that_is_not_there_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -108,6 +109,39 @@ async def test_a_list_may_be_narrowed(site: SqliteSite, repository: ExecutionLog
     assert len(await repository.list_by_trace("t", "error", LogCategory.AGENT)) == 1
     assert {entry.category for entry in await repository.get_error_logs("t")} == {"agent", "tool"}
     assert len(await repository.get_error_logs("t", limit=1)) == 1
+
+
+async def test_a_list_may_be_narrowed_as_on_the_command_line(
+    site: SqliteSite, repository: ExecutionLogRepository
+) -> None:
+    """By step, agent, time, text, and an operation with all that is within it; all must apply."""
+    a, b, c = (f"01a2020e-76f9-7733-a5d1-0d5f613dc3d{digit}" for digit in "abc")
+    changes: list[dict[str, Any]] = [
+        {"operation_id": a, "step": "plan"},
+        {"operation_id": b, "parent_id": a, "agent_name": "author"},
+        {"parent_id": b, "step": "plan", "agent_name": "author"},
+        {"parent_id": a},
+        {"operation_id": c},
+    ]
+    await site.write(*(encoded({**old, **new}) for old, new in zip(run(5), changes, strict=True)))
+
+    async def found(**wanted: Any) -> str:
+        return "".join(entry.message for entry in await repository.list_by_trace("t", **wanted))
+
+    assert await found(step="plan") == "20"
+    assert await found(agent_name="author") == "21"
+    assert await found(step="plan", agent_name="author") == "2"
+    assert await found(operation_id=a) == "3210"
+    assert await found(operation_id=b.upper(), step="plan") == "2"
+    assert await found(operation_id=a, limit=2, offset=1) == "21"
+    assert await found(operation_id=str(UUID(int=5))) == ""
+    assert await found(since=START + timedelta(seconds=1), until=START + timedelta(seconds=3)) == "21"
+    assert await found(contains="4") == "4"
+    assert await found(contains="%\0") == ""
+    with pytest.raises(ValueError, match="badly formed"):
+        await found(operation_id="search")
+    with pytest.raises(ValueError, match="no time zone"):
+        await found(since=START.replace(tzinfo=None))
 
 
 async def test_levels_by_any_name(site: SqliteSite, repository: ExecutionLogRepository) -> None:

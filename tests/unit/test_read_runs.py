@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,6 +13,7 @@ from batches import encoded
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read import runs
 from execution_logger.read.runs import RecentRuns, recent_runs
+from execution_logger.read.timeline import Only
 from execution_logger.store import upgrade
 from sqlite_site import SqliteSite, make_tables
 
@@ -151,8 +153,36 @@ async def test_only_those_of_late(site: SqliteSite) -> None:
     await site.write(
         *(entry(second, task_id=f"run-{second}") for second in range(10)), entry(9, task_id="run-0")
     )
-    assert await found(site, since=START + timedelta(seconds=8)) == ["run-0", "run-9", "run-8"]
-    assert await found(site, since=START + timedelta(days=1)) == []
+    assert await found(site, only=Only(since=START + timedelta(seconds=8))) == ["run-0", "run-9", "run-8"]
+    assert await found(site, only=Only(since=START + timedelta(days=1))) == []
+
+
+async def test_only_those_that_have_such_an_entry(site: SqliteSite) -> None:
+    """All that is asked for must apply to one and the same; that with the latest one comes first."""
+    ids = [str(uuid4()) for _ in range(2)]
+    await site.write(*(entry(second, task_id=f"run-{second % 9}", step="s") for second in range(40)))
+    await site.write(
+        entry(
+            5, task_id="run-3", step="write", agent_name="author", operation_id=ids[0], message="50% of it"
+        ),
+        entry(4, task_id="run-7", step="write", agent_name="other", parent_id=ids[0]),
+        entry(6, task_id="run-8", step="plan", agent_name="author", operation_id=ids[1]),
+    )
+    for only, names in (
+        (Only(steps=("write",)), ["run-3", "run-7"]),
+        (Only(steps=("write",), agents=("author",)), ["run-3"]),
+        (Only(agents=("author",)), ["run-8", "run-3"]),
+        (Only(operations=(ids[0],)), ["run-3", "run-7"]),
+        (Only(operations=ids), ["run-8", "run-3", "run-7"]),
+        (Only(contains="50% of"), ["run-3"]),
+        (Only(until=START + timedelta(seconds=2)), ["run-1", "run-0"]),
+        (Only(since=START + timedelta(seconds=38), until=START + timedelta(seconds=39)), ["run-2"]),
+        (Only(agents=("nobody",)), []),
+    ):
+        assert await found(site, only=only) == names, only
+    await site.write(entry(50, task_id="run-7", level="error", step="s"))
+    assert await found(site, only=Only(steps=("write",)), with_errors=True) == []
+    assert await found(site, only=Only(steps=("s",)), with_errors=True) == ["run-7"]
 
 
 async def test_only_those_with_errors(site: SqliteSite) -> None:

@@ -23,6 +23,7 @@ from stored_runs import StoredRuns
 HOSTILE = "x\x1b[2J\x1b]0;t\x07\r\n\x7f\x9b31m\x85\u2028\u202e\u2066y"
 """Clears, names, breaks and turns round what a terminal shows."""
 SHOWN = r"x\x1b[2J\x1b]0;t\x07\r\n\x7f\x9b31m\x85\u2028\u202e\u2066y"
+OPERATION = "01a2020e-76f9-7733-a5d1-0d5f613dc3d1"
 AS_JSON = r"x\u001b[2J\u001b]0;t\u0007\r\n\u007f\u009b31m\u0085\u2028\u202e\u2066y"
 
 
@@ -44,6 +45,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRuns:
     details = {HOSTILE: [HOSTILE], "more": {HOSTILE: HOSTILE}}
     fields = {"step": HOSTILE, "agent_name": HOSTILE, "category": HOSTILE, "details": details}
     stored.store_run(HOSTILE, "info", "error", HOSTILE, age_seconds=7200, **fields)
+    operation = {
+        "details": {"error": HOSTILE, "run_state": HOSTILE},
+        "operation_id": OPERATION,
+        "duration_ms": 5,
+    }
+    stored.store_run(HOSTILE, "info", "error", age_seconds=7200, **fields | operation)
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
     past = {"outcome": "failed", "started_at": hour.isoformat(), "finished_at": hour.isoformat()}
@@ -73,6 +80,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredRuns:
     [
         ("runs",), ("runs", "--json"), ("runs", "--errors"), ("tail", HOSTILE), ("tail", HOSTILE, "--json"),
         ("tail", HOSTILE, "--details"), ("tail", f"no {HOSTILE}"), ("export", HOSTILE),
+        ("tail", HOSTILE, "--tree"), ("tail", HOSTILE, "--tree", "--details"),
+        ("tail", "--operation", OPERATION),
+        ("export", HOSTILE, "--format", "chrome-trace"), ("runs", "--contains", HOSTILE),
         ("export", f"no {HOSTILE}"), ("audit",), ("audit", "--json"), ("audit", "--process", HOSTILE),
         ("dead", "list"), ("dead", "list", "--json"), ("dead", "show", HOSTILE), ("dead", "show", "bare"),
         ("dead", "show", f"no {HOSTILE}"), ("dead", "retry", "bare"), ("jobs",), ("jobs", "--json"),
@@ -97,7 +107,8 @@ def test_no_command_prints_what_steers_a_terminal(stored: StoredRuns, command: t
     [
         (("runs",), SHOWN), (("tail", HOSTILE), SHOWN), (("export", HOSTILE), AS_JSON),
         (("dead", "show", "bare"), AS_JSON), (("dead", "list"), SHOWN), (("jobs",), SHOWN),
-        (("audit", "--process", HOSTILE), SHOWN),
+        (("audit", "--process", HOSTILE), SHOWN), (("tail", HOSTILE, "--tree"), SHOWN),
+        (("export", HOSTILE, "--format", "chrome-trace"), AS_JSON),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )  # fmt: skip
