@@ -1,15 +1,15 @@
 """Entries of several runs, and what the options of `tail` and `export` are to find of them."""
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from batches import encoded
 from execution_logger.read.follow import Follower
 from execution_logger.read.timeline import ALL, Only, Timeline
 from execution_logger.settings import Settings
-from execution_logger.store import WriteResult
+from execution_logger.store import ExecutionLogRepository, WriteResult
 
 OPERATIONS = [f"01a2020e-76f9-7733-a5d1-0d5f613dc3d{number}" for number in range(4)]
 START = datetime(2026, 11, 22, 2, 13, tzinfo=UTC)
@@ -39,6 +39,18 @@ SELECTIONS: dict[str, tuple[Only, str]] = {
     "no such operation": (Only(operations=(OPERATIONS[3],)), ""),
 }
 """What is asked for, and the numbers of what is found."""
+
+
+REPOSITORY_SELECTIONS: list[tuple[dict[str, Any], str]] = [
+    ({}, "420"),
+    ({"operation_id": OPERATIONS[0]}, "40"),
+    ({"operation_id": OPERATIONS[1].upper()}, "2"),
+    ({"operation_id": OPERATIONS[3]}, ""),
+    ({"operation_id": OPERATIONS[0], "agent_name": "b", "step": "plan"}, "4"),
+    ({"since": START.replace(second=1), "until": START.replace(second=4)}, "2"),
+    ({"contains": "_", "level": "info"}, "2"),
+]
+"""What a host asks for of one of the runs, and the same, newest first."""
 
 
 class Site(Protocol):
@@ -98,3 +110,8 @@ async def check_selections(site: Site) -> None:
         assert [entry for entry in await everything.last(100) if only.takes(entry)] == found, name
         of_run = await Timeline(site.engine, site.settings, "run-1").last(100, only)
         assert of_run == [entry for entry in found if entry.task_id == "run-1"], name
+    async with AsyncSession(site.engine) as session:
+        repository = ExecutionLogRepository(session, site.settings)
+        for wanted, numbers in REPOSITORY_SELECTIONS:
+            listed = await repository.list_by_trace("run-0", **wanted)
+            assert "".join(str(entry.duration_ms) for entry in listed) == numbers, wanted

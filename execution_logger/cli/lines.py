@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from execution_logger.entry.entry import ERRORS, LogEntry, LogLevel, RunState
+from execution_logger.entry.entry import ERRORS, TREE, LogEntry, LogLevel, RunState
 from execution_logger.read.tree import Node, Tree
 from execution_logger.text import printable
 
@@ -28,6 +28,7 @@ _RUN_CELLS = 20
 _WHO_CELLS = 24
 _MAX_DETAILS_CELLS = 80
 _INDENT = " " * 13
+_TOLD = (*TREE, "step", "agent_name", "duration_ms")
 
 _TEXT_CELLS = 36
 _MOST_BARS = 20
@@ -55,9 +56,8 @@ class EntryLines:
             self._day = day
             yield Text(day, "dim")
         yield self._head(entry, is_late=is_late)
-        if self._whole_details and entry.details:
-            for line in _indented(entry.details):
-                yield Text(_INDENT + printable(line), "dim")
+        for line in _indented(entry) if self._whole_details else ():
+            yield Text(_INDENT + line, "dim")
 
     def _head(self, entry: LogEntry, *, is_late: bool) -> Text:
         style = _STYLES.get(entry.level, "")
@@ -74,8 +74,8 @@ class EntryLines:
         )
         if entry.duration_ms is not None:
             line.append(f"  {entry.duration_ms:,} ms", "green")
-        if entry.details and not self._whole_details:
-            line.append(f"  {_short(entry.details)}", "dim")
+        if not self._whole_details:
+            line.append(_short(entry), "dim")
         if is_late:
             line.append("  (stored late)", "magenta")
         return line
@@ -138,8 +138,8 @@ class TreeLines:
         yield self._cut(line)
         entries = item.own if isinstance(item, Node) else [item]
         for entry in entries if self._whole_details else ():
-            for text in _indented(entry.details) if entry.details else ():
-                yield Text(f"{_INDENT}{inner}{printable(text)}", "dim")
+            for text in _indented(entry):
+                yield Text(f"{_INDENT}{inner}{text}", "dim")
 
     def _operation(self, node: Node) -> Text:
         state, is_failed = node.state, node.state is RunState.FAILED
@@ -167,8 +167,8 @@ class TreeLines:
             line.append(f"  {entry.duration_ms:,} ms", "green")
         if who := _who(entry):
             line.append(f"  {who}", "cyan")
-        if entry.details and not self._whole_details:
-            line.append(f"  {_short(entry.details)}", "dim")
+        if not self._whole_details:
+            line.append(_short(entry), "dim")
         return line
 
     def _cut(self, line: Text) -> Text:
@@ -191,10 +191,20 @@ def _padded(text: str, cells: int) -> str:
     return set_cell_size(text, cells) if cell_len(text) <= cells else f"{set_cell_size(text, cells - 1)}…"
 
 
-def _short(details: dict[str, object]) -> str:
+def _short(entry: LogEntry) -> str:
+    """The details, without what is there for want of a column and is in the line already."""
+    details = {
+        key: value
+        for key, value in (entry.details or {}).items()
+        if key not in _TOLD or value != getattr(entry, key)
+    }
+    if not details:
+        return ""
     text = printable(json.dumps(details, ensure_ascii=False))
-    return text if cell_len(text) <= _MAX_DETAILS_CELLS else _padded(text, _MAX_DETAILS_CELLS)
+    return f"  {text if cell_len(text) <= _MAX_DETAILS_CELLS else _padded(text, _MAX_DETAILS_CELLS)}"
 
 
-def _indented(details: dict[str, object]) -> list[str]:
-    return json.dumps(details, ensure_ascii=False, indent=2).split("\n")
+def _indented(entry: LogEntry) -> list[str]:
+    if not entry.details:
+        return []
+    return [printable(line) for line in json.dumps(entry.details, ensure_ascii=False, indent=2).split("\n")]

@@ -26,7 +26,7 @@ _POLL_SECONDS = 1.0
 _POLLS_FOR_LATE = 5
 _LINES = 100
 _TREE_LINES = 10_000
-_MOST_KEPT = 2000  # an entry may have 256 KiB
+_MOST_KEPT = 1000  # an entry may have 256 KiB
 _sleep = asyncio.sleep
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Any, Protocol
 
 import msgspec
@@ -127,6 +126,8 @@ class ChromeTrace:
         self._processes: dict[str, _Process] = {}
         self._bars: dict[tuple[str, str], _Bar] = {}
         """Those under way, by run and operation, the oldest first."""
+        self._names: list[dict[str, Any]] = []
+        """What is new, and to be named before it is told of."""
         self._tids = 0
         self._now = 0
         self._separator = b""
@@ -137,29 +138,24 @@ class ChromeTrace:
 
     def body(self, entries: Iterable[LogEntry]) -> bytes:
         """What they tell."""
-        return b"".join(map(self._line, chain.from_iterable(map(self._events, entries))))
+        return b"".join(map(self._lines, map(self._events, entries)))
 
     def foot(self) -> bytes:
         """What has no end, and the end of the object."""
-        return b"".join([*map(self._line, map(self._end, list(self._bars))), b"]}\n"])
+        return self._lines(map(self._end, list(self._bars))) + b"]}\n"
 
-    def _line(self, event: dict[str, Any]) -> bytes:
+    def _lines(self, events: Iterable[dict[str, Any]]) -> bytes:
+        made = list(events)
+        lines = [_json(event) for event in (*self._names, *made)]
+        self._names.clear()
+        if not lines:
+            return b""
         separator, self._separator = self._separator, b","
-        return separator + _json(event)
+        return separator + b",".join(lines)
 
     def _events(self, entry: LogEntry) -> Iterator[dict[str, Any]]:
         self._now = max(self._now, _microseconds(entry.created_at))
-        process = self._processes.get(entry.task_id)
-        if process is None:
-            process = self._processes[entry.task_id] = _Process(len(self._processes) + 1)
-            yield _name("process_name", process.pid, 0, entry.task_id)
-        known = len(process.tracks)
-        events = list(self._of(entry, process))
-        for number, track in enumerate(process.tracks[known:], known + 1):
-            yield _name("thread_name", process.pid, track.tid, f"operations {number}")
-        yield from events
-
-    def _of(self, entry: LogEntry, process: _Process) -> Iterator[dict[str, Any]]:
+        process = self._process_of(entry)
         if entry.operation_id is None:
             bar = self._bars.get((entry.task_id, entry.parent_id or ""))
             track = self._first_track(process) if bar is None else bar.track
@@ -181,7 +177,8 @@ class ChromeTrace:
     def _begin(self, key: tuple[str, str], process: _Process, entry: LogEntry) -> None:
         ts = _microseconds(entry.created_at)
         parent = self._bars.get((entry.task_id, entry.parent_id or ""))
-        is_alone = parent is not None and parent.track.bars[-1] is parent
+        # Of two bars with one beginning a reader takes the one that is written first for the outer one.
+        is_alone = parent is not None and parent.track.bars[-1] is parent and parent.ts < ts
         track = parent.track if parent is not None and is_alone else self._free_track(process, ts)
         bar = self._bars[key] = _Bar(entry, ts, process, track)
         track.bars.append(bar)
@@ -200,6 +197,13 @@ class ChromeTrace:
                 each.track = other
         return _complete(bar, self._now, end)
 
+    def _process_of(self, entry: LogEntry) -> _Process:
+        process = self._processes.get(entry.task_id)
+        if process is None:
+            process = self._processes[entry.task_id] = _Process(len(self._processes) + 1)
+            self._names.append(_name("process_name", process.pid, 0, entry.task_id))
+        return process
+
     def _free_track(self, process: _Process, ts: int) -> _Track:
         """One on which nothing is under way, nor was since then."""
         free = (track for track in process.tracks if not track.bars and track.free_from <= ts)
@@ -210,8 +214,11 @@ class ChromeTrace:
 
     def _new_track(self, process: _Process) -> _Track:
         self._tids += 1  # Perfetto knows a thread by its id alone
-        process.tracks.append(_Track(self._tids))
-        return process.tracks[-1]
+        track = _Track(self._tids)
+        process.tracks.append(track)
+        name = f"operations {len(process.tracks)}"
+        self._names.append(_name("thread_name", process.pid, track.tid, name))
+        return track
 
 
 FORMATS: Mapping[str, Callable[[], Format]] = {"ndjson": Ndjson, "csv": Csv, "chrome-trace": ChromeTrace}

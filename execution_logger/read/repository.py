@@ -29,8 +29,6 @@ from execution_logger.store.ledger import Ledger
 from execution_logger.store.schema import storable
 from execution_logger.store.table import LogTable, look_up_table
 
-_PAGE_OF_PLACES = 5000
-
 _settings_of_environment = cache(partial(Settings.from_environment, uses=NOTHING))
 
 
@@ -185,9 +183,9 @@ class ExecutionLogRepository:
     async def _beneath(self, table: LogTable, task_id: str, operation_id: str) -> set[str]:
         """The operation, and all within it."""
         subtree: Subtree[OperationPlace] = Subtree([operation_id])
-        places = await self._session.stream(select_places(table, task_id))
-        async for rows in places.partitions(_PAGE_OF_PLACES):
-            subtree.take(to_places(rows))
+        # No cursor: the host's session may be in AUTOCOMMIT, where PostgreSQL has none.
+        places = await self._session.execute(select_places(table, task_id))
+        subtree.take(to_places(places.all()))
         return subtree.operations
 
     async def _list(

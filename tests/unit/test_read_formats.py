@@ -108,7 +108,7 @@ def check_threads(events: list[dict[str, Any]]) -> None:
             threads.setdefault((each["pid"], each["tid"]), []).append((each["ts"], each["ts"] + each["dur"]))
     for intervals in threads.values():
         for (a, b), (c, d) in combinations(intervals, 2):
-            assert b <= c or d <= a or (a <= c and d <= b) or (c <= a and b <= d), (intervals, threads)
+            assert b <= c or d <= a or (a < c and d <= b) or (c < a and b <= d), (intervals, threads)
 
 
 def test_a_trace_shows_what_is_within_what() -> None:
