@@ -62,11 +62,6 @@ def block_here() -> Block:
     return not_left(innermost.get()) or Block(_NOTHING, None, None, None)
 
 
-def context_fields() -> Mapping[str, Any]:
-    """What is filled in here."""
-    return block_here().fields
-
-
 @contextmanager
 def context(**fields: Any) -> Iterator[None]:
     """Fill in `fields` for every call within the block, in the coroutines and tasks it starts too.

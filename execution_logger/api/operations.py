@@ -10,7 +10,7 @@ import inspect
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -169,14 +169,15 @@ class RunOperation(TimedOperation):
     _is_within = False
 
     def __init__(
-        self, record: Record, name: str, language: str, task_id: str, end_run: Callable[[str], int]
+        self, record: Record, name: str, language: str, task_id: Any, end_run: Callable[[Any], int]
     ) -> None:
         super().__init__(record, name, language)
         self._task_id = task_id
+        self._run = None if task_id is None else text_of(task_id)
         self._end_run = end_run
 
     def _begin(self) -> None:
-        self._is_within = block_here().run == self._task_id
+        self._is_within = self._run is not None and block_here().run == self._run
         self._is_recorded = not self._is_within
         super()._begin()
 
@@ -186,7 +187,8 @@ class RunOperation(TimedOperation):
         super()._end(error)
 
     def _new_block(self) -> Block:
-        return new_block({"task_id": self._task_id}, self.operation_id, self._task_id)
+        fields = {} if self._run is None else {"task_id": self._task_id}
+        return new_block(fields, self.operation_id, self._run)
 
     def _write(
         self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str
@@ -211,10 +213,20 @@ def decorated(function: _F, begin: Callable[[], TimedOperation]) -> _F:
 
 def _plain(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        with begin():
-            return function(*args, **kwargs)
+        operation = begin()
+        with ExitStack() as stack:
+            stack.enter_context(operation.around())
+            with operation.inside():
+                result = function(*args, **kwargs)
+            # Of an object with an async `__call__`, or a wrapper around a coroutine function.
+            return _awaited(operation, result, stack.pop_all()) if inspect.iscoroutine(result) else result
 
     return call
+
+
+async def _awaited(operation: TimedOperation, result: Awaitable[_T], end: ExitStack) -> _T:
+    with end, operation.inside():
+        return await result
 
 
 def _coroutine(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:

@@ -70,6 +70,7 @@ class SyncExecutionLogger:
     log_retry_complete = _plain(LoggingCalls.log_retry_complete)
 
     timed_operation = _same(LoggingCalls.timed_operation)
+    operation = _same(LoggingCalls.operation)
     run = _same(LoggingCalls.run)
 
     def context(self, /, **fields: Any) -> AbstractContextManager[None]:

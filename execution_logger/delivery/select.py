@@ -39,19 +39,29 @@ class FallbackDelivery:
 
     @property
     def is_confirming(self) -> bool:
-        """Whether the first one is."""
-        return isinstance(self._first, Confirming) and self._first.is_confirming
+        """Whether either is."""
+        return bool(self._confirming)
 
     def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
-        """Ask the first one, and then the second one, which may hold some."""
-        outcomes = dict(self._confirming.collect(batch_ids))
-        if isinstance(self._second, Confirming):
-            outcomes |= self._second.collect([each for each in batch_ids if each not in outcomes])
+        """Ask the first one, and the second one, which may hold some: also while the first one is away."""
+        outcomes: dict[str, Outcome] = {}
+        failure = None
+        for delivery in self._confirming:
+            try:
+                found = delivery.collect([each for each in batch_ids if each not in outcomes])
+            except DeliveryError as error:
+                failure = error
+            else:
+                outcomes |= found
+        if failure is not None and not outcomes:
+            raise failure
         return outcomes
 
     def look_at_queue(self) -> QueueView:
-        """Look at the queue of the first one."""
-        return self._confirming.look_at_queue()
+        """Look at the queue of the first one that has one."""
+        if not self._confirming:
+            raise DeliveryError("what the broker has taken cannot be followed")
+        return self._confirming[0].look_at_queue()
 
     def close(self) -> None:
         """Close both."""
@@ -61,10 +71,9 @@ class FallbackDelivery:
             self._second.close()
 
     @property
-    def _confirming(self) -> Confirming:
-        if not isinstance(self._first, Confirming):
-            raise DeliveryError("what the broker has taken cannot be followed")
-        return self._first
+    def _confirming(self) -> list[Confirming]:
+        both = (self._first, self._second)
+        return [each for each in both if isinstance(each, Confirming) and each.is_confirming]
 
 
 _DATABASE_PACKAGES = ("aiosqlite", "alembic", "asyncpg", "sqlalchemy")

@@ -215,6 +215,10 @@ class Adoption:
         self._look_at = 0.0
         return next(self._left_folders(), None) is not None
 
+    def look_for_all(self) -> None:
+        """Adopt what any process has left, as before."""
+        self._only_children = False
+
     def remove_done(self) -> None:
         """Delete the journals of which nothing is left to ship, and look for more."""
         for journal in [journal for journal in self.journals if journal.is_done]:

@@ -37,6 +37,7 @@ class JournalFiles:
         self.lock_fd = lock_fd
         # Held while a file is used or closed by the thread that ships; a call that finds it taken goes on.
         self.using = threading.Lock()
+        self._set_aside_from: set[int] = set()
 
     def find(self) -> None:
         """Find what is there, and read none of it but the marks; raises OSError."""
@@ -131,10 +132,7 @@ class JournalFiles:
         if found is None:
             return Batch((), process=process, first=number)
         entries, damaged = found.split()
-        if damaged:
-            is_kept = set_aside(self.folder.parent, damaged)
-            where = "are in damaged.ndjson now" if is_kept else "are lost, as the disk takes nothing"
-            report(logging.ERROR, "damaged lines of %s, which %s: %d", self.folder, where, len(damaged))
+        self._set_aside(found.first, damaged)
         return Batch(tuple(entries), process=process, first=found.first, missing=len(damaged))
 
     def read_again(self, first: int, count: int) -> tuple[bytes, ...]:
@@ -143,9 +141,20 @@ class JournalFiles:
         number, end = first, first + count
         while number < end and (found := self._read(number, end - number, self.size_bytes)) is not None:
             # Where lines are missing the next ones are found, which may be another batch's.
-            entries += found.split(max(0, end - found.first))[0]
+            good, damaged = found.split(max(0, end - found.first))
+            self._set_aside(found.first, damaged)
+            entries += good
             number = found.next
         return tuple(entries)
+
+    def _set_aside(self, number: int, damaged: Sequence[bytes]) -> None:
+        """Keep the damaged ones of the lines from `number` on, and say so; only once."""
+        if not damaged or number in self._set_aside_from:
+            return
+        self._set_aside_from.add(number)
+        is_kept = set_aside(self.folder.parent, damaged)
+        where = "are in damaged.ndjson now" if is_kept else "are lost, as the disk takes nothing"
+        report(logging.ERROR, "damaged lines of %s, which %s: %d", self.folder, where, len(damaged))
 
     def _read(self, number: int, max_lines: int, max_bytes: int) -> Lines | None:
         try:

@@ -185,6 +185,11 @@ class Journal:
         return self.size_bytes + self._segment_bytes <= self._max_bytes
 
     @property
+    def is_suspended(self) -> bool:
+        """Whether it takes nothing until it is looked after: it has failed, or its opening was broken off."""
+        return self._is_begun and self._active is None
+
+    @property
     def is_used(self) -> bool:
         """Whether it has entries that are not settled."""
         return not self._files.is_settled

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from execution_logger.diagnostics import InternalErrors
 from execution_logger.entry.batch import Batch, Distributions, Source, recorded_at
 from execution_logger.entry.entry import LogEntry
@@ -76,18 +78,25 @@ class Accounts:
         # The buffer's. Reentrant for signal handlers that log; who asks whether a call was interrupted
         # while it had a lock asks for this one only.
         self._guard = buffer.guard
+        buffer.on_refused = self._drop_encoded
 
     # Counted ---------------------------------------------------------------------------------
 
     def sent(self, source: Source, batch: Batch, seconds: float) -> None:
         """Count a batch that was sent for the first time, by an attempt of so many seconds."""
         self.batches += 1
+        self.miss(source, batch.missing)
         if source is not self._buffer:
-            self.adopted_lost += batch.missing
             return
-        self.lost += batch.missing
         self.distributions.delivery_seconds.observe(seconds)
         self.distributions.batch_entries.observe(batch.count)
+
+    def miss(self, source: Source, entries: int) -> None:
+        """Entries cannot be read from the disk any more."""
+        if source is self._buffer:
+            self.lost += entries
+        else:
+            self.adopted_lost += entries
 
     def count(self, source: Source, entries: int, dead_lettered: int | None) -> None:
         """Entries are done: stored but for their dead letters, or handed over when that is None."""
@@ -113,6 +122,9 @@ class Accounts:
             self._levels[str(entry.level)] += 1
             self._first_at = self._first_at or entry.created_at
             self._last_at = entry.created_at
+
+    def _drop_encoded(self, encoded: bytes) -> None:
+        self.drop(msgspec.json.decode(encoded, type=LogEntry), self._buffer.full_reason)
 
     def drop_summary(self) -> DropSummary | None:
         """What no marker entry has reported yet; None when there is nothing."""

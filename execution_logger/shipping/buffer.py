@@ -64,6 +64,8 @@ class Buffer:
         self._window_entries = min(self._max_entries, _WINDOW_ENTRIES)
         self._window_bytes = min(self._max_bytes, _WINDOW_BYTES)
         self._has_journal = not isinstance(self.journal, NoJournal)
+        self.on_refused: Callable[[bytes], object] = lambda _: None
+        """Called with an entry that finds no room after its call has returned."""
         self._is_busy = False
         self._interrupting: deque[bytes] = deque()
         # In their order; a number stands for so many entries that are on the disk only.
@@ -99,27 +101,25 @@ class Buffer:
                 self._interrupting.append(encoded)
                 return 1
             self._is_busy = True
-            is_taken = True
             try:
-                waiting = self._put(encoded)
+                return self._put(encoded)
             finally:
                 self._is_busy = False
                 if self._interrupting:  # also when that handler has raised: its own call has returned
-                    is_taken = self._put_interrupting()
-            return waiting if is_taken else 0
+                    self._put_interrupting()
 
-    def _put_interrupting(self) -> bool:
-        """Append what came meanwhile; False when it was not taken."""
-        is_taken = True
+    def _put_interrupting(self) -> None:
+        """Append what came meanwhile; its calls were told that it is taken."""
         while self._interrupting:
             self._is_busy = True
             try:
                 if self._interrupting:  # another interruption may have done it
                     is_taken = self._put(self._interrupting[0]) > 0
-                    self._interrupting.popleft()
+                    encoded = self._interrupting.popleft()
+                    if not is_taken:
+                        self.on_refused(encoded)
             finally:
                 self._is_busy = False
-        return is_taken
 
     def _put(self, encoded: bytes) -> int:
         # Without a journal a handler that logs may interrupt this between any two lines, and put its own
@@ -249,7 +249,7 @@ class Buffer:
         """Seconds until it is time to look after the journal; `inf` when there is nothing to look after."""
         journal = self.journal
         # While it has entries, somebody may delete them.
-        if not (journal.is_used or journal.is_settled or journal.error or self._reported_error):
+        if not (journal.is_used or journal.is_settled or journal.is_suspended or self._reported_error):
             return math.inf
         return max(0.0, self._looked_after_at + _LOOK_AFTER_SECONDS - self._monotonic())
 

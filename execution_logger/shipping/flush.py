@@ -25,7 +25,10 @@ class Report:
     """Where the entries are: what this call saw delivered, what still waits, what was dropped and why."""
 
     complete: bool
-    """Whether all that was recorded before the call is delivered; or stored, if the call waited for that."""
+    """Whether all that was recorded before the call is delivered; or stored, if the call waited for that.
+
+    So is the entry that tells what was dropped, if any was.
+    """
     delivered: int
     """Entries delivered while the call waited."""
     waiting: int

@@ -69,7 +69,7 @@ class Sent:
         return sum(map(len, self.entries or ()))
 
     def to_batch(self) -> Batch:
-        """The same batch again; raises OSError when its entries cannot be read."""
+        """The same batch again, without what cannot be read any more; raises OSError when nothing can."""
         entries = self.source.read_again(self.first, self.count) if self.entries is None else self.entries
         missing = self.count - len(entries)
         return Batch(entries, self.id, process=self.source.process, first=self.first, missing=missing)
@@ -84,6 +84,7 @@ class InFlight:
             waiting for a confirmation of it is given up.
         monotonic: seconds; tests inject their own.
         wall: seconds since 1970, to compare with what messages tell.
+        on_missing: called with how many entries of a batch that is sent again cannot be read any more.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class InFlight:
         on_settled: Callable[[Sent, int | None], None],
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        on_missing: Callable[[Source, int], None] = lambda _, __: None,
     ) -> None:
         self.retained_bytes = 0
         """What the batches hold in memory that no journal has."""
@@ -99,6 +101,7 @@ class InFlight:
         """Whether workers confirm: not after a batch was taken again and again without a confirmation."""
         self._patience_seconds = 1.5 * settings.visibility_timeout_seconds
         self._on_settled = on_settled
+        self._on_missing = on_missing
         self._monotonic = monotonic
         self._wall = wall
         self._sent: dict[str, Sent] = {}
@@ -214,12 +217,17 @@ class InFlight:
         while self._lost:
             sent = next(iter(self._lost.values()))
             try:
-                return sent.to_batch()
+                batch = sent.to_batch()
             except NotNowError:
                 raise
             except OSError as error:
                 report(logging.ERROR, "batch %s cannot be sent again: %s", sent.id, error)
                 self._forget(sent, None)
+                continue
+            if batch.missing > sent.missing:
+                self._on_missing(sent.source, batch.missing - sent.missing)
+                sent.missing = batch.missing
+            return batch
         return None
 
     def sent_again(self, batch: Batch, sent_at: float) -> None:

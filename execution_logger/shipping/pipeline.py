@@ -116,7 +116,7 @@ class Pipeline:
         self._lost = 0
         self.buffer, adoption = self._open_buffer()
         self.accounts = Accounts(self.buffer)
-        self._in_flight = InFlight(settings, self.accounts.settle)
+        self._in_flight = InFlight(settings, self.accounts.settle, on_missing=self.accounts.miss)
         flushes = Flushes()
         self._sender = Sender(
             settings, self.buffer, adoption, self._in_flight, self.accounts, flushes, make_delivery,

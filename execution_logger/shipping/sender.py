@@ -24,6 +24,7 @@ from execution_logger.shipping.in_flight import InFlight
 
 _IMPATIENT_PAUSE_SECONDS = 0.25
 """Longest pause between attempts while somebody waits in flush()."""
+_LOST, _OWN, _ADOPTED = range(3)  # whose turn it was
 
 
 class Sender:
@@ -99,6 +100,10 @@ class Sender:
         """Before the process ends, adopt what its children have left, and no more; whether that may be."""
         return self._adoption.look_for_children()
 
+    def look_for_all(self) -> None:
+        """The process goes on: adopt what anybody has left again."""
+        self._adoption.look_for_all()
+
     # When ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -161,15 +166,16 @@ class Sender:
     def _send_next(self) -> None:
         """A batch of those that wait: lost, own and adopted ones in turn, so that none starves.
 
-        Somebody who waits in flush() waits for the own ones: they come first then.
+        Somebody who waits in flush() waits for own ones, lost ones among them: adopted ones come last then.
         """
         takers = (self._take_lost, self._take_own, self._take_adopted)
+        order = [(self._turn + step) % len(takers) for step in (1, 2, 3)]
         if self._is_hurried:
-            self._turn = 0
+            order = [_LOST, _OWN, _ADOPTED] if self._turn == _OWN else [_OWN, _LOST, _ADOPTED]
         try:
-            for _ in takers:
-                self._turn = (self._turn + 1) % len(takers)
-                if (taken := takers[self._turn]()) is not None:
+            for turn in order:
+                self._turn = turn
+                if (taken := takers[turn]()) is not None:
                     self._attempt(*taken)
                     return
         except NotNowError as error:

@@ -161,6 +161,8 @@ class Shipper:
         """Before the thread ends, let it send what children of this process have left, if anything."""
         if self.sender.look_for_children():
             self._children_until = self.now() + timeout_seconds
+        elif not self.is_alive:  # no thread will end, which is what begins anew
+            self.sender.look_for_all()
 
     def flush(self, timeout_seconds: float, *, until_stored: bool = False, then_stop: bool = False) -> Flush:
         """Deliver all that was accepted so far, now; the flush is done when it is all sent.

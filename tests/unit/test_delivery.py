@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ from kombu.exceptions import OperationalError
 
 from batches import encoded
 from execution_logger import Settings
+from execution_logger.broker.confirmations import Outcome
+from execution_logger.broker.connection import QueueView
 from execution_logger.delivery import Delivery
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.delivery.database import DatabaseDelivery
@@ -257,6 +259,52 @@ def test_when_both_fail_both_reasons_are_said(first: MemoryDelivery, second: Mem
     first.failures, second.failures = [DeliveryError("no broker")], [DeliveryError("no database")]
     with pytest.raises(DeliveryError, match="no broker; and directly: no database"):
         FallbackDelivery(first, second).deliver(BATCH)
+
+
+class Answering(MemoryDelivery):
+    """A delivery that tells what became of batches, unless it is away."""
+
+    def __init__(self, outcomes: Mapping[str, Outcome], *, is_away: bool, is_confirming: bool = True) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+        self.is_away = is_away
+        self.is_confirming = is_confirming
+        self.asked: list[str] = []
+
+    def collect(self, batch_ids: Sequence[str]) -> Mapping[str, Outcome]:
+        """What is known."""
+        self.asked += batch_ids
+        if self.is_away:
+            raise DeliveryError("away")
+        return self.outcomes
+
+    def look_at_queue(self) -> QueueView:
+        """An empty one."""
+        return QueueView(0, 0, None)
+
+
+@pytest.mark.parametrize("kind", ["confirming", "not confirming"])
+def test_the_second_is_asked_while_the_first_is_away(kind: str) -> None:
+    """That is when it holds something; also where the first one never tells anything."""
+    held = {"b": Outcome(is_stored=True)}
+    is_confirming = kind == "confirming"
+    first = Answering({}, is_away=True, is_confirming=is_confirming)
+    second = Answering(held, is_away=False)
+    delivery = FallbackDelivery(first, second)
+    assert delivery.is_confirming
+    assert delivery.collect(["a", "b"]) == held
+    second.is_away = True
+    with pytest.raises(DeliveryError, match="away"):
+        delivery.collect(["a"])
+    assert bool(first.asked) is is_confirming
+
+
+def test_where_nobody_tells_anything_nobody_is_asked() -> None:
+    """Batches are safe when one of them has taken them."""
+    delivery = FallbackDelivery(MemoryDelivery(), MemoryDelivery())
+    assert not delivery.is_confirming
+    with pytest.raises(DeliveryError, match="cannot be followed"):
+        delivery.look_at_queue()
 
 
 def test_a_bug_is_not_hidden_by_the_second(first: MemoryDelivery, second: MemoryDelivery) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from execution_logger.api.context import context, context_fields, merged
+from execution_logger.api.context import block_here, context, merged
 
 
 def fields() -> dict[str, Any]:
     """Those of the present context."""
-    return dict(context_fields())
+    return dict(block_here().fields)
 
 
 def test_without_a_context_nothing_is_filled_in() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import Context, copy_context
 from typing import Any
@@ -13,11 +13,16 @@ import trio
 from fastapi import Depends, FastAPI
 
 from execution_logger import ExecutionLogger
-from execution_logger.api.context import context, context_fields, innermost
+from execution_logger.api.context import block_here, context, innermost
 from execution_logger.testing import MemoryDelivery
 
 MakeLogger = Callable[..., ExecutionLogger]
 Stream = Callable[[], AsyncIterator[int]]
+
+
+def context_fields() -> Mapping[str, Any]:
+    """What is filled in here."""
+    return block_here().fields
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 import sys
 import threading
@@ -24,6 +25,7 @@ from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal.journal import Journal
+from execution_logger.shipping import pipeline
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.pipeline import Pipeline
@@ -389,6 +391,68 @@ class TestFlush:
             assert all(report.elapsed_seconds < MUCH_LATER_SECONDS for report in reports)
             assert logger.sync.flush(DEADLINE_SECONDS).complete
             assert logger.stats()["dropped"] == {"buffer_full": 1}
+
+    def test_drops_in_a_signal_handler_are_counted(
+        self, make_logger: MakeLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each of them, and not the call that was interrupted, which was taken."""
+        logger = make_logger(
+            buffer_max_entries=1,
+            journal_directory=str(tmp_path),
+            flush_interval_seconds=MUCH_LATER_SECONDS,
+        )
+        append = Journal.append
+
+        def interrupt(journal: Journal, number: int, encoded: bytes) -> bool:
+            monkeypatch.setattr(Journal, "append", lambda *_: False)
+            logger.sync.error("t", "agent", "handler")
+            logger.sync.critical("t", "agent", "handler")
+            return append(journal, number, encoded)
+
+        monkeypatch.setattr(Journal, "append", interrupt)
+        logger.sync.info("t", "agent", "call")
+        stats = logger.stats()
+        assert (stats["accepted"], stats["waiting"]) == (3, 1)
+        assert sum(stats["dropped"].values()) == 2
+        summary = logger._host.start().accounts.drop_summary()
+        assert summary is not None
+        assert summary.levels == {"error": 1, "critical": 1}
+
+    def test_a_process_that_goes_on_after_two_shutdowns_adopts_what_others_leave(
+        self, make_logger: MakeLogger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While it ends it looks for what its own children have left, and for nothing else."""
+        monkeypatch.setattr(pipeline, "may_have_children", lambda: True)
+        logger = make_logger(journal_directory=str(tmp_path))
+        logger.sync.info("t", "agent", "one")
+        for _ in range(2):
+            assert logger.sync.shutdown(DEADLINE_SECONDS).complete
+        assert not logger._host.start()._sender._adoption._only_children
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, RecursionError])
+    def test_a_first_call_that_is_broken_off_leaves_no_journal_off(
+        self,
+        make_logger: MakeLogger,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        error: type[BaseException],
+    ) -> None:
+        """Where it makes its folder; what comes a moment later is on the disk."""
+        logger = make_logger(journal_directory=str(tmp_path), flush_interval_seconds=MUCH_LATER_SECONDS)
+
+        def break_off(*_: object) -> None:
+            monkeypatch.undo()
+            raise error
+
+        monkeypatch.setattr("execution_logger.journal.journal.make_process_folder", break_off)
+        with pytest.raises(error):
+            logger.sync.info("t", "agent", "broken off")
+        buffer = logger._host.start().buffer
+        logger.sync.info("t", "agent", "in memory")
+        assert buffer.seconds_until_look_after() < math.inf
+        wait_until(lambda: not buffer.journal.is_suspended)
+        logger.sync.info("t", "agent", "on the disk")
+        assert logger.stats()["journal_bytes"] > 0
 
     async def test_in_a_signal_handler_while_the_loop_waits_in_flush(self, make_logger: MakeLogger) -> None:
         """As SIGTERM during a shutdown."""

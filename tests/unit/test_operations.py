@@ -5,8 +5,9 @@ import contextvars
 import functools
 import gc
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from opentelemetry import context as otel_context
@@ -543,3 +544,96 @@ def test_what_can_be_called_without_a_name_is_named_for_its_kind(entries: list[L
         "Tool started",
         "Tool completed",
     ]
+
+
+class AsyncTool:
+    """An object that is called like a coroutine function, and is none."""
+
+    async def __call__(self, value: int) -> int:
+        """Fail for 0."""
+        await asyncio.sleep(0)
+        note("in tool")
+        return 12 // value
+
+
+def retried(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator such as many have: a plain function that returns a coroutine."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    return call
+
+
+@pytest.mark.parametrize("make", [AsyncTool, lambda: retried(AsyncTool()), lambda: staticmethod(AsyncTool())])
+def test_what_returns_a_coroutine_is_an_operation_until_that_ends(
+    entries: list[LogEntry], make: Callable[[], Callable[..., Any]]
+) -> None:
+    """And within it, and it fails with it."""
+    tool = logger.operation("tool")(make())
+
+    async def body() -> None:
+        assert await tool(3) == 4
+        with pytest.raises(ZeroDivisionError):
+            await tool(0)
+        note("outside")
+
+    asyncio.run(body())
+    assert tree_of(entries)[:3] == [("tool started", None), ("in tool", "tool"), ("tool completed", None)]
+    assert [(entry.message[:11], entry.level) for entry in entries[5:]] == [
+        ("tool failed", "error"),
+        ("outside", "info"),
+    ]
+
+
+def test_a_task_that_a_function_returns_is_that_task(entries: list[LogEntry]) -> None:
+    """It is no coroutine that waits for whoever awaits it: the operation ends when the function does."""
+
+    @logger.operation
+    def start() -> "asyncio.Task[None]":
+        return asyncio.create_task(asyncio.sleep(0))
+
+    async def body() -> None:
+        task = start()
+        assert [entry.message for entry in entries] == ["start started", "start completed"]
+        await task
+
+    asyncio.run(body())
+
+
+class Strange:
+    """No host's run is called like this."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("no")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_run_of_any_name_raises_nothing(entries: list[LogEntry]) -> None:
+    """One that is called by another type's value is the same run; one without a name is that around it."""
+    run = UUID("01a22505-c189-7200-be65-eeb94327379a")
+    with logger.run(run), logger.run(str(run), "again"):  # type: ignore[arg-type]
+        pass
+    assert [(entry.details or {}).get("run_state") for entry in entries] == ["running", None, None, "done"]
+    entries.clear()
+    with logger.run("r"), logger.run(Strange()):  # type: ignore[arg-type]
+        pass
+    states = [(entry.details or {}).get("run_state") for entry in entries]
+    assert states == ["running", "running", "done", "done"]
+    entries.clear()
+    with logger.context(task_id="r"), logger.run(None):  # type: ignore[arg-type]
+        note("in it")
+    assert {entry.task_id for entry in entries} == {"r"}
+    assert (entries[0].details, entries[-1].details) == ({"run_state": "running"}, {"run_state": "done"})
+
+
+def test_sync_has_operations_too(entries: list[LogEntry]) -> None:
+    """With the same decorator."""
+
+    @logger.sync.operation("add", category="tool")
+    def add(value: int) -> int:
+        return value + 1
+
+    assert add(1) == 2
+    assert [entry.message for entry in entries] == ["add started", "add completed"]

@@ -308,16 +308,22 @@ class TestDrops:
         """What is missing from the log is said there before all is said to be complete."""
 
         class Once(MemoryDelivery):
+            is_away = False
+
             def deliver(self, batch: Batch) -> Receipt:
-                if self.batches:
+                if self.is_away:
                     raise DeliveryError("away")
+                self.is_away = True
                 return super().deliver(batch)
 
-        pipeline = make_pipeline(Once(), buffer_max_entries=1)
+        delivery = Once()
+        pipeline = make_pipeline(delivery, buffer_max_entries=1)
         record(pipeline)
         record(pipeline)
         report = pipeline.flush(10 * SHORT_SECONDS).wait()
         assert (report.complete, report.waiting, report.dropped) == (False, 1, {"buffer_full": 1})
+        delivery.is_away = False
+        assert pipeline.flush(DEADLINE_SECONDS).wait().complete
 
     def test_what_is_dropped_for_its_size_lets_smaller_ones_pass(self, make_pipeline: MakePipeline) -> None:
         """The bound is one of bytes, too; and the marker comes after what was recorded before it."""

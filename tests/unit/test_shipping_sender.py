@@ -24,6 +24,7 @@ from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
 from execution_logger.journal import Adoption, Journal, NoAdoption, NoJournal
 from execution_logger.journal.adoption import AdoptedJournal
+from execution_logger.journal.directory import DAMAGED_NAME
 from execution_logger.journal.segment import Segment, line_of
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
@@ -91,7 +92,9 @@ class Host:
         self.buffer = Buffer(self.settings, "living", make_journal, self.clock)
         self.after_delivery = 0
         self.accounts = Accounts(self.buffer, self.clock)
-        self.in_flight = InFlight(self.settings, self.accounts.settle, self.clock)
+        self.in_flight = InFlight(
+            self.settings, self.accounts.settle, self.clock, on_missing=self.accounts.miss
+        )
         self.sender = Sender(
             self.settings,
             self.buffer,
@@ -200,6 +203,25 @@ class TestTurns:
             assert broker.batches[-1].process == "living"
         host.step(is_hurried=True)
         assert broker.batches[-1].process == "dead"
+
+    def test_who_waits_in_flush_waits_for_lost_ones_too(self, make_host: MakeHost, tmp_path: Path) -> None:
+        """Those of dead processes come behind them, and new ones do not keep them back for ever."""
+        DyingProcess(tmp_path).log(100).die()
+        broker = Broker()
+        host = make_host(broker)
+        host.log(1, 2)
+        host.step(is_hurried=True)
+        host.in_flight.lose_all()
+        host.log(3, 3)
+        for _ in range(3):
+            host.step(is_hurried=True)
+        assert batches_of(broker)[:3] == [("living", 1), ("living", 1), ("living", 3)]
+        assert host.accounts.batches_sent_again == 1
+        host.in_flight.lose_all()
+        for number in range(4, 12):
+            host.log(number, number)
+            host.step(is_hurried=True)
+        assert host.accounts.batches_sent_again > 3
 
     def test_a_look_that_fails_holds_back_nothing(
         self, make_host: MakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +455,27 @@ class TestGuarantee:
         assert host.accounts.guarantee == "accepted"
         assert host.accounts.handed_over == 2
         assert host.buffer.settled == 2
+
+    def test_damaged_entries_of_a_batch_that_was_sent_are_kept_aside(
+        self, make_host: MakeHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Once, however often it is sent again, and they count as lost, not as stored."""
+        folder = DyingProcess(tmp_path).log(5).send(1, 5).die()
+        (segment,) = folder.glob("*.entries")
+        lines = segment.read_bytes().splitlines(keepends=True)
+        segment.write_bytes(b"".join([*lines[:-1], lines[-1].replace(b"task_id", b"tusk_id")]))
+        broker = Broker()
+        host = make_host(broker)
+        host.run()
+        for _ in range(3):
+            host.in_flight.lose_all()
+            host.run()
+        assert [len(batch) for batch in broker.batches] == [4, 4, 4]
+        assert (folder.parent / DAMAGED_NAME).read_bytes().count(b"tusk_id") == 1
+        assert sum("damaged lines" in message for message in caplog.messages) == 1
+        broker.confirm_all()
+        host.run(after_seconds=1.0)
+        assert (host.accounts.adopted, host.accounts.adopted_lost) == (4, 1)
 
     def test_entries_of_dead_processes_count_for_themselves(
         self, make_host: MakeHost, tmp_path: Path
