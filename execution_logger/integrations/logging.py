@@ -3,15 +3,20 @@
 import logging
 from typing import Any
 
+from execution_logger.api.context import with_exception
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.entry.entry import LogLevel
 from execution_logger.integrations.records import (
     DEFAULT,
+    OWN,
+    Parts,
     Recorder,
     comes_of_sending,
     context_here,
+    divide,
     level_named,
 )
+from execution_logger.shipping.thread import THREAD_NAME
 from execution_logger.text import is_hostile
 
 _LEVELS = dict(zip((10, 20, 30, 40, 50), (level.value for level in LogLevel), strict=True))
@@ -51,7 +56,7 @@ class Handler(logging.Handler):
         logger: ExecutionLogger | None = None,
     ) -> None:
         super().__init__(level)
-        self._recorder = _Records(logger or execution_logger, category, task_id)
+        self._recorder = Recorder(logger or execution_logger, category, task_id)
 
     def createLock(self) -> None:  # noqa: N802 - logging's name
         """Have none: the logger's calls need none, and may be interrupted by a signal handler that logs."""
@@ -59,18 +64,44 @@ class Handler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Record it if the filters pass it, and say so."""
-        passed = self.filter(record)
+        passed = self.filter(record) if self.filters else True
         if passed:
             # From Python 3.12 on a filter may return another record.
-            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+            self.emit(record if passed is True else _passed(passed, record))
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record it."""
         try:
-            self._recorder.record(record)
+            self._recorder.record(record, self._read)
         except Exception:  # noqa: BLE001 - logging's way: it says what has failed, and the host goes on
             self.handleError(record)
+
+    def _read(self, record: logging.LogRecord) -> Parts | None:
+        # Each line here is paid by each line that the host logs: hence no calls where nothing is to be done.
+        name, thread = record.name, record.threadName
+        may_be_ours = thread == THREAD_NAME or (type(name) is str and name.startswith(OWN))
+        if may_be_ours and comes_of_sending(thread, name, self._recorder.logger):
+            return None
+        details: dict[str, Any] = {"logger": name, "source": f"{record.module}:{record.lineno}"}
+        try:
+            message: Any = record.getMessage()
+        except BaseException as error:
+            if not is_hostile(error):
+                raise
+            message, details["args"] = record.msg, record.args
+        level = _LEVELS.get(record.levelno)
+        if level is None:
+            level, details["levelno"] = level_named(record.levelname), record.levelno
+        if record.exc_info is not None or record.exc_text or record.stack_info:
+            details.update(_trace(record))
+        if thread != "MainThread":
+            details["thread"] = thread
+        if record.processName != "MainProcess":
+            details["process"] = record.processName
+        if type(record) is logging.LogRecord and next(reversed(record.__dict__)) == _LAST:
+            return level, message, {}, details
+        return level, message, divide(_extra(record), details), details
 
 
 class ContextFilter(logging.Filter):
@@ -86,34 +117,18 @@ class ContextFilter(logging.Filter):
         return True
 
 
-class _Records(Recorder):
-    def read(self, record: logging.LogRecord) -> tuple[Any, Any, dict[str, Any], dict[str, Any]] | None:
-        if comes_of_sending(record.threadName, record.name, self._logger):
-            return None
-        known: dict[str, Any] = {"logger": record.name, "source": f"{record.module}:{record.lineno}"}
-        try:
-            message: Any = record.getMessage()
-        except BaseException as error:
-            if not is_hostile(error):
-                raise
-            message, known["args"] = record.msg, record.args
-        level = _LEVELS.get(record.levelno)
-        if level is None:
-            level, known["levelno"] = level_named(record.levelname), record.levelno
-        if record.exc_info or record.exc_text or record.stack_info:
-            known.update(_trace(record))
-        if record.threadName != "MainThread":
-            known["thread"] = record.threadName
-        if record.processName != "MainProcess":
-            known["process"] = record.processName
-        return level, message, _extra(record), known
+def _passed(passed: Any, record: logging.LogRecord) -> logging.LogRecord:
+    return passed if isinstance(passed, logging.LogRecord) else record
 
 
 def _trace(record: logging.LogRecord) -> dict[str, Any]:
     """The exception, or its text where a record that was pickled has only that, and the stack."""
-    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else record.exc_info
-    found = {"exception": error or record.exc_text, "stack_info": record.stack_info}
-    return {key: value for key, value in found.items() if value}
+    found = dict(with_exception({"exc_info": record.exc_info}))
+    if not found and record.exc_text:
+        found["exception"] = record.exc_text
+    if record.stack_info:
+        found["stack_info"] = record.stack_info
+    return found
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.integrations.records import (
     DEFAULT,
+    Parts,
     Recorder,
     comes_of_sending,
     context_here,
+    divide,
     level_named,
 )
 
@@ -37,7 +39,7 @@ class Sink:
     def __init__(
         self, *, category: str = DEFAULT, task_id: str = DEFAULT, logger: ExecutionLogger | None = None
     ) -> None:
-        self._recorder = _Messages(logger or execution_logger, category, task_id)
+        self._recorder = Recorder(logger or execution_logger, category, task_id)
 
     def __call__(self, message: "Message") -> None:
         """Record it.
@@ -45,7 +47,23 @@ class Sink:
         Raises:
             SettingsError: a variable is wrong, as at any first call.
         """
-        self._recorder.record(message)
+        self._recorder.record(message, self._read)
+
+    def _read(self, record: "Message") -> Parts | None:
+        about = record.record
+        thread, process, level = about["thread"].name, about["process"].name, about["level"]
+        if comes_of_sending(thread, about["name"] or "", self._recorder.logger):
+            return None
+        details: dict[str, Any] = {"logger": about["name"], "source": f"{about['module']}:{about['line']}"}
+        if level.no not in _LEVELS:
+            details["levelno"] = level.no
+        if about["exception"] is not None:
+            details["exception"] = _exception(record)
+        if thread != "MainThread":
+            details["thread"] = thread
+        if process != "MainProcess":
+            details["process"] = process
+        return level_named(level.name), about["message"], divide(about["extra"], details), details
 
 
 def keep_context(record: "Record") -> None:
@@ -55,24 +73,6 @@ def keep_context(record: "Record") -> None:
     """
     for key, value in context_here().items():
         record["extra"].setdefault(key, value)
-
-
-class _Messages(Recorder):
-    def read(self, record: "Message") -> tuple[Any, Any, dict[str, Any], dict[str, Any]] | None:
-        about = record.record
-        thread, process, level = about["thread"].name, about["process"].name, about["level"]
-        if comes_of_sending(thread, about["name"] or "", self._logger):
-            return None
-        known: dict[str, Any] = {"logger": about["name"], "source": f"{about['module']}:{about['line']}"}
-        if level.no not in _LEVELS:
-            known["levelno"] = level.no
-        if about["exception"] is not None:
-            known["exception"] = _exception(record)
-        if thread != "MainThread":
-            known["thread"] = thread
-        if process != "MainProcess":
-            known["process"] = process
-        return level_named(level.name), about["message"], dict(about["extra"]), known
 
 
 def _exception(message: "Message") -> Any:

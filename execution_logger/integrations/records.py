@@ -1,11 +1,10 @@
 """From a record of another logger to an entry: what `logging`, structlog and loguru have in common here."""
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from execution_logger.api.context import block_here, innermost, not_left
+from execution_logger.api.context import FILLED, block_here, innermost
 from execution_logger.api.logger import ExecutionLogger
 from execution_logger.entry.entry import known_level
 from execution_logger.shipping.thread import THREAD_NAME
@@ -14,9 +13,13 @@ DEFAULT = "app"
 """The category of records that name none, and the `task_id` of those outside any run."""
 
 _TREE = ("operation_id", "parent_id")
-_OWN = "execution_logger"
-_SQLITE = "aiosqlite"
+_COLUMNS = frozenset({*FILLED, *_TREE, "category", "duration_ms"})
+_LIBRARY, _SQLITE = "execution_logger", "aiosqlite"
+OWN = (_LIBRARY, _SQLITE)
+"""What the names of loggers begin with that `comes_of_sending` has to look at."""
+
 _NOTHING: Mapping[str, Any] = {}
+_R = TypeVar("_R")
 
 _MOST_NESTED = 2
 """A record that is made while another one of the same thread is read is taken, and one within that is not.
@@ -25,13 +28,17 @@ An object's `__str__` may log, a destructor, a signal handler. One that logs its
 
 
 class _Here(threading.local):
-    depth = 0
+    def __init__(self) -> None:
+        self.read: list[object] = []
 
 
 _here = _Here()
 
+Parts = tuple[Any, Any, dict[str, Any], dict[str, Any]]
+"""Level, message, columns by their names, and details: a dict that nobody else has."""
 
-class Recorder(ABC):
+
+class Recorder:
     """Makes an entry of each record, as a call of the logger does.
 
     Args:
@@ -41,72 +48,70 @@ class Recorder(ABC):
     """
 
     def __init__(self, logger: ExecutionLogger, category: str, task_id: str) -> None:
-        self._logger = logger
+        self.logger = logger
         self._category = category
-        self._task_id = None if logger._bound.get("task_id") is not None else task_id  # noqa: SLF001 - one of us
+        is_bound = logger._bound.get("task_id") is not None  # noqa: SLF001 - one of us
+        self._task_id = None if is_bound else task_id
 
-    @abstractmethod
-    def read(self, record: Any) -> tuple[Any, Any, dict[str, Any], dict[str, Any]] | None:
-        """Level, message, what the caller has named, and what the other logger knows; None for no entry.
-
-        Both dicts are new ones.
-        """
-
-    def record(self, record: Any) -> None:
-        """Record an entry, unless the record comes of recording or sending entries.
+    def record(self, record: _R, read: Callable[[_R], Parts | None]) -> None:
+        """Record an entry, unless there is nothing to be read, or too many records are being read here.
 
         Raises:
             SettingsError: a variable is wrong, as at any first call.
         """
-        here = _here
-        if here.depth >= _MOST_NESTED:
+        being_read = _here.read  # a list, as each look at what is a thread's own takes its time
+        if len(being_read) >= _MOST_NESTED:
             return
-        here.depth += 1
+        being_read.append(record)
         try:
-            if (parts := self.read(record)) is not None:
-                self._write(*parts)
+            if (parts := read(record)) is None:
+                return
+            level, message, columns, details = parts
+            if columns or self._task_id is None or innermost.get() is not None:
+                self._write(level, message, columns, details)
+            else:  # nearly all: of no run, and with nothing named
+                self.logger._record(  # noqa: SLF001 - one of us
+                    self._task_id, level, self._category, message,
+                    None, None, None, None, details or None, None, _NOTHING, always=True,
+                )  # fmt: skip
         finally:
-            here.depth -= 1
+            being_read.pop()
 
-    def _write(self, level: Any, message: Any, named: dict[str, Any], known: dict[str, Any]) -> None:
-        task_id = step = agent_name = roadmap_id = concept_id = duration_ms = None
-        category, extra = self._category, _NOTHING
-        if named:
-            take = named.pop
-            task_id, step, agent_name = take("task_id", None), take("step", None), take("agent_name", None)
-            roadmap_id, concept_id = take("roadmap_id", None), take("concept_id", None)
-            duration_ms = take("duration_ms", None)
-            category = take("category", None) or category
-            if "operation_id" in named or "parent_id" in named:
-                extra = {key: take(key) for key in _TREE if key in named}
-            known = _joined(named, known)
-        if is_outside := task_id is None and self._task_id is not None and not _has_run():
-            task_id = self._task_id
-        self._logger._record(  # noqa: SLF001 - one of us
-            task_id, level, category, message,
-            step, agent_name, roadmap_id, concept_id, known or None, duration_ms, extra,
+    def _write(self, level: Any, message: Any, columns: dict[str, Any], details: dict[str, Any]) -> None:
+        named = columns.get
+        task_id, category = named("task_id"), named("category")
+        is_outside = task_id is None and self._task_id is not None and not _has_run()
+        self.logger._record(  # noqa: SLF001 - one of us
+            self._task_id if is_outside else task_id, level,
+            self._category if category is None else category, message,
+            named("step"), named("agent_name"), named("roadmap_id"), named("concept_id"),
+            details or None, named("duration_ms"), {key: columns[key] for key in _TREE if key in columns},
             always=is_outside,  # of no run: neither chosen nor limited as one
         )  # fmt: skip
 
 
-def _joined(named: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
-    """Both, none of which is lost where they have the same key."""
-    for key, value in known.items():
-        free = key
-        while free in named:
-            free = f"_{free}"
-        named[free] = value
-    return named
+def divide(named: Mapping[str, Any], details: dict[str, Any]) -> dict[str, Any]:
+    """Put what the caller has named into the details, and return what has a column.
+
+    Where both have a key, that in the details goes on with a `_` before it: none is lost.
+    """
+    columns: dict[str, Any] = {}
+    for key, value in named.items():
+        if key in _COLUMNS:
+            columns[key] = value
+            continue
+        if key in details:
+            free = f"_{key}"
+            while free in named or free in details:
+                free = f"_{free}"
+            details[free] = details[key]
+        details[key] = value
+    return columns
 
 
 def _has_run() -> bool:
     """Whether the context fills in the `task_id`."""
-    block = innermost.get()
-    return (
-        block is not None
-        and (block := not_left(block)) is not None
-        and block.fields.get("task_id") is not None
-    )
+    return block_here().fields.get("task_id") is not None
 
 
 def comes_of_sending(thread_name: object, logger_name: str, logger: ExecutionLogger) -> bool:
@@ -118,10 +123,10 @@ def comes_of_sending(thread_name: object, logger_name: str, logger: ExecutionLog
     """
     if thread_name == THREAD_NAME:
         return True
-    if not logger_name.startswith((_OWN, _SQLITE)):
+    if not logger_name.startswith(OWN):
         return False
     top = logger_name.partition(".")[0]
-    return top == _OWN or (top == _SQLITE and not logger.settings.celery_enabled)
+    return top == _LIBRARY or (top == _SQLITE and not logger.settings.celery_enabled)
 
 
 def level_named(name: Any) -> Any:

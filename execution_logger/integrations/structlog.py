@@ -9,7 +9,14 @@ from structlog import DropEvent
 
 from execution_logger.api.context import with_exception
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.integrations.records import DEFAULT, Recorder, comes_of_sending, level_named
+from execution_logger.integrations.records import (
+    DEFAULT,
+    Parts,
+    Recorder,
+    comes_of_sending,
+    divide,
+    level_named,
+)
 
 _OF_FORMATTER = ("_record", "_from_structlog")
 """What structlog's `ProcessorFormatter` adds for its own processors."""
@@ -44,7 +51,7 @@ class Processor:
         logger: ExecutionLogger | None = None,
         is_last: bool = False,
     ) -> None:
-        self._recorder = _Events(logger or execution_logger, category, task_id)
+        self._recorder = Recorder(logger or execution_logger, category, task_id)
         self._is_last = is_last
 
     def __call__(
@@ -56,27 +63,25 @@ class Processor:
             SettingsError: a variable is wrong, as at any first call.
             DropEvent: it `is_last`; structlog's way to end the chain.
         """
-        self._recorder.record((method_name, event_dict))
+        self._recorder.record((method_name, event_dict), self._read)
         if self._is_last:
             raise DropEvent
         return event_dict
 
-
-class _Events(Recorder):
-    def read(
-        self, record: tuple[str, Mapping[str, Any]]
-    ) -> tuple[Any, Any, dict[str, Any], dict[str, Any]] | None:
+    def _read(self, record: tuple[str, Mapping[str, Any]]) -> Parts | None:
         method_name, event_dict = record
         named = dict(event_dict)
         name, thread_name = "", threading.current_thread().name
-        if isinstance(foreign := named.get("_record"), logging.LogRecord):
+        foreign: Any = named.get("_record")
+        if issubclass(type(foreign), logging.LogRecord):
             name, thread_name = foreign.name, foreign.threadName or thread_name
             for key in _OF_FORMATTER:
                 named.pop(key, None)
-        if comes_of_sending(thread_name, name, self._logger):
+        if comes_of_sending(thread_name, name, self._recorder.logger):
             return None
         message = named.pop("event", "")
         level = level_named(named.pop("level", _LEVELS.get(method_name, method_name)))
         if "exc_info" in named:
             named = dict(with_exception(named))
-        return level, message, named, {}
+        details: dict[str, Any] = {}
+        return level, message, divide(named, details), details

@@ -321,6 +321,15 @@ class TestEntry:
         handled.info("100%")
         assert [entry.message for entry in entries] == ["{'a': 1}", "100%"]
 
+    def test_a_record_of_nothing(self, entries: list[LogEntry]) -> None:
+        """As `makeLogRecord` makes it of what somebody has sent: without a name, a level and a line."""
+        Handler().handle(logging.makeLogRecord({"msg": "m", "exc_info": ValueError("no"), "x": 1}))
+        (entry,) = entries
+        assert entry.message == "m"
+        assert entry.details is not None
+        assert entry.details["exception"]["type"] == "ValueError"
+        assert entry.details["x"] == 1
+
     def test_secrets_are_masked(self, handled: logging.Logger, entries: list[LogEntry]) -> None:
         """In messages and extra alike."""
         handled.info("to %s", "redis://user:hunter2@host/0", extra={"password": "hunter2"})
@@ -335,10 +344,13 @@ class TestEntry:
         """Whatever message, arguments and extra are: one entry, and no error."""
         anything = Anything(seed)
         args = tuple(anything.value() for _ in range(seed % 3))
-        extra = {name: anything.value() for name in [*names, "task_id", "duration_ms", "parent_id"]}
+        extra = {
+            name: anything.value() for name in [*names, "task_id", "category", "duration_ms", "parent_id"]
+        }
         record = logging.LogRecord(
             "host.web", 20, __file__, 1, message if seed % 5 else anything.value(), args, None
         )
+        record.exc_info = anything.value() if seed % 7 == 0 else None
         vars(record).update({key: value for key, value in extra.items() if key not in RESERVED})
         handler = Handler()
         with capture_entries() as entries, pytest.MonkeyPatch.context() as patch:
@@ -388,11 +400,11 @@ class TestFeedback:
         log.addHandler(Handler(logger=make_logger(other)))
         log.addHandler(logging.handlers.QueueHandler(records))
         log.info("by the host")
-        assert all(h._recorder._logger.sync.flush(DEADLINE_SECONDS).complete for h in log.handlers[:2])  # type: ignore[attr-defined]
+        assert all(h._recorder.logger.sync.flush(DEADLINE_SECONDS).complete for h in log.handlers[:2])  # type: ignore[attr-defined]
         taken = [records.get(timeout=DEADLINE_SECONDS) for _ in range(2)]
         for record in taken:
             log.handlers[0].handle(record)
-        assert log.handlers[0]._recorder._logger.sync.flush(DEADLINE_SECONDS).complete  # type: ignore[attr-defined]
+        assert log.handlers[0]._recorder.logger.sync.flush(DEADLINE_SECONDS).complete  # type: ignore[attr-defined]
         assert [entry["message"] for entry in other.entries] == ["by the host"]
         assert [entry["message"] for entry in delivery.entries] == ["by the host"] * 2
 
@@ -437,13 +449,14 @@ class TestFeedback:
         self, handled: logging.Logger, entries: list[LogEntry]
     ) -> None:
         """Its record is taken as well, whatever line of ours it interrupts, and nothing waits for ever."""
-        reading = type(handled.handlers[0]._recorder).read  # type: ignore[attr-defined]
-        for line in lines_of(reading):
+        both = 0
+        for line in lines_of(Handler._read):
             entries.clear()
-            with interrupted(reading, line, lambda: handled.info("interrupts")):
+            with interrupted(Handler._read, line, lambda: handled.info("interrupts")):
                 handled.info("interrupted")
-            expected = {"interrupted"} | ({"interrupts"} if len(entries) > 1 else set())
-            assert {entry.message for entry in entries} == expected
+            assert entries[-1].message == "interrupted"
+            both += len(entries) == 2
+        assert both > 10, "the lines that run for such a record"
         entries.clear()
         handler = signal.signal(signal.SIGUSR1, lambda *_: handled.info("in a handler"))
         try:

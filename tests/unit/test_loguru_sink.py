@@ -164,7 +164,7 @@ def test_records_of_logging(entries: list[LogEntry]) -> None:
 def test_anything_is_recorded(seed: int, names: dict[str, None]) -> None:
     """Whatever `extra` holds: one entry, and no error."""
     anything = Anything(seed)
-    extra = {name: anything.value() for name in [*names, "task_id", "duration_ms", "exception"]}
+    extra = {name: anything.value() for name in [*names, "task_id", "category", "duration_ms", "exception"]}
     sink = log.add(Sink(), format="{message}", catch=False)
     with capture_entries() as entries:
         log.patch(lambda record: record["extra"].update(extra)).info("m")

@@ -165,7 +165,8 @@ def test_anything_is_recorded(seed: int, names: dict[str, None]) -> None:
     """Whatever the event and its keys are: one entry, and no error."""
     anything = Anything(seed)
     event_dict = {
-        name: anything.value() for name in [*names, "event", "level", "task_id", "exc_info", "_record"]
+        name: anything.value()
+        for name in [*names, "event", "level", "task_id", "category", "exc_info", "_record"]
     }
     with capture_entries() as entries:
         Processor()(None, "info", dict(event_dict))
