@@ -2,9 +2,10 @@
 
 `capture_entries` is for tests that look at the entries. `MemoryDelivery` is for those that want the
 whole way, with batches, failures and flush: `ExecutionLogger(make_delivery=lambda: delivery)`.
+`assert_operations` expects the operations of a run; pytest has the entries as the fixture `captured_entries`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +15,12 @@ from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.entry.entry import LogEntry
+from execution_logger.read.tree import Node, tree_of
 from execution_logger.settings import NOTHING, Settings
 from execution_logger.shipping.flush import Flush
 from execution_logger.shipping.pipeline import Pipeline
 
-__all__ = ["MemoryDelivery", "capture_entries"]
+__all__ = ["MemoryDelivery", "assert_operations", "capture_entries", "operations_of"]
 
 
 @contextmanager
@@ -48,6 +50,52 @@ def capture_entries(logger: ExecutionLogger = execution_logger) -> Iterator[list
         yield capture.entries
     finally:
         host.replace(used)
+
+
+def operations_of(entries: Iterable[LogEntry], task_id: str) -> list[str]:
+    """The operations of a run by their names: each before those within it, which are indented by two spaces.
+
+    Operations that are within the same one are in the order of their beginnings.
+
+    Examples:
+        >>> operations_of(entries, "task-1")
+        ['report', '  research', '    search', '    search', '  write']
+    """
+    return [_indented(node.name, depth) for depth, node in _nodes(entries, task_id)]
+
+
+def assert_operations(entries: Iterable[LogEntry], task_id: str, expected: Sequence[str]) -> None:
+    """Expect these operations of a run, and no others, as `operations_of` returns them.
+
+    Raises:
+        AssertionError: they are others; it shows those that there are, and how each went.
+    """
+    entries = list(entries)
+    if operations_of(entries, task_id) == list(expected):
+        return
+    found = [_indented(f"{node.name}: {node.state}", depth) for depth, node in _nodes(entries, task_id)]
+    others = sorted({entry.task_id for entry in entries} - {task_id})
+    raise AssertionError(
+        f"run {task_id!r} has other operations than expected\n"
+        f"expected:{_listed(expected)}\nfound:{_listed(found)}"
+        + (f"\nother runs: {', '.join(others)}" if others else "")
+    )
+
+
+def _nodes(entries: Iterable[LogEntry], task_id: str) -> Iterator[tuple[int, Node]]:
+    """Each with the number of those that it is within."""
+    tree, depths = tree_of(entry for entry in entries if entry.task_id == task_id), dict[str, int]()
+    for node in tree.nodes():
+        depths[node.operation_id] = depths.get(node.parent_id or "", -1) + 1
+        yield depths[node.operation_id], node
+
+
+def _indented(text: str, depth: int) -> str:
+    return f"{'  ' * depth}{text}"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "".join(f"\n  {line}" for line in lines) or " none"
 
 
 class _Capture(Pipeline):

@@ -293,6 +293,11 @@ async def test_capture() -> None:
     await USING.run_example("capture")["test_a_failure_is_logged"]()
 
 
+def test_expectations(captured_entries: list[LogEntry]) -> None:
+    """The example is a test, and passes, with the fixture that pytest finds."""
+    USING.run_example("expectations")["test_it_searches_twice"](captured_entries)
+
+
 # docs/TABLES.md ----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings, execution_logger
 from execution_logger.entry.masking import MASK
 from execution_logger.shipping.thread import THREAD_NAME
-from execution_logger.testing import MemoryDelivery, capture_entries
+from execution_logger.testing import MemoryDelivery, assert_operations, capture_entries, operations_of
 
 MakeLogger = Callable[..., ExecutionLogger]
 
@@ -149,3 +149,50 @@ def test_from_many_threads(make_logger: MakeLogger) -> None:
     with capture_entries(logger) as entries, ThreadPoolExecutor(8) as pool:
         list(pool.map(log, range(8)))
     assert len({entry.id for entry in entries}) == 800
+
+
+async def test_the_operations_of_a_run(make_logger: MakeLogger) -> None:
+    """Each before those within it, in the order of their beginnings; without other runs and entries."""
+    logger = make_logger()
+    with capture_entries(logger) as entries:
+        async with logger.run("t", "report"):
+            with logger.timed_operation(None, "agent", "research"):
+                with logger.timed_operation(None, "tool", "search"):
+                    await logger.info(None, "tool", "3 hits")
+                with logger.timed_operation(None, "tool", "search"):
+                    pass
+            with logger.timed_operation(None, "agent", "write"):
+                pass
+        with logger.run("other"):
+            pass
+    expected = ["report", "  research", "    search", "    search", "  write"]
+    assert operations_of(entries, "t") == expected
+    assert_operations(entries, "t", expected)
+
+
+def test_other_operations_than_expected(make_logger: MakeLogger) -> None:
+    """The message shows what there was, and how it went."""
+    logger = make_logger().sync
+    with capture_entries(logger.logger) as entries:
+        with pytest.raises(ZeroDivisionError), logger.run("t", "report"):
+            raise ZeroDivisionError
+        with logger.run("other"):
+            pass
+    with pytest.raises(AssertionError) as failure:
+        assert_operations(entries, "t", ["report", "  search"])
+    assert str(failure.value).splitlines() == [
+        "run 't' has other operations than expected",
+        "expected:",
+        "  report",
+        "    search",
+        "found:",
+        "  report: failed",
+        "other runs: other",
+    ]
+
+
+def test_a_run_that_has_none() -> None:
+    """Nor does anything else; a misspelt run is found."""
+    assert_operations([], "t", [])
+    with pytest.raises(AssertionError, match="found: none"):
+        assert_operations([], "t", ["report"])
