@@ -1,7 +1,7 @@
 """Fields that are filled in: by bind() for one logger, by context() for a block of code."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -57,9 +57,24 @@ def not_left(block: Block | None) -> Block | None:
     return block
 
 
+span_parents: list[Callable[[Any, str | None], str | None]] = []
+"""Asked, where an OpenTelemetry span is active, whether its operation or that of the block is the inner one.
+
+They are given the context of the span and the operation of the block, and return one of the two.
+"""
+
+
 def block_here() -> Block:
     """The innermost block that is entered here, or an empty one."""
     return not_left(innermost.get()) or Block(_NOTHING, None, None, None)
+
+
+def operation_here() -> str | None:
+    """The operation that what is recorded here is within: that of a block, or of a span that is one."""
+    operation_id = block_here().operation_id
+    if not span_parents:
+        return operation_id
+    return with_trace((None, operation_id, None, None))[1]
 
 
 @contextmanager
@@ -129,15 +144,22 @@ def _uuid(value: Any) -> str | None:
 
 def with_trace(tree: TreeIds) -> TreeIds:
     """The ids with those of the OpenTelemetry span that is active here, if any."""
+    operation_id, parent_id, trace_id, _ = tree
+    if trace_id is not None:
+        return tree  # it is of a span itself
     try:
         if not sys.modules[_TRACING_CONTEXT].get_current():
             return tree  # nothing is active: to ask for a span that does not exist costs three times as much
         span = sys.modules[TRACING].get_current_span().get_span_context()
         if not span.is_valid:
             return tree
-        return tree[0], tree[1], f"{span.trace_id:032x}", f"{span.span_id:016x}"
+        ids = f"{span.trace_id:032x}", f"{span.span_id:016x}"
     except Exception:  # noqa: BLE001 - it is being imported, or its span is of somebody's own making
         return tree
+    if operation_id is None:  # an operation has its parent already
+        for inner in span_parents:
+            parent_id = inner(span, parent_id)
+    return operation_id, parent_id, *ids
 
 
 def merged(details: Any, *others: Mapping[str, Any]) -> Any:

@@ -17,14 +17,24 @@ from typing import Any, Self, TypeVar, cast
 
 from uuid_utils import uuid7
 
-from execution_logger.api.context import Block, as_dict, block_here, innermost, leave, merged, new_block
+from execution_logger.api.context import (
+    Block,
+    as_dict,
+    block_here,
+    innermost,
+    leave,
+    merged,
+    new_block,
+    operation_here,
+)
 from execution_logger.entry.entry import RUN_STATE, LogEntry, LogLevel, RunState, TreeIds
 from execution_logger.text import is_hostile, text_of
 
-_ERROR_CHARS = 100
+ERROR_CHARS = 100
+"""Of an error, in a message; the details have all of it."""
 
 # Dashboards of existing hosts match on the Chinese texts: they are part of the API.
-_TEXTS: Mapping[str, Mapping[str, str]] = {
+TEXTS: Mapping[str, Mapping[str, str]] = {
     "zh": {"started": "{} 开始", "completed": "{} 完成", "cancelled": "{} 已取消", "failed": "{} 失败: {}"},
     "en": {
         "started": "{} started",
@@ -72,7 +82,7 @@ class TimedOperation:
     def __init__(self, record: Record, name: str, language: str) -> None:
         self._record = record
         self._name = text_of(name)
-        self._texts = _TEXTS[language]
+        self._texts = TEXTS[language]
         self._details: dict[str, Any] = {}
         self._began_at = 0.0
 
@@ -132,7 +142,7 @@ class TimedOperation:
 
     def _begin(self) -> None:
         self.operation_id = str(uuid7())
-        self._parent_id = block_here().operation_id
+        self._parent_id = operation_here()
         self._is_recorded = bool(self._write(LogLevel.INFO, "started", None, None).id)
         self._block = self._new_block()
         self._began_at = time.perf_counter()
@@ -147,7 +157,7 @@ class TimedOperation:
         else:
             text = text_of(error)
             details = merged(details, {"error": text})
-            self._write(LogLevel.ERROR, "failed", duration_ms, details, text[:_ERROR_CHARS])
+            self._write(LogLevel.ERROR, "failed", duration_ms, details, text[:ERROR_CHARS])
 
     def _new_block(self) -> Block:
         return new_block({}, self.operation_id)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from execution_logger.api.context import FILLED, Block, block_here
+from execution_logger.api.context import FILLED, Block, block_here, operation_here
 from execution_logger.entry.masking import SensitiveKeys, Verdict
 
 MAX_CHARS = 4096
@@ -33,8 +33,8 @@ def inject(keys: SensitiveKeys) -> str | None:
     Args:
         keys: tells which fields are secrets.
     """
-    block = block_here()
-    if not block.fields and block.operation_id is None:
+    block, operation_id = block_here(), operation_here()
+    if not block.fields and operation_id is None:
         return None
     fields: dict[str, Any] = {}
     room: float = MAX_CHARS - _FRAME_CHARS
@@ -43,8 +43,7 @@ def inject(keys: SensitiveKeys) -> str | None:
         if _may_leave(key, plain, keys) and (chars := _encoded_chars({key: plain})) <= room:
             fields[key] = plain
             room -= chars
-    operation_id = None if block.operation_id is None else UUID(block.operation_id)
-    return _encode(_Carried(fields, operation_id)).decode()
+    return _encode(_Carried(fields, None if operation_id is None else UUID(operation_id))).decode()
 
 
 def extract(text: Any) -> Block | None:

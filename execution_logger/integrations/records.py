@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from execution_logger.api.context import FILLED, block_here, innermost
+from execution_logger.api.context import FILLED, block_here, innermost, operation_here
 from execution_logger.api.logger import ExecutionLogger
 from execution_logger.entry.entry import known_level
 from execution_logger.shipping.thread import THREAD_NAME
@@ -77,10 +77,13 @@ class Recorder:
         finally:
             being_read.pop()
 
+    def is_outside(self, columns: Mapping[str, Any]) -> bool:
+        """Whether neither the record nor the context nor the logger tells the run."""
+        return columns.get("task_id") is None and self._task_id is not None and not _has_run()
+
     def _write(self, level: Any, message: Any, columns: dict[str, Any], details: dict[str, Any]) -> None:
         named = columns.get
-        task_id, category = named("task_id"), named("category")
-        is_outside = task_id is None and self._task_id is not None and not _has_run()
+        task_id, category, is_outside = named("task_id"), named("category"), self.is_outside(columns)
         self.logger._record(  # noqa: SLF001 - one of us
             self._task_id if is_outside else task_id, level,
             self._category if category is None else category, message,
@@ -137,6 +140,6 @@ def level_named(name: Any) -> Any:
 
 def context_here() -> dict[str, Any]:
     """What the context fills in here, by names: for a record that is made into an entry elsewhere."""
-    block = block_here()
-    parent = {} if block.operation_id is None else {"parent_id": block.operation_id}
-    return {**block.fields, **parent}
+    operation_id = operation_here()
+    parent = {} if operation_id is None else {"parent_id": operation_id}
+    return {**block_here().fields, **parent}

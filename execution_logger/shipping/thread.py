@@ -21,6 +21,7 @@ from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer, held_by_caller
 from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flush, Flushes, Report
 from execution_logger.shipping.sender import Sender
+from execution_logger.tracing import untraced
 
 
 class AutoResetEvent:
@@ -340,7 +341,7 @@ class Shipper:
         # An entry that comes from here on starts the next thread, which waits until we are done; one
         # that came before is seen below.
         self._thread, self._running = None, False
-        with self._dispatching:
+        with self._dispatching, untraced():
             self.sender.close()
         # What came while we stopped is delivered as ever, and who still waits in flush() is served;
         # otherwise, what an outage holds back waits for the next call.
@@ -357,7 +358,7 @@ class Shipper:
         is_sent = False
         while (left := until - self.now()) > 0 and self.accounts.last_error is None:
             self._event.wait(min(left, self.sender.seconds_until_due()))
-            with self._dispatching:
+            with self._dispatching, untraced():
                 self.sender.step()
             if not self.sender.is_adopting:
                 return
@@ -379,7 +380,7 @@ class Shipper:
         """
         batches_before = self.accounts.batches
         while not self._stops and self.seconds_until_due() == 0:
-            with self._dispatching:
+            with self._dispatching, untraced():
                 self.sender.step()
             self._came_round_at = self.now()
             self._answer_flushes()

@@ -11,6 +11,7 @@ from execution_logger.diagnostics import logger
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
+from execution_logger.tracing import untraced
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.counters import WorkerCounters
@@ -40,7 +41,8 @@ class _Process:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, _T], timeout_seconds: float) -> _T:
-        result = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with untraced():  # the loop runs it in a copy of the context that is here
+            result = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return result.result(timeout_seconds)
         except TimeoutError:
@@ -95,7 +97,7 @@ class Runtime:
 
         held_at = None
         watch = Watch(batch, self._confirmer, self._one_at_a_time, may_wait)
-        with self.counters.in_hand(), watch:
+        with untraced(), self.counters.in_hand(), watch:
             while True:
                 began_at = time.monotonic()
                 try:
