@@ -81,6 +81,7 @@ _CONTENT = re.compile(
 """The names of attributes, and of events, that hold prompts and outputs, in the words of many frameworks."""
 
 _OF_EXCEPTION = ("type", "message", "stacktrace")
+_INFO, _ERROR = LogLevel.INFO.value, LogLevel.ERROR.value  # a member of an enumeration is slower to encode
 _SEVERITIES = (LogLevel.DEBUG, *LogLevel)
 """Of trace, debug, info, warn, error and fatal: four numbers each, from 1 on."""
 
@@ -159,7 +160,7 @@ class OperationSpanProcessor(SpanProcessor):
         self._run = run
         self._content = content
         self._takes = takes
-        self._category = category
+        self._category = str(category)
         self._logger = logger or execution_logger
         self._begun: dict[_Key, _Begun] = {}
         self._is_over = False
@@ -202,7 +203,7 @@ class OperationSpanProcessor(SpanProcessor):
     def _begin(self, span: Span) -> None:
         context, block = span.get_span_context(), not_left(innermost.get())
         outer = None if span.parent is None else self._begun.get(_key(span.parent))
-        attributes = span.attributes or {}
+        attributes = dict(span.attributes or {})  # theirs takes a lock at each look
         parent_id = None if block is None else block.operation_id
         if span.parent is not None:
             parent_id = self._innermost(span.parent, parent_id)
@@ -222,11 +223,12 @@ class OperationSpanProcessor(SpanProcessor):
             if span.links:
                 ids = ("trace_id", "span_id")
                 details["links"] = [dict(zip(ids, _hex(link.context), strict=True)) for link in span.links]
-            begun.is_recorded = bool(self._write(span, begun, "started", None, details).id)
-            begun.attributes = dict(attributes)
+            begun.is_recorded = bool(self._write(span, begun, "started", attributes, None, details).id)
+            begun.attributes = attributes
 
     def _end(self, span: ReadableSpan, begun: _Begun) -> None:
-        events, details = list(span.events), dict[str, Any]()
+        attributes, events = dict(span.attributes or {}), list(span.events)
+        details: dict[str, Any] = {}
         exception = next((event for event in reversed(events) if event.name == "exception"), None)
         if exception is not None:
             events.remove(exception)
@@ -235,24 +237,24 @@ class OperationSpanProcessor(SpanProcessor):
             details["events"] = [self._event(event) for event in events]
         duration_ms = round(((span.end_time or 0) - (span.start_time or 0)) / 1e6)
         if span.status.status_code is not StatusCode.ERROR:
-            self._write(span, begun, "completed", duration_ms, details)
+            self._write(span, begun, "completed", attributes, duration_ms, details)
             return
         raised = details.get("exception", {})
-        error = span.status.description or raised.get("message") or (span.attributes or {}).get("error.type")
+        error = span.status.description or raised.get("message") or attributes.get("error.type")
         details["error"] = text = text_of(error or raised.get("type") or "")
-        self._write(span, begun, "failed", duration_ms, details, text[:ERROR_CHARS])
+        self._write(span, begun, "failed", attributes, duration_ms, details, text[:ERROR_CHARS])
 
     def _write(
         self,
         span: ReadableSpan,
         begun: _Begun,
         event: str,
+        attributes: Mapping[str, Any],
         duration_ms: int | None,
         details: dict[str, Any],
         *more: str,
     ) -> LogEntry:
-        attributes, before = dict(span.attributes or {}), begun.attributes or {}
-        ids = _hex(span.context)
+        before, ids = begun.attributes or {}, _hex(span.context)
         rest = {
             key: value
             for key, value in attributes.items()
@@ -268,8 +270,8 @@ class OperationSpanProcessor(SpanProcessor):
         try:
             return self._logger._record(  # noqa: SLF001 - it is one of us
                 begun.task_id or ids[0],
-                LogLevel.ERROR if event == "failed" else LogLevel.INFO,
-                next((_CATEGORIES[key] for key in _CATEGORIES if key in attributes), self._category),
+                _ERROR if event == "failed" else _INFO,
+                _category(attributes) or self._category,
                 TEXTS[self._logger.settings.language][event].format(span.name, *more),
                 span.name, attributes.get(_AGENT) or begun.agent_name, None, None,
                 details, duration_ms, _NOTHING, (begun.operation_id, begun.parent_id, *ids),
@@ -381,6 +383,11 @@ class EntryLogRecordProcessor(LogRecordProcessor):
             if (run := next(filter(None, (each.run_of(context) for each in _processors)), None)) is not None:
                 columns["task_id"] = run
         return _level(record), message, columns, details
+
+
+def _category(attributes: Mapping[str, Any]) -> str | None:
+    known = _CATEGORIES.keys() & attributes.keys()
+    return next((_CATEGORIES[key].value for key in _CATEGORIES if key in known), None) if known else None
 
 
 def _level(record: Any) -> Any:

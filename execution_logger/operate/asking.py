@@ -8,6 +8,7 @@ from typing import Any
 
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
+from execution_logger.tracing import untraced
 
 Facts = dict[str, Any]
 Read = Callable[[Facts], None]
@@ -68,7 +69,8 @@ class _Question:
 
     def _run(self) -> None:
         try:
-            self._read(self.facts)
+            with untraced():
+                self._read(self.facts)
         except ExecutionLoggerError as error:
             self.error = str(error)
         except Exception as error:  # noqa: BLE001 - one part that fails must not hide the others

@@ -18,6 +18,7 @@ from execution_logger.broker.queue import BrokerUnavailableError, is_redis, open
 from execution_logger.diagnostics import our_logger
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
+from execution_logger.tracing import untraced
 
 if TYPE_CHECKING:  # commands read this, too, and need no worker
     from execution_logger.worker.batch import ReceivedBatch
@@ -180,7 +181,7 @@ def _report(error: Exception) -> None:
 
 
 def _quarantine(settings: Settings, max_seconds: float) -> int:
-    with open_channel(settings) as channel:
+    with untraced(), open_channel(settings) as channel:
         if not is_redis(channel):
             return 0
         problems = [*_move_in_flight(channel, settings), *_move_waiting(channel, settings, max_seconds)]

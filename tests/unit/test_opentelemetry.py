@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
 import fakeredis
 import pytest
+from celery import Celery
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -26,12 +28,15 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, Samp
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from batches import batch, encoded
 from children import in_fork
 from documents import Document
-from execution_logger import ExecutionLogger, LogEntry
+from doubles import DEADLINE_SECONDS
+from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger import execution_logger as logger
 from execution_logger.api.context import span_parents
 from execution_logger.api.propagation import extract, inject
+from execution_logger.broker.connection import TASK_NAME
 from execution_logger.entry.batch import Batch
 from execution_logger.entry.masking import SensitiveKeys
 from execution_logger.integrations.logging import ContextFilter
@@ -44,6 +49,9 @@ from execution_logger.integrations.opentelemetry import (
 from execution_logger.read.tree import Node, Tree, tree_of
 from execution_logger.shipping.thread import THREAD_NAME
 from execution_logger.testing import MemoryDelivery, capture_entries
+from execution_logger.worker.batch import ReceivedBatch
+from execution_logger.worker.runtime import Runtime
+from sqlite_site import make_tables
 
 PAGE = Document("docs/integrations/opentelemetry.md")
 MakeLogger = Callable[..., ExecutionLogger]
@@ -758,3 +766,40 @@ def test_what_our_threads_do_is_no_operation(make_tracer: MakeTracer, entries: l
         thread.start()
         thread.join()
     assert entries == []
+
+
+def test_what_our_tasks_do_is_no_operation(tracer: trace.Tracer, entries: list[LogEntry]) -> None:
+    """In a host's worker that takes batches, too: an instrumentation of Celery makes a span of each task."""
+    app = Celery(set_as_current=False)
+
+    def work() -> None:
+        tracer.start_span("within").end()
+
+    for name in (TASK_NAME, "host.work"):
+        app.task(work, name=name, bind=False).apply()
+    app.close()
+    assert [entry.message for entry in entries] == ["within started", "within completed"]
+
+
+def test_storing_entries_makes_no_spans(
+    tmp_path: Path, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on the worker's loop nor in the thread of the task, which confirms the batch."""
+    client = fakeredis.FakeRedis()
+
+    async def on_the_loop() -> None:
+        client.incr("loop")
+
+    def confirm(*_: object) -> None:
+        client.incr("task")
+
+    make_tables(tmp_path / "logs.db")
+    runtime = Runtime(Settings(database_url=f"sqlite:///{tmp_path / 'logs.db'}"))
+    monkeypatch.setattr(runtime._confirmer, "stored", confirm)
+    try:
+        assert runtime.write(ReceivedBatch("b", batch(encoded()))).stored == 1
+        runtime.run(on_the_loop(), DEADLINE_SECONDS)
+    finally:
+        runtime.close()
+    assert exporter.get_finished_spans() == ()
+    assert (client.get("loop"), client.get("task")) == (b"1", b"1")
