@@ -60,6 +60,25 @@ def may_have_children() -> bool:
     return _has_forked or "multiprocessing.popen_fork" in sys.modules
 
 
+def is_to_be_forked() -> bool:
+    """Whether this is a process that uWSGI forks its workers off, without asking Python.
+
+    Such a fork may come while a thread has the interpreter: its copy in the child has it for ever, and
+    the worker hangs. So there must be no thread in its master, unless Python's hooks hold it up meanwhile;
+    nor in the first worker while that loads the application. Mules and spoolers have a master elsewhere.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    try:
+        return (
+            uwsgi is not None
+            and uwsgi.worker_id() == 0
+            and uwsgi.masterpid() in (0, os.getpid())
+            and "py-call-uwsgi-fork-hooks" not in uwsgi.opt
+        )
+    except AttributeError:  # a module of the host's own
+        return False
+
+
 class ProcessIdMark:
     """What is false in each forked child until it is set there, for systems that wipe no page.
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from execution_logger.journal.process import undo_imports_of
+from execution_logger.journal.process import is_to_be_forked, undo_imports_of
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer, held_by_caller
@@ -237,8 +237,8 @@ class Shipper:
     def drive(self, until: float) -> None:
         """Do the thread's work in the caller's thread until all is delivered, or `until` (monotonic).
 
-        For the end of the interpreter: it does nothing unless the attempt to start a thread has
-        failed. How long the last attempt to deliver takes is then up to the delivery.
+        For the end of the interpreter, and for uWSGI's master: it does nothing unless a thread could not be
+        started. How long the last attempt to deliver takes is then up to the delivery.
         """
         if not self._become_driver():
             return
@@ -275,6 +275,9 @@ class Shipper:
         return not held_by_caller(self._start_lock) and self._start_lock.acquire(blocking=False)
 
     def _start(self) -> bool:
+        if is_to_be_forked():
+            self._can_start = False
+            return False
         try:
             self._before_thread()
         except Exception as error:  # noqa: BLE001 - no reason for a logging call to raise

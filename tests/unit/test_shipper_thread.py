@@ -3,12 +3,15 @@
 import ctypes
 import inspect
 import math
+import os
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
+from execution_logger.journal.process import is_to_be_forked
 from execution_logger.shipping import thread as shipper_module
 from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
@@ -205,6 +209,53 @@ class TestThread:
             assert shipper.flush(DEADLINE_SECONDS, then_stop=True).done()
         assert [numbers(delivery) for delivery in made] == [[1], [2]]
         assert [delivery.closed for delivery in made] == [1, 1]
+
+    def test_uwsgis_master_has_no_thread(
+        self, make_shipper: MakeShipper, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker that is forked while one has the interpreter hangs; who flushes does its work."""
+        uwsgi = SimpleNamespace(worker_id=lambda: 0, masterpid=os.getpid, opt={"master": True})
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+        delivery = MemoryDelivery()
+        shipper = make_shipper(delivery, settings=Settings(batch_size=1))
+        for number in (1, 2):
+            shipper.accept(b"%d" % number)
+        assert (threads(), numbers(delivery)) == ([], [])
+        assert shipper.flush(DEADLINE_SECONDS).wait().complete
+        assert (threads(), numbers(delivery)) == ([], [1, 2])
+        uwsgi.worker_id = lambda: 1
+        shipper.accept(b"3")
+        assert threads()
+        assert shipper.flush(DEADLINE_SECONDS).wait().complete
+
+    @pytest.mark.parametrize(
+        ("worker", "master", "options", "expected"),
+        [
+            (0, "own", {}, True),
+            (0, "none", {}, True),
+            (0, "other", {}, False),
+            (1, "other", {}, False),
+            (1, "none", {}, False),
+            (0, "own", {"py-call-uwsgi-fork-hooks": True}, False),
+            (0, "own", {"py-call-osafterfork": True}, True),
+        ],
+        ids=["master", "loading", "mule", "worker", "only process", "fork hooks", "hook in the child"],
+    )
+    def test_which_of_uwsgis_processes_are_forked(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        worker: int,
+        master: str,
+        options: dict[str, bool],
+        expected: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        """As they tell by themselves."""
+        master_id = {"own": os.getpid(), "none": 0, "other": 1}[master]
+        uwsgi = SimpleNamespace(worker_id=lambda: worker, masterpid=lambda: master_id, opt=options)
+        monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)
+        assert is_to_be_forked() is expected
+        monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace())
+        assert not is_to_be_forked()
 
     def test_a_delivery_that_cannot_be_closed_is_given_up(
         self, internal_errors: list[tuple[str, BaseException]]

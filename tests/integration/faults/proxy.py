@@ -37,6 +37,7 @@ class Proxy:
         self.port = free_port()
         self._target_port = target_port
         self._swallowed = {"requests": False, "answers": False}
+        self._clients: set[asyncio.StreamWriter] = set()
         self._links: set[_Link] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
@@ -110,13 +111,23 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._for_each_link(_Link.reset)
+        for client in self._clients:
+            client.transport.abort()
         await asyncio.sleep(0)  # a transport that was aborted closes in the next turn of the loop
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Here, and not in the task: one that is cancelled before it has begun closes nothing.
+        self._clients.add(writer)
+        connecting = self._loop.create_task(self._connect(reader, writer))
+        self._pumps.add(connecting)
+        connecting.add_done_callback(self._pumps.discard)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()
+            self._clients.discard(writer)
             return
         link = _Link(writer, server_writer)
         self._links.add(link)
@@ -146,3 +157,4 @@ class Proxy:
         finally:
             link.reset()
             self._links.discard(link)
+            self._clients.discard(link.client)
