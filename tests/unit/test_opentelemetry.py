@@ -776,7 +776,7 @@ def test_what_our_tasks_do_is_no_operation(tracer: trace.Tracer, entries: list[L
         tracer.start_span("within").end()
 
     for name in (TASK_NAME, "host.work"):
-        app.task(work, name=name, bind=False).apply()
+        app.task(work, name=name, shared=False).apply()
     app.close()
     assert [entry.message for entry in entries] == ["within started", "within completed"]
 
