@@ -38,6 +38,7 @@ class Block:
         run: the `task_id` of the run that has begun around it.
         outer: the block around it.
         is_left: it has ended.
+        task_id: of the entries of the innermost operation; for records of other loggers, which have none.
     """
 
     fields: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Block:
     run: str | None
     outer: "Block | None"
     is_left: bool = False
+    task_id: str | None = None
 
 
 innermost: ContextVar[Block | None] = ContextVar("execution_logger_fields", default=None)
@@ -96,7 +98,13 @@ def new_block(fields: Mapping[str, Any], operation_id: str | None = None, run: s
     outer = not_left(innermost.get())
     if outer is None:
         return Block(fields, operation_id, run, None)
-    return Block({**outer.fields, **fields}, operation_id or outer.operation_id, run or outer.run, outer)
+    return Block(
+        {**outer.fields, **fields},
+        operation_id or outer.operation_id,
+        run or outer.run,
+        outer,
+        task_id=outer.task_id,
+    )
 
 
 def leave(block: Block, token: Token[Block | None]) -> None:

@@ -143,8 +143,10 @@ class TimedOperation:
     def _begin(self) -> None:
         self.operation_id = str(uuid7())
         self._parent_id = operation_here()
-        self._is_recorded = bool(self._write(LogLevel.INFO, "started", None, None).id)
+        begun = self._write(LogLevel.INFO, "started", None, None)
+        self._is_recorded = bool(begun.id)
         self._block = self._new_block()
+        self._block.task_id = begun.task_id or self._block.task_id
         self._began_at = time.perf_counter()
 
     def _end(self, error: BaseException | None) -> None:

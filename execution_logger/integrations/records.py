@@ -78,14 +78,17 @@ class Recorder:
             being_read.pop()
 
     def is_outside(self, columns: Mapping[str, Any]) -> bool:
-        """Whether neither the record nor the context nor the logger tells the run."""
-        return columns.get("task_id") is None and self._task_id is not None and not _has_run()
+        """Whether neither the record nor the context nor an operation nor the logger tells the run."""
+        return columns.get("task_id") is None and self._task_id is not None and _task_id_here() is None
 
     def _write(self, level: Any, message: Any, columns: dict[str, Any], details: dict[str, Any]) -> None:
         named = columns.get
-        task_id, category, is_outside = named("task_id"), named("category"), self.is_outside(columns)
+        category, is_outside = named("category"), self.is_outside(columns)
+        task_id = self._task_id if is_outside else named("task_id")
+        if task_id is None and self._task_id is not None:
+            task_id = _task_id_here()
         self.logger._record(  # noqa: SLF001 - one of us
-            self._task_id if is_outside else task_id, level,
+            task_id, level,
             self._category if category is None else category, message,
             named("step"), named("agent_name"), named("roadmap_id"), named("concept_id"),
             details or None, named("duration_ms"), {key: columns[key] for key in _TREE if key in columns},
@@ -112,9 +115,11 @@ def divide(named: Mapping[str, Any], details: dict[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _has_run() -> bool:
-    """Whether the context fills in the `task_id`."""
-    return block_here().fields.get("task_id") is not None
+def _task_id_here() -> Any:
+    """The `task_id` that the context fills in, or that of the operation."""
+    block = block_here()
+    task_id = block.fields.get("task_id")
+    return block.task_id if task_id is None else task_id
 
 
 def comes_of_sending(thread_name: object, logger_name: str, logger: ExecutionLogger) -> bool:
@@ -140,6 +145,5 @@ def level_named(name: Any) -> Any:
 
 def context_here() -> dict[str, Any]:
     """What the context fills in here, by names: for a record that is made into an entry elsewhere."""
-    operation_id = operation_here()
-    parent = {} if operation_id is None else {"parent_id": operation_id}
-    return {**block_here().fields, **parent}
+    own = {"task_id": _task_id_here(), "parent_id": operation_here()}
+    return {**block_here().fields, **{key: value for key, value in own.items() if value is not None}}

@@ -300,6 +300,18 @@ class TestEntry:
         assert [entry.task_id for entry in entries] == ["host-1", "host-1", "t", "bound"]
         assert details(entries[-1]) == {"tenant": "acme"}
 
+    def test_inside_an_operation_of_a_run(self, handled: logging.Logger, entries: list[LogEntry]) -> None:
+        """As hosts have them that name the run in each call: its `task_id` is that of the operation."""
+        with (
+            execution_logger.sync.timed_operation("t", "agent", "plan") as timer,
+            execution_logger.context(tenant="acme"),
+        ):
+            handled.info("m")
+        handled.info("outside")
+        assert [entry.task_id for entry in entries] == ["t", "t", "t", "app"]
+        assert entries[1].parent_id == timer.operation_id
+        assert details(entries[1]) == {"tenant": "acme"}
+
     def test_outside_any_run_nothing_is_limited_as_one(
         self, make_logger: MakeLogger, log: logging.Logger
     ) -> None:
