@@ -65,7 +65,8 @@ def restored() -> Iterator[None]:
     for handler in root.handlers:
         if handler not in before[0]:
             handler.close()
-    root.handlers, root.level = before
+    root.handlers, level = before
+    root.setLevel(level)  # not the attribute: loggers remember whether they are enabled
 
 
 class Talkative:
