@@ -361,8 +361,9 @@ class TestEntry:
             name: anything.value() for name in [*names, "task_id", "category", "duration_ms", "parent_id"]
         }
         record = logging.LogRecord(
-            "host.web", 20, __file__, 1, message if seed % 5 else anything.value(), args, None
+            "host.web", 20, __file__, 1, message if seed % 5 else anything.value(), (), None
         )
+        record.args = args  # not by the constructor, which looks at them itself
         record.exc_info = anything.value() if seed % 7 == 0 else None
         vars(record).update({key: value for key, value in extra.items() if key not in RESERVED})
         handler = Handler()
