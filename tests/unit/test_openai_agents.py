@@ -49,6 +49,7 @@ from openai.types.responses import (
 )
 
 from documents import Document
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogEntry
 from execution_logger import execution_logger as logger
 from execution_logger.api.context import innermost, not_left
@@ -316,7 +317,8 @@ async def test_a_run_that_is_cancelled(entries: list[LogEntry]) -> None:
 
     agent = Agent(name="Packer", model=ScriptedModel(calls("wait")), tools=[wait])
     task = asyncio.create_task(Runner.run(agent, "an order"))
-    await is_waiting.wait()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await is_waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
