@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery_host import QUEUE, make_app, received, signals_given_back, work
 from documents import Document
 from execution_logger import ExecutionLogger, LogEntry, Settings
-from execution_logger.api.context import innermost
+from execution_logger.api.context import innermost, not_left
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.integrations.celery import HEADER, bind_celery
 from execution_logger.testing import MemoryDelivery, capture_entries
@@ -31,7 +31,7 @@ def signals() -> Iterator[None]:
     """Each test binds for itself."""
     with signals_given_back():
         yield
-    assert innermost.get() is None, "no context is left behind"
+    assert not_left(innermost.get()) is None, "no context is left behind"
 
 
 @pytest.fixture

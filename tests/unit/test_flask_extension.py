@@ -8,7 +8,7 @@ from flask import Flask
 
 from documents import Document
 from execution_logger import ExecutionLogger, LogEntry, Settings, SettingsError
-from execution_logger.api.context import innermost
+from execution_logger.api.context import innermost, not_left
 from execution_logger.integrations.flask import FlaskLogger
 from execution_logger.testing import capture_entries
 
@@ -20,7 +20,7 @@ def entries() -> Iterator[list[LogEntry]]:
     """What is recorded in the test; no context is left behind by it."""
     with capture_entries(logger) as captured:
         yield captured
-    assert innermost.get() is None
+    assert not_left(innermost.get()) is None
 
 
 def make_app(**options: Any) -> Flask:
