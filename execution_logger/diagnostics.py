@@ -1,9 +1,14 @@
-"""What the library says about itself: on the standard logger `execution_logger`, sparingly."""
+"""What the library says about itself: on the standard logger `execution_logger`, sparingly; and no spans."""
 
 import logging
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from execution_logger.text import printable
+
+_TRACING = "opentelemetry.instrumentation.utils"
+"""Where each instrumentation asks whether it is to make spans: where it is not loaded, there is none."""
 
 
 class _Logger(logging.Logger):
@@ -73,3 +78,13 @@ class InternalErrors:
 
 def on_error(where: str, error: BaseException) -> None:
     """Called for every internal error; tests replace it to re-raise or collect."""
+
+
+def untraced() -> AbstractContextManager[Any]:
+    """A block in which OpenTelemetry's instrumentations of Redis, asyncpg, SQLAlchemy make no spans.
+
+    What is sent and stored here is no host's to trace: where spans become entries it would have no end.
+    """
+    # While another thread imports it, it has no such function yet.
+    suppress = getattr(sys.modules.get(_TRACING), "suppress_instrumentation", nullcontext)
+    return suppress()

@@ -7,15 +7,20 @@ from itertools import chain
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
+_EXTRAS = ("worker", "flower", "prometheus")
 _LOWEST = re.compile(r"([\w-]+)(?:\[[\w,-]+\])?>=([\w.]+)")
 _NAME = re.compile(r"[\w.-]+")
 
 
 def pins() -> list[str]:
-    """Of `pyproject.toml`, all extras included; what only the tests need, as `constraints.txt` has it."""
+    """Of what users run the library with; of all that the tests need besides, what `constraints.txt` has.
+
+    The ways in have floors that do not all go together: each was tried with its own alone.
+    """
     table = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = table["project"]
-    requirements = chain(project["dependencies"], *project["optional-dependencies"].values())
+    extras = (project["optional-dependencies"][name] for name in _EXTRAS)
+    requirements = chain(project["dependencies"], *extras)
     found = [_LOWEST.match(requirement) for requirement in requirements]
     lowest = {each[1]: each[2] for each in found if each}
     tools = {_name(requirement) for requirement in table["dependency-groups"]["test"]} - {*lowest}

@@ -32,7 +32,7 @@ from execution_logger.entry.volume import Volume
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
 from execution_logger.journal.process import begin_in_child, may_have_children, survive_forks, undivided
-from execution_logger.settings import BROKER, NOTHING, Settings
+from execution_logger.settings import BROKER, NOTHING, Settings, parsed
 from execution_logger.shipping.flush import Flush, Report
 from execution_logger.shipping.pipeline import Pipeline
 from execution_logger.text import text_of
@@ -58,7 +58,7 @@ class _Host:
     pipeline: Pipeline | None = None
     volume: Volume | None = None
     """None while every entry is recorded."""
-    _known_volume: Volume | None = None
+    known_volume: Volume | None = None
     key = ""
 
     def __init__(
@@ -115,7 +115,6 @@ class _Host:
         self.settings = settings
         self.make_delivery = make_delivery
         self.celery_app = celery_app
-        self.volume_settings: Settings | None = None
 
     def start(self) -> Pipeline:
         if not undivided[0]:
@@ -131,19 +130,18 @@ class _Host:
         # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
         # lock, which a signal handler could meet, and a fork could leave locked.
         pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery, destination))
-        if self.volume_settings is None:
+        if self.known_volume is None:
             self.limit(pipeline.settings)
         return pipeline
 
     def limit(self, settings: Settings) -> None:
         """Record from now on what these settings say."""
-        volume = Volume(settings, self.left_out)
-        self.volume_settings, self._known_volume = settings, volume
+        self.known_volume = volume = Volume(settings, self.left_out)
         self.volume = None if volume.is_all else volume
 
     @property
     def left_out(self) -> int:
-        return 0 if self._known_volume is None else self._known_volume.left_out
+        return 0 if self.known_volume is None else self.known_volume.left_out
 
     @property
     def _uses(self) -> Collection[str] | None:
@@ -262,6 +260,10 @@ class ExecutionLogger(LoggingCalls):
             if tree is NO_TREE and block.operation_id is not None:
                 tree = (None, block.operation_id, None, None)
             bound = {**block.fields, **bound} if block.fields else bound
+        if (volume := host.volume) is not None:  # before anything is done for an entry that is left out
+            run = task_id if task_id is not None else bound.get("task_id")
+            if not self._is_wanted(volume, run, level, category, always=always):
+                return _left_out(run, level, category, message)
         if TRACING in sys.modules:
             tree = with_trace(tree)
         if bound or extra:
@@ -275,10 +277,6 @@ class ExecutionLogger(LoggingCalls):
             concept_id = concept_id if concept_id is not None else bound.get("concept_id")
             rest = {key: value for key, value in bound.items() if key not in FILLED}
             details = merged(details, extra, rest)
-        if (volume := host.volume) is not None and not self._is_wanted(
-            volume, task_id, level, category, always=always
-        ):
-            return _left_out(task_id, level, category, message)
         # Not `*fields`: a call with all names spelt out is half a microsecond cheaper.
         entry, encoded = pipeline.make_entry(
             task_id,
@@ -330,12 +328,13 @@ class ExecutionLogger(LoggingCalls):
         Raises:
             SettingsError: a value that is none of these.
         """
-        self._host.start()
+        settings = self._host.start().settings
         changes = {"level": level, "debug_share": debug_share, "run_max_entries": run_max_entries}
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         if isinstance(level, str):
-            given["level"] = tuple(word.strip() for word in level.split(","))
-        self._host.limit(replace(self._host.volume_settings or self.settings, **given))
+            given["level"] = parsed(tuple[str, ...], level)
+        before = self._host.known_volume
+        self._host.limit(replace(settings if before is None else before.settings, **given))
 
     # Fields that are filled in ---------------------------------------------------------------
 

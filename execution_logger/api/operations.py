@@ -27,22 +27,11 @@ from execution_logger.api.context import (
     new_block,
     operation_here,
 )
-from execution_logger.entry.entry import RUN_STATE, LogEntry, LogLevel, RunState, TreeIds
+from execution_logger.entry.entry import OPERATION_TEXTS, RUN_STATE, LogEntry, LogLevel, RunState, TreeIds
 from execution_logger.text import is_hostile, text_of
 
 ERROR_CHARS = 100
 """Of an error, in a message; the details have all of it."""
-
-# Dashboards of existing hosts match on the Chinese texts: they are part of the API.
-TEXTS: Mapping[str, Mapping[str, str]] = {
-    "zh": {"started": "{} 开始", "completed": "{} 完成", "cancelled": "{} 已取消", "failed": "{} 失败: {}"},
-    "en": {
-        "started": "{} started",
-        "completed": "{} completed",
-        "cancelled": "{} cancelled",
-        "failed": "{} failed: {}",
-    },
-}
 
 _STATES: Mapping[str, RunState] = {
     "started": RunState.RUNNING,
@@ -82,7 +71,7 @@ class TimedOperation:
     def __init__(self, record: Record, name: str, language: str) -> None:
         self._record = record
         self._name = text_of(name)
-        self._texts = TEXTS[language]
+        self._texts = OPERATION_TEXTS[language]
         self._details: dict[str, Any] = {}
         self._began_at = 0.0
 

@@ -77,6 +77,18 @@ class LogCategory(StrEnum):
     RETRY = "retry"
 
 
+# Dashboards of existing hosts match on the Chinese texts: they are part of the API.
+OPERATION_TEXTS: Mapping[str, Mapping[str, str]] = {
+    "zh": {"started": "{} 开始", "completed": "{} 完成", "cancelled": "{} 已取消", "failed": "{} 失败: {}"},
+    "en": {
+        "started": "{} started",
+        "completed": "{} completed",
+        "cancelled": "{} cancelled",
+        "failed": "{} failed: {}",
+    },
+}
+"""The messages of the entries that begin and end an operation, by language, with its name in place."""
+
 RUN_STATE = "run_state"
 """The key, in the details of the entries that begin and end a run, of its state."""
 

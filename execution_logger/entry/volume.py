@@ -37,6 +37,7 @@ class Volume:
             category.strip(): _PLACES[name.strip().lower()] for category, name in lowest.items()
         }
         self._debug_share = settings.debug_share
+        self.settings = settings
         self.most = settings.run_max_entries
         """Debug and info entries that a run has room for; 0: any number."""
         self._runs: dict[str, Iterator[int]] = {}

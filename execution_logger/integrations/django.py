@@ -5,18 +5,21 @@
 >>> EXECUTION_LOGGER = {"operation": True, "task_id": "X-Run-ID"}     # optional; as of the other frameworks
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.apps import AppConfig
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import sync_and_async_middleware
 
 from execution_logger.api.logger import execution_logger
 from execution_logger.api.operations import TimedOperation
 from execution_logger.integrations.requests import request_context
+
+_OPTIONS: Mapping[str, Any] = {"operation": False, "task_id": None}
 
 
 class ExecutionLoggerConfig(AppConfig):  # type: ignore[misc] # Django has no types
@@ -38,7 +41,10 @@ def request_context_middleware(get_response: Callable[[Any], Any]) -> Callable[[
     the route in the details of its end; and `task_id`, which tells the run of a request: the name of a
     header, or a function of Django's request.
     """
-    options = {"operation": False, "task_id": None, **getattr(settings, "EXECUTION_LOGGER", {})}
+    options = {**_OPTIONS, **getattr(settings, "EXECUTION_LOGGER", {})}
+    if unknown := options.keys() - _OPTIONS.keys():
+        names = " and ".join(_OPTIONS)
+        raise ImproperlyConfigured(f"EXECUTION_LOGGER: {min(unknown)!r} is no option; {names} are")
 
     def entered(request: Any) -> AbstractContextManager[TimedOperation | None]:
         header = request.headers.get

@@ -19,9 +19,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from execution_logger.api.context import Block, block_here, innermost, leave, operation_here
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.api.operations import ERROR_CHARS, TEXTS, cancellations
+from execution_logger.api.operations import ERROR_CHARS, cancellations
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry.entry import OPERATION_TEXTS, LogCategory, LogEntry, LogLevel
 from execution_logger.text import text_of
 
 TaskId = Callable[[Mapping[str, Any]], Any]
@@ -47,8 +47,8 @@ _CATEGORIES: Mapping[str, LogCategory] = {
 }
 
 _TEXTS: Mapping[str, Mapping[str, str]] = {
-    "zh": {**TEXTS["zh"], "interrupted": "{} 已中断", "retried": "{} 将重试: {}"},
-    "en": {**TEXTS["en"], "interrupted": "{} interrupted", "retried": "{} to be retried: {}"},
+    "zh": {**OPERATION_TEXTS["zh"], "interrupted": "{} 已中断", "retried": "{} 将重试: {}"},
+    "en": {**OPERATION_TEXTS["en"], "interrupted": "{} interrupted", "retried": "{} to be retried: {}"},
 }
 
 _NOTHING: Mapping[str, Any] = {}

@@ -16,9 +16,9 @@ from uuid_utils import NAMESPACE_OID, uuid5
 
 from execution_logger.api.context import Block, block_here, innermost, leave, new_block, operation_here
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.api.operations import ERROR_CHARS, TEXTS, cancellations
+from execution_logger.api.operations import ERROR_CHARS, cancellations
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.entry import LogCategory, LogLevel
+from execution_logger.entry.entry import OPERATION_TEXTS, LogCategory, LogLevel
 from execution_logger.text import text_of
 
 _CATEGORIES: Mapping[str, LogCategory] = {
@@ -224,7 +224,7 @@ class OperationTracingProcessor(TracingProcessor):
             return bool(
                 self._logger._record(  # noqa: SLF001 - it is one of us
                     None, level.value, _CATEGORIES.get(begun.kind, LogCategory.AGENT).value,
-                    TEXTS[self._logger.settings.language][event].format(begun.name, *more),
+                    OPERATION_TEXTS[self._logger.settings.language][event].format(begun.name, *more),
                     begun.name, None, None, None, details, duration_ms, _NOTHING,
                     (begun.operation_id, begun.parent_id, None, None), always=begun.is_recorded,
                 ).id

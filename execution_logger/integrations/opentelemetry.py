@@ -23,10 +23,10 @@ from uuid_utils import UUID, uuid5
 
 from execution_logger.api.context import Block, innermost, not_left, span_parents
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.api.operations import ERROR_CHARS, TEXTS
+from execution_logger.api.operations import ERROR_CHARS
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
+from execution_logger.entry.entry import OPERATION_TEXTS, LogCategory, LogEntry, LogLevel
 from execution_logger.integrations.records import (
     DEFAULT,
     Parts,
@@ -272,7 +272,7 @@ class OperationSpanProcessor(SpanProcessor):
                 begun.task_id or ids[0],
                 _ERROR if event == "failed" else _INFO,
                 _category(attributes) or self._category,
-                TEXTS[self._logger.settings.language][event].format(span.name, *more),
+                OPERATION_TEXTS[self._logger.settings.language][event].format(span.name, *more),
                 span.name, attributes.get(_AGENT) or begun.agent_name, None, None,
                 details, duration_ms, _NOTHING, (begun.operation_id, begun.parent_id, *ids),
                 always=begun.is_recorded,

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from execution_logger.diagnostics import logger
+from execution_logger.diagnostics import logger, untraced
 from execution_logger.errors import ExecutionLoggerError
-from execution_logger.tracing import untraced
 
 Facts = dict[str, Any]
 Read = Callable[[Facts], None]

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
-from execution_logger.entry.entry import ERRORS, RUN_STATE, LogEntry, LogLevel, RunState
+from execution_logger.entry.entry import ERRORS, OPERATION_TEXTS, RUN_STATE, LogEntry, LogLevel, RunState
 
-_STARTED = (" started", " 开始")
-"""How the message of an operation that begins ends, after its name."""
-_ENDED = (" completed", " 完成", " cancelled", " 已取消")
-_FAILED = (" failed: ", " 失败: ")
+
+def _after_name(*events: str) -> tuple[str, ...]:
+    """What stands after an operation's name in the messages of these events, in each language."""
+    return tuple(texts[event].split("{}")[1] for texts in OPERATION_TEXTS.values() for event in events)
+
+
+_STARTED = _after_name("started")
+_ENDED = _after_name("completed", "cancelled")
+_FAILED = _after_name("failed")
 
 
 class Place(Protocol):

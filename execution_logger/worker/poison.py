@@ -15,10 +15,9 @@ import msgspec
 
 from execution_logger.broker.message import problem_of
 from execution_logger.broker.queue import BrokerUnavailableError, is_redis, open_channel, quarantine_key
-from execution_logger.diagnostics import our_logger
+from execution_logger.diagnostics import our_logger, untraced
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.tracing import untraced
 
 if TYPE_CHECKING:  # commands read this, too, and need no worker
     from execution_logger.worker.batch import ReceivedBatch

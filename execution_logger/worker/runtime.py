@@ -7,11 +7,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from execution_logger.diagnostics import logger
+from execution_logger.diagnostics import logger, untraced
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
-from execution_logger.tracing import untraced
 from execution_logger.worker.batch import ReceivedBatch
 from execution_logger.worker.confirmations import Confirmer
 from execution_logger.worker.counters import WorkerCounters

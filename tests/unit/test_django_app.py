@@ -103,6 +103,23 @@ def test_a_wrong_setting_stops_the_start() -> None:
     assert "EXECUTION_LOGGER_BATCH_SIZE='many'" in said
 
 
+def test_an_option_that_is_misspelt_stops_the_start() -> None:
+    """With its name, and those that there are."""
+    said = run_script(
+        HOST
+        + """
+    from django.core.exceptions import ImproperlyConfigured
+    django.setup()
+    settings.EXECUTION_LOGGER = {"operaton": True}
+    try:
+        Client().get("/runs/7")
+    except ImproperlyConfigured as error:
+        print(error)
+"""
+    )
+    assert "EXECUTION_LOGGER: 'operaton' is no option; operation and task_id are" in said
+
+
 def test_the_example_names_what_there_is() -> None:
     """The names in the settings lead somewhere."""
     found = Document("docs/integrations/django.md").run_example("django-settings")

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from execution_logger import LogEntry
 from execution_logger import execution_logger as log
-from execution_logger.api.operations import TEXTS
-from execution_logger.entry.entry import RunState
+from execution_logger.entry.entry import OPERATION_TEXTS, RunState
 from execution_logger.read.tree import Node, Subtree, Tree, name_of, tree_of
 from execution_logger.testing import capture_entries
 
@@ -106,10 +105,10 @@ def test_an_open_operation_is_what_its_reader_takes_it_for() -> None:
     ]
 
 
-@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("language", OPERATION_TEXTS)
 def test_names_are_those_that_operations_were_given(language: str) -> None:
     """In both languages, from any entry of theirs; another message is the name itself."""
-    for event, text in TEXTS[language].items():
+    for event, text in OPERATION_TEXTS[language].items():
         duration_ms = None if event == "started" else 5
         level = "error" if event == "failed" else "info"
         message = text.format("大纲 outline", "why: failed: no")
