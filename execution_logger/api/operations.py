@@ -10,7 +10,7 @@ import inspect
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -62,6 +62,8 @@ class TimedOperation:
     operation_id: str
     """A UUIDv7, from its beginning on."""
 
+    goes_on = False
+    """Its end comes later than that of the block."""
     _is_recorded = False
     """An operation whose beginning is recorded gets an end, however many entries its run has by then."""
     _parent_id: str | None
@@ -98,7 +100,8 @@ class TimedOperation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self._block, self._token)
-        self._end(error)
+        if not self.goes_on:
+            self._end(error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -112,6 +115,12 @@ class TimedOperation:
     def around(self) -> Iterator[None]:
         """Begin and end with the block, whose code is within the operation only in `inside`."""
         self._begin()
+        with self.ending():
+            yield
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """End with the block."""
         try:
             yield
         except BaseException as error:
@@ -214,19 +223,19 @@ def decorated(function: _F, begin: Callable[[], TimedOperation]) -> _F:
 
 def _plain(function: Callable[..., Any], begin: Callable[[], TimedOperation]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        operation = begin()
-        with ExitStack() as stack:
-            stack.enter_context(operation.around())
-            with operation.inside():
-                result = function(*args, **kwargs)
+        with begin() as operation:
+            result = function(*args, **kwargs)
+            if not inspect.iscoroutine(result):
+                return result
             # Of an object with an async `__call__`, or a wrapper around a coroutine function.
-            return _awaited(operation, result, stack.pop_all()) if inspect.iscoroutine(result) else result
+            operation.goes_on = True
+        return _awaited(operation, result)
 
     return call
 
 
-async def _awaited(operation: TimedOperation, result: Awaitable[_T], end: ExitStack) -> _T:
-    with end, operation.inside():
+async def _awaited(operation: TimedOperation, result: Awaitable[_T]) -> _T:
+    with operation.ending(), operation.inside():
         return await result
 
 
