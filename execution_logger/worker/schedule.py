@@ -179,6 +179,8 @@ class PatientScheduler(Scheduler):  # type: ignore[misc] # Celery has no types
             try:
                 return super().apply_async(entry, producer=producer, advance=advance, **options)
             except SchedulingError as error:
+                if _hides_an_exit(error):
+                    raise SystemExit from error
                 if not isinstance(error.__context__, OperationalError):
                     raise
                 pause_seconds = backoff.next_pause_seconds()
@@ -186,3 +188,13 @@ class PatientScheduler(Scheduler):  # type: ignore[misc] # Celery has no types
                 logger.warning("job %s waits for the broker, %s", entry.name, why)
                 time.sleep(pause_seconds)
                 advance = False  # it is reserved already
+
+
+def _hides_an_exit(error: BaseException | None) -> bool:
+    """Whether Beat was told to end in the middle of sending, and what was being cleaned up there has failed.
+
+    Its signal handler raises SystemExit; redis-py's parser, whose buffer is closed by then, a ValueError.
+    """
+    while error is not None and not isinstance(error, SystemExit):
+        error = error.__context__
+    return error is not None

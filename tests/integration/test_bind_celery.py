@@ -76,8 +76,12 @@ def tree_of(database_url: str, task_id: str) -> list[tuple[str, str | None]]:
     """That of a run, by time."""
     statement = "SELECT * FROM execution_logs WHERE task_id = $1 ORDER BY created_at, id"
     rows = fetch(database_url, statement, task_id)
-    names = {row["operation_id"]: row["message"].split()[0] for row in rows if row["operation_id"]}
-    return [(row["message"], names[row["parent_id"]] if row["parent_id"] else None) for row in rows]
+    names: dict[object, str | None] = {
+        row["operation_id"]: row["message"].split()[0] for row in rows if row["operation_id"]
+    }
+    names[None] = None
+    # Batches of several processes come in any order: a parent may not be stored yet.
+    return [(row["message"], names.get(row["parent_id"], "not stored yet")) for row in rows]
 
 
 def wait_for_tasks(url: str, count: int) -> None:

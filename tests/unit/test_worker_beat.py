@@ -70,3 +70,22 @@ def test_a_job_that_cannot_be_sent_at_all_does_not_wait(site: Site, pauses: list
     site.scheduler.tick()
     assert site.sent == ["a.job"]
     assert pauses == []
+
+
+@pytest.mark.parametrize("failure", [ValueError("I/O operation on closed file"), OperationalError("closed")])
+def test_who_tells_it_to_end_while_it_sends_is_heard(
+    site: Site, pauses: list[float], failure: Exception
+) -> None:
+    """The exception of its signal handler is lost where what it interrupts fails to clean up."""
+
+    def send(*_: Any, **__: Any) -> None:
+        site.app.send_task = site._send
+        try:
+            raise SystemExit
+        finally:
+            raise failure
+
+    site.app.send_task = send
+    with pytest.raises(SystemExit):
+        site.scheduler.tick()
+    assert pauses == []
