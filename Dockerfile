@@ -5,7 +5,8 @@ RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt pip
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
+COPY page page
 COPY execution_logger execution_logger
 RUN pip install --constraint constraints.txt --build-constraint constraints.txt '.[worker,prometheus]'
 

