@@ -14,6 +14,7 @@ QUEUE = "host"
 
 _BOUND = (
     signals.before_task_publish,
+    signals.task_received,
     signals.task_prerun,
     signals.task_postrun,
     signals.task_failure,
@@ -42,7 +43,9 @@ def received(app: Celery) -> Request:
     """The oldest message, as a worker's main process has it."""
     with app.connection_for_read() as connection:
         message = connection.default_channel.basic_get(QUEUE, no_ack=True)
-    return Request(message, app=app)
+    request = Request(message, app=app)
+    signals.task_received.send(sender=None, request=request)
+    return request
 
 
 def work(app: Celery, broker: MemoryBroker, **headers: Any) -> int:

@@ -14,7 +14,7 @@ from contextvars import Token
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from celery import Celery, signals
 from celery.app.task import Context
@@ -91,6 +91,7 @@ def bind_celery(
     name = f"{HEADER}-{id(app)}"
     for signal, receiver in (
         (signals.before_task_publish, binding.publish),
+        (signals.task_received, binding.receive),
         (signals.task_prerun, binding.begin),
         (signals.task_postrun, _end),
         (signals.task_failure, binding.failed),
@@ -118,6 +119,10 @@ class _Binding:
         if text is not None:
             headers[HEADER] = text
 
+    def receive(self, request: Any, **_: Any) -> None:
+        """Keep what a worker's main process was given: before Celery 5.7 its failure is told without it."""
+        _received[request.id] = request
+
     def begin(self, task: Any, **_: Any) -> None:
         """Enter the context of the sender, and the operation."""
         request = task.request
@@ -126,9 +131,11 @@ class _Binding:
 
     def failed(self, sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
         """Record what a worker says of its child that was killed: that one cannot."""
-        request = sender.request
-        if self._binds(sender) and request.id == task_id and request not in _executions:
-            self._record(request, LogLevel.ERROR, "lost", text_of(exception))
+        if not self._binds(sender) or sender.request in _executions or isinstance(exception, Reject):
+            return
+        request = _received.pop(task_id, None)
+        if request is not None:
+            self._record(Context(request.request_dict), LogLevel.ERROR, "lost", text_of(exception))
 
     def revoked(
         self, sender: Any, request: Context, *, terminated: bool, signum: Any, expired: bool, **_: Any
@@ -196,6 +203,9 @@ class _Execution:
 
 _executions: WeakKeyDictionary[Context, _Execution] = WeakKeyDictionary()
 """Those that run now, whatever has bound them: a task is recorded once."""
+
+_received: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""The requests that wait or run in this worker, by their ids."""
 
 
 def _end(task: Any, state: str | None = None, retval: Any = None, **_: Any) -> None:

@@ -1,9 +1,13 @@
 """The schedule: when Celery Beat sends which job, in a time zone of its own, and with patience."""
 
 import time
+from calendar import monthrange
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
 from functools import cached_property
+from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -67,6 +71,11 @@ JOBS = {job.name: job for job in (HEALTH, STATISTICS, RETENTION)}
 """By name."""
 
 
+def _longest(month: int) -> int:
+    """The days of a month, in a leap year."""
+    return monthrange(2024, month)[1]
+
+
 class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
     """A crontab entry in a time zone of its own; Celery's are in that of their application.
 
@@ -83,6 +92,8 @@ class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
             super().__init__(minute, hour, day_of_week, day_of_month, month_of_year)
         except (ParseException, KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
+        if min(self.day_of_month) > max(map(_longest, self.month_of_year)):
+            raise ValueError(f"month {month_of_year} has no day {day_of_month}")
         self.text = text
         self.zone = zone
 
@@ -96,10 +107,31 @@ class ZonedCrontab(crontab):  # type: ignore[misc] # Celery has no types
         return datetime.now(self.tz)
 
     def next_after(self, moment: datetime) -> datetime:
-        """When it is due next after this moment (aware), in UTC."""
-        start, delta, _ = self.remaining_delta(moment.astimezone(self.tz))
-        due_at: datetime = start + delta
-        return due_at.astimezone(UTC)
+        """When it is due next after this moment (aware), in UTC.
+
+        A time that clocks leave out is as much later; of one that they repeat, the first counts. Celery's
+        answer depends on its version: before 5.7 it is wrong for a moment of another day or zone.
+        """
+        return next(due_at for due_at in self._times(moment.astimezone(self.tz).date()) if due_at > moment)
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        """What Beat asks: how long until it is due next after this moment; negative when it is late."""
+        return self.next_after(self.maybe_make_aware(last_run_at)) - self.now()
+
+    def _times(self, day: date) -> Iterator[datetime]:
+        """When it is due on this day and later, in UTC."""
+        while True:
+            if self._is_on(day):
+                for hour, minute in product(sorted(self.hour), sorted(self.minute)):
+                    yield datetime.combine(day, clock(hour, minute), self.tz).astimezone(UTC)
+            day += timedelta(days=1)
+
+    def _is_on(self, day: date) -> bool:
+        return (
+            day.month in self.month_of_year
+            and day.day in self.day_of_month
+            and day.isoweekday() % 7 in self.day_of_week
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ZonedCrontab) and (other.text, other.zone) == (self.text, self.zone)

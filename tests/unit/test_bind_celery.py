@@ -10,6 +10,7 @@ from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import Celery, chain, chord, group
 from celery.exceptions import Ignore, Reject, Retry
+from celery.signals import task_failure
 
 from celery_host import QUEUE, make_app, received, signals_given_back, work
 from documents import Document
@@ -438,9 +439,22 @@ def test_a_task_whose_process_was_killed(app: Celery, broker: MemoryBroker, entr
         task(app, search).delay()
     with pytest.raises(WorkerLostError) as lost:
         raise WorkerLostError("signal 9")
-    received(app).on_failure(ExceptionInfo((lost.type, lost.value, lost.tb)))
+    request = received(app)
+    request.on_failure(ExceptionInfo((lost.type, lost.value, lost.tb)))
+    # Of a time limit Celery tells twice.
+    task_failure.send(sender=request.task, task_id=request.id, exception=lost.value)
     assert tree_of(entries)[2:] == [("search failed: signal 9", "request")]
     assert (entries[2].task_id, entries[2].level) == ("run-1", "error")
+
+
+def test_a_rejection_is_recorded_where_the_task_ran(
+    app: Celery, broker: MemoryBroker, entries: list[LogEntry]
+) -> None:
+    """The worker's main process, which Celery tells it to as well, adds nothing."""
+    task(app, search).delay()
+    request = received(app)
+    task_failure.send(sender=request.task, task_id=request.id, exception=Reject("no", requeue=False))
+    assert entries == []
 
 
 def test_the_example_of_the_documentation(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,11 +28,27 @@ SUNDAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
         ("30 6 * * mon", "UTC", "2026-11-23T06:30:00+00:00"),
         ("0 0 1 1 *", "UTC", "2027-01-01T00:00:00+00:00"),
         ("30 2 29 mar *", "Europe/Berlin", "2027-03-29T00:30:00+00:00"),
+        ("0 0 29 2 mon", "UTC", "2044-02-29T00:00:00+00:00"),
+        # Clocks leave this out.
+        ("30 2 28 mar *", "Europe/Berlin", "2027-03-28T01:30:00+00:00"),
     ],
 )
 def test_the_next_time_is_that_of_the_zone(text: str, zone: str, due_at: str) -> None:
     """Whatever the time zone of the machine is."""
     assert ZonedCrontab(text, zone).next_after(SUNDAY).isoformat() == due_at
+
+
+def test_a_time_that_clocks_repeat_is_one() -> None:
+    """A job that cleans up at night does so once, in that night as well."""
+    schedule = ZonedCrontab("30 2 * * *", "Europe/Berlin")
+    due_at = schedule.next_after(datetime(2026, 10, 24, 12, tzinfo=UTC))
+    assert due_at == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    between = due_at + timedelta(minutes=40)
+    assert (
+        schedule.next_after(due_at)
+        == schedule.next_after(between)
+        == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+    )
 
 
 def test_the_zone_is_not_that_of_the_application() -> None:
