@@ -63,20 +63,31 @@ class DatabaseDelivery:
         return Receipt(Guarantee.STORED, result.dead_lettered)
 
     def collect(self, batch_ids: Sequence[str]) -> "Mapping[str, Outcome]":
-        """Try the one again that was held for longest, when it is due; the others wait on."""
+        """Try one again that is due, of those that are asked for if there is any; the others wait on.
+
+        Nobody asks for what a worker has stored, which the broker gave it when it seemed to be away. To write
+        that again adds no row.
+        """
         # Here, because Celery comes with it, and hosts of this delivery do without.
         from execution_logger.broker.confirmations import Outcome  # noqa: PLC0415
 
         outcomes = {batch_id: Outcome(is_stored=False) for batch_id in batch_ids if batch_id in self._held}
-        due = next(iter(outcomes), None)
-        if due is None or self._now() < self._held[due][1] + _RETRY_SECONDS:
+        due = next(filter(self._is_due, (*outcomes, *self._held)), None)
+        if due is None:
             return outcomes
         batch, _ = self._held.pop(due)
         try:
-            outcomes[due] = Outcome(is_stored=True, dead_lettered=self._write(batch).dead_lettered)
+            result = self._write(batch)
         except StoreUnavailableError:
             self._held[due] = batch, self._now()
+        else:
+            if due in outcomes:
+                outcomes[due] = Outcome(is_stored=True, dead_lettered=result.dead_lettered)
         return outcomes
+
+    def _is_due(self, batch_id: str) -> bool:
+        _, tried_at = self._held[batch_id]
+        return self._now() >= tried_at + _RETRY_SECONDS
 
     def look_at_queue(self) -> QueueView:
         """What is held waits; a dead process's batches do not, and are to be sent again."""

@@ -5,7 +5,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +14,10 @@ from children import run_script
 from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings, SettingsError
 from execution_logger.delivery.database import DatabaseDelivery
+from execution_logger.delivery.interface import Guarantee
 from execution_logger.entry.batch import Batch
-from execution_logger.errors import DeliveryError
+from execution_logger.errors import BatchHeldError, DeliveryError
+from execution_logger.store import WriteResult
 from rows import upgrade_database
 from sqlite_site import make_tables
 from waiting import wait_until
@@ -87,6 +89,60 @@ def test_missing_tables_are_an_outage_that_says_what_to_do(tmp_path: Path) -> No
     delivery.deliver(batch)
     delivery.close()
     assert rows(path) == ["waits"]
+
+
+class Refusing:
+    """A writer whose database works, and takes nothing for now."""
+
+    async def write(self, *_: Any, **__: Any) -> WriteResult:
+        """Nothing is written."""
+        raise BatchHeldError("not now")
+
+
+class Holding:
+    """A delivery that holds `count` batches, over a database that works again, and is due to try them.
+
+    Args:
+        path: of the database.
+        count: each batch has one entry, its number.
+    """
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.now = 0.0
+        self.delivery = DatabaseDelivery(settings(path), now=lambda: self.now)
+        self.batches = [Batch((encoded(message=str(number)).encode(),)) for number in range(count)]
+        writer, self.delivery._writer = self.delivery._writer, cast("Any", Refusing())
+        for batch in self.batches:
+            assert self.delivery.deliver(batch).guarantee is Guarantee.AWAITED
+        self.delivery._writer = writer
+        self.now += 6
+
+    def collect(self, *batches: Batch) -> dict[str, bool]:
+        """Of those that are held or stored: whether they are stored."""
+        outcomes = self.delivery.collect([batch.id for batch in batches])
+        return {batch_id: outcome.is_stored for batch_id, outcome in outcomes.items()}
+
+
+def test_a_held_batch_is_tried_again_when_somebody_asks(path: Path) -> None:
+    """One at a time, those first that are asked for; it is said once."""
+    holding = Holding(path, 3)
+    first, second, third = holding.batches
+    assert holding.collect(second, third) == {second.id: True, third.id: False}
+    assert holding.collect(second, third) == {third.id: True}
+    assert rows(path) == ["1", "2"]
+    assert holding.collect(first) == {first.id: True}
+    holding.delivery.close()
+
+
+def test_a_held_batch_that_nobody_asks_for_makes_room(path: Path) -> None:
+    """As one that a worker has stored meanwhile: it was sent to the broker as well, in doubt."""
+    holding = Holding(path, 20)
+    assert holding.delivery.look_at_queue().waiting == 20
+    for _ in holding.batches:
+        assert holding.collect() == {}
+    assert holding.delivery.look_at_queue().waiting == 0
+    assert rows(path) == [str(number) for number in range(20)]
+    holding.delivery.close()
 
 
 def test_connections_that_cannot_be_closed_leave_no_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
