@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "Find out what is wrong, and say what to do.",
     "config": "Show every setting, and where it comes from.",
     "runs": "List the newest runs.",
+    "ui": "Show the runs on a page, live.",
     "tail": "Print entries, oldest first; times are in UTC.",
     "export": "Write entries, oldest first, with every field.",
     "jobs": "Show the scheduled jobs: their last run, what it did, and when they are due next.",

@@ -54,7 +54,7 @@ def command(limit: int, with_errors: bool, as_json: bool, **wanted: Any) -> None
     )
     found = in_database("runs", look, _WITHIN_SECONDS)
     if as_json:
-        echo_json(asdict(found))
+        echo_json(asdict(replace(found, next=None)))
     else:
         _print(found, only, with_errors=with_errors)
 

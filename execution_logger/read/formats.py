@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from execution_logger.entry.entry import LogEntry, RunState
+from execution_logger.read.place import micros
 from execution_logger.read.tree import began_at, name_of, state_of
 from execution_logger.store.table import FIELDS
 from execution_logger.text import printable_json
@@ -154,18 +155,18 @@ class ChromeTrace:
         return separator + b",".join(lines)
 
     def _events(self, entry: LogEntry) -> Iterator[dict[str, Any]]:
-        self._now = max(self._now, _microseconds(entry.created_at))
+        self._now = max(self._now, micros(entry.created_at))
         process = self._process_of(entry)
         if entry.operation_id is None:
             bar = self._bars.get((entry.task_id, entry.parent_id or ""))
             track = self._first_track(process) if bar is None else bar.track
-            yield _event("i", process, track, _microseconds(entry.created_at), entry) | {"s": "t"}
+            yield _event("i", process, track, micros(entry.created_at), entry) | {"s": "t"}
             return
         key = (entry.task_id, entry.operation_id)
         if key in self._bars:
             yield self._end(key, entry)
         elif entry.duration_ms is not None:
-            ts = _microseconds(began_at(entry))
+            ts = micros(began_at(entry))
             track = self._free_track(process, ts)
             track.free_from = self._now
             yield _complete(_Bar(entry, ts, process, track), self._now, entry)
@@ -175,7 +176,7 @@ class ChromeTrace:
                 yield self._end(next(iter(self._bars)))
 
     def _begin(self, key: tuple[str, str], process: _Process, entry: LogEntry) -> None:
-        ts = _microseconds(entry.created_at)
+        ts = micros(entry.created_at)
         parent = self._bars.get((entry.task_id, entry.parent_id or ""))
         # Of two bars with one beginning a reader takes the one that is written first for the outer one.
         is_alone = parent is not None and parent.track.bars[-1] is parent and parent.ts < ts
@@ -264,10 +265,6 @@ def _args(entry: LogEntry) -> dict[str, Any]:
 
 def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
     return {"ph": "M", "pid": pid, "tid": tid, "ts": 0, "name": kind, "args": {"name": name or ""}}
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
 
 
 def _rows(rows: Iterable[Iterable[Any]]) -> str:

@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -37,6 +37,8 @@ class Only:
         since: (aware) only those made from then on.
         until: (aware) only those made before then.
         contains: only those with this text in their message, in the same case.
+        text: only those with this text in their message or their details, in any case; SQLite knows the cases
+            of A to Z alone.
         operations: only those that begin or end one of these operations, or were recorded right within it;
             `Timeline.beneath` tells which others are within these.
     """
@@ -48,6 +50,7 @@ class Only:
     since: datetime | None = None
     until: datetime | None = None
     contains: str = ""
+    text: str = ""
     operations: Collection[str] = ()
 
     @classmethod
@@ -65,6 +68,7 @@ class Only:
             and (self.since is None or entry.created_at >= self.since)
             and (self.until is None or entry.created_at < self.until)
             and self.contains in (entry.message or "")
+            and self._is_text_in(entry)
             and (
                 not self.operations
                 or entry.operation_id in self.operations
@@ -79,17 +83,32 @@ class Only:
             if names:
                 conditions.append(sa.or_(*(table.equals(field, each) for each in names)))
         conditions += table.made(self.since, self.until)
+        message, details = (sa.cast(table.columns[name], sa.Text) for name in ("message", "details"))
         if self.contains:
-            # Both databases have `replace`, which knows no wildcards and tells cases apart.
-            message = sa.cast(table.columns["message"], sa.Text)
-            conditions.append(sa.func.replace(message, self.contains, "") != message)
+            conditions.append(_has(message, self.contains))
+        if self.text:
+            # In JSON, some of its characters are escapes.
+            forms = dict.fromkeys((self.text, msgspec.json.encode(self.text).decode()[1:-1]))
+            lower = sa.func.lower(message), sa.func.lower(details)
+            places = (_has(each, sa.func.lower(form)) for each in lower for form in forms)
+            conditions.append(sa.or_(*places))
         if self.operations:
             places = (table.is_one_of(field, self.operations) for field in TREE[:2])
             conditions.append(sa.or_(*places))
         return conditions
 
+    def _is_text_in(self, entry: LogEntry) -> bool:
+        text = self.text.lower()
+        details = "" if entry.details is None else msgspec.json.encode(entry.details).decode()
+        return not text or text in (entry.message or "").lower() or text in details.lower()
+
     def _names(self) -> Mapping[str, tuple[str, ...]]:
         return {"category": self.categories, "agent_name": self.agents, "step": self.steps}
+
+
+def _has(text: sa.ColumnElement[Any], part: Any) -> sa.ColumnElement[bool]:
+    # Both databases have `replace`, which knows no wildcards and tells cases apart.
+    return sa.func.replace(text, part, "") != text
 
 
 ALL = Only()
@@ -188,15 +207,11 @@ def is_of_run(table: LogTable, task_id: Any) -> sa.ColumnElement[bool]:
     """
     if task_id is None:
         return sa.true()
-    column = table.columns["task_id"]
-    if isinstance(column.type, sa.Uuid) and isinstance(task_id, str):
-        try:
-            task_id = UUID(task_id)
-        except ValueError:
-            return sa.false()
-    elif isinstance(task_id, str):
-        task_id = task_id[: table.limits.get("task_id")]
-    return column.between(task_id, task_id)
+    try:
+        name = table.run_value(task_id)
+    except ValueError:
+        return sa.false()
+    return table.columns["task_id"].between(name, name)
 
 
 def newest_first(table: LogTable, query: sa.Select[Any], place: Sequence[str] = PLACE) -> sa.Select[Any]:
@@ -241,7 +256,7 @@ def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
     """The entry that a row holds, in whichever types the host's table has."""
     values = dict(zip(table.columns, row, strict=True))
     details = _to_details(values["details"])
-    values["id"] = _to_id(table, str(values["id"]))
+    values["id"] = table.id_text(values["id"])
     values["details"] = details
     values["created_at"] = table.to_utc(values["created_at"]) or _EPOCH
     for field in (*TEXTS, *TREE):
@@ -249,10 +264,6 @@ def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
             values[field] = table.to_text(field, values[field])
     values |= {field: kept_field(details or {}, field) for field in table.missing}
     return LogEntry(**values)
-
-
-def _to_id(table: LogTable, text: str) -> str:
-    return str(UUID(hex=text)) if table.has_hex_ids else text
 
 
 def _to_details(value: Any) -> dict[str, Any] | None:

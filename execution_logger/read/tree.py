@@ -218,7 +218,23 @@ class Subtree(Generic[_PlaceT]):
                 del self._waiting[parent_id]
 
 
-def name_of(entry: LogEntry) -> str:
+class Titled(Protocol):
+    """What tells the name of an operation: an entry, or only these fields of it."""
+
+    @property
+    def message(self) -> str | None:
+        """The entry's."""
+
+    @property
+    def level(self) -> str | None:
+        """The entry's."""
+
+    @property
+    def duration_ms(self) -> int | None:
+        """The entry's; None where it begins the operation."""
+
+
+def name_of(entry: Titled) -> str:
     """The name of the operation that an entry begins or ends."""
     message = entry.message or ""
     for suffix in _STARTED if entry.duration_ms is None else _ENDED:

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 import msgspec
-from sqlalchemy import ColumnElement, delete, select, text
+from sqlalchemy import ColumnElement, and_, delete, or_, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -105,15 +105,27 @@ class DeadLetters:
         return set((await connection.execute(query)).scalars())
 
     async def list(
-        self, connection: AsyncConnection, limit: int = 100, offset: int = 0, batch_id: str | None = None
+        self,
+        connection: AsyncConnection,
+        limit: int = 100,
+        offset: int = 0,
+        batch_id: str | None = None,
+        after: tuple[datetime, str] | None = None,
     ) -> Sequence[DeadLetter]:
-        """The dead letters, newest first; with a batch's id only those that came with it."""
+        """The dead letters, newest first; with a batch's id only those that came with it.
+
+        `after` is `created_at` and the id of a letter: only those behind it.
+        """
         columns = self._table.c
         query = (
             select(self._table).order_by(columns.created_at.desc(), columns.id).limit(limit).offset(offset)
         )
         if batch_id is not None:
             query = query.where(columns.batch_id == batch_key(batch_id))
+        if after is not None:
+            moment, letter_id = after
+            is_of_moment = and_(columns.created_at == moment, columns.id > letter_id)
+            query = query.where(or_(columns.created_at < moment, is_of_moment))
         return [DeadLetter(*row) for row in await connection.execute(query)]
 
     async def ids(self, connection: AsyncConnection) -> Sequence[str]:

@@ -87,11 +87,31 @@ class LogTable:
         """Whether the ids are UUIDs without dashes."""
         return _length(self.columns["id"]) == _HEX_UUID_CHARS
 
-    def id_value(self, id_: UUID) -> UUID | str:
-        """An id as the column has it."""
+    def id_value(self, id_: UUID | str) -> UUID | str:
+        """An id as the column has it.
+
+        Raises:
+            ValueError: the column has UUIDs, and this text is none.
+        """
         if isinstance(self.columns["id"].type, sa.Uuid):
-            return id_
-        return id_.hex if self.has_hex_ids else str(id_)
+            return id_ if isinstance(id_, UUID) else UUID(id_)
+        return str(id_).replace("-", "") if self.has_hex_ids else str(id_)
+
+    def id_text(self, value: object) -> str:
+        """An id as the entry has it."""
+        return str(UUID(hex=str(value))) if self.has_hex_ids else str(value)
+
+    def run_value(self, task_id: Any) -> Any:
+        """The name of a run as the column has it.
+
+        Raises:
+            ValueError: the column has UUIDs, and this text is none.
+        """
+        if not isinstance(task_id, str):
+            return task_id
+        if isinstance(self.columns["task_id"].type, sa.Uuid):
+            return UUID(task_id)
+        return task_id[: self.limits.get("task_id")]
 
     @property
     def is_own(self) -> bool:
@@ -121,9 +141,14 @@ class LogTable:
             items = sa.func.json_each(texts)
         return sa.cast(self.value(field), sa.Text).in_(sa.select(items.table_valued("value").c.value))
 
-    def is_level(self, *levels: str) -> sa.ColumnElement[bool]:
-        """The condition that the level is one of these, by whichever name and in any case."""
-        column = self.columns["level"]
+    def is_level(self, *levels: str, column: Any = None) -> sa.ColumnElement[bool]:
+        """The condition that the level is one of these, by whichever name and in any case.
+
+        Args:
+            levels: the usual ones.
+            column: where the level stands, if not in the table itself.
+        """
+        column = self.columns["level"] if column is None else column
         names = [name for name, level in LEVEL_NAMES.items() if level in levels]
         return sa.func.lower(sa.cast(column, sa.Text) if isinstance(column.type, sa.Enum) else column).in_(
             names

@@ -1,0 +1,389 @@
+"""Live: what is stored while somebody looks, as server-sent events; one poller serves all who look at a run.
+
+The database is asked, and tells nothing of its own accord: PostgreSQL's NOTIFY in the transaction of an
+insert would have all writers of the instance commit one after the other
+(https://www.recall.ai/blog/postgres-listen-notify-does-not-scale).
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+import anyio
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from execution_logger.entry.entry import LogEntry
+from execution_logger.errors import StoreUnavailableError
+from execution_logger.read.follow import Follower
+from execution_logger.read.pages import Pages
+from execution_logger.read.place import Place, UnknownPlaceError
+from execution_logger.read.recent import RecentlyChanged
+from execution_logger.read.runs import Run, describe_run, recent_runs
+from execution_logger.read.skeleton import MOST_COUNTED, count_entries, outline_of
+from execution_logger.read.timeline import Timeline
+from execution_logger.web import answers
+from execution_logger.web.site import Site
+
+POLL_SECONDS = 0.5
+_POLLS_FOR_LATE = 4
+_POLLS_FOR_ALL = 40
+"""Now and then all is looked at: a run may have ended without a word."""
+_MOST_MISSED = 2000
+_MOST_WAITING = 500
+_MOST_RUNS = 50
+_PING_SECONDS = 15
+_GRACE_SECONDS = 1.0
+_WORK_SHARE = 20
+"""Summing up a run takes no more than a twentieth of the time."""
+
+_encode = msgspec.json.Encoder().encode
+W = TypeVar("W", bound="Watcher")
+
+
+class Watcher:
+    """Somebody who looks: what waits to be sent to them."""
+
+    def __init__(self) -> None:
+        self._waiting: list[ServerSentEvent] = []
+        self._ready = asyncio.Event()
+
+    def put(self, event: str, data: str, id_: str | None = None) -> None:
+        """Have something sent; one who reads too slowly is told to read all again."""
+        if len(self._waiting) >= _MOST_WAITING:
+            self._waiting = [ServerSentEvent("{}", event="resync")]
+        self._waiting.append(ServerSentEvent(data, event=event, id=id_))
+        self._ready.set()
+
+    async def ready(self) -> None:
+        """Wait for something."""
+        await self._ready.wait()
+
+    def take(self) -> list[ServerSentEvent]:
+        """All that waits."""
+        self._ready.clear()
+        taken, self._waiting = self._waiting, []
+        return taken
+
+
+class RunWatcher(Watcher):
+    """Somebody who looks at a run.
+
+    Args:
+        place: that of the last entry that they have.
+        known: how many entries they have.
+    """
+
+    def __init__(self, place: Place | None, known: int | None) -> None:
+        super().__init__()
+        self.place = place
+        self.known = known
+        self._told: set[str] = set()
+        """What they have learned when they came, and the follower will tell as new."""
+
+    def tell(self, entries: Sequence[LogEntry], data: str, *, are_late: bool) -> None:
+        """Send new entries, but for those that they have."""
+        fresh = [entry for entry in entries if entry.id not in self._told]
+        if len(fresh) < len(entries):
+            self._told.difference_update(entry.id for entry in entries)
+            data = _data_of(fresh, are_late=are_late)
+        if fresh:
+            self._send(fresh, data)
+
+    def catch_up(self, entries: Sequence[LogEntry]) -> None:
+        """Send what they have missed."""
+        self._told.update(entry.id for entry in entries)
+        if entries:
+            self._send(entries, _data_of(entries, are_late=False))
+
+    def _send(self, entries: Sequence[LogEntry], data: str) -> None:
+        last = Place(entries[-1].created_at, entries[-1].id)
+        self.place = last if self.place is None else max(self.place, last)
+        self.known = (self.known or 0) + len(entries)
+        self.put("entries", data, f"{self.place.to_token()}.{self.known}")
+
+
+def _data_of(entries: Sequence[LogEntry], *, are_late: bool) -> str:
+    shown = [answers.Live.of(entry, outline_of(entry)) for entry in entries]
+    return _encode({"entries": shown, "late": are_late}).decode()
+
+
+class _Feed(ABC, Generic[W]):
+    """Looks again and again for as long as somebody watches; the last one who leaves ends it.
+
+    Args:
+        engine: to the database.
+        site: names the tables.
+    """
+
+    def __init__(self, engine: AsyncEngine, site: Site) -> None:
+        self._engine = engine
+        self._site = site
+        self._watchers: set[W] = set()
+        # Nobody joins while the poller looks: what it tells then they would have twice, or not at all.
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._is_away = False
+
+    @abstractmethod
+    async def _join(self, watcher: W) -> None:
+        """Send what they have missed; raises StoreUnavailableError."""
+
+    @abstractmethod
+    async def _poll(self, number: int) -> None:
+        """Look once, and tell all; raises StoreUnavailableError."""
+
+    @asynccontextmanager
+    async def watching(self, watcher: W) -> AsyncIterator[None]:
+        """Have somebody told, until the block ends."""
+        async with self._lock:
+            await self._join(watcher)
+            self._watchers.add(watcher)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            self._watchers.discard(watcher)
+            if not self._watchers:
+                self._task.cancel()
+                self._task = None
+
+    async def _run(self) -> None:
+        for number in count(1):
+            await asyncio.sleep(POLL_SECONDS)
+            async with self._lock:
+                try:
+                    await self._poll(number)
+                except StoreUnavailableError as error:
+                    self._note(str(error))
+                else:
+                    self._note(None)
+
+    def _note(self, problem: str | None) -> None:
+        if self._is_away is (problem is not None):
+            return
+        self._is_away = problem is not None
+        self._tell_all("trouble", _trouble(problem))
+
+    def _tell_all(self, event: str, data: str) -> None:
+        for watcher in self._watchers:
+            watcher.put(event, data)
+
+
+def _trouble(problem: str | None) -> str:
+    """Why nothing is told now; null when it goes on."""
+    return _encode({"message": problem}).decode()
+
+
+class RunFeed(_Feed[RunWatcher]):
+    """The entries of a run, each once, however late it is stored."""
+
+    def __init__(self, engine: AsyncEngine, site: Site, task_id: str) -> None:
+        super().__init__(engine, site)
+        self._follower = Follower(engine, site.settings, task_id)
+        self._timeline = Timeline(engine, site.settings, task_id)
+        self._has_begun = False
+        self._run_shown: Run | None = None
+        self._describe_from = 0.0
+        self._total = 0
+
+    async def _join(self, watcher: RunWatcher) -> None:
+        if not self._has_begun:
+            await self._follower.begin()
+            self._total = await count_entries(self._timeline)
+            self._has_begun = True
+        if watcher.known is None:
+            await self._begin_now(watcher)
+        elif min(watcher.known, MOST_COUNTED) != await self._count(watcher.place):
+            await self._resync(watcher)
+        else:
+            missed = await Pages(self._timeline).after(watcher.place, _MOST_MISSED + 1)
+            await self._resync(watcher) if len(missed) > _MOST_MISSED else watcher.catch_up(missed)
+
+    async def _count(self, place: Place | None) -> int:
+        return 0 if place is None else await count_entries(self._timeline, up_to=place)
+
+    async def _resync(self, watcher: RunWatcher) -> None:
+        watcher.put("resync", "{}")
+        await self._begin_now(watcher)
+
+    async def _begin_now(self, watcher: RunWatcher) -> None:
+        last = await Pages(self._timeline).before(None, 1)
+        watcher.place = Place(last[0].created_at, last[0].id) if last else None
+        watcher.known = await self._count(watcher.place)
+
+    async def _poll(self, number: int) -> None:
+        if self._is_away or number % _POLLS_FOR_LATE == 0:
+            self._tell(await self._follower.late(), are_late=True)
+        while news := await self._follower.news():
+            self._tell(news, are_late=False)
+        if number % _POLLS_FOR_ALL == 0:
+            await self._check()
+        await self._describe(is_due=number % _POLLS_FOR_ALL == 0)
+
+    def _tell(self, entries: Sequence[LogEntry], *, are_late: bool) -> None:
+        if entries:
+            self._total += len(entries)
+            self._run_shown = None
+            data = _data_of(entries, are_late=are_late)
+            for watcher in self._watchers:
+                watcher.tell(entries, data, are_late=are_late)
+
+    async def _check(self) -> None:
+        """Of a very long run the follower does not know all: what comes before that shows in the number."""
+        total = await count_entries(self._timeline)
+        if total != self._total and total < MOST_COUNTED:
+            self._total = total
+            for watcher in self._watchers:
+                await self._resync(watcher)
+
+    async def _describe(self, *, is_due: bool) -> None:
+        began_at = time.monotonic()
+        if (self._run_shown is not None and not is_due) or began_at < self._describe_from:
+            return
+        run = await describe_run(self._timeline)
+        took_seconds = time.monotonic() - began_at
+        self._describe_from = began_at + max(1.0, _WORK_SHARE * took_seconds)
+        if run is not None and run != self._run_shown:
+            self._run_shown = run
+            self._tell_all("run", _encode({"run": answers.Run.of(run)}).decode())
+
+
+class RunsFeed(_Feed[Watcher]):
+    """The runs that change, summed up."""
+
+    def __init__(self, engine: AsyncEngine, site: Site) -> None:
+        super().__init__(engine, site)
+        self._changed = RecentlyChanged(Timeline(engine, site.settings, None))
+        self._shown: dict[str, Run] = {}
+        self._waiting: dict[str, None] = {}
+        self._has_begun = False
+
+    async def _join(self, watcher: Watcher) -> None:
+        if not self._has_begun:
+            await self._changed.look()
+            self._has_begun = True
+        found = await recent_runs(self._engine, self._site.settings, limit=_MOST_RUNS, within_seconds=4.0)
+        self._shown |= {run.task_id: run for run in found.runs}
+        watcher.put("runs", _runs(found.runs))
+
+    async def _poll(self, number: int) -> None:
+        if number % 2:
+            return  # a list need not be as quick as a run
+        self._waiting |= dict.fromkeys(await self._changed.look())
+        if number % _POLLS_FOR_ALL == 0:
+            self._waiting |= dict.fromkeys(self._shown)
+        changed = []
+        for task_id in list(self._waiting)[:_MOST_RUNS]:
+            run = await describe_run(Timeline(self._engine, self._site.settings, task_id))
+            del self._waiting[task_id]
+            if run is not None and run != self._shown.get(task_id):
+                changed.append(run)
+        if changed:
+            self._shown |= {run.task_id: run for run in changed}
+            newest = sorted(self._shown.values(), key=lambda run: run.last_at)[-2 * _MOST_RUNS :]
+            self._shown = {run.task_id: run for run in newest}
+            self._tell_all("runs", _runs(changed))
+
+
+def _runs(runs: Sequence[Run]) -> str:
+    return _encode({"runs": [answers.Run.of(run) for run in runs]}).decode()
+
+
+class Feeds:
+    """The feeds that somebody watches, of one event loop each.
+
+    Args:
+        site: names the tables.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._feeds: dict[tuple[asyncio.AbstractEventLoop, str | None], tuple[_Feed[Any], int]] = {}
+
+    def of_run(self, task_id: str, place: Place | None, known: int | None) -> EventSourceResponse:
+        """The stream of a run."""
+        return self._stream(task_id, lambda: RunWatcher(place, known))
+
+    def of_runs(self) -> EventSourceResponse:
+        """The stream of the list of runs."""
+        return self._stream(None, Watcher)
+
+    def _stream(self, task_id: str | None, make: Any) -> EventSourceResponse:
+        shutdown = anyio.Event()
+        return EventSourceResponse(
+            self._events(task_id, make, shutdown),
+            ping=_PING_SECONDS,
+            shutdown_event=shutdown,
+            shutdown_grace_period=_GRACE_SECONDS,
+        )
+
+    async def _events(
+        self, task_id: str | None, make: Any, shutdown: anyio.Event
+    ) -> AsyncIterator[ServerSentEvent]:
+        # What an EventSource waits before it comes again, in milliseconds.
+        yield ServerSentEvent(comment="live", retry=1000)
+        stopping = asyncio.ensure_future(shutdown.wait())
+        try:
+            async with self._feed(task_id) as feed:
+                while not stopping.done():
+                    watcher = make()
+                    try:
+                        async with feed.watching(watcher):
+                            async for event in _until(stopping, watcher):
+                                yield event
+                    except StoreUnavailableError as error:
+                        yield ServerSentEvent(_trouble(str(error)), event="trouble")
+                        await asyncio.wait({stopping}, timeout=2 * POLL_SECONDS)
+            yield ServerSentEvent(_encode({"reason": "shutdown"}).decode(), event="end")
+        finally:
+            stopping.cancel()
+
+    @asynccontextmanager
+    async def _feed(self, task_id: str | None) -> AsyncIterator[_Feed[Any]]:
+        """The feed of a run, which all share who watch it."""
+        async with self._site.engine() as engine:
+            key = asyncio.get_running_loop(), task_id
+            feed, users = self._feeds.get(key) or (self._make(engine, task_id), 0)
+            self._feeds[key] = feed, users + 1
+            try:
+                yield feed
+            finally:
+                feed, users = self._feeds.pop(key)
+                if users > 1:
+                    self._feeds[key] = feed, users - 1
+
+    def _make(self, engine: AsyncEngine, task_id: str | None) -> _Feed[Any]:
+        return RunsFeed(engine, self._site) if task_id is None else RunFeed(engine, self._site, task_id)
+
+
+async def _until(stopping: "asyncio.Future[Any]", watcher: Watcher) -> AsyncIterator[ServerSentEvent]:
+    """What is to be sent to them, until the server stops."""
+    while not stopping.done():
+        waiting = asyncio.ensure_future(watcher.ready())
+        try:
+            await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        for event in watcher.take():
+            yield event
+
+
+def parse_place(text: str) -> tuple[Place | None, int]:
+    """The place and the number that `from` or `Last-Event-ID` holds.
+
+    Raises:
+        UnknownPlaceError: it holds none.
+    """
+    token, _, number = text.rpartition(".")
+    if not number.isascii() or not number.isdigit() or len(number) > len("1000000000"):
+        raise UnknownPlaceError(
+            f"{text[:80]!r} is no place that was given here: it ends with '.' and a number"
+        )
+    return Place.from_token(token) if token else None, int(number)
