@@ -1,3 +1,9 @@
-import { html, render } from "lit";
+// The page begins here.
+import { language } from "./i18n/language";
+import { savedChoice } from "./ui/element";
+import { applyTheme } from "./ui/theme";
+import "./ui/app";
 
-render(html`<p>page</p>`, document.body);
+applyTheme();
+const saved = savedChoice("language") ?? navigator.language;
+language.set(saved.startsWith("zh") ? "zh" : "en");

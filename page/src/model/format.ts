@@ -3,6 +3,7 @@
 /** A duration in the shortest form that still tells three figures: `850 µs`, `12.4 ms`, `3.21 s`, `4 min 05 s`. */
 export function duration(milliseconds: number): string {
   if (milliseconds < 0) return `−${duration(-milliseconds)}`;
+  if (milliseconds === 0) return "0 ms";
   if (milliseconds < 1) return `${Math.round(milliseconds * 1000)} µs`;
   if (milliseconds < 1000) return `${figures(milliseconds)} ms`;
   const seconds = milliseconds / 1000;

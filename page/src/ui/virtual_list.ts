@@ -1,0 +1,124 @@
+// A list of rows of one height, of which only those in sight are in the document.
+import { html, nothing, type TemplateResult } from "lit";
+import { customElement, property } from "lit/decorators.js";
+import { Element_, styled } from "./element";
+
+// Browsers cut what is higher than some ten million pixels: beyond this a pixel of the scroll bar is several.
+const TALLEST = 8_000_000;
+const SPARE_ROWS = 6;
+
+@customElement("virtual-list")
+export class VirtualList extends Element_ {
+  @property({ attribute: false }) count = 0;
+  @property({ attribute: false }) rowHeight = 24;
+  @property({ attribute: false }) renderRow: (index: number) => TemplateResult | typeof nothing = () =>
+    nothing;
+  /** Called when other rows come into sight. */
+  @property({ attribute: false }) onRange: (first: number, last: number) => void = () => {};
+  /** Called when the reader scrolls. */
+  @property({ attribute: false }) onScroll: (isAtEnd: boolean) => void = () => {};
+  @property({ attribute: false }) onWidth: (width: number) => void = () => {};
+  @property({ attribute: false }) background: unknown = nothing;
+
+  private first = 0;
+  private last = 0;
+  private frame = 0;
+  private ownScrollTop = -1;
+  private knownWidth = 0;
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    const observer = new ResizeObserver(() => this.resized());
+    observer.observe(this);
+    this.addEventListener("scroll", this.scrolled, { passive: true });
+    this.untilRemoved(() => observer.disconnect());
+  }
+
+  private get height(): number {
+    return this.count * this.rowHeight;
+  }
+
+  /** How many pixels of rows one pixel of the scroll bar is. */
+  private get factor(): number {
+    const view = this.clientHeight;
+    return this.height <= TALLEST ? 1 : (this.height - view) / (TALLEST - view);
+  }
+
+  private get offset(): number {
+    return this.scrollTop * this.factor;
+  }
+
+  get isAtEnd(): boolean {
+    return this.height - this.offset - this.clientHeight < this.rowHeight * 1.5;
+  }
+
+  get rowsInSight(): number {
+    return Math.max(Math.floor(this.clientHeight / this.rowHeight), 1);
+  }
+
+  scrollToRow(index: number, where: "near" | "middle" | "end" = "near"): void {
+    const top = index * this.rowHeight;
+    const view = this.clientHeight;
+    const offset = this.offset;
+    let wanted = offset;
+    if (where === "end") wanted = top + this.rowHeight - view;
+    else if (where === "middle") wanted = top - view / 2 + this.rowHeight;
+    else if (top < offset) wanted = top;
+    else if (top + this.rowHeight > offset + view) wanted = top + this.rowHeight - view;
+    const before = this.scrollTop;
+    this.scrollTop = Math.max(wanted, 0) / this.factor;
+    if (this.scrollTop !== before) this.ownScrollTop = this.scrollTop;
+    this.requestUpdate();
+  }
+
+  private readonly scrolled = (): void => {
+    // What scrolled by itself is no wish of the reader's.
+    if (Math.abs(this.scrollTop - this.ownScrollTop) > 1) this.onScroll(this.isAtEnd);
+    this.ownScrollTop = -1;
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      const [first, last] = this.range();
+      if (first !== this.first || last !== this.last || this.factor !== 1) this.requestUpdate();
+    });
+  };
+
+  private resized(): void {
+    if (this.clientWidth !== this.knownWidth) {
+      this.knownWidth = this.clientWidth;
+      this.onWidth(this.clientWidth);
+    }
+    this.requestUpdate();
+  }
+
+  private range(): [number, number] {
+    const first = Math.max(Math.floor(this.offset / this.rowHeight) - SPARE_ROWS, 0);
+    const last = Math.ceil((this.offset + this.clientHeight) / this.rowHeight) + SPARE_ROWS;
+    return [Math.min(first, this.count), Math.min(last, this.count)];
+  }
+
+  override render(): TemplateResult {
+    [this.first, this.last] = this.range();
+    const rows: unknown[] = [];
+    for (let i = this.first; i < this.last; i++) rows.push(this.renderRow(i));
+    const top = this.scrollTop - this.offset + this.first * this.rowHeight;
+    return html`<div
+      class="all"
+      role="presentation"
+      ${styled({ height: `${Math.min(this.height, TALLEST)}px`, "--row": `${this.rowHeight}px` })}
+    >
+      ${this.background}
+      <div class="rows" role="presentation" ${styled({ transform: `translateY(${top}px)` })}>${rows}</div>
+    </div>`;
+  }
+
+  protected override updated(): void {
+    this.onRange(this.first, this.last);
+  }
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "virtual-list": VirtualList;
+  }
+}
