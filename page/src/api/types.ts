@@ -2,7 +2,7 @@
 
 export type RunState = "running" | "done" | "failed" | "cancelled" | "no end recorded";
 export const RUN_STATES: readonly RunState[] = ["running", "done", "failed", "cancelled", "no end recorded"];
-export const LEVELS = ["debug", "info", "warning", "error", "critical"] as const;
+export const LEVELS: readonly string[] = ["debug", "info", "warning", "error", "critical"];
 
 export interface About {
   version: string;

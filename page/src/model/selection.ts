@@ -6,13 +6,13 @@ import type { Filters } from "./place";
 import { type Item, isOperation, type Tree } from "./tree";
 
 export function takes(filters: Filters): (row: Row) => boolean {
-  const least = LEVELS.findIndex(level => level === filters.level);
+  const least = LEVELS.indexOf(filters.level);
   const since = filters.since ? microsecondsOf(filters.since) : Number.NEGATIVE_INFINITY;
   const until = filters.until ? microsecondsOf(filters.until) : Number.POSITIVE_INFINITY;
   const isOneOf = (wanted: readonly string[], value: string | null) =>
     wanted.length === 0 || (value !== null && wanted.includes(value));
   return row =>
-    (least < 0 || LEVELS.findIndex(level => level === row.level) >= least) &&
+    (least < 0 || LEVELS.indexOf(row.level) >= least) &&
     isOneOf(filters.category, row.category) &&
     isOneOf(filters.step, row.step) &&
     isOneOf(filters.agent, row.agent) &&

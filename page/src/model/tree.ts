@@ -112,6 +112,10 @@ function settle(operation: Operation): void {
 function cutCircles(operations: Iterable<Operation>): void {
   const checked = new Set<Operation>();
   for (const start of operations) {
+    if (start.parent === null || checked.has(start.parent)) {
+      checked.add(start);
+      continue; // as nearly all are, whose parents began before them
+    }
     const path = new Set<Operation>();
     let one: Operation | null = start;
     while (one !== null && !checked.has(one) && !path.has(one)) {
@@ -140,16 +144,20 @@ function byTime(a: Item, b: Item): number {
 
 function place(rows: readonly Row[], operations: Map<string, Operation>): Item[] {
   const roots: Item[] = [];
-  const into = (parent: Operation | null | undefined, item: Item) =>
-    (parent ? parent.children : roots).push(item);
-  for (const operation of operations.values()) into(operation.parent, operation);
+  const siblings = (parent: Operation | null | undefined) => (parent ? parent.children : roots);
+  // Rows come in the order of time, and an operation where it begins. One without a beginning began earlier than that.
+  const unordered = new Set<Item[]>();
   for (const row of rows) {
     const own = row.operation === null ? undefined : operations.get(row.operation);
-    if (own === undefined) into(operations.get(row.parent ?? ""), row);
-    else if (row !== own.begin && row !== own.end) own.children.push(row);
+    if (own === undefined) siblings(operations.get(row.parent ?? "")).push(row);
+    else if (row === own.own[0]) {
+      siblings(own.parent).push(own);
+      if (own.begin === null) unordered.add(siblings(own.parent));
+    }
+    if (own !== undefined && row !== own.begin && row !== own.end) own.children.push(row);
   }
-  for (const operation of operations.values()) operation.children.sort(byTime);
-  return roots.sort(byTime);
+  for (const items of unordered) items.sort(byTime);
+  return roots;
 }
 
 /** Depths downwards, then errors, entries and last moments upwards. */

@@ -95,14 +95,15 @@ export class RunSession {
   }
 
   private async readSkeleton(): Promise<string> {
-    let after: string | null = null;
+    const read = (after: string | null) =>
+      get<SkeletonPage>("run/skeleton", { task_id: this.taskId, after }, this.life.signal);
+    let coming = read(null);
     for (;;) {
-      const query = { task_id: this.taskId, after };
-      const page: SkeletonPage = await get<SkeletonPage>("run/skeleton", query, this.life.signal);
-      this.total = Math.max(page.total, this.log.rows.length);
+      const page = await coming;
+      if (page.next !== null) coming = read(page.next); // the server works while this page is taken in
+      this.total = Math.max(this.total, page.total ?? 0);
       this.add(decode(page));
       if (page.next === null) return page.place;
-      after = page.next;
     }
   }
 

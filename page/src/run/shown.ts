@@ -22,6 +22,7 @@ export class Shown {
   extent: Span = { from: 0, to: 1 };
   private readonly closed = new Set<string>();
   private treeVersion = -1;
+  private builtOf = 0;
   private usedMatches: Matches | null = null;
   private linesFor = "";
   private indexes: Map<Item, number> | null = null;
@@ -34,7 +35,9 @@ export class Shown {
   /** Follows the session and the place; does nothing where nothing changed. */
   update(place: Place): void {
     const { session } = this;
-    const hasRows = this.treeVersion !== session.version;
+    // While a long run is loading, the tree is built anew when half as much again has come: not for each page.
+    const grown = session.log.rows.length - this.builtOf;
+    const hasRows = this.treeVersion !== session.version && (session.isLoaded || grown >= this.builtOf / 2);
     if (hasRows) this.build();
     if (session.matches !== this.usedMatches) this.closed.clear(); // what was found is to be seen
     const key = `${place.mode} ${place.detail} ${[...this.closed].join()}`;
@@ -49,6 +52,7 @@ export class Shown {
     const start = performance.now();
     const { rows } = this.session.log;
     this.treeVersion = this.session.version;
+    this.builtOf = rows.length;
     const hasOperations = rows.some(row => row.operation !== null);
     this.tree = hasOperations ? treeOf(rows) : groupsOf(rows);
     const spans: Span[] = rows.map(row => ({ from: row.at, to: row.at }));

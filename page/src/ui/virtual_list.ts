@@ -1,6 +1,7 @@
 // A list of rows of one height, of which only those in sight are in the document.
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
+import { repeat } from "lit/directives/repeat.js";
 import { Element_, styled } from "./element";
 
 // Browsers cut what is higher than some ten million pixels: beyond this a pixel of the scroll bar is several.
@@ -99,8 +100,13 @@ export class VirtualList extends Element_ {
 
   override render(): TemplateResult {
     [this.first, this.last] = this.range();
-    const rows: unknown[] = [];
-    for (let i = this.first; i < this.last; i++) rows.push(this.renderRow(i));
+    const indexes = Array.from({ length: this.last - this.first }, (_, i) => this.first + i);
+    // Rows that stay keep their elements: only those that come into sight are drawn.
+    const rows = repeat(
+      indexes,
+      index => index,
+      index => this.renderRow(index),
+    );
     const top = this.scrollTop - this.offset + this.first * this.rowHeight;
     return html`<div
       class="all"
