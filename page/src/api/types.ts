@@ -158,7 +158,8 @@ export interface HourStatistics {
   name: string | null;
   entries: number;
   errors: number;
-  runs: number;
+  /** null: not counted for this dimension. */
+  runs: number | null;
   timed: number;
   p50_ms: number | null;
   p95_ms: number | null;

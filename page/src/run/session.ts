@@ -1,11 +1,12 @@
 // A run as it is read: all of its rows, what comes in later, and which of them the filters take. It knows no DOM.
 import { get } from "../api/client";
 import { Stream, type StreamState } from "../api/stream";
-import type { Completeness, LiveEntry, Run, RunSummary, SearchResult, SkeletonPage } from "../api/types";
+import type { Completeness, LiveEntry, Run, RunSummary, SearchResult } from "../api/types";
 import { decode, type Row, RunLog, rowOf } from "../model/log";
 import { type Filters, filterQuery, hasFilters } from "../model/place";
 import { takes } from "../model/selection";
 import { Briefs } from "./briefs";
+import { skeletonPages } from "./skeleton";
 
 export interface Matches {
   /** Tells whether an entry is one of them. */
@@ -95,16 +96,13 @@ export class RunSession {
   }
 
   private async readSkeleton(): Promise<string> {
-    const read = (after: string | null) =>
-      get<SkeletonPage>("run/skeleton", { task_id: this.taskId, after }, this.life.signal);
-    let coming = read(null);
-    for (;;) {
-      const page = await coming;
-      if (page.next !== null) coming = read(page.next); // the server works while this page is taken in
+    let place = "";
+    for await (const page of skeletonPages(this.taskId, this.life.signal)) {
       this.total = Math.max(this.total, page.total ?? 0);
       this.add(decode(page));
-      if (page.next === null) return page.place;
+      place = page.place;
     }
+    return place;
   }
 
   async readCompleteness(): Promise<void> {

@@ -9,8 +9,11 @@ import { type Place, searchOf } from "../model/place";
 import { Element_, saveChoice } from "./element";
 import { follow, router } from "./router";
 import { setTheme, THEMES, type Theme, theme } from "./theme";
+import "../compare/compare_view";
+import "../health/health_view";
 import "../run/run_view";
 import "../runs/runs_view";
+import "../statistics/statistics_view";
 
 @customElement("execution-logger")
 export class App extends Element_ {
@@ -58,6 +61,12 @@ export class App extends Element_ {
     switch (place.view) {
       case "run":
         return html`${keyed(place.run, html`<run-view .place=${place}></run-view>`)}`;
+      case "compare":
+        return html`${keyed(`${place.compare} ${place.with}`, html`<compare-view .place=${place}></compare-view>`)}`;
+      case "statistics":
+        return html`<statistics-view .place=${place}></statistics-view>`;
+      case "health":
+        return html`<health-view .mayChange=${this.about?.permissions.includes("change") ?? false}></health-view>`;
       default:
         return html`<runs-view .place=${place}></runs-view>`;
     }
@@ -96,10 +105,6 @@ export class App extends Element_ {
     const main = document.getElementById("main");
     main?.setAttribute("tabindex", "-1");
     main?.focus();
-  }
-
-  get permissions(): readonly string[] {
-    return this.about?.permissions ?? [];
   }
 }
 
