@@ -4,21 +4,22 @@
 """
 
 import sys
-import time
 from collections.abc import Mapping
-from contextvars import Token
-from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from agents.tracing import Span, Trace, TracingProcessor, get_current_trace
 from uuid_utils import NAMESPACE_OID, uuid5
 
-from execution_logger.api.context import Block, block_here, innermost, leave, new_block, operation_here
-from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.api.operations import ERROR_CHARS, cancellations
-from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.entry import OPERATION_TEXTS, LogCategory, LogLevel
+from execution_logger.api.context import block_here, innermost, not_left, operation_here
+from execution_logger.api.logger import ExecutionLogger
+from execution_logger.entry.entry import LogCategory
+from execution_logger.integrations.operations import (
+    Operation,
+    Operations,
+    block_in,
+    never_raises,
+    within,
+)
 from execution_logger.text import text_of
 
 _CATEGORIES: Mapping[str, LogCategory] = {
@@ -46,42 +47,11 @@ _ALWAYS = frozenset({"kind", "trace_id", "span_id", "tool_name", "model", *_TOKE
 _INHERITED = ("task_id", "agent_name")
 _NOTHING: Mapping[str, Any] = {}
 
-_errors = InternalErrors()
-
 
 def operation_id_of(trace_id: str, span_id: str | None = None) -> str:
     """The id of a trace's operation, or of a span's, in every process: a UUID (version 5) of the ids."""
     id_ = uuid5(NAMESPACE_OID, trace_id)
     return str(id_ if span_id is None else uuid5(id_, span_id))
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class _Begun:
-    """A trace or span that has begun.
-
-    Attributes:
-        kind: the type of the span's data.
-        name: what it was called when it began.
-        operation_id: its own.
-        parent_id: the operation that it is within.
-        block: entered where it began: what is recorded there is within it.
-        token: takes that context back to what it was.
-        within: what was being handled there already when it began, by its `id()`.
-        details: those of the entry at its start.
-        is_recorded: that entry is.
-        began_at: seconds of `time.perf_counter`.
-    """
-
-    kind: str
-    name: str
-    operation_id: str
-    parent_id: str | None
-    block: Block
-    token: Token[Block | None]
-    within: int
-    details: dict[str, Any] = field(default_factory=dict)
-    is_recorded: bool = False
-    began_at: float = field(default_factory=time.perf_counter)
 
 
 class OperationTracingProcessor(TracingProcessor):
@@ -104,10 +74,7 @@ class OperationTracingProcessor(TracingProcessor):
 
     def __init__(self, *, content: bool = False, logger: ExecutionLogger | None = None) -> None:
         self._content = content
-        self._logger = logger or execution_logger
-        # One that never ends is forgotten with the object of the SDK's.
-        self._begun: WeakKeyDictionary[Trace | Span[Any], _Begun] = WeakKeyDictionary()
-        self._open: WeakValueDictionary[str, _Begun] = WeakValueDictionary()
+        self._operations = Operations(logger)
         self._is_over = False
 
     def on_trace_start(self, trace: Trace) -> None:
@@ -133,118 +100,47 @@ class OperationTracingProcessor(TracingProcessor):
     def force_flush(self) -> None:
         """Do nothing: there is nothing to wait for."""
 
+    @never_raises("the start of an agent's span")
     def _start(self, item: Trace | Span[Any]) -> None:
-        try:
-            if not self._is_over and item not in self._begun:
-                self._begin(item)
-        except Exception as error:  # noqa: BLE001 - the SDK would log it, with the host's data
-            _errors.record("the start of an agent's span", error)
-
-    def _finish(self, item: Trace | Span[Any]) -> None:
-        try:
-            begun = self._begun.pop(item, None)
-            if begun is not None:
-                self._open.pop(begun.operation_id, None)
-                try:
-                    self._end(item, begun)
-                finally:
-                    leave(begun.block, begun.token)
-        except Exception as error:  # noqa: BLE001 - as above
-            _errors.record("the end of an agent's span", error)
-
-    def _begin(self, item: Trace | Span[Any]) -> None:
-        here = block_here()
+        key = operation_id_of(item.trace_id, None if isinstance(item, Trace) else item.span_id)
+        if self._is_over or self._operations.get(key) is not None:
+            return
         if isinstance(item, Trace):
             kind, name, own = "trace", item.name, None
-            operation_id, parent_id = operation_id_of(item.trace_id), operation_here()
-            around: Mapping[str, Any] = _NOTHING
+            outer, parent_id = None, operation_here()
         else:
             data = item.span_data
             kind, name = data.type, getattr(data, "name", None) or data.type
             own = name if kind == "agent" else getattr(data, "agent_name", None)
-            operation_id = operation_id_of(item.trace_id, item.span_id)
             outer_id = operation_id_of(item.trace_id, item.parent_id)
-            outer = self._open.get(outer_id)
-            around = _NOTHING if outer is None else outer.block.fields
-            parent_id = self._parent(outer_id, here)
-        inherited = {key: around[key] for key in _INHERITED if around.get(key) is not None}
-        known = {key: value for key, value in here.fields.items() if key in _INHERITED and value is not None}
-        fields = {"task_id": _run_of(item), **inherited, **known, **({"agent_name": own} if own else {})}
-        details = self._details(item, kind)
-        block = new_block(fields, operation_id)
-        token = innermost.set(block)
-        begun = _Begun(
-            kind, text_of(name), operation_id, parent_id, block, token, id(sys.exception()), details
-        )
-        self._begun[item] = self._open[operation_id] = begun
-        begun.is_recorded = self._write(begun, LogLevel.INFO, "started", None, dict(details))
+            outer = self._operations.get(outer_id)
+            # Of one that began in another process nobody knows when: what is entered here is nearer.
+            around = within(None if outer is None else outer.block)
+            parent_id = (around and around.operation_id) or outer_id
+        details, category = self._details(item, kind), _CATEGORIES.get(kind, LogCategory.AGENT).value
+        block = block_in(not_left(innermost.get()), key, _fields(item, outer, own))
+        operation = Operation(kind, text_of(name), category, block, key, parent_id, details=details)
+        operation.raised = id(sys.exception())  # what is being handled here already is none of its errors
+        self._operations.begin(key, operation, dict(details))
 
-    def _end(self, item: Trace | Span[Any], begun: _Begun) -> None:
-        duration_ms = round((time.perf_counter() - begun.began_at) * 1000)
-        before = begun.details
-        details = {
-            key: value
-            for key, value in self._details(item, begun.kind).items()
-            if key in _ALWAYS or before.get(key) is not value
-        }
-        raised = sys.exception()
-        if raised is not None and id(raised) == begun.within:
-            raised = None
-        error = None if isinstance(item, Trace) else item.error
-        if error is not None:
-            data = error.get("data") or {}
-            text = ": ".join(
-                filter(None, map(text_of, (error.get("message") or "", data.get("error") or "")))
+    @never_raises("the end of an agent's span")
+    def _finish(self, item: Trace | Span[Any]) -> None:
+        key = operation_id_of(item.trace_id, None if isinstance(item, Trace) else item.span_id)
+        operation = self._operations.leave(key)
+        if operation is None:
+            return
+        before, details = operation.details, self._details(item, operation.kind)
+        details = {k: each for k, each in details.items() if k in _ALWAYS or before.get(k) is not each}
+        raised, told = sys.exception(), None if isinstance(item, Trace) else item.error
+        error: object = None if id(raised) == operation.raised else raised
+        if told is not None:
+            data = told.get("data") or {}
+            error = ": ".join(
+                filter(None, map(text_of, (told.get("message") or "", data.get("error") or "")))
             )
             if self._content and data:
                 details["error_data"] = data
-        elif raised is None:
-            self._write(begun, LogLevel.INFO, "completed", duration_ms, details)
-            return
-        elif isinstance(raised, cancellations()):
-            self._write(begun, LogLevel.WARNING, "cancelled", duration_ms, details)
-            return
-        else:
-            text = text_of(raised)
-        details["error"] = text
-        self._write(begun, LogLevel.ERROR, "failed", duration_ms, details, text[:ERROR_CHARS])
-
-    def _write(
-        self,
-        begun: _Begun,
-        level: LogLevel,
-        event: str,
-        duration_ms: int | None,
-        details: dict[str, Any],
-        *more: str,
-    ) -> bool:
-        # What is filled in at the end is what was at the start, in whatever context or thread that is.
-        token = innermost.set(begun.block)
-        try:
-            return bool(
-                self._logger._record(  # noqa: SLF001 - it is one of us
-                    None, level.value, _CATEGORIES.get(begun.kind, LogCategory.AGENT).value,
-                    OPERATION_TEXTS[self._logger.settings.language][event].format(begun.name, *more),
-                    begun.name, None, None, None, details, duration_ms, _NOTHING,
-                    (begun.operation_id, begun.parent_id, None, None), always=begun.is_recorded,
-                ).id
-            )  # fmt: skip
-        finally:
-            innermost.reset(token)
-
-    def _parent(self, outer_id: str, here: Block) -> str:
-        """The operation of what is around a span, unless one of ours was entered within that."""
-        nearer: str | None = None
-        block: Block | None = here
-        while block is not None:
-            if block.operation_id == outer_id:
-                return nearer or outer_id
-            # A span need not be the current one: those beside this one are in the context as well.
-            if nearer is None and not block.is_left and block.operation_id not in self._open:
-                nearer = block.operation_id
-            block = block.outer
-        # Of one that began in another process nobody knows when: what is entered here is nearer.
-        return outer_id if outer_id in self._open else nearer or outer_id
+        self._operations.ended(operation, details, error)
 
     def _details(self, item: Trace | Span[Any], kind: str) -> dict[str, Any]:
         details: dict[str, Any] = {"kind": kind, "trace_id": item.trace_id}
@@ -263,6 +159,13 @@ class OperationTracingProcessor(TracingProcessor):
         usage = details.get("usage") or {}
         details.update((key, usage[key]) for key in _TOKENS if key in usage)
         return details
+
+
+def _fields(item: Trace | Span[Any], outer: Operation | None, agent_name: Any) -> dict[str, Any]:
+    """What is filled in within it: what is known here, or else around it, and its agent."""
+    around = _NOTHING if outer is None or outer.block is None else outer.block.fields
+    places = ({"task_id": _run_of(item)}, around, block_here().fields, {"agent_name": agent_name or None})
+    return {key: place[key] for place in places for key in _INHERITED if place.get(key) is not None}
 
 
 def _run_of(item: Trace | Span[Any]) -> str:

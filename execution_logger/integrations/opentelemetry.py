@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from weakref import ref
@@ -21,12 +21,11 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanContext, StatusCode
 from uuid_utils import UUID, uuid5
 
-from execution_logger.api.context import Block, innermost, not_left, span_parents
+from execution_logger.api.context import innermost, not_left, span_parents
 from execution_logger.api.logger import ExecutionLogger, execution_logger
-from execution_logger.api.operations import ERROR_CHARS
 from execution_logger.broker.connection import TASK_NAME
-from execution_logger.diagnostics import InternalErrors
-from execution_logger.entry.entry import OPERATION_TEXTS, LogCategory, LogEntry, LogLevel
+from execution_logger.entry.entry import LogCategory, LogLevel
+from execution_logger.integrations.operations import Operation, OperationRecorder, never_raises
 from execution_logger.integrations.records import (
     DEFAULT,
     Parts,
@@ -36,7 +35,6 @@ from execution_logger.integrations.records import (
     level_named,
 )
 from execution_logger.shipping.thread import THREAD_NAME
-from execution_logger.text import text_of
 
 RUN = "gen_ai.conversation.id"
 """The attribute that tells the run of a span, where nothing else does."""
@@ -81,15 +79,12 @@ _CONTENT = re.compile(
 """The names of attributes, and of events, that hold prompts and outputs, in the words of many frameworks."""
 
 _OF_EXCEPTION = ("type", "message", "stacktrace")
-_INFO, _ERROR = LogLevel.INFO.value, LogLevel.ERROR.value  # a member of an enumeration is slower to encode
 _SEVERITIES = (LogLevel.DEBUG, *LogLevel)
 """Of trace, debug, info, warn, error and fatal: four numbers each, from 1 on."""
 
 _OUR_TASKS = TASK_NAME.partition(".")[0] + "."
-_NOTHING: Mapping[str, Any] = {}
 _Key = tuple[int, int]
 
-_errors = InternalErrors()
 _processors: list["OperationSpanProcessor"] = []
 
 
@@ -100,28 +95,20 @@ def operation_id_of(context: SpanContext) -> str:
 
 
 @dataclass(slots=True, eq=False)
-class _Begun:
-    """A span of this process, as long as anybody has it.
+class _Span(Operation):
+    """A span of this process that has begun, as long as anybody has it.
 
     Attributes:
-        span: forgets this when the span is gone.
-        block: entered where it began.
-        operation_id: what is recorded within it is within that: its own, or its parent's if it is left out.
-        parent_id: the operation that it is within.
-        task_id: its run, if anything but the trace tells it.
-        agent_name: the agent that it belongs to.
-        attributes: those of the entry at its start; None if the span is left out.
-        is_recorded: that entry is.
+        reference: forgets this when the span is gone.
+        run: if anything but the trace tells it.
+        is_taken: it is recorded. What is recorded within one that is not is within its parent.
+        attributes: those of the entry at its start.
     """
 
-    span: ref[Span]
-    block: Block | None
-    operation_id: str | None
-    parent_id: str | None
-    task_id: Any
-    agent_name: Any
-    attributes: Mapping[str, Any] | None = None
-    is_recorded: bool = False
+    reference: ref[Span] | None = None
+    run: Any = None
+    is_taken: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OperationSpanProcessor(SpanProcessor):
@@ -161,28 +148,24 @@ class OperationSpanProcessor(SpanProcessor):
         self._content = content
         self._takes = takes
         self._category = str(category)
-        self._logger = logger or execution_logger
-        self._begun: dict[_Key, _Begun] = {}
+        self._recorder = OperationRecorder(logger)
+        self._begun: dict[_Key, _Span] = {}
         self._is_over = False
         _processors.append(self)
         span_parents.append(self._innermost)
 
+    @never_raises("the start of a span")
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - it is in the span
         """Record the start."""
-        try:
-            if not self._is_over and not _comes_of_us():
-                self._begin(span)
-        except Exception as error:  # noqa: BLE001 - the SDK would raise it in the host's code
-            _errors.record("the start of a span", error)
+        if not self._is_over and not _comes_of_us():
+            self._begin(span)
 
+    @never_raises("the end of a span")
     def on_end(self, span: ReadableSpan) -> None:
         """Record the end."""
-        try:
-            begun = self._begun.get(_key(span.context))
-            if begun is not None and begun.attributes is not None:
-                self._end(span, begun)
-        except Exception as error:  # noqa: BLE001 - as above
-            _errors.record("the end of a span", error)
+        begun = self._begun.get(_key(span.context))
+        if begun is not None and begun.is_taken:
+            self._end(span, begun)
 
     def shutdown(self) -> None:
         """Record no span any more that begins from here on."""
@@ -198,7 +181,7 @@ class OperationSpanProcessor(SpanProcessor):
     def run_of(self, context: SpanContext) -> str | None:
         """The run of a span of this process that has begun; None of any other."""
         begun = self._begun.get(_key(context))
-        return None if begun is None else begun.task_id or _hex(context)[0]
+        return None if begun is None else begun.task_id
 
     def _begin(self, span: Span) -> None:
         context, block = span.get_span_context(), not_left(innermost.get())
@@ -207,26 +190,26 @@ class OperationSpanProcessor(SpanProcessor):
         parent_id = None if block is None else block.operation_id
         if span.parent is not None:
             parent_id = self._innermost(span.parent, parent_id)
-        begun = self._begun[_key(context)] = _Begun(
-            self._reference(span),
-            block,
-            parent_id,
-            parent_id,
-            self._run_here(block) or (outer and outer.task_id) or attributes.get(self._run),
-            attributes.get(_AGENT) or (outer and outer.agent_name),
+        begun = self._begun[_key(context)] = _Span(
+            "span", span.name, self._category, block, parent_id, parent_id, trace=_hex(context)
         )
+        begun.reference = self._reference(span)
+        begun.run = self._recorder.task_id_in(block) or (outer and outer.run) or attributes.get(self._run)
+        begun.task_id = begun.run or begun.trace[0]
+        begun.agent_name = attributes.get(_AGENT) or (outer and outer.agent_name)
         if context.trace_flags.sampled and self._takes(span):
-            begun.operation_id, begun.attributes = operation_id_of(context), {}
+            begun.is_taken, begun.operation_id = True, operation_id_of(context)
             details: dict[str, Any] = {"kind": span.kind.name.lower()}
             if span.instrumentation_scope:
                 details["scope"] = span.instrumentation_scope.name
             if span.links:
                 ids = ("trace_id", "span_id")
                 details["links"] = [dict(zip(ids, _hex(link.context), strict=True)) for link in span.links]
-            begun.is_recorded = bool(self._write(span, begun, "started", attributes, None, details).id)
+            self._describe(span, begun, attributes, details)
+            self._recorder.started(begun, details)
             begun.attributes = attributes
 
-    def _end(self, span: ReadableSpan, begun: _Begun) -> None:
+    def _end(self, span: ReadableSpan, begun: _Span) -> None:
         attributes, events = dict(span.attributes or {}), list(span.events)
         details: dict[str, Any] = {}
         exception = next((event for event in reversed(events) if event.name == "exception"), None)
@@ -235,50 +218,31 @@ class OperationSpanProcessor(SpanProcessor):
             details["exception"], _ = _exception(exception.attributes or {})
         if events:
             details["events"] = [self._event(event) for event in events]
+        self._describe(span, begun, attributes, details)
+        error: Any = None
+        if span.status.status_code is StatusCode.ERROR:
+            raised = details.get("exception", {})
+            error = span.status.description or raised.get("message") or attributes.get("error.type")
+            error = error or raised.get("type") or ""
         duration_ms = round(((span.end_time or 0) - (span.start_time or 0)) / 1e6)
-        if span.status.status_code is not StatusCode.ERROR:
-            self._write(span, begun, "completed", attributes, duration_ms, details)
-            return
-        raised = details.get("exception", {})
-        error = span.status.description or raised.get("message") or attributes.get("error.type")
-        details["error"] = text = text_of(error or raised.get("type") or "")
-        self._write(span, begun, "failed", attributes, duration_ms, details, text[:ERROR_CHARS])
+        self._recorder.ended(begun, details, error, duration_ms=duration_ms)
 
-    def _write(
-        self,
-        span: ReadableSpan,
-        begun: _Begun,
-        event: str,
-        attributes: Mapping[str, Any],
-        duration_ms: int | None,
-        details: dict[str, Any],
-        *more: str,
-    ) -> LogEntry:
-        before, ids = begun.attributes or {}, _hex(span.context)
+    def _describe(
+        self, span: ReadableSpan, begun: _Span, attributes: Mapping[str, Any], details: dict[str, Any]
+    ) -> None:
+        """Put into the columns and details what the attributes say now that they did not say before."""
+        begun.name, begun.category = span.name, _category(attributes) or self._category
+        begun.agent_name = attributes.get(_AGENT) or begun.agent_name
         rest = {
             key: value
             for key, value in attributes.items()
-            if before.get(key) != value
+            if begun.attributes.get(key) != value
             and key not in _NAMED
             and (self._content or not _is_content(key, value))
         }
         details.update((title, attributes[key]) for key, title in _KNOWN.items() if key in attributes)
         if rest:
             details["attributes"] = rest
-        # What is filled in at the end is what was at the start, in whatever context or thread that is.
-        token = innermost.set(begun.block)
-        try:
-            return self._logger._record(  # noqa: SLF001 - it is one of us
-                begun.task_id or ids[0],
-                _ERROR if event == "failed" else _INFO,
-                _category(attributes) or self._category,
-                OPERATION_TEXTS[self._logger.settings.language][event].format(span.name, *more),
-                span.name, attributes.get(_AGENT) or begun.agent_name, None, None,
-                details, duration_ms, _NOTHING, (begun.operation_id, begun.parent_id, *ids),
-                always=begun.is_recorded,
-            )  # fmt: skip
-        finally:
-            innermost.reset(token)
 
     def _event(self, event: Event) -> dict[str, Any]:
         attributes = dict(event.attributes or {})
@@ -289,10 +253,6 @@ class OperationSpanProcessor(SpanProcessor):
                 key: value for key, value in attributes.items() if not (is_all or _is_content(key, value))
             }
         return {"name": event.name, **({"attributes": attributes} if attributes else {})}
-
-    def _run_here(self, block: Block | None) -> Any:
-        bound = self._logger._bound.get("task_id")  # noqa: SLF001 - it is one of us
-        return bound if bound is not None or block is None else block.fields.get("task_id")
 
     def _innermost(self, context: SpanContext, operation_id: str | None) -> str | None:
         """The operation of this span, unless that of the block was entered within the span."""
@@ -340,17 +300,15 @@ class EntryLogRecordProcessor(LogRecordProcessor):
         self._content = content
         self._recorder = Recorder(logger or execution_logger, category, task_id)
 
+    @never_raises("a log record")
     def on_emit(self, log_record: Any) -> None:
         """Record it."""
+        # A bridge may emit what another thread has said: the record knows in which span.
+        token = otel_context.attach(log_record.log_record.context or otel_context.get_current())
         try:
-            # A bridge may emit what another thread has said: the record knows in which span.
-            token = otel_context.attach(log_record.log_record.context or otel_context.get_current())
-            try:
-                self._recorder.record(log_record, self._read)
-            finally:
-                otel_context.detach(token)
-        except Exception as error:  # noqa: BLE001 - the SDK would raise it in the host's code
-            _errors.record("a log record", error)
+            self._recorder.record(log_record, self._read)
+        finally:
+            otel_context.detach(token)
 
     def shutdown(self) -> None:
         """Do nothing."""

@@ -30,7 +30,7 @@ from langgraph.types import Command, RetryPolicy, interrupt
 from documents import Document
 from execution_logger import ExecutionLogger, LogEntry
 from execution_logger import execution_logger as logger
-from execution_logger.integrations import langchain
+from execution_logger.integrations import operations
 from execution_logger.integrations.langchain import OperationCallbackHandler
 from execution_logger.read.tree import Node, tree_of
 from execution_logger.testing import capture_entries
@@ -187,7 +187,7 @@ async def test_runs_at_the_same_time(entries: list[LogEntry]) -> None:
     for number in range(5):
         of_run = [entry for entry in entries if entry.task_id == f"task-{number}"]
         assert shown(of_run) == [REPORT]
-    assert not handler._runs
+    assert not handler._operations
 
 
 def test_parallel_nodes_and_a_batch(entries: list[LogEntry]) -> None:
@@ -468,14 +468,14 @@ def test_token_counts_of_older_models(entries: list[LogEntry]) -> None:
 
 def test_what_never_ends(entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an open operation, and forgotten when there are too many newer ones; what is at work is not."""
-    monkeypatch.setattr(langchain, "_MOST_RUNS", 10)
+    monkeypatch.setattr(operations, "MOST_OPEN", 10)
     handler, root = OperationCallbackHandler(), uuid4()
     handler.on_chain_start(None, {}, run_id=root, name="root")
     for number in range(100):
         contextvars.copy_context().run(
             handler.on_chain_start, None, {}, run_id=UUID(int=number), parent_run_id=root, name=str(number)
         )
-    assert len(handler._runs) == 10
+    assert len(handler._operations) == 10
     handler.on_chain_end({}, run_id=root)
     handler.on_chain_end({}, run_id=UUID(int=0))
     (tree,) = shown(entries)
