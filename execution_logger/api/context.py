@@ -39,6 +39,7 @@ class Block:
         outer: the block around it.
         is_left: it has ended.
         task_id: of the entries of the innermost operation; for records of other loggers, which have none.
+        scope: the operation of a framework's that its own operation began in: see `scopes`.
     """
 
     fields: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Block:
     outer: "Block | None"
     is_left: bool = False
     task_id: str | None = None
+    scope: str | None = None
 
 
 innermost: ContextVar[Block | None] = ContextVar("execution_logger_fields", default=None)
@@ -66,6 +68,24 @@ They are given the context of the span and the operation of the block, and retur
 """
 
 
+scopes: list[Callable[[], str | None]] = []
+"""Of frameworks whose operations enter no block, because they are told of in other threads.
+
+Each tells the id of the one that is under way here.
+"""
+
+
+def scope_here() -> str | None:
+    """The framework's operation that is under way here, if it tells."""
+    return next((id_ for scope in scopes if (id_ := scope()) is not None), None)
+
+
+def operation_in(block: Block) -> str | None:
+    """The operation of the block, or that of a framework's that has begun within it."""
+    scope = scope_here() if scopes else None
+    return block.operation_id if scope is None or scope == block.scope else scope
+
+
 def block_here() -> Block:
     """The innermost block that is entered here, or an empty one."""
     return not_left(innermost.get()) or Block(_NOTHING, None, None, None)
@@ -73,7 +93,7 @@ def block_here() -> Block:
 
 def operation_here() -> str | None:
     """The operation that what is recorded here is within: that of a block, or of a span that is one."""
-    operation_id = block_here().operation_id
+    operation_id = operation_in(block_here())
     if not span_parents:
         return operation_id
     return with_trace((None, operation_id, None, None))[1]
@@ -96,14 +116,16 @@ def context(**fields: Any) -> Iterator[None]:
 def new_block(fields: Mapping[str, Any], operation_id: str | None = None, run: str | None = None) -> Block:
     """A block within the one that is entered now; what it does not have of its own it has from that one."""
     outer = not_left(innermost.get())
+    scope = scope_here() if scopes and operation_id is not None else None
     if outer is None:
-        return Block(fields, operation_id, run, None)
+        return Block(fields, operation_id, run, None, scope=scope)
     return Block(
         {**outer.fields, **fields},
         operation_id or outer.operation_id,
         run or outer.run,
         outer,
         task_id=outer.task_id,
+        scope=outer.scope if operation_id is None else scope,
     )
 
 
@@ -151,7 +173,9 @@ def _uuid(value: Any) -> str | None:
 
 
 def with_trace(tree: TreeIds) -> TreeIds:
-    """The ids with those of the OpenTelemetry span that is active here, if any."""
+    """The ids with those of the OpenTelemetry span that is active here, or of a framework's operation."""
+    if scopes and tree[0] is None:
+        tree = None, operation_in(block_here()), *tree[2:]
     operation_id, parent_id, trace_id, _ = tree
     if trace_id is not None:
         return tree  # it is of a span itself

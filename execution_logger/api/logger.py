@@ -19,6 +19,7 @@ from execution_logger.api.context import (
     innermost,
     merged,
     not_left,
+    scopes,
     with_exception,
     with_ids,
     with_trace,
@@ -264,7 +265,7 @@ class ExecutionLogger(LoggingCalls):
             run = task_id if task_id is not None else bound.get("task_id")
             if not self._is_wanted(volume, run, level, category, always=always):
                 return _left_out(run, level, category, message)
-        if TRACING in sys.modules:
+        if TRACING in sys.modules or scopes:
             tree = with_trace(tree)
         if bound or extra:
             if extra:

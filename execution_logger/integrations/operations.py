@@ -8,6 +8,8 @@ from contextvars import Token
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec
 
+from uuid_utils import NAMESPACE_OID, UUID, uuid5
+
 from execution_logger.api.context import Block, innermost, leave
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.api.operations import ERROR_CHARS, cancellations
@@ -16,7 +18,7 @@ from execution_logger.entry.entry import OPERATION_TEXTS, LogEntry, LogLevel
 from execution_logger.text import text_of
 
 MOST_OPEN = 10_000
-"""Under way in a framework: an operation whose end never came is forgotten when so many newer ones have begun."""
+"""Under way in a framework: one whose end never came is forgotten when so many newer ones have begun."""
 
 _TEXTS: Mapping[str, Mapping[str, str]] = {
     "zh": {**OPERATION_TEXTS["zh"], "interrupted": "{} 已中断", "retried": "{} 将重试: {}"},
@@ -89,6 +91,7 @@ class Operation:
         token: leaves the block; None if it was not entered.
         is_recorded: the entry at its start is.
         raised: `id()` of what an operation within it has raised, whose traceback is there.
+        key: what the framework knows it by.
         details: kept for the entry at its end.
     """
 
@@ -106,6 +109,7 @@ class Operation:
     token: Token[Block | None] | None = None
     is_recorded: bool = False
     raised: int = 0
+    key: Hashable = None
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -231,6 +235,14 @@ class Operations(OperationRecorder):
             # Its last entry is filled in as its first one was, left or not.
             operation.block = replace(operation.block, is_left=False)
         return operation
+
+
+def operation_id_of(id_: str) -> str:
+    """An id of a framework's, if it is a UUID; else one made of it, the same in every process."""
+    try:
+        return str(UUID(id_))
+    except ValueError:
+        return str(uuid5(NAMESPACE_OID, id_))
 
 
 def token_counts(*told: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -34,10 +35,18 @@ from execution_logger.integrations import operations
 from execution_logger.integrations.langchain import OperationCallbackHandler
 from execution_logger.read.tree import Node, tree_of
 from execution_logger.testing import capture_entries
+from recorded import Recorded, recorded_in
 
 PAGE = Document("docs/integrations/langchain.md")
 QUESTION = {"messages": [("user", "what is a secret question?")]}
 sync = logger.sync
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Recorded]:
+    """What the ready instance records, out of a database."""
+    with recorded_in(tmp_path) as recorded:
+        yield recorded
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +167,20 @@ def test_a_graph(entries: list[LogEntry]) -> None:
     """Attempts are siblings, and an operation of our own is between its node and its tool."""
     make_graph().invoke(QUESTION, config())
     assert shown(entries) == [REPORT]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_graph_in_a_database(recorded: Recorded, *, is_async: bool) -> None:
+    """The whole tree is that of what was recorded, with what is within it."""
+    with logger.run("task-1"):
+        if is_async:
+            await make_async_graph().ainvoke(QUESTION, config())
+        else:
+            make_graph().invoke(QUESTION, config())
+    assert recorded.trees == [["run: done", REPORT]]
+    assert {entry.task_id for entry in recorded.entries} == {"task-1"}
+    _, ended = recorded.of("FakeMessagesListChatModel")
+    assert ended.details == {"model": "m-1", "input_tokens": 7, "output_tokens": 2}
 
 
 async def test_a_graph_in_a_loop(entries: list[LogEntry]) -> None:
