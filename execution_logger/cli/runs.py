@@ -22,7 +22,8 @@ from execution_logger.cli.terminal import (
     span,
 )
 from execution_logger.entry.entry import RunState
-from execution_logger.read.runs import MOST_COUNTED, RecentRuns, Run, recent_runs
+from execution_logger.read.runs import RecentRuns, recent_runs
+from execution_logger.read.summary import MOST_COUNTED, Run
 from execution_logger.read.timeline import ALL, Only
 
 _WITHIN_SECONDS = 10.0

@@ -18,7 +18,7 @@ from execution_logger.entry.entry import LogEntry, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
 from execution_logger.read.formats import Ndjson
-from execution_logger.read.runs import known_now
+from execution_logger.read.summary import known_now
 from execution_logger.read.timeline import Only, Timeline
 from execution_logger.read.tree import Subtree, tree_of
 

@@ -19,7 +19,6 @@ from execution_logger.store.schema import dead_letter_table, storable
 LATE_AFTER_SECONDS = 60.0
 MOST_LETTERS = 50
 _MOST_ENDING = 200  # the entry that ends a run is one of its last
-_A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +61,8 @@ async def completeness_of(
     """
     left_out = await _left_out(timeline)
     try:
-        # Whatever was made during the run was stored after its beginning, and rarely a day after its end.
-        found = await audit(
-            engine, settings, since=first_at, until=last_at + _A_DAY, late_after_seconds=LATE_AFTER_SECONDS
-        )
+        # Whatever was made during the run was stored after its beginning.
+        found = await audit(engine, settings, since=first_at, late_after_seconds=LATE_AFTER_SECONDS)
         letters = await _letters(engine, settings, timeline.task_id or "")
     except StoreUnavailableError as error:
         return Completeness(str(error), (), (), (), (), left_out)
@@ -102,9 +99,11 @@ async def _left_out(timeline: Timeline) -> int:
 
 async def _letters(engine: AsyncEngine, settings: Settings, task_id: str) -> list[DeadLetter]:
     table = dead_letter_table(settings)
-    # As the encoder writes it. There is no index on the run: dead letters are few.
-    sign = f'"task_id":{msgspec.json.encode(task_id).decode()}'
-    query = sa.select(table).where(sa.func.replace(table.c.entry, storable(sign), "") != table.c.entry)
+    # There is no index on the run: dead letters are few.
+    name = storable(msgspec.json.encode(task_id).decode())
+    signs = [f'"task_id":{blank}{name}' for blank in ("", " ")]
+    has_name = sa.or_(*(sa.func.replace(table.c.entry, sign, "") != table.c.entry for sign in signs))
+    query = sa.select(table).where(has_name)
     query = query.order_by(table.c.created_at.desc(), table.c.id).limit(MOST_LETTERS)
     async with attempt(engine, settings.database_timeout_seconds), engine.connect() as connection:
         return [DeadLetter(*row) for row in await connection.execute(query)]

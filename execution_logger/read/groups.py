@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
-from execution_logger.read.runs import MOST_COUNTED
+from execution_logger.read.summary import MOST_COUNTED
 from execution_logger.read.timeline import Timeline, is_of_run, newest_first
 from execution_logger.store.table import LogTable
 

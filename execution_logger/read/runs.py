@@ -1,4 +1,4 @@
-"""The runs: which there were of late, and how they went."""
+"""The runs: which there were of late."""
 
 import time
 from collections import deque
@@ -6,82 +6,35 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, case, func, or_, select, true
+from sqlalchemy import Table, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from execution_logger.entry.entry import ERRORS, RUN_STATE, LogLevel, RunState
+from execution_logger.entry.entry import ERRORS, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.place import Place, UnknownPlaceError
+from execution_logger.read.summary import Run, describe_runs
 from execution_logger.read.timeline import (
     ALL,
-    PLACE,
     Only,
-    Timeline,
-    is_of_run,
-    newest_first,
-    oldest_first,
 )
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
-from execution_logger.store.table import LogTable, kept_value, look_up_table
-
-MOST_COUNTED = 100_000
-"""How many entries of a run are counted; the numbers of a longer one are those of its newest."""
-
-SILENT = timedelta(hours=1)
-"""A run that still runs logs something meanwhile."""
+from execution_logger.store.table import LogTable, look_up_table
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)  # the smallest difference of two times in a database
-_DESCRIBED = ("task_id", "level", "step", "agent_name", "created_at")
-_TOLD = [state.value for state in RunState if state is not RunState.NO_END]
-_MOST_SEARCHED = 2000
-"""Entries at either end of a run, among which those are looked for that begin and end it."""
+_DESCRIBED_AT_ONCE = 50
 _FIRST_PAGE = 20_000
 _LARGEST_PAGE = 320_000
-_PAGE_GROWS = 4
+_PAGE_GROWS = 2
 _INDEXES = ("created_at", "task_id, created_at, id")
 """By which entries are found by their time, and those of a run."""
 _SHARE_TO_FIND = 0.6
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """How a run went.
-
-    Attributes:
-        task_id: its name.
-        first_at: `created_at` of its first entry, in UTC.
-        last_at: that of the last one.
-        duration_seconds: from the one to the other.
-        entries: how many there are.
-        errors: how many of these are errors, critical ones included.
-        warnings: how many are warnings.
-        is_cut: there are more entries than were counted: see `MOST_COUNTED`.
-        last_step: the step of the last entry.
-        last_agent: its agent.
-        ended_in_error: whether the last entry is an error.
-        state: what the run says of itself, by `logger.run`; None where it says nothing. One that has begun,
-            not ended, and not logged for an hour (`SILENT`) has no end recorded.
-    """
-
-    task_id: str
-    first_at: datetime
-    last_at: datetime
-    duration_seconds: float
-    entries: int
-    errors: int
-    warnings: int
-    is_cut: bool
-    last_step: str | None
-    last_agent: str | None
-    ended_in_error: bool
-    state: RunState | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +97,20 @@ async def recent_runs(
     place, is_complete = after, True
     try:
         while len(runs) < limit and (coming or not page.is_last):
-            if not coming:
+            if len(coming) < min(limit - len(runs), _DESCRIBED_AT_ONCE) and not page.is_last:
                 found = await clock.in_time(page.read, find_until)
                 coming.extend(each for each in found if each[0] not in seen)
                 seen.update(name for name, _ in found)
                 place = page.end if not coming else place
                 continue
-            run = await clock.in_time(partial(_describe, table=table, name=coming[0][0]), describe_until)
-            place = _place(table, *coming.popleft())
-            runs += [run] if run and (not states or run.state in states) else []
+            some = [name for name, _ in islice(coming, min(limit, _DESCRIBED_AT_ONCE))]
+            described = await clock.in_time(partial(describe_runs, table=table, names=some), describe_until)
+            for name in some[: len(some) if states else limit - len(runs)]:
+                run = described.get(name)
+                place = _place(table, *coming.popleft())
+                runs += [run] if run and (not states or run.state in states) else []
+                if len(runs) == limit:
+                    break
     except TimeoutError:
         is_complete = False
     is_end = page.is_last and not coming
@@ -168,38 +126,6 @@ async def recent_runs(
 def _place(table: LogTable, name: Any, newest: Any) -> Place:
     """That of a run in the list."""
     return Place(table.to_utc(newest) or _EPOCH, table.to_text("task_id", name) or "")
-
-
-async def describe_run(timeline: Timeline) -> Run | None:
-    """How a run went, or goes; None when nothing of it is stored.
-
-    Raises:
-        StoreUnavailableError: the database cannot be used now.
-    """
-    async with timeline.reading() as (connection, table):
-        return await _describe(connection, table, timeline.task_id)
-
-
-async def activity_of(timeline: Timeline, shares: int) -> list[int] | None:
-    """How many of the newest entries of a run there are in each of equal shares of its time.
-
-    None when nothing of it is stored.
-
-    Raises:
-        StoreUnavailableError: the database cannot be used now.
-    """
-    async with timeline.reading() as (connection, table):
-        created_at = table.columns["created_at"]
-        newest = newest_first(table, select(created_at).where(is_of_run(table, timeline.task_id)))
-        times = newest.limit(MOST_COUNTED).subquery().c.created_at
-        first, last = (await connection.execute(select(func.min(times), func.max(times)))).one()
-        began_at, ended_at = table.to_utc(first), table.to_utc(last)
-        if began_at is None or ended_at is None:
-            return None
-        edges = [began_at + (ended_at - began_at) * number / shares for number in range(1, shares)]
-        before = [func.count(case((times < table.from_utc(edge), 1))) for edge in edges]
-        *counts, total = (await connection.execute(select(*before, func.count(times)))).one()
-    return [after - before for before, after in pairwise([0, *counts, total])]
 
 
 class _Deadline:
@@ -278,74 +204,17 @@ class _Page:
     def _behind_after(self, found: Any) -> list[Any]:
         """The conditions that a run is behind the place where the search begins.
 
-        One that has a newer entry as well was found by an earlier search.
+        One that has an entry before it as well was found by an earlier search.
         """
         if self._after is None:
             return []
         moment = self._table.from_utc(self._after.created_at)
-        newer = select(self._task_id).where(self._task_id == found.name, self._created_at > moment)
-        conditions = [~newer.where(*self._span, *self._wanted).exists()]
+        is_before = self._created_at > moment
         if self._after.id:
             try:
                 name = self._table.run_value(self._after.id)
             except ValueError:
                 raise UnknownPlaceError(f"{self._after.id!r} is the name of no run of this table") from None
-            conditions.append(or_(found.newest < moment, found.name > name))
-        return conditions
-
-
-async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> Run | None:
-    """Sum a run up, in one round trip for nearly all."""
-    entries = select(*(table.value(field).label(field) for field in _DESCRIBED)).where(is_of_run(table, name))
-    newest = newest_first(table, entries)
-    last = newest.limit(1).subquery()
-    counted = newest.with_only_columns(table.columns["level"]).limit(MOST_COUNTED + 1).subquery()
-    levels = select(
-        func.count().label("total"),
-        func.count(case((table.is_level(*ERRORS, column=counted.c.level), 1))).label("errors"),
-        func.count(case((table.is_level(LogLevel.WARNING, column=counted.c.level), 1))).label("warnings"),
-    ).select_from(counted)
-    sums = levels.subquery()
-    first_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"]).limit(1)
-    told = _told(connection, table, newest)
-    query = select(last, sums, first_at.scalar_subquery().label("first_at"), told.scalar_subquery())
-    query = query.select_from(last.join(sums, true()))
-    row = (await connection.execute(query)).first()
-    if row is None:
-        return None  # it was deleted meanwhile
-    task_id, level, step, agent, created_at, total, errors, warnings, first_at_value, state = row
-    if state is None and total > _MOST_SEARCHED:
-        state = (await connection.execute(_told(connection, table, oldest_first(table, entries)))).scalar()
-    last_at = table.to_utc(created_at) or _EPOCH
-    began_at = table.to_utc(first_at_value) or last_at
-    return Run(
-        task_id=table.to_text("task_id", task_id) or "",
-        first_at=began_at,
-        last_at=last_at,
-        duration_seconds=(last_at - began_at).total_seconds(),
-        entries=min(total, MOST_COUNTED),
-        errors=errors,
-        warnings=warnings,
-        is_cut=total > MOST_COUNTED,
-        last_step=table.to_text("step", step),
-        last_agent=table.to_text("agent_name", agent),
-        ended_in_error=table.to_text("level", level) in ERRORS,
-        state=known_now(RunState(state) if state else None, last_at),
-    )
-
-
-def _told(connection: AsyncConnection, table: LogTable, entries: Select[Any]) -> Select[Any]:
-    """What the newest of the first of these entries that tells of its run's state says."""
-    told_by = kept_value(table.columns["details"], connection.dialect.name, RUN_STATE)
-    # A host may have a word like that in the details of any other entry.
-    state = case((table.value("operation_id").is_not(None), told_by)).label("state")
-    place = [table.columns[column] for column in PLACE]
-    near = entries.with_only_columns(state, *place).limit(_MOST_SEARCHED).subquery().c
-    newest = [near[column].desc() for column in PLACE]
-    return select(near.state).where(near.state.in_(_TOLD)).order_by(*newest).limit(1)
-
-
-def known_now(state: RunState | None, last_at: datetime) -> RunState | None:
-    """A run of which nothing was heard for long has ended without a word: its process is gone."""
-    is_silent = datetime.now(UTC) - last_at > SILENT
-    return RunState.NO_END if state is RunState.RUNNING and is_silent else state
+            is_before = or_(is_before, and_(self._created_at == moment, self._task_id <= name))
+        entries = select(self._task_id).where(self._task_id == found.name, *self._span, *self._wanted)
+        return [~entries.where(is_before).exists()]

@@ -134,12 +134,20 @@ class LogTable:
 
     def is_one_of(self, field: str, ids: Collection[str]) -> sa.ColumnElement[bool]:
         """The condition that an id of the tree is among these, however many: they are one parameter."""
-        texts = sa.literal(json.dumps(sorted(ids)), sa.Text)
+        return sa.cast(self.value(field), sa.Text).in_(sa.select(self._items(sorted(ids))))
+
+    def listed(self, field: str, values: Sequence[Any]) -> sa.Select[Any]:
+        """The rows of a column `value` that hold these, in the field's type: they are one parameter."""
+        value = self._items(list(map(str, values)))
+        return sa.select(sa.cast(value, self.columns[field].type).label("value"))
+
+    def _items(self, texts: Sequence[str]) -> sa.ColumnElement[Any]:
+        items = sa.literal(json.dumps(texts), sa.Text)
         if self.dialect == "postgresql":
-            items = sa.func.jsonb_array_elements_text(sa.cast(texts, JSONB))
+            each = sa.func.jsonb_array_elements_text(sa.cast(items, JSONB))
         else:
-            items = sa.func.json_each(texts)
-        return sa.cast(self.value(field), sa.Text).in_(sa.select(items.table_valued("value").c.value))
+            each = sa.func.json_each(items)
+        return each.table_valued("value").c.value
 
     def is_level(self, *levels: str, column: Any = None) -> sa.ColumnElement[bool]:
         """The condition that the level is one of these, by whichever name and in any case.

@@ -10,8 +10,8 @@ from msgspec import Meta
 from execution_logger.entry.entry import LogEntry, RunState
 from execution_logger.read import audit, completeness, groups, statistics
 from execution_logger.read.runs import RecentRuns
-from execution_logger.read.runs import Run as StoredRun
 from execution_logger.read.skeleton import Outline
+from execution_logger.read.summary import Run as StoredRun
 from execution_logger.store.dead_letters import DeadLetter
 
 STATES = tuple(RunState)

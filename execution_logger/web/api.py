@@ -20,9 +20,10 @@ from execution_logger.read.groups import count_names, group_errors
 from execution_logger.read.overview import count_dead_letters
 from execution_logger.read.pages import Pages
 from execution_logger.read.place import Place
-from execution_logger.read.runs import Run, activity_of, describe_run, recent_runs
+from execution_logger.read.runs import recent_runs
 from execution_logger.read.skeleton import count_entries, read_outlines
 from execution_logger.read.statistics import last_hour, read_statistics
+from execution_logger.read.summary import Run, activity_of, describe_run
 from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store.dead_letters import DeadLetters, retry
 from execution_logger.store.faults import attempt

@@ -107,6 +107,7 @@ def create_app(settings: Settings | None = None, authorize: Authorize | None = N
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         yield
+        await feeds.close()
         await site.close()
 
     return Starlette(

@@ -9,7 +9,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any, Generic, TypeVar
 
@@ -24,8 +24,9 @@ from execution_logger.read.follow import Follower
 from execution_logger.read.pages import Pages
 from execution_logger.read.place import Place, UnknownPlaceError
 from execution_logger.read.recent import RecentlyChanged
-from execution_logger.read.runs import Run, describe_run, recent_runs
+from execution_logger.read.runs import recent_runs
 from execution_logger.read.skeleton import MOST_COUNTED, count_entries, outline_of
+from execution_logger.read.summary import Run, describe_run
 from execution_logger.read.timeline import Timeline
 from execution_logger.web import answers
 from execution_logger.web.site import Site
@@ -127,7 +128,9 @@ class _Feed(ABC, Generic[W]):
         self._watchers: set[W] = set()
         # Nobody joins while the poller looks: what it tells then they would have twice, or not at all.
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._nobody = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+        """The poller's, which ends when nobody watches."""
         self._is_away = False
 
     @abstractmethod
@@ -142,21 +145,24 @@ class _Feed(ABC, Generic[W]):
     async def watching(self, watcher: W) -> AsyncIterator[None]:
         """Have somebody told, until the block ends."""
         async with self._lock:
+            watcher.put("begin", "{}")
             await self._join(watcher)
             self._watchers.add(watcher)
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._nobody.clear()
+        if self.task is None or self.task.done():
+            self.task = asyncio.create_task(self._run())
         try:
             yield
         finally:
             self._watchers.discard(watcher)
             if not self._watchers:
-                self._task.cancel()
-                self._task = None
+                self._nobody.set()
 
     async def _run(self) -> None:
+        # It is not cancelled: that would break off a statement, and its connection with it.
         for number in count(1):
-            await asyncio.sleep(POLL_SECONDS)
+            if await self._is_left():
+                return
             async with self._lock:
                 try:
                     await self._poll(number)
@@ -164,6 +170,13 @@ class _Feed(ABC, Generic[W]):
                     self._note(str(error))
                 else:
                     self._note(None)
+
+    async def _is_left(self) -> bool:
+        """Whether nobody watches any more; otherwise it is time to look again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._nobody.wait()
+        return not self._watchers
 
     def _note(self, problem: str | None) -> None:
         if self._is_away is (problem is not None):
@@ -306,6 +319,7 @@ class Feeds:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._feeds: dict[tuple[asyncio.AbstractEventLoop, str | None], tuple[_Feed[Any], int]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def of_run(self, task_id: str, place: Place | None, known: int | None) -> EventSourceResponse:
         """The stream of a run."""
@@ -314,6 +328,11 @@ class Feeds:
     def of_runs(self) -> EventSourceResponse:
         """The stream of the list of runs."""
         return self._stream(None, Watcher)
+
+    async def close(self) -> None:
+        """Wait for the pollers whom nobody watches any more, and who may still ask for something."""
+        if self._ending:
+            await asyncio.wait(self._ending)
 
     def _stream(self, task_id: str | None, make: Any) -> EventSourceResponse:
         shutdown = anyio.Event()
@@ -358,6 +377,9 @@ class Feeds:
                 feed, users = self._feeds.pop(key)
                 if users > 1:
                     self._feeds[key] = feed, users - 1
+                elif feed.task is not None:
+                    self._ending.add(feed.task)
+                    feed.task.add_done_callback(self._ending.discard)
 
     def _make(self, engine: AsyncEngine, task_id: str | None) -> _Feed[Any]:
         return RunsFeed(engine, self._site) if task_id is None else RunFeed(engine, self._site, task_id)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from execution_logger.cli import runs as cli_runs
-from execution_logger.read import runs as store_runs
+from execution_logger.read import summary
 from execution_logger.read.runs import RecentRuns
 from stored_runs import StoredRuns
 
@@ -101,7 +101,8 @@ def test_what_others_have_written_is_shown_safely(stored: StoredRuns) -> None:
 
 def test_a_long_run_is_counted_in_part(stored: StoredRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     """And says so."""
-    monkeypatch.setattr(store_runs, "MOST_COUNTED", 2)
+    monkeypatch.setattr(summary, "MOST_COUNTED", 2)
+    monkeypatch.setattr(summary, "_MANY", 2)
     output = stored.run("runs").stdout
     assert output.split().count("2+") == 1
     assert "+: of a run with more entries the newest" in output

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from uuid import uuid4
 import pytest
 
 from batches import encoded
+from execution_logger.entry.entry import RunState
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read import runs
+from execution_logger.read import runs, summary
 from execution_logger.read.runs import RecentRuns, recent_runs
-from execution_logger.read.timeline import Only
+from execution_logger.read.summary import activity_of
+from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store import upgrade
 from sqlite_site import SqliteSite, make_tables
 
@@ -44,6 +47,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a search goes over many."""
     monkeypatch.setattr(runs, "_FIRST_PAGE", 3)
     monkeypatch.setattr(runs, "_LARGEST_PAGE", 12)
+    monkeypatch.setattr(runs, "_DESCRIBED_AT_ONCE", 4)
 
 
 def entry(second: float, **changed: Any) -> str:
@@ -98,7 +102,7 @@ async def test_a_run_has_the_state_that_its_last_word_gives_it(
     site: SqliteSite, monkeypatch: pytest.MonkeyPatch, told: list[Any], state: str | None
 ) -> None:
     """One that begins again after it failed is running again; what is no state tells nothing."""
-    monkeypatch.setattr(runs, "SILENT", timedelta.max)
+    monkeypatch.setattr(summary, "SILENT", timedelta.max)
     lines = [mark(2 * number, each) for number, each in enumerate(told)]
     await site.write(*lines, *(entry(2 * number + 1) for number in range(20)))
     (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
@@ -112,12 +116,14 @@ async def test_a_word_of_the_hosts_own_is_no_state(site: SqliteSite) -> None:
     assert run.state == "done"
 
 
+@pytest.mark.parametrize("many", [5, 1000])
 @pytest.mark.parametrize("between", [1, 30])
 async def test_a_run_that_is_silent_has_no_end_recorded(
-    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, between: int
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, between: int, many: int
 ) -> None:
     """Its process was killed; the entry of its beginning may be far from the last one."""
-    monkeypatch.setattr(runs, "_MOST_SEARCHED", 10)
+    monkeypatch.setattr(summary, "_MOST_SEARCHED", 10)
+    monkeypatch.setattr(summary, "_MANY", many)
     await site.write(mark(0, "running"), *(entry(1 + number) for number in range(between)))
     (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
     assert run.state == "no end recorded"
@@ -197,7 +203,8 @@ async def test_the_numbers_of_a_long_run_are_those_of_its_newest_entries(
     site: SqliteSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says so."""
-    monkeypatch.setattr(runs, "MOST_COUNTED", 10)
+    monkeypatch.setattr(summary, "MOST_COUNTED", 10)
+    monkeypatch.setattr(summary, "_MANY", 10)
     await site.write(entry(0, level="error"), *(entry(second) for second in range(1, 20)))
     (run,) = (await recent_runs(site.engine, site.settings, limit=1)).runs
     assert (run.entries, run.errors, run.is_cut, run.duration_seconds) == (10, 0, True, 19)
@@ -214,13 +221,97 @@ async def search_until(site: SqliteSite, seconds: float) -> RecentRuns:
 async def test_a_search_that_takes_too_long_says_how_far_it_came(site: SqliteSite) -> None:
     """What it has found is right, and no more is claimed."""
     await site.write(*(entry(second, task_id=f"run-{second:02}") for second in range(30)))
-    recent = await search_until(site, 14)
+    recent = await search_until(site, 8)
     assert not recent.is_complete
     names = [run.task_id for run in recent.runs]
     assert 0 < len(names) < 30
     assert names == [f"run-{second:02}" for second in range(29, 29 - len(names), -1)]
     assert recent.looked_back_to is not None
     assert recent.looked_back_to <= recent.runs[-1].last_at
+
+
+async def pages_of(site: SqliteSite, limit: int, **options: Any) -> list[str]:
+    """The names of all runs, found in as many searches as it takes."""
+    names: list[str] = []
+    place = None
+    while True:
+        recent = await recent_runs(site.engine, site.settings, limit=limit, after=place, **options)
+        names += [run.task_id for run in recent.runs]
+        if recent.next is None:
+            return names
+        assert recent.next != place, "it does not go on"
+        place = recent.next
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+async def test_searches_go_on_where_the_one_before_has_ended(site: SqliteSite, limit: int) -> None:
+    """Each run is found once, whether its entries are apart or at the same moment as those of others."""
+    await site.write(
+        *(entry(60 * n + second, task_id=f"run-{n}") for n in range(6) for second in range(3)),
+        *(entry(second, task_id="long", level="error") for second in range(0, 360, 40)),
+        *(entry(150, task_id=f"at-once-{n}") for n in range(5)),
+    )
+    names = await found(site, 100)
+    assert len(names) == 12
+    assert await pages_of(site, limit) == names
+    only = Only(until=START + timedelta(seconds=100))
+    assert await pages_of(site, limit, only=only) == await found(site, 100, only=only) != names
+    assert await pages_of(site, limit, with_errors=True) == ["long"]
+
+
+async def test_a_search_goes_on_though_new_entries_come(site: SqliteSite) -> None:
+    """A run that has moved to the top meanwhile is not found again further down."""
+    await site.write(*(entry(n, task_id=f"run-{n}") for n in range(10)))
+    first = await recent_runs(site.engine, site.settings, limit=4)
+    await site.write(entry(100, task_id="run-2"), entry(101, task_id="new"), batch_id="later")
+    others = await recent_runs(site.engine, site.settings, limit=100, after=first.next)
+    assert [run.task_id for run in others.runs] == ["run-5", "run-4", "run-3", "run-1", "run-0"]
+
+
+async def test_only_those_in_some_state(site: SqliteSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others there are before them; None stands for runs that tell none."""
+    monkeypatch.setattr(summary, "SILENT", timedelta.max)
+    for number, state in enumerate(["done", "failed", "running", "cancelled", "done", "failed"]):
+        begin = mark(10 * number, "running").replace('"t"', f'"run-{number}"')
+        end = mark(10 * number + 1, state).replace('"t"', f'"run-{number}"')
+        await site.write(begin, end, batch_id=str(number))
+    await site.write(*(entry(200 + number, task_id=f"silent-{number}") for number in range(9)))
+    for states, names in (
+        ([RunState.FAILED], ["run-5", "run-1"]),
+        ([RunState.RUNNING, RunState.CANCELLED], ["run-3", "run-2"]),
+        ([RunState.NO_END], []),
+    ):
+        assert await found(site, states=states) == names
+        assert await pages_of(site, 1, states=states) == names
+    assert len(await found(site, 100, states=[None])) == 9
+
+
+async def test_a_search_that_finds_nothing_in_its_time_goes_on_behind_what_it_has_seen(
+    site: SqliteSite,
+) -> None:
+    """Or it would begin at the same place for ever."""
+    await site.write(*(entry(n, task_id="many") for n in range(400)), entry(-1, task_id="old", step="rare"))
+    names, place, searches = [], None, 0
+    while not searches or place:
+        clock: Iterator[float] = map(float, count())
+        recent = await recent_runs(
+            site.engine, site.settings, limit=5, only=Only(steps=("rare",)), after=place,
+            within_seconds=8, now=partial(next, clock),
+        )  # fmt: skip
+        names += [run.task_id for run in recent.runs]
+        place, searches = recent.next, searches + 1
+    assert names == ["old"]
+    assert searches > 1
+
+
+async def test_the_activity_of_a_run(site: SqliteSite) -> None:
+    """Its entries by equal shares of its time, the last moment in the last share."""
+    await site.write(*(entry(second) for second in (0, 1, 2, 50, 99, 100)), entry(5, task_id="other"))
+    timeline = Timeline(site.engine, site.settings, "t")
+    assert await activity_of(timeline, 4) == [3, 0, 1, 2]
+    assert sum(await activity_of(timeline, 24) or []) == 6
+    assert await activity_of(Timeline(site.engine, site.settings, "other"), 4) == [0, 0, 0, 1]
+    assert await activity_of(Timeline(site.engine, site.settings, "nope"), 4) is None
 
 
 async def test_missing_indexes_are_named(site: SqliteSite) -> None:
