@@ -80,6 +80,17 @@ test("a thousand gaps leave half of the picture to what happened", () => {
   assert.ok(scale.gaps.length * GAP_WIDTH <= 150);
 });
 
+test("entries at a steady pace have no gaps between them, but a pause has", () => {
+  const steady = Array.from({ length: 11 }, (_, i) => ({ from: i * SECOND, to: i * SECOND }));
+  assert.equal(new TimeScale({ from: 0, to: 10 * SECOND }, 1000, steady).gaps.length, 0);
+  const paused = [...steady, { from: 100 * SECOND, to: 100 * SECOND }];
+  const { gaps } = new TimeScale({ from: 0, to: 100 * SECOND }, 1000, paused);
+  assert.deepEqual(
+    gaps.map(gap => [gap.from, gap.to]),
+    [[10 * SECOND, 100 * SECOND]],
+  );
+});
+
 test("a run of one moment has a scale", () => {
   const scale = new TimeScale({ from: 5, to: 5 }, 100, [{ from: 5, to: 5 }]);
   assert.ok(Number.isFinite(scale.x(5)));

@@ -131,7 +131,7 @@ export class CompareView extends Element_ {
     return html`<div class="compare-row ${only ? `only only-${only.toLowerCase()}` : ""}" role="treeitem" aria-level=${depth + 1}>
       <span class="names" ${styled({ "--depth": String(Math.min(depth, 20)) })}>
         <b class="name" dir="auto">${visible(name)}</b>
-        ${only ? html`<span class="chip">${t("compare.only", { side: only })}</span>` : nothing}
+        ${only ? html`<span class="chip"><span class="wide-only">${t("compare.only")} </span>${only}</span>` : nothing}
       </span>
       ${this.cell(left, this.place.compare)} ${this.cell(right, this.place.with)}
       ${only ? html`<span></span>` : this.difference(left as Operation, right as Operation)} ${this.problems(left, right)}

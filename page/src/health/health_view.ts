@@ -27,12 +27,16 @@ export class HealthView extends Element_ {
   @state() private next: string | null = null;
   @state() private isRetrying = false;
   private readonly life = new AbortController();
+  private readonly narrow = matchMedia("(max-width: 700px)");
 
   override connectedCallback(): void {
     super.connectedCallback();
+    const resized = () => this.requestUpdate();
+    this.narrow.addEventListener("change", resized);
     const timer = window.setInterval(() => !document.hidden && void this.look(), AGAIN_MS);
     this.untilRemoved(() => {
       clearInterval(timer);
+      this.narrow.removeEventListener("change", resized);
       this.life.abort();
     });
     void this.look();
@@ -76,7 +80,7 @@ export class HealthView extends Element_ {
     const sorted = [...health.findings].sort((a, b) => GRAVITY[a.level] - GRAVITY[b.level]);
     return html`<section class="card">
         <h2>${t("health.way")}</h2>
-        ${picture(health)}
+        ${picture(health, this.narrow.matches)}
         ${problems.map(([name, part]) => html`<p class="bad"><b>${name}</b>: ${part.error}</p>`)}
       </section>
       <section class="card">

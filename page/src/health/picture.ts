@@ -14,19 +14,36 @@ interface Station {
 
 const WIDTH = 156;
 const HEIGHT = 84;
-const STEP = 212;
+/** From a station to the next one: beside it, or below it where the screen is narrow. */
+const ASIDE = 212;
+const DOWN = 116;
 
-export function picture(health: Health): TemplateResult {
+export function picture(health: Health, isNarrow: boolean): TemplateResult {
   const stations = stationsOf(health);
-  const width = STEP * (stations.length - 1) + WIDTH + 4;
-  const database = health.parts.database?.facts ?? {};
-  const dead = Number(database.dead_letters ?? 0);
-  return html`<div class="picture" tabindex="0" role="region" aria-label=${t("health.way")}>
-    <svg viewBox="0 0 ${width} 210" width=${width} height="210" role="img" aria-label=${description(stations, dead)}>
-      ${stations.map((station, i) => svg`${i > 0 ? arrow(i) : nothing}${box(station, i)}`)}
-      ${deadBranch(dead, stations.length)}
-    </svg>
-  </div>`;
+  const dead = Number(health.parts.database?.facts.dead_letters ?? 0);
+  const last = stations.length - 1;
+  const width = isNarrow ? WIDTH + 60 : ASIDE * last + WIDTH + 4;
+  const height = isNarrow ? DOWN * (last + 1) + HEIGHT + 4 : DOWN + HEIGHT + 4;
+  return html`<svg
+    class="picture"
+    viewBox="0 0 ${width} ${height}"
+    width=${width}
+    height=${height}
+    role="img"
+    aria-label=${description(stations, dead)}
+  >
+    ${stations.map((station, i) => svg`${i > 0 ? arrow(i, isNarrow) : nothing}${box(station, placeOf(i, isNarrow))}`)}
+    ${deadBranch(dead, last, isNarrow)}
+  </svg>`;
+}
+
+interface Point {
+  x: number;
+  y: number;
+}
+
+function placeOf(index: number, isNarrow: boolean): Point {
+  return isNarrow ? { x: 2, y: index * DOWN + 2 } : { x: index * ASIDE + 2, y: 2 };
 }
 
 function stationsOf({ parts }: Health): Station[] {
@@ -75,35 +92,44 @@ function station(
   };
 }
 
-function box({ name, figure, note, state }: Station, index: number): SVGTemplateResult {
-  const x = index * STEP + 2;
+function box({ name, figure, note, state }: Station, { x, y }: Point): SVGTemplateResult {
   const mark = state === "error" ? "✕ " : "";
   return svg`<g class="station ${state}">
-    <rect x=${x} y="2" width=${WIDTH} height=${HEIGHT} rx="8" />
-    <text class="name" x=${x + 12} y="23">${mark}${name}</text>
-    <text class="figure" x=${x + 12} y="49">${figure}</text>
-    <text class="note" x=${x + 12} y="70">${note}</text>
+    <rect x=${x} y=${y} width=${WIDTH} height=${HEIGHT} rx="8" />
+    <text class="name" x=${x + 12} y=${y + 21}>${mark}${name}</text>
+    <text class="figure" x=${x + 12} y=${y + 47}>${figure}</text>
+    <text class="note" x=${x + 12} y=${y + 68}>${note}</text>
   </g>`;
 }
 
-function arrow(index: number): SVGTemplateResult {
-  const from = (index - 1) * STEP + WIDTH + 6;
-  const to = index * STEP - 4;
-  const y = HEIGHT / 2 + 2;
-  return svg`<path class="arrow" d="M${from} ${y}H${to}m-6 -5l6 5l-6 5" />`;
+const HEAD_RIGHT = "m-6 -5l6 5l-6 5";
+const HEAD_DOWN = "m-5 -6l5 6l5 -6";
+const HEAD_LEFT = "m6 -5l-6 5l6 5";
+
+/** To this station from the one before. */
+function arrow(index: number, isNarrow: boolean): SVGTemplateResult {
+  const { x, y } = placeOf(index, isNarrow);
+  const path = isNarrow
+    ? `M${x + WIDTH / 2} ${y - DOWN + HEIGHT + 4}V${y - 4}${HEAD_DOWN}`
+    : `M${x - ASIDE + WIDTH + 4} ${y + HEIGHT / 2}H${x - 6}${HEAD_RIGHT}`;
+  return svg`<path class="arrow" d=${path} />`;
 }
 
 /** What the database refuses for good leaves the way before the table. */
-function deadBranch(dead: number, count: number): SVGTemplateResult {
-  const x = (count - 1) * STEP + 2;
-  const y = 124;
-  const from = (count - 1) * STEP - 28;
-  return svg`<path class="arrow" d="M${from} ${HEIGHT / 2 + 2}V${y + 38}H${x - 6}m-6 -5l6 5l-6 5" />
-    <g class="station ${dead > 0 ? "error" : "ok"}">
-      <rect x=${x} y=${y} width=${WIDTH} height="76" rx="8" />
-      <text class="name" x=${x + 12} y=${y + 22}>${dead > 0 ? "✕ " : ""}${t("health.dead")}</text>
-      <text class="figure" x=${x + 12} y=${y + 50}>${n(dead)}</text>
-    </g>`;
+function deadBranch(dead: number, last: number, isNarrow: boolean): SVGTemplateResult {
+  const table = placeOf(last, isNarrow);
+  const own = isNarrow ? placeOf(last + 1, true) : { x: table.x, y: table.y + DOWN };
+  const middle = own.y + HEIGHT / 2;
+  const path = isNarrow
+    ? `M${table.x + WIDTH / 2} ${table.y - 18}H${WIDTH + 30}V${middle}H${WIDTH + 6}${HEAD_LEFT}`
+    : `M${table.x - 30} ${table.y + HEIGHT / 2}V${middle}H${own.x - 6}${HEAD_RIGHT}`;
+  const station: Station = {
+    name: t("health.dead"),
+    figure: n(dead),
+    note: t("health.deadNote"),
+    state: dead > 0 ? "error" : "ok",
+  };
+  return svg`<path class="arrow" d=${path} />${box(station, own)}`;
 }
 
 function description(stations: readonly Station[], dead: number): string {

@@ -56,12 +56,14 @@ export function jsonLines(value: unknown, opened: ReadonlySet<string>): JsonLine
   return lines;
 }
 
-/** The branches that a first look shows: from the top, until `most` lines are there. */
+const DEEPEST_FIRST = 3;
+
+/** The branches that a first look shows: three levels from the top, until `most` lines are there. */
 export function openedFirst(value: unknown, most: number): Set<string> {
   const opened = new Set<string>();
   let lines = isBranch(value) ? entriesOf(value).length : 1;
   let level: [Path, unknown][] = isBranch(value) ? entriesOf(value).map(([key, one]) => [[key], one]) : [];
-  while (level.length > 0 && lines <= most) {
+  for (let depth = 1; depth < DEEPEST_FIRST && level.length > 0 && lines <= most; depth++) {
     const next: [Path, unknown][] = [];
     for (const [path, one] of level) {
       if (!isBranch(one)) continue;

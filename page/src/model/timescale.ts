@@ -91,21 +91,41 @@ export class TimeScale {
 }
 
 function gapsOf(window: Span, busy: readonly Span[], width: number): Span[] {
-  const widest = (window.to - window.from) * GAP_SHARE;
-  const gaps: Span[] = [];
-  let from = window.from;
+  const idle = idleSpans(window, busy);
+  const all = window.to - window.from;
+  const wide = idle.filter(gap => length(gap) > all * GAP_SHARE);
+  if (leavesSomething(wide, all)) return widest(wide, width);
+  // Nothing but single moments, as in a log with an entry a minute: only what breaks their rhythm is a gap.
+  const usual = idle.map(length).sort((a, b) => a - b)[idle.length >> 1] ?? 0;
+  const unusual = wide.filter(gap => length(gap) > usual * 3);
+  return leavesSomething(unusual, all) ? widest(unusual, width) : [];
+}
+
+function length({ from, to }: Span): number {
+  return to - from;
+}
+
+function leavesSomething(gaps: readonly Span[], all: number): boolean {
+  return all - gaps.reduce((sum, gap) => sum + length(gap), 0) > all / 1000;
+}
+
+/** Markers alone are no picture: on a narrow screen only the widest gaps are closed. */
+function widest(gaps: readonly Span[], width: number): Span[] {
+  const most = Math.floor((width * 0.5) / GAP_WIDTH);
+  const chosen = [...gaps].sort((a, b) => length(b) - length(a)).slice(0, most);
+  return chosen.sort((a, b) => a.from - b.from);
+}
+
+function idleSpans(window: Span, busy: readonly Span[]): Span[] {
+  const idle: Span[] = [];
+  let { from } = window;
   for (const span of [...busy, { from: window.to, to: window.to }]) {
     const to = Math.min(span.from, window.to);
-    if (to - from > widest) gaps.push({ from, to });
+    if (to > from) idle.push({ from, to });
     from = Math.max(from, span.to);
     if (from >= window.to) break;
   }
-  // Markers alone are no picture: on a narrow screen only the widest gaps are closed.
-  const most = Math.floor((width * 0.5) / GAP_WIDTH);
-  return [...gaps]
-    .sort((a, b) => b.to - b.from - (a.to - a.from))
-    .slice(0, most)
-    .sort((a, b) => a.from - b.from);
+  return idle;
 }
 
 function segmentsOf(window: Span, width: number, gaps: readonly Span[]): Segment[] {

@@ -24,6 +24,7 @@ export class EntryPane extends Element_ {
   @property({ attribute: false }) item: Item | null = null;
   @property({ attribute: false }) onClose: () => void = () => {};
   @state() private entries: Entry[] = [];
+  @state() private isRead = false;
   @state() private error: unknown = null;
   @state() private wholeMessages = new Set<string>();
   private asked = "";
@@ -45,7 +46,9 @@ export class EntryPane extends Element_ {
     this.error = null;
     try {
       const { entries } = await get<EntriesPage>("run/entries", { task_id: this.taskId, id: ids });
-      if (asked === this.asked) this.entries = entries;
+      if (asked !== this.asked) return;
+      this.entries = entries;
+      this.isRead = true;
     } catch (error) {
       if (asked === this.asked) this.error = error;
     }
@@ -63,6 +66,7 @@ export class EntryPane extends Element_ {
       </header>
       ${operation && !operation.isGroup ? this.operation(operation) : nothing}
       ${this.error ? errorBox(this.error) : nothing}
+      ${this.isRead && this.entries.length === 0 ? html`<div class="box">${t("entry.notFound")}</div>` : nothing}
       ${this.entries.map((entry, i) => this.entry(entry, operation, i))}`;
   }
 

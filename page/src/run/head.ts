@@ -25,7 +25,8 @@ export function runHead(session: RunSession, now: number | null): TemplateResult
         ? html`<span class="fact warning">${t("run.moreThere", { n: total - log.rows.length })}</span>`
         : nothing
     }
-    ${completenessWord(session.completeness)} ${session.isLoaded ? liveWord(session) : nothing}
+    ${now === null ? completenessWord(session.completeness) : nothing}
+    ${session.isLoaded ? liveWord(session) : nothing}
   </header>`;
 }
 

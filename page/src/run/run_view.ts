@@ -22,6 +22,7 @@ import "./log_list";
 import "./waterfall";
 import "../ui/json_view";
 import "../ui/split_panes";
+import type { Place as RowPlace, VirtualList } from "../ui/virtual_list";
 import "../ui/virtual_list";
 
 const TICK_MS = 1000;
@@ -35,6 +36,8 @@ export class RunView extends Element_ {
   private shown!: Shown;
   private refresh = 0;
   private isRevealed = false;
+  /** It is not decided yet whether this is a run to follow. */
+  private mayFollow = true;
 
   override connectedCallback(): void {
     super.connectedCallback();
@@ -80,24 +83,21 @@ export class RunView extends Element_ {
     if (!this.isFollowing) this.newCount += shown.length;
   }
 
-  private get list(): {
-    list: { scrollToRow(index: number, where?: "near" | "middle" | "end"): void } | null;
-  } | null {
-    return this.querySelector<HTMLElementTagNameMap["run-log"] | HTMLElementTagNameMap["run-waterfall"]>(
-      "run-log, run-waterfall",
-    );
-  }
-
-  private bringToSight(index: number, where?: "near" | "middle" | "end"): void {
-    if (index >= 0) this.list?.list?.scrollToRow(index, where);
+  /** The list is asked in the next frame, when it has the lines that are shown now. */
+  private bringToSight(index: number, where?: RowPlace): void {
+    if (index < 0) return;
+    requestAnimationFrame(() => {
+      this.querySelector<VirtualList>(".left-pane virtual-list")?.scrollToRow(index, where);
+    });
   }
 
   protected override willUpdate(): void {
     this.session.setFilters(this.place.filters);
-    const isFirst = this.shown.lines.length === 0;
     this.shown.update(this.place);
-    if (isFirst && this.shown.lines.length > 0 && this.isRunning && this.place.entry === "")
-      this.isFollowing = true;
+    if (this.mayFollow && this.session.run !== null && this.shown.lines.length > 0) {
+      this.mayFollow = false;
+      this.isFollowing = this.isRunning && this.place.entry === "";
+    }
   }
 
   protected override updated(changed: Map<string, unknown>): void {
@@ -115,18 +115,19 @@ export class RunView extends Element_ {
 
   /** A link leads to an entry: what it is within is opened, and it is brought into sight. */
   private reveal(): void {
-    this.isRevealed = true;
     this.shown.reveal(this.place.entry);
     this.shown.update(this.place);
+    this.isRevealed = this.selectedIndex >= 0 || this.session.isLoaded;
+    if (!this.isRevealed) return; // it is among rows that are not drawn yet
     this.requestUpdate();
-    void this.updateComplete.then(() => this.bringToSight(this.selectedIndex, "middle"));
+    this.bringToSight(this.selectedIndex, "middle");
   }
 
   private keepInSight(before: Place | undefined): void {
     const { place } = this;
-    if (before?.mode === place.mode && before.filters === place.filters && before.detail === place.detail)
-      return;
-    if (place.entry) void this.updateComplete.then(() => this.bringToSight(this.selectedIndex, "middle"));
+    const linesOf = (one: Place | undefined) => JSON.stringify([one?.mode, one?.detail, one?.filters]);
+    if (linesOf(before) === linesOf(place)) return;
+    if (place.entry) this.bringToSight(this.selectedIndex, "middle");
   }
 
   private get selectedIndex(): number {
@@ -257,7 +258,7 @@ export class RunView extends Element_ {
     if (key === null) return;
     this.isFollowing = false;
     this.select(key);
-    void this.updateComplete.then(() => this.bringToSight(this.selectedIndex, "middle"));
+    this.bringToSight(this.selectedIndex, "middle");
   }
 
   /** Closes or opens the selected operation; closing what is no open operation goes to the one that it is within. */

@@ -17,6 +17,7 @@ export interface Matches {
 }
 
 const SEARCH_PAUSE_MS = 1500;
+const COMPLETENESS_MS = 15_000;
 
 export class RunSession {
   readonly log = new RunLog();
@@ -39,6 +40,7 @@ export class RunSession {
   private filters: Filters | null = null;
   private stream: Stream | null = null;
   private searchTimer = 0;
+  private completenessTimer = 0;
   private search = new AbortController();
   private readonly life = new AbortController();
 
@@ -70,6 +72,7 @@ export class RunSession {
     this.life.abort();
     this.search.abort();
     clearTimeout(this.searchTimer);
+    clearTimeout(this.completenessTimer);
     this.stream?.close();
   }
 
@@ -105,7 +108,7 @@ export class RunSession {
     return place;
   }
 
-  async readCompleteness(): Promise<void> {
+  private async readCompleteness(): Promise<void> {
     try {
       const query = { task_id: this.taskId };
       this.completeness = await get<Completeness>("run/completeness", query, this.life.signal);
@@ -113,6 +116,14 @@ export class RunSession {
     } catch (error) {
       if (!this.life.signal.aborted) console.warn("Completeness is not known", error);
     }
+  }
+
+  /** Entries that come live change it. */
+  private readCompletenessLater(): void {
+    this.completenessTimer ||= window.setTimeout(() => {
+      this.completenessTimer = 0;
+      void this.readCompleteness();
+    }, COMPLETENESS_MS);
   }
 
   private listen(place: string): void {
@@ -148,6 +159,7 @@ export class RunSession {
     if (added.length === 0) return added;
     this.total = Math.max(this.total, this.log.rows.length);
     this.version++;
+    if (this.isLoaded) this.readCompletenessLater();
     if (this.matches !== null) this.findLater();
     this.onChange();
     return added;

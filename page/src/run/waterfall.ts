@@ -15,6 +15,8 @@ import type { RunSession } from "./session";
 import type { Shown } from "./shown";
 
 const ROW_HEIGHT = 26;
+/** To both sides of the times, for the marks at their edges. */
+const MARGIN = 8;
 
 @customElement("run-waterfall")
 export class Waterfall extends Element_ {
@@ -59,8 +61,11 @@ export class Waterfall extends Element_ {
   override render(): TemplateResult {
     const extent = this.extent;
     const busy = this.now === null ? this.shown.busy : [...this.shown.busy, { from: this.now, to: this.now }];
-    // Room to the right for the duration of the last bar.
-    this.scale = new TimeScale(this.zoom ?? extent, Math.max(this.width - this.namesWidth - 16, 40), busy);
+    this.scale = new TimeScale(
+      this.zoom ?? extent,
+      Math.max(this.width - this.namesWidth - 2 * MARGIN, 40),
+      busy,
+    );
     return html`<div class="axis" ${styled({ "--names": `${this.namesWidth}px` })}>
         <span class="names">${t("run.name")}</span>
         <div
@@ -98,7 +103,7 @@ export class Waterfall extends Element_ {
     );
     const ticks = this.scale.ticks(84).map(
       ({ x, at }) => html`<span class="tick" title=${clock(at)} ${styled({ left: `${x}px` })}
-        >${at === this.extent.from ? "0" : duration((at - this.extent.from) / 1000)}</span
+        >${tickText(at - this.extent.from)}</span
       >`,
     );
     return [...ticks, ...gaps];
@@ -239,7 +244,7 @@ export class Waterfall extends Element_ {
 
   /** Pixels from the left of the times. */
   private xOf(event: MouseEvent): number {
-    return event.clientX - this.getBoundingClientRect().left - this.namesWidth;
+    return event.clientX - this.getBoundingClientRect().left - this.namesWidth - MARGIN;
   }
 
   private readonly wheeled = (event: WheelEvent): void => {
@@ -300,6 +305,11 @@ export class Waterfall extends Element_ {
     };
     addEventListener("pointerup", ended);
   };
+}
+
+/** How long after the beginning; `2 min`, where a duration reads `2 min 00 s`. */
+function tickText(microseconds: number): string {
+  return microseconds === 0 ? "0" : duration(microseconds / 1000).replace(/ 00 (s|min|h)$/, "");
 }
 
 declare global {

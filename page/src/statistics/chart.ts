@@ -2,6 +2,7 @@
 import { html, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
+import { t } from "../i18n/language";
 import { dateAndTime } from "../model/format";
 import { Element_ } from "../ui/element";
 
@@ -78,7 +79,10 @@ export class TimeChart extends Element_ {
       ],
       scales: { y: { range: (_, __, most) => [0, Math.max(most, 1) * 1.05] } },
       series: [
-        { value: (_, seconds) => (seconds === null ? "–" : dateAndTime(seconds * 1e6)) },
+        {
+          label: t("entry.time"),
+          value: (_, seconds) => (seconds === null ? "–" : dateAndTime(seconds * 1e6)),
+        },
         ...this.lines.map(line => this.series(line, colour(line.colour))),
       ],
     };

@@ -40,6 +40,12 @@ export function filterFields(
         typing = window.setTimeout(() => change({ text: value }), TYPING_PAUSE_MS);
       }}
     />
+    <button
+      class="narrow-only"
+      @click=${(event: Event) => (event.currentTarget as HTMLElement).closest(".filters")?.classList.toggle("unfolded")}
+    >
+      ${t("filter.title")}
+    </button>
     <select
       aria-label=${t("filter.level")}
       class=${filters.level ? "active" : ""}

@@ -7,6 +7,9 @@ import { Element_, styled } from "./element";
 // Browsers cut what is higher than some ten million pixels: beyond this a pixel of the scroll bar is several.
 const TALLEST = 8_000_000;
 const SPARE_ROWS = 6;
+const INPUT_MS = 400;
+
+export type Place = "near" | "middle" | "end";
 
 @customElement("virtual-list")
 export class VirtualList extends Element_ {
@@ -24,7 +27,9 @@ export class VirtualList extends Element_ {
   private first = 0;
   private last = 0;
   private frame = 0;
-  private ownScrollTop = -1;
+  private wanted: { index: number; where: Place } | null = null;
+  private touchedAt = Number.NEGATIVE_INFINITY;
+  private isHeld = false;
   private knownWidth = 0;
 
   override connectedCallback(): void {
@@ -32,6 +37,10 @@ export class VirtualList extends Element_ {
     const observer = new ResizeObserver(() => this.resized());
     observer.observe(this);
     this.addEventListener("scroll", this.scrolled, { passive: true });
+    for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
+      this.addEventListener(input, this.touched, { passive: true });
+    this.listen("pointerup", this.released);
+    this.listen("pointermove", this.released);
     this.untilRemoved(() => observer.disconnect());
   }
 
@@ -57,25 +66,42 @@ export class VirtualList extends Element_ {
     return Math.max(Math.floor(this.clientHeight / this.rowHeight), 1);
   }
 
-  scrollToRow(index: number, where: "near" | "middle" | "end" = "near"): void {
-    const top = index * this.rowHeight;
-    const view = this.clientHeight;
-    const offset = this.offset;
-    let wanted = offset;
-    if (where === "end") wanted = top + this.rowHeight - view;
-    else if (where === "middle") wanted = top - view / 2 + this.rowHeight;
-    else if (top < offset) wanted = top;
-    else if (top + this.rowHeight > offset + view) wanted = top + this.rowHeight - view;
-    const before = this.scrollTop;
-    this.scrollTop = Math.max(wanted, 0) / this.factor;
-    if (this.scrollTop !== before) this.ownScrollTop = this.scrollTop;
+  /** Brings a row into sight as soon as it is there. */
+  scrollToRow(index: number, where: Place = "near"): void {
+    this.wanted = { index, where };
     this.requestUpdate();
   }
 
+  private scrollToWanted(): void {
+    if (this.wanted === null || this.clientHeight === 0) return;
+    const { index, where } = this.wanted;
+    this.wanted = null;
+    const top = index * this.rowHeight;
+    const view = this.clientHeight;
+    const offset = this.offset;
+    let to = offset;
+    if (where === "end") to = top + this.rowHeight - view;
+    else if (where === "middle") to = top - view / 2 + this.rowHeight;
+    else if (top < offset) to = top;
+    else if (top + this.rowHeight > offset + view) to = top + this.rowHeight - view;
+    this.scrollTop = Math.max(to, 0) / this.factor;
+  }
+
+  /** What scrolls by itself is no wish of the reader's: only what follows an input is. */
+  private readonly touched = (event: Event): void => {
+    this.isHeld = event.type === "pointerdown";
+    this.touchedAt = performance.now();
+  };
+
+  private readonly released = (event: PointerEvent): void => {
+    if (event.type === "pointerup" || event.buttons === 0) this.isHeld = false;
+  };
+
   private readonly scrolled = (): void => {
-    // What scrolled by itself is no wish of the reader's.
-    if (Math.abs(this.scrollTop - this.ownScrollTop) > 1) this.onScroll(this.isAtEnd);
-    this.ownScrollTop = -1;
+    if (this.isHeld || performance.now() - this.touchedAt < INPUT_MS) {
+      this.touchedAt = performance.now(); // a finger that was lifted lets it glide on
+      this.onScroll(this.isAtEnd);
+    }
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
@@ -89,6 +115,7 @@ export class VirtualList extends Element_ {
       this.knownWidth = this.clientWidth;
       this.onWidth(this.clientWidth);
     }
+    this.scrollToWanted();
     this.requestUpdate();
   }
 
@@ -119,6 +146,7 @@ export class VirtualList extends Element_ {
   }
 
   protected override updated(): void {
+    this.scrollToWanted();
     this.onRange(this.first, this.last);
   }
 }
