@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 prepare() {
     make_venv
-    install --group test --group lint --group docs --group benchmark
+    install --group test --group integration-test --group lint --group docs --group benchmark
     command -v npm >/dev/null || install_node
     rm -rf dist
     .venv/bin/python -m build --wheel --no-isolation --quiet
