@@ -155,6 +155,8 @@ class TreeLines:
             line.append(f"  {who}", "cyan")
         if (errors := node.errors - sum(each.level in ERRORS for each in node.own)) > 0:
             line.append(f"  {errors:,} {'error' if errors == 1 else 'errors'} within", "red")
+        if type(left_out := (entry.details or {}).get("left_out")) is int:
+            line.append(f"  {left_out:,} left out", "yellow")
         if is_failed and (why := (entry.details or {}).get("error")) is not None:
             line.append(f"  {printable(why if isinstance(why, str) else json.dumps(why))}", "red")
         return line

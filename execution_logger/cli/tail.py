@@ -19,7 +19,7 @@ from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
 from execution_logger.read.formats import Ndjson
 from execution_logger.read.summary import known_now
-from execution_logger.read.timeline import Only, Timeline
+from execution_logger.read.timeline import ALL, Only, Timeline
 from execution_logger.read.tree import Subtree, tree_of
 
 _POLL_SECONDS = 1.0
@@ -66,8 +66,9 @@ def command(
     their times: one that comes later than its neighbours is printed when it is there, and marked. An
     outage of the database is said once, and waited for.
 
-    The exit code is 0; 1 when no entry of the run is stored (with --follow, it is waited for); 2 for wrong
-    usage or settings; 3 when the database cannot be read; 130 after Ctrl-C.
+    The exit code is 0, also when no entry matches the filters, which is said; 1 when no entry of the run is
+    stored (with --follow, it is waited for); 2 for wrong usage or settings; 3 when the database cannot be
+    read; 130 after Ctrl-C.
     """
     only = to_only(**wanted)
     if as_tree and (follow or as_json):
@@ -93,14 +94,26 @@ async def _show_tree(task_id: str | None, only: Only, count: int | None, *, whol
         timeline, only = await located(engine, settings, task_id, only)
         entries, is_cut = await _entries_of(timeline, only, count)
         newest = await timeline.last(1)
-    if not newest:
-        raise NothingStoredError.of(task_id)
+        if not newest:
+            raise NothingStoredError.of(task_id)
+        tree = tree_of(entries, known_now(RunState.RUNNING, newest[0].created_at) or RunState.RUNNING)
+        shown = tree.pruned(only.takes)
+        if count != 0 and not shown.items():
+            await _say_that_none_matches(timeline, only)
     if is_cut:
         console.print("… earlier entries are left out; --all shows them", style="dim")
-    tree = tree_of(entries, known_now(RunState.RUNNING, newest[0].created_at) or RunState.RUNNING)
-    for line in lines.of(tree.pruned(only.takes)):
+    for line in lines.of(shown):
         console.print(line, soft_wrap=True)
     return 0
+
+
+async def _say_that_none_matches(timeline: Timeline, only: Only) -> None:
+    """Say it unless there are no filters. The entries of a run are counted: it has an index."""
+    if only == ALL:
+        return
+    is_run = timeline.task_id is not None
+    text = f"0 of {await timeline.count():,} entries match" if is_run else "no entry matches"
+    say(open_console(stderr=True), f"execution-logger: {text}")
 
 
 async def _entries_of(timeline: Timeline, only: Only, count: int | None) -> tuple[list[LogEntry], bool]:
@@ -174,7 +187,11 @@ class _Tail:
                 await self._begin_subtree(timeline)
                 await self._show_stored(timeline, follower)
                 await self._follow(follower)
-            if await self._show_stored(timeline) or await timeline.exists():
+            if await self._show_stored(timeline):
+                return 0
+            if await timeline.exists():
+                if self._count != 0:
+                    await _say_that_none_matches(timeline, self._only)
                 return 0
         raise NothingStoredError.of(self._task_id)
 

@@ -143,6 +143,13 @@ class Timeline:
             query = newest_first(table, query, self.place).limit(1)
             return (await connection.execute(query)).first() is not None
 
+    async def count(self) -> int:
+        """How many entries are stored; of a run, by its index."""
+        async with self.reading() as (connection, table):
+            query = sa.select(sa.func.count()).select_from(table.table).where(is_of_run(table, self.task_id))
+            number: int = (await connection.execute(query)).scalar_one()
+            return number
+
     async def last(self, count: int, only: Only = ALL) -> list[LogEntry]:
         """The newest ones, oldest first."""
         async with self.reading() as (connection, table):

@@ -125,6 +125,24 @@ def test_a_span_that_ends_before_it_begins_is_wrong_usage(stored: StoredRuns) ->
         assert (result.exit_code, "is not before --until" in result.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("t", "--agent", "nobody"), "0 of 4 entries match"),
+        (("t", "--agent", "nobody", "--all", "--json"), "0 of 4 entries match"),
+        (("t", "--agent", "nobody", "-n", "0"), ""),
+        (("t", "-n", "0"), ""),
+        (("--agent", "nobody"), "no entry matches"),
+        (("t", "--agent", "planner"), ""),
+    ],
+)
+def test_filters_that_match_nothing_are_said(stored: StoredRuns, options: tuple[str, ...], said: str) -> None:
+    """Nothing at all would leave open whether the run is there; the exit code is that of any other answer."""
+    result = stored.run("tail", *options)
+    assert (result.exit_code, result.stderr) == (0, f"execution-logger: {said}\n" if said else "")
+    assert not said or result.stdout == ""
+
+
 def test_a_run_that_is_not_there_is_said(stored: StoredRuns) -> None:
     """The exit code is for scripts; the name is shown safely."""
     result = stored.run("tail", "no\x1bpe")
@@ -236,7 +254,8 @@ def test_a_part_of_a_tree_keeps_what_leads_to_it(
 ) -> None:
     """But for an operation's: that is a tree of its own."""
     result = tree.run("tail", "t", "--tree", *options)
-    assert (result.exit_code, result.stderr) == (0, "")
+    said = "" if expected else "execution-logger: 0 of 9 entries match\n"
+    assert (result.exit_code, result.stderr) == (0, said)
     whole = [line.lstrip("│├└─ ✗") for line in TREE.replace("  1 error within", "").splitlines()]
     shown = [line.replace("  1 error within", "") for line in result.stdout.splitlines()]
     times = [line.split()[0] for line in shown[1:]]
@@ -299,6 +318,16 @@ def test_a_tree_of_a_long_run_says_what_is_left_out(tree: StoredRuns) -> None:
         "02:13:07.000 lost",
     ]
     assert tree.run("tail", "t", "--tree", "--all").stdout == TREE
+
+
+def test_a_tree_says_what_the_limits_of_a_run_have_left_out(tree: StoredRuns) -> None:
+    """At the run, whose last entry knows it."""
+    run_id = A.replace("c3da", "c3de")
+    tree.store(
+        entry(9, message="run started", operation_id=run_id),
+        entry(10, message="run completed", operation_id=run_id, details={"left_out": 1_200}),
+    )
+    assert lines(tree.run("tail", "t", "--tree"))[-1] == "02:13:09.000 run  1,000 ms  1,200 left out"
 
 
 def test_a_tree_may_have_whole_details(tree: StoredRuns) -> None:
