@@ -48,7 +48,9 @@ _MARK = re.compile(
     r".*?<!-- /(?:figures|targets) -->",
     re.DOTALL,
 )
-_COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#805ad5", "#b83280", "#718096", "#975a16", "#2c7a7b")
+# Pages are white or dark, and show the same file.
+_COLOURS = ("#3778be", "#dd6b20", "#358b60", "#8763d9", "#c53d8f", "#718096", "#a4651e", "#2f8081")
+_INK = "#7f7f7f"
 
 
 def run(name: str, *, is_quick: bool) -> bool:
@@ -62,6 +64,8 @@ def run(name: str, *, is_quick: bool) -> bool:
 def draw(plot: Plot, file: Path) -> None:
     """Write a plot as SVG, the same bytes for the same figures, with texts that can be selected."""
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": file.name, "font.size": 9})
+    mpl.rcParams.update({"text.color": _INK, "axes.titlecolor": _INK, "axes.labelcolor": _INK})
+    mpl.rcParams.update({"axes.edgecolor": _INK, "xtick.color": _INK, "ytick.color": _INK})
     figure = Figure(figsize=(7.5, 0.9 + 0.33 * _bars(plot) if plot.kind == "bars" else 3.6))
     axes = figure.subplots()
     (_draw_bars if plot.kind == "bars" else _draw_lines)(plot, axes)
@@ -69,7 +73,7 @@ def draw(plot: Plot, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if len(plot.series) > 1:
         axes.legend(frameon=False)
-    figure.savefig(file, bbox_inches="tight", metadata={"Date": None}, facecolor="white")
+    figure.savefig(file, bbox_inches="tight", metadata={"Date": None}, transparent=True)
 
 
 def _bars(plot: Plot) -> int:

@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """Let `gc.collect()` look at what tests have made only: at all that was imported it takes half a second."""
+    """Let `gc.collect()` look at what tests have made: with all that was imported it takes half a second."""
     gc.collect()
     gc.freeze()
 

@@ -95,6 +95,34 @@ def test_a_plot_is_the_same_file_for_the_same_figures(tmp_path: Path) -> None:
     assert "theirs" in first
 
 
+@pytest.mark.usefixtures("fonts")
+@pytest.mark.parametrize("page", ["#ffffff", "#1e2129", "#0d1117"])
+def test_a_plot_is_seen_on_white_and_on_dark_pages(tmp_path: Path, page: str) -> None:
+    """It has no background of its own, and each colour stands out as WCAG asks of what is drawn: 3 to 1."""
+    many = {f"series {number}": [(str(number), 1.0)] for number in range(8)}
+    draw(Plot("Many", "x", "y", many), tmp_path / "plot.svg")
+    drawn = (tmp_path / "plot.svg").read_text()
+    colours = set(re.findall(r"#[0-9a-f]{6}", drawn))
+    assert len(colours) == 9
+    assert {colour for colour in colours if contrast(colour, page) < 3} == set()
+    assert not re.search(r"(?:fill|stroke): (?:black|white)", drawn)
+
+
+def contrast(first: str, second: str) -> float:
+    """Of two colours, as WCAG 2 defines it."""
+    darker, lighter = sorted(map(luminance, (first, second)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    """Of a colour `#rrggbb`, from 0 to 1."""
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def test_documents_ask_for_programs_that_there_are() -> None:
     """Every mark, and every program is asked for somewhere."""
     named = [
