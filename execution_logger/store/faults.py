@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from execution_logger.errors import StoreUnavailableError
+from execution_logger.errors import ExecutionLoggerError, StoreUnavailableError
 from execution_logger.text import public_url
 
 UPGRADE = "Run: execution-logger db upgrade"
@@ -91,13 +91,14 @@ async def attempt(engine: AsyncEngine, timeout_seconds: float) -> AsyncIterator[
     """Bound one attempt to use the database, and tell its failures in one way.
 
     Raises:
-        StoreUnavailableError: whatever went wrong inside, or took too long. The cause is kept.
+        StoreUnavailableError: whatever went wrong inside, or took too long. The cause is kept. Other errors of
+            the library stay as they are.
     """
     try:
         async with asyncio.timeout(timeout_seconds) as deadline:
             yield
-    except StoreUnavailableError:
-        raise
+    except ExecutionLoggerError:
+        raise  # it has its text already
     except Exception as error:
         text = f"no answer within {timeout_seconds:g} s" if deadline.expired() else _summary(error)
         name = public_url(engine.url.render_as_string(hide_password=True), user="***@")

@@ -15,6 +15,11 @@ _REFUSALS = {
     "400": "A parameter cannot be used; the message names it.",
     "403": "You may not see this, or another site asks.",
     "404": "There is no such run or entry.",
+    "405": "This path has no such method.",
+    "413": "The body is too long.",
+    "414": "The query is too long.",
+    "415": "The body is no JSON.",
+    "431": "The headers are too long.",
     "503": "The database cannot be read now; `Retry-After` says when to ask again.",
 }
 
