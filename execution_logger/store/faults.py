@@ -91,8 +91,8 @@ async def attempt(engine: AsyncEngine, timeout_seconds: float) -> AsyncIterator[
     """Bound one attempt to use the database, and tell its failures in one way.
 
     Raises:
-        StoreUnavailableError: whatever went wrong inside, or took too long. The cause is kept. Other errors of
-            the library stay as they are.
+        StoreUnavailableError: whatever went wrong inside, or took too long. The cause is kept. Other errors
+            of the library stay as they are.
     """
     try:
         async with asyncio.timeout(timeout_seconds) as deadline:

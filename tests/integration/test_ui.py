@@ -177,7 +177,8 @@ async def test_a_place_of_another_table_is_refused(site: PostgresqlSite, ui: UiP
         ("run/entries", {"task_id": "t", "after": strange}),
         ("run/skeleton", {"task_id": "t", "after": strange}),
     ):
-        answer = httpx.get(f"{ui.url}api/{path}", params=query, timeout=ANSWER_SECONDS)
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+            answer = await client.get(f"{ui.url}api/{path}", params=query)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_place")
 
 
