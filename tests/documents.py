@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TRANSLATED = {
     "README.md": "README.zh-CN.md",
     "docs/USING.md": "docs/USING.zh-CN.md",
+    "docs/PAGE.md": "docs/PAGE.zh-CN.md",
     "docs/SETTINGS.md": "docs/SETTINGS.zh-CN.md",
     "docs/TABLES.md": "docs/TABLES.zh-CN.md",
     "docs/CELERY_SETUP.md": "docs/CELERY_SETUP.zh-CN.md",

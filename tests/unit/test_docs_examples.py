@@ -22,6 +22,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY, CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.routing import Mount
 
 import execution_logger
 from documents import TRANSLATED, Document
@@ -36,9 +37,16 @@ from execution_logger.worker.schedule import JOBS
 from scraping import parse, scrape
 from sqlite_site import SqliteSite, make_tables
 
-README, USING, TABLES, CELERY_SETUP, OPERATING = (
+README, USING, TABLES, CELERY_SETUP, OPERATING, PAGE = (
     Document(name)
-    for name in ("README.md", "docs/USING.md", "docs/TABLES.md", "docs/CELERY_SETUP.md", "docs/OPERATING.md")
+    for name in (
+        "README.md",
+        "docs/USING.md",
+        "docs/TABLES.md",
+        "docs/CELERY_SETUP.md",
+        "docs/OPERATING.md",
+        "docs/PAGE.md",
+    )
 )
 
 MakeLogger = Callable[..., ExecutionLogger]
@@ -88,6 +96,28 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         make_tables(site.path)
         yield site
     _settings_of_environment.cache_clear()  # a repository has read them, and this database is gone
+
+
+async def test_the_page_in_a_host(site: SqliteSite) -> None:
+    """Those whom its login has let in see it, below its prefix."""
+    names = PAGE.run_example("page-fastapi")
+    host: FastAPI = names["app"]
+    mounted: Any = next(route.app for route in host.routes if isinstance(route, Mount))
+
+    async def with_login(scope: Any, receive: Any, send: Any) -> None:
+        user = dict(scope["headers"]).get(b"x-user", b"").decode()
+        await host({**scope, "state": {"user": user}}, receive, send)
+
+    transport = httpx.ASGITransport(with_login)
+    async with (
+        mounted.router.lifespan_context(mounted),
+        httpx.AsyncClient(transport=transport, base_url="http://host") as client,
+    ):
+        path = "/execution-logs/api/about"
+        assert (await client.get(path)).status_code == 403
+        for user, permissions in (("ann", ["read", "change"]), ("bob", ["read"])):
+            answer = await client.get(path, headers={"x-user": user})
+            assert answer.json()["permissions"] == permissions
 
 
 def test_every_example_has_a_test() -> None:
