@@ -47,7 +47,10 @@ WITHOUT_EXTRA = ("worker", "beat", "flower", "doctor", "config", "recover")
 EXTRA = ("aiosqlite", "alembic", "asyncpg", "rich", "sqlalchemy")
 """What the extra `worker` installs."""
 
-_NEEDS_EXTRA = 'Needs the extra "worker", which is not installed.'
+UI_EXTRA = ("sse_starlette", "starlette", "uvicorn")
+"""What the extra `ui` installs besides."""
+
+_NEEDS_EXTRA = 'Needs the extra "{}", which is not installed.'
 _INTERRUPTED = 130
 
 
@@ -61,8 +64,11 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write what each does, without importing it."""
         has_extra = all(map(find_spec, EXTRA))
+        needs = {name: "worker" for name in COMMANDS if not has_extra and name not in WITHOUT_EXTRA}
+        if not has_extra or not all(map(find_spec, UI_EXTRA)):
+            needs["ui"] = "ui"
         rows = [
-            (name, said if has_extra or name in WITHOUT_EXTRA else _NEEDS_EXTRA)
+            (name, _NEEDS_EXTRA.format(needs[name]) if name in needs else said)
             for name, said in COMMANDS.items()
         ]
         with formatter.section("Commands"):
@@ -136,9 +142,10 @@ def _missing(error: ModuleNotFoundError | SettingsError) -> str:
     if isinstance(error, SettingsError):  # the store's
         return str(error)
     package = (error.name or "").partition(".")[0]
-    if package not in EXTRA:
+    if package not in {*EXTRA, *UI_EXTRA}:
         raise error
-    return f'{package} is not installed: pip install "celery-execution-logger[worker]"'
+    extra = "ui" if package in UI_EXTRA else "worker"
+    return f'{package} is not installed: pip install "celery-execution-logger[{extra}]"'
 
 
 def _not_installed(name: str, why: str) -> click.Command:

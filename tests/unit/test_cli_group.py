@@ -1,6 +1,7 @@
 """The root of the command: help, and errors as one line."""
 
 import importlib
+import sys
 from types import ModuleType, SimpleNamespace
 
 import click
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from children import run_script
+from execution_logger import cli
 from execution_logger.cli import COMMANDS, main
 from execution_logger.cli.status import UnhealthyError
 from execution_logger.errors import ExecutionLoggerError, SettingsError, StoreUnavailableError
@@ -120,6 +122,40 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(
     assert result.stderr == (
         f'execution-logger: {package} is not installed: pip install "celery-execution-logger[worker]"\n'
     )
+
+
+@pytest.mark.parametrize("module", ["uvicorn", "sse_starlette", "starlette.types"])
+def test_a_missing_extra_of_the_page_is_one_line_as_well(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """Hosts have some of these packages, and not all."""
+    for name in (module, "execution_logger.cli.ui", "execution_logger.web"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run("ui")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"execution-logger: {module.partition('.')[0]} is not installed: ")
+    assert result.stderr.endswith('pip install "celery-execution-logger[ui]"\n')
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("uvicorn", {"ui": "ui", "tail": None, "worker": None}),
+        ("sqlalchemy", {"ui": "ui", "tail": "worker", "worker": None}),
+    ],
+)
+def test_the_help_says_which_extra_a_command_needs(
+    monkeypatch: pytest.MonkeyPatch, missing: str, told: dict[str, str | None]
+) -> None:
+    """Of each that is not installed."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == missing else object())
+    lines = run("--help").output.splitlines()
+    for name, extra in told.items():
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        said = f'Needs the extra "{extra}", which is not installed.' if extra else COMMANDS[name]
+        assert line.split(maxsplit=1)[1] == said
 
 
 def test_another_missing_module_is_no_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
