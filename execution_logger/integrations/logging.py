@@ -7,6 +7,7 @@ from execution_logger.api.context import with_exception
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.entry.entry import LogLevel
 from execution_logger.integrations.records import (
+    COLUMNS,
     DEFAULT,
     OWN,
     Parts,
@@ -101,7 +102,7 @@ class Handler(logging.Handler):
             details["process"] = record.processName
         if type(record) is logging.LogRecord and next(reversed(record.__dict__)) == _LAST:
             return level, message, {}, details
-        return level, message, divide(_extra(record), details), details
+        return level, message, _columns(record, details), details
 
 
 class ContextFilter(logging.Filter):
@@ -131,14 +132,22 @@ def _trace(record: logging.LogRecord) -> dict[str, Any]:
     return found
 
 
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
+def _columns(record: logging.LogRecord, details: dict[str, Any]) -> dict[str, Any]:
+    """Put what `extra` names into the details, and return what has a column: what `divide` does, at once."""
     attributes = record.__dict__
     if type(record) is not logging.LogRecord:
-        return {key: value for key, value in attributes.items() if key not in RESERVED}
-    extra: dict[str, Any] = {}
+        return divide({key: attributes[key] for key in attributes if key not in RESERVED}, details)
+    columns: dict[str, Any] = {}
+    taken: dict[str, Any] = {}
     for key in reversed(attributes):  # two dozen attributes come before: not to look at them is much cheaper
         if key == _LAST:
             break
-        if key not in RESERVED:
-            extra[key] = attributes[key]
-    return extra
+        if key in COLUMNS:
+            columns[key] = attributes[key]
+        elif key in details:
+            taken[key] = attributes[key]
+        elif key not in RESERVED:
+            details[key] = attributes[key]
+    if taken:
+        divide(taken, details)
+    return columns

@@ -13,12 +13,14 @@ DEFAULT = "app"
 """The category of records that name none, and the `task_id` of those outside any run."""
 
 _TREE = ("operation_id", "parent_id")
-_COLUMNS = frozenset({*FILLED, *_TREE, "category", "duration_ms"})
+COLUMNS = frozenset({*FILLED, *_TREE, "category", "duration_ms"})
+"""What has a column, by its name; all else that a record names is a detail."""
 _LIBRARY, _SQLITE = "execution_logger", "aiosqlite"
 OWN = (_LIBRARY, _SQLITE)
 """What the names of loggers begin with that `comes_of_sending` has to look at."""
 
 _NOTHING: Mapping[str, Any] = {}
+_NO_TREE = frozenset(_TREE).isdisjoint
 _R = TypeVar("_R")
 
 _MOST_NESTED = 2
@@ -83,15 +85,15 @@ class Recorder:
 
     def _write(self, level: Any, message: Any, columns: dict[str, Any], details: dict[str, Any]) -> None:
         named = columns.get
-        category, is_outside = named("category"), self.is_outside(columns)
-        task_id = self._task_id if is_outside else named("task_id")
-        if task_id is None and self._task_id is not None:
-            task_id = _task_id_here()
+        category, task_id, is_outside = named("category"), named("task_id"), False
+        if task_id is None and self._task_id is not None and (task_id := _task_id_here()) is None:
+            task_id, is_outside = self._task_id, True
+        ids = _NOTHING if _NO_TREE(columns) else {key: columns[key] for key in _TREE if key in columns}
         self.logger._record(  # noqa: SLF001 - one of us
             task_id, level,
             self._category if category is None else category, message,
             named("step"), named("agent_name"), named("roadmap_id"), named("concept_id"),
-            details or None, named("duration_ms"), {key: columns[key] for key in _TREE if key in columns},
+            details or None, named("duration_ms"), ids,
             always=is_outside,  # of no run: neither chosen nor limited as one
         )  # fmt: skip
 
@@ -103,7 +105,7 @@ def divide(named: Mapping[str, Any], details: dict[str, Any]) -> dict[str, Any]:
     """
     columns: dict[str, Any] = {}
     for key, value in named.items():
-        if key in _COLUMNS:
+        if key in COLUMNS:
             columns[key] = value
             continue
         if key in details:
