@@ -111,7 +111,7 @@ class _Capture(Pipeline):
             self.entries.append(entry)
             return entry, encoded
 
-        vars(self).update(make_entry=keep_entry, accept=lambda _: True)
+        vars(self).update(make_entry=keep_entry, accept=lambda _: True, fill_in=lambda *_: None)
 
     def begin(self) -> Flush:
         """Nothing is delivered: a host that gets ready within the block needs no thread."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one test command: from a fresh clone to all checks, on the wheel that users install.
 #
-#   scripts/test.sh                             everything but the last three
+#   scripts/test.sh                             everything but the last four
 #   scripts/test.sh lint                        the style, the types, the direction of imports
 #   scripts/test.sh page                        the page that shows runs: its style, its types, the tests of its models
 #   scripts/test.sh docs                        the site of the documentation, into build/docs/site
@@ -9,6 +9,7 @@
 #   scripts/test.sh elsewhere [options]         the unit tests on every other Python, on the oldest with the lowest versions
 #   scripts/test.sh lowest [options]            the unit tests, with every dependency at its lowest version
 #   scripts/test.sh pythons [options]           the unit tests on every other Python that this machine has
+#   scripts/test.sh frameworks [names]          the ways in, with the lowest and the newest version of each framework
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
@@ -157,6 +158,10 @@ pythons() {
     done
 }
 
+frameworks() {
+    python scripts/frameworks.py "$@"
+}
+
 # What is tested here is tested for the second time: with fewer examples, and a failed assertion shows the variables
 # in place of its parts.
 elsewhere() {
@@ -188,7 +193,7 @@ integration() {
 part="${1:-all}"
 [ $# = 0 ] || shift
 case "$part" in
-    all | lint | page | docs | unit | integration | elsewhere | lowest | pythons) prepare ;;
-    *) fail "there is no part '$part': lint, page, docs, unit, integration, elsewhere, lowest or pythons" ;;
+    all | lint | page | docs | unit | integration | elsewhere | lowest | pythons | frameworks) prepare ;;
+    *) fail "there is no part '$part': lint, page, docs, unit, integration, elsewhere, lowest, pythons or frameworks" ;;
 esac
 "$part" "$@"

@@ -296,6 +296,18 @@ class ExecutionLogger(LoggingCalls):
             pipeline.drop(entry)
         return entry
 
+    def _unfilled(self) -> Pipeline | None:
+        """The pipeline, where a call of no run has nothing filled in, and nothing left out; else None."""
+        host = self._host
+        pipeline = host.pipeline
+        if pipeline is None or not undivided[0] or host.volume is not None:
+            return None
+        if self._bound or innermost.get() is not None:
+            return None
+        if (TRACING in sys.modules or scopes) and with_trace(NO_TREE) is not NO_TREE:
+            return None
+        return pipeline
+
     def _is_wanted(self, volume: Volume, task_id: Any, level: Any, category: Any, *, always: bool) -> bool:
         is_wanted = volume.takes(None if always else task_id, level, category)
         over = volume.over(task_id, level) if is_wanted and not always else 0

@@ -1,10 +1,10 @@
 """From a call's arguments to an entry and its JSON: the one place where entries are encoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from uuid_utils import uuid7
@@ -29,6 +29,25 @@ _BACKSLASH = ord("\\")
 # JSON is full of colons: of details that have nothing else the texts are not searched.
 _SLASH, _EQUALS, _BEARER = map(ord, "/=B")
 _MASKED = Verdict.MASK  # an enum's attribute costs more to look up than a module's name
+
+
+_MOST_FORMS = 4_096
+"""Places in a host's code; those that are made up while it runs must not fill the memory."""
+
+
+class _Head(msgspec.Struct):
+    """What an entry begins with, and no other has."""
+
+    id: str
+    created_at: datetime
+
+
+class _Form(NamedTuple):
+    """An entry's JSON without its head and its message, neither of which it has room for without end."""
+
+    before: bytes
+    after: bytes
+    room: int
 
 
 class _NotPlainError(Exception):
@@ -91,6 +110,7 @@ class EntryEncoder:
         self._keys = SensitiveKeys(settings.sensitive_keys)
         self._max_bytes = settings.max_entry_bytes
         self._encode = msgspec.json.Encoder().encode
+        self._forms: dict[Hashable, _Form | None] = {}
 
     def make(
         self,
@@ -162,6 +182,37 @@ class EntryEncoder:
         )  # fmt: skip
         entry = Sanitizer(self._keys, self._max_bytes).made_safe(passed)
         return entry, _fitted(self._encode(entry))
+
+    def fill_in(self, form: Hashable, message: str) -> bytes | None:
+        """The JSON of an entry that differs from others of its form in its message alone: what `make` makes.
+
+        None when that is not known yet, or the message needs a closer look.
+        """
+        known = self._forms.get(form)
+        if known is None or (":" in message and self._keys.shown_in(message)):
+            return None
+        try:
+            text = self._encode(message)
+        except (TypeError, UnicodeEncodeError):  # a text of a class of its own, or half a character
+            return None
+        if len(text) > known.room or _BACKSLASH in text or _SLASH in text or _EQUALS in text:
+            return None
+        head = self._encode(_Head(str(uuid7()), self._clock()))
+        return head[:-1] + known.before + text + known.after
+
+    def know(self, form: Hashable, task_id: str, level: str, category: str, details: dict[str, Any]) -> None:
+        """Fill in a form from here on, whose entries are these but for the message."""
+        if form in self._forms:
+            return
+        if len(self._forms) >= _MOST_FORMS:
+            self._forms.clear()
+        entry, encoded = self.make(task_id, level, category, "", details=details)
+        head = self._encode(_Head(entry.id, entry.created_at))[:-1]
+        before, found, after = encoded[len(head) :].partition(b'"message":""')
+        is_plain = not any(byte in encoded for byte in (_BACKSLASH, _SLASH, _EQUALS))
+        room = MAX_IDENTIFIER_CHARS - len(encoded)
+        is_known = found and is_plain and room > 0 and encoded.startswith(head)
+        self._forms[form] = _Form(before + b'"message":', after, room) if is_known else None
 
     def _copy(self, details: dict[str, Any], room: int) -> dict[str, Any]:
         """Copy plain details and mask their secrets; raise when they are not plain, or too large.

@@ -84,25 +84,20 @@ class Handler(logging.Handler):
         may_be_ours = thread == THREAD_NAME or (type(name) is str and name.startswith(OWN))
         if may_be_ours and comes_of_sending(thread, name, self._recorder.logger):
             return None
-        details: dict[str, Any] = {"logger": name, "source": f"{record.module}:{record.lineno}"}
+        form = _form(record)
         try:
             message: Any = record.getMessage()
         except BaseException as error:
             if not is_hostile(error):
                 raise
-            message, details["args"] = record.msg, record.args
-        level = _LEVELS.get(record.levelno)
-        if level is None:
-            level, details["levelno"] = level_named(record.levelname), record.levelno
-        if record.exc_info is not None or record.exc_text or record.stack_info:
-            details.update(_trace(record))
-        if thread != "MainThread":
-            details["thread"] = thread
-        if record.processName != "MainProcess":
-            details["process"] = record.processName
-        if type(record) is logging.LogRecord and next(reversed(record.__dict__)) == _LAST:
-            return level, message, {}, details
-        return level, message, _columns(record, details), details
+            level, columns, details = _parts(record)
+            return level, record.msg, columns, {**details, "args": record.args}
+        if form is not None and self._recorder.fill_in(form, message):
+            return None
+        level, columns, details = _parts(record)
+        if form is not None:
+            self._recorder.know(form, level, details)
+        return level, message, columns, details
 
 
 class ContextFilter(logging.Filter):
@@ -120,6 +115,36 @@ class ContextFilter(logging.Filter):
 
 def _passed(passed: Any, record: logging.LogRecord) -> logging.LogRecord:
     return passed if isinstance(passed, logging.LogRecord) else record
+
+
+def _form(record: logging.LogRecord) -> tuple[Any, ...] | None:
+    """All that tells one record from another but the message, where that is little: nearly always."""
+    if type(record) is not logging.LogRecord or next(reversed(record.__dict__)) != _LAST:
+        return None
+    if record.exc_info is not None or record.exc_text or record.stack_info:
+        return None
+    name, module, line = record.name, record.module, record.lineno
+    thread, process = record.threadName, record.processName
+    # What makes a record may have put anything there; two texts that are equal are written alike.
+    if not (type(name) is type(module) is type(thread) is type(process) is str and type(line) is int):
+        return None
+    level = _LEVELS.get(record.levelno)
+    return None if level is None else (name, module, line, level, thread, process)
+
+
+def _parts(record: logging.LogRecord) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Level, columns and details."""
+    details: dict[str, Any] = {"logger": record.name, "source": f"{record.module}:{record.lineno}"}
+    level = _LEVELS.get(record.levelno)
+    if level is None:
+        level, details["levelno"] = level_named(record.levelname), record.levelno
+    if record.exc_info is not None or record.exc_text or record.stack_info:
+        details.update(_trace(record))
+    if record.threadName != "MainThread":
+        details["thread"] = record.threadName
+    if record.processName != "MainProcess":
+        details["process"] = record.processName
+    return level, _columns(record, details), details
 
 
 def _trace(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From a record of another logger to an entry: what `logging`, structlog and loguru have in common here."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 from execution_logger.api.context import FILLED, block_here, innermost, operation_here
@@ -78,6 +78,22 @@ class Recorder:
                 )  # fmt: skip
         finally:
             being_read.pop()
+
+    def fill_in(self, form: Hashable, message: str) -> bool:
+        """Record a message of no run, whose entry differs in nothing else from others of its form.
+
+        False when that cannot be done, and nothing is recorded.
+        """
+        pipeline = self.logger._unfilled()  # noqa: SLF001 - one of us
+        if pipeline is None or (encoded := pipeline.fill_in((self, form), message)) is None:
+            return False
+        return pipeline.accept(encoded)
+
+    def know(self, form: Hashable, level: str, details: dict[str, Any]) -> None:
+        """Have such a record filled in from the next one on."""
+        pipeline = self.logger._unfilled()  # noqa: SLF001 - one of us
+        if pipeline is not None and self._task_id is not None:
+            pipeline.know((self, form), self._task_id, level, self._category, details)
 
     def is_outside(self, columns: Mapping[str, Any]) -> bool:
         """Whether neither the record nor the context nor an operation nor the logger tells the run."""

@@ -107,7 +107,8 @@ class Pipeline:
         destination: Destination | None = None,
     ) -> None:
         self.settings = settings
-        self.make_entry = EntryEncoder(settings).make
+        encoder = EntryEncoder(settings)
+        self.make_entry, self.fill_in, self.know = encoder.make, encoder.fill_in, encoder.know
         self._make_delivery = make_delivery
         self._destination = destination
         self._process_id = os.getpid()

@@ -160,6 +160,38 @@ def test_both_ways_make_the_same_json_of_plain_data(
     assert msgspec.json.encode(Sanitizer(KEYS, 262_144).made_safe(passed)) == encoded
 
 
+@given(plain_details, plain_texts, plain_texts)
+def test_a_form_is_filled_in_as_an_entry_is_made(details: dict[str, Any], text: str, message: str) -> None:
+    """The third way is faster still, and may say that it is none."""
+    encoder = EntryEncoder(Settings())
+    assert encoder.fill_in("form", message) is None
+    encoder.know("form", text, "info", text, details)
+    if (filled := encoder.fill_in("form", message)) is not None:
+        entry, _ = encoder.make(text, "info", text, message, details=details)
+        read = msgspec.json.decode(filled, type=LogEntry)
+        assert read.created_at < entry.created_at
+        same = msgspec.structs.replace(entry, id=read.id, created_at=read.created_at)
+        assert msgspec.json.encode(same) == filled
+
+
+def test_usual_lines_are_filled_in() -> None:
+    """One that may hold a secret is looked at closely; so is one that does not fit."""
+    encoder = EntryEncoder(Settings())
+    encoder.know("form", "app", "info", "app", {"logger": "host.web", "source": "web:12"})
+    assert encoder.fill_in("form", "intent analysis: finished after 1500 ms") is not None
+    for message in ("password: kTi7w2", "GET /?token=kTi7w2", "x" * 1000, "half \ud800", "a\nb"):
+        assert encoder.fill_in("form", message) is None
+
+
+def test_the_memory_of_forms_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes up names of loggers makes no end of them."""
+    monkeypatch.setattr(encoder_module, "_MOST_FORMS", 10)
+    encoder = EntryEncoder(Settings())
+    for number in range(100):
+        encoder.know(number, "app", "info", "app", {})
+    assert len(encoder._forms) <= 10
+
+
 @pytest.mark.usefixtures("no_thorough_way")
 @given(plain_details, plain_texts)
 def test_plain_data_takes_the_short_way(details: dict[str, Any], text: str) -> None:

@@ -24,6 +24,7 @@ from children import FORKS, in_fork, run_script
 from documents import Document
 from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of
 from execution_logger import ExecutionLogger, LogEntry, Settings, execution_logger
+from execution_logger.entry.masking import MASK
 from execution_logger.integrations.logging import RESERVED, ContextFilter, Handler
 from execution_logger.testing import MemoryDelivery, capture_entries
 from sqlite_site import make_tables
@@ -500,6 +501,50 @@ class TestHost:
         delivery.open()
         assert logger.sync.flush(DEADLINE_SECONDS).complete
         assert [entry["message"] for entry in delivery.entries] == ["one", "two"]
+
+    def test_lines_from_one_place(self, make_logger: MakeLogger, log: logging.Logger) -> None:
+        """Each is what it would be alone: its own message, time, level, thread, run, and secrets masked."""
+        delivery = MemoryDelivery()
+        logger = make_logger(delivery)
+        for handler in (Handler(logger=logger), Handler(logger=logger, category="second", task_id="none")):
+            log.addHandler(handler)
+
+        def line(level: int, message: str, *arguments: object) -> None:
+            log.log(level, message, *arguments)
+
+        for number in range(3):
+            line(logging.INFO, "step %d", number)
+        line(logging.ERROR, "step %d", 3)
+        line(logging.INFO, "GET /path?password=%s", "kTi7w2")
+        line(logging.INFO, "password: %s", "kTi7w2")
+        line(logging.INFO, "%s", "half \ud800")
+        with logger.context(task_id="task-1", step="outline"):
+            line(logging.INFO, "within")
+        thread = threading.Thread(target=line, args=(logging.INFO, "elsewhere"), name="other")
+        thread.start()
+        thread.join()
+        line(logging.INFO, "%d %d", "too few")
+        assert logger.sync.flush(DEADLINE_SECONDS).complete
+        first, second = delivery.entries[::2], delivery.entries[1::2]
+        assert [entry["message"] for entry in first] == [entry["message"] for entry in second]
+        assert [(entry["level"], entry["task_id"], entry["message"]) for entry in first] == [
+            *(("info", "app", f"step {number}") for number in range(3)),
+            ("error", "app", "step 3"),
+            ("info", "app", f"GET /path?password={MASK}"),
+            ("info", "app", f"password: {MASK}"),
+            ("info", "app", "half \ufffd"),
+            ("info", "task-1", "within"),
+            ("info", "app", "elsewhere"),
+            ("info", "app", "%d %d"),
+        ]
+        assert {entry["category"] for entry in second} == {"second"}
+        assert {(e["details"]["logger"], e["details"]["source"]) for e in first} == {
+            ("host.web", first[0]["details"]["source"])
+        }
+        assert first[8]["details"]["thread"] == "other"
+        times = [entry["created_at"] for entry in delivery.entries]
+        assert times == sorted(set(times))
+        assert len({entry["id"] for entry in delivery.entries}) == 20
 
     def test_it_logs_under_loggings_own_lock(self, make_logger: MakeLogger, log: logging.Logger) -> None:
         """The first record starts the thread, which must not wait for that lock."""
