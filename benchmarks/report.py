@@ -29,6 +29,7 @@ DOCUMENTS = (ROOT / "docs" / "PERFORMANCE.md", ROOT / "docs" / "SCALING.md")
 
 PROGRAMS = (
     "call",
+    "handler",
     "loop",
     "producer",
     "store",

@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_span_id, format_trace_id
 
 from execution_logger import ExecutionLogger, LogEntry, Settings
+from execution_logger.api import context as context_module
+from execution_logger.api import logger as logger_module
 from execution_logger.testing import capture_entries
 
 logger = ExecutionLogger(Settings(language="en"))
@@ -51,6 +53,41 @@ def tree_of(entries: list[LogEntry]) -> list[tuple[str, str | None]]:
 def note(message: str) -> LogEntry:
     """An entry that is no operation."""
     return logger.sync.info(None, "agent", message)
+
+
+def test_operations_that_a_framework_tells_of_elsewhere(
+    entries: list[LogEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says is under way here is around what has begun in it, and within what it has begun in."""
+    under_way: list[str] = []
+    monkeypatch.setattr(context_module, "scopes", [lambda: under_way[-1] if under_way else None])
+    monkeypatch.setattr(logger_module, "scopes", context_module.scopes)
+    task, tool = str(UUID(int=1)), str(UUID(int=2))
+    with logger.sync.timed_operation("r", "agent", "outer") as outer:
+        note("before")
+        under_way.append(task)
+        note("in the task")
+        with logger.sync.timed_operation("r", "agent", "inner") as inner, logger.context(step="plan"):
+            note("in the inner one")
+            under_way.append(tool)
+            note("in the tool")
+            under_way.pop()
+            note("again in the inner one")
+        under_way.pop()
+        note("after")
+    parents = {entry.message: entry.parent_id for entry in entries}
+    assert parents == {
+        "outer started": None,
+        "before": outer.operation_id,
+        "in the task": task,
+        "inner started": task,
+        "in the inner one": inner.operation_id,
+        "in the tool": tool,
+        "again in the inner one": inner.operation_id,
+        "inner completed": task,
+        "after": outer.operation_id,
+        "outer completed": None,
+    }
 
 
 def test_outside_of_any_operation_an_entry_stands_alone(entries: list[LogEntry]) -> None:
