@@ -32,11 +32,13 @@ class Framework:
 
     Attributes:
         tests: the file of its tests.
-        besides: packages that the tests use it with, in whatever version fits.
+        besides: packages that the tests use it with.
+        with_lowest: such ones with its lowest version, for which pip would look for long.
     """
 
     tests: str
     besides: tuple[str, ...] = ()
+    with_lowest: tuple[str, ...] = ()
 
 
 FRAMEWORKS = {
@@ -46,7 +48,7 @@ FRAMEWORKS = {
         "tests/unit/test_opentelemetry.py", ("opentelemetry-instrumentation-redis", "structlog")
     ),
     "openai-agents": Framework("tests/unit/test_openai_agents.py"),
-    "langchain": Framework("tests/unit/test_langchain.py", ("langgraph",)),
+    "langchain": Framework("tests/unit/test_langchain.py", ("langgraph",), ("langgraph<0.6",)),
     "crewai": Framework("tests/frameworks/test_crewai.py"),
     "llama-index": Framework("tests/frameworks/test_llama_index.py"),
     "flask": Framework("tests/unit/test_flask_extension.py"),
@@ -82,8 +84,12 @@ def try_versions(extra: str) -> Iterator[Result]:
     """Run the tests with the lowest version, and with the newest one."""
     package, lowest = floor_of(extra)
     framework = FRAMEWORKS[extra]
-    for versions, pin in (("lowest", f"{package}=={lowest}"), ("newest", package)):
-        python = make_environment(f"{extra}-{versions}", pin, *framework.besides)
+    pins = {
+        "lowest": (f"{package}=={lowest}", *(framework.with_lowest or framework.besides)),
+        "newest": (package, *framework.besides),
+    }
+    for versions, requirements in pins.items():
+        python = make_environment(f"{extra}-{versions}", *requirements)
         version = output(python, f"import importlib.metadata as m; print(m.version({package!r}))").strip()
         run = subprocess.run(  # noqa: S603 - our own command
             [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", framework.tests],

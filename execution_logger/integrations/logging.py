@@ -119,8 +119,13 @@ def _passed(passed: Any, record: logging.LogRecord) -> logging.LogRecord:
 
 def _form(record: logging.LogRecord) -> tuple[Any, ...] | None:
     """All that tells one record from another but the message, where that is little: nearly always."""
-    if type(record) is not logging.LogRecord or next(reversed(record.__dict__)) != _LAST:
+    if type(record) is not logging.LogRecord:
         return None
+    for key in reversed(record.__dict__):
+        if key == _LAST:
+            break
+        if key not in RESERVED:  # as those that the formatter of another handler has left are
+            return None
     if record.exc_info is not None or record.exc_text or record.stack_info:
         return None
     name, module, line = record.name, record.module, record.lineno

@@ -1,6 +1,7 @@
 """The handler for the standard library's logging: each record is an entry, and none of its data is lost."""
 
 import copy
+import io
 import logging
 import logging.config
 import logging.handlers
@@ -545,6 +546,25 @@ class TestHost:
         times = [entry["created_at"] for entry in delivery.entries]
         assert times == sorted(set(times))
         assert len({entry["id"] for entry in delivery.entries}) == 20
+
+    def test_usual_lines_are_only_filled_in(
+        self, make_logger: MakeLogger, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """From the second one of a place on, behind another handler's formatter too."""
+        delivery = MemoryDelivery()
+        logger = make_logger(delivery)
+        logger.sync.start()
+        text = io.StringIO()
+        other = logging.StreamHandler(text)
+        other.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(other)
+        log.addHandler(Handler(logger=logger))
+        for number in range(3):
+            log.info("step %d", number)
+            monkeypatch.setattr(logger._host.pipeline, "make_entry", None)
+        monkeypatch.undo()
+        assert logger.sync.flush(DEADLINE_SECONDS).complete
+        assert [entry["message"] for entry in delivery.entries] == [f"step {number}" for number in range(3)]
 
     def test_it_logs_under_loggings_own_lock(self, make_logger: MakeLogger, log: logging.Logger) -> None:
         """The first record starts the thread, which must not wait for that lock."""
