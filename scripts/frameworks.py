@@ -21,7 +21,8 @@ PAGES = (ROOT / "docs/integrations/README.md", ROOT / "docs/integrations/README.
 PASSED = "passed"
 
 _TOOLS = ("fakeredis", "hypothesis", "psutil", "pydantic", "pytest", "pytest-asyncio", "pytest-timeout")
-_TABLE = re.compile(r"(<!-- versions -->\n).*?(<!-- /versions -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- versions -->\n)(.*?)(<!-- /versions -->)", re.DOTALL)
+_ROW = re.compile(r"^(?P<row>\| `(?P<extra>[\w-]+)` .*)$", re.MULTILINE)
 _REQUIREMENT = re.compile(r"([\w-]+)>=([\w.]+)")
 _COUNT = re.compile(r"(\d+) passed")
 
@@ -129,20 +130,21 @@ def output(python: Path, code: str) -> str:
     return subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - as above
 
 
-def table_of(results: dict[str, list[Result]]) -> str:
-    """The results, as Markdown."""
-    rows = [
-        f"| `{extra}` | {lowest.package} | {lowest.cell} | {newest.cell} |"
-        for extra, (lowest, newest) in results.items()
-    ]
-    return "\n".join(rows)
+def row_of(extra: str, lowest: Result, newest: Result) -> str:
+    """The results, as a row of the table."""
+    return f"| `{extra}` | {lowest.package} | {lowest.cell} | {newest.cell} |"
 
 
-def write(page: Path, rows: str) -> None:
-    """Put the rows into the table of a page, beneath its head."""
+def write(page: Path, rows: dict[str, str]) -> None:
+    """Put these rows into the table of a page; those of others stay."""
     text = page.read_text(encoding="utf-8")
-    (head,) = re.findall(r"<!-- versions -->\n(\|.*\n\|[-|]+\n)", text)
-    page.write_text(_TABLE.sub(lambda found: f"{found[1]}{head}{rows}\n{found[2]}", text), encoding="utf-8")
+    (table,) = _TABLE.findall(text)
+    head, known = (
+        "".join(table[1].splitlines(keepends=True)[:2]),
+        {each["extra"]: each["row"] for each in _ROW.finditer(table[1])},
+    )
+    body = "".join(f"{row}\n" for extra in FRAMEWORKS if (row := rows.get(extra) or known.get(extra)))
+    page.write_text(text.replace("".join(table), f"{table[0]}{head}{body}{table[2]}"), encoding="utf-8")
 
 
 def main() -> int:
@@ -153,15 +155,16 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FRAMEWORKS))
     parser.add_argument("--write", action="store_true", help="put the table into docs/integrations")
     options = parser.parse_args()
-    results = {}
+    is_well = True
     for extra in options.names or FRAMEWORKS:
-        results[extra] = list(try_versions(extra))
-        sys.stdout.write(table_of({extra: results[extra]}) + "\n")
+        lowest, newest = try_versions(extra)
+        row = row_of(extra, lowest, newest)
+        sys.stdout.write(f"{row}\n")
         sys.stdout.flush()
-    if options.write:
-        for page in PAGES:
-            write(page, table_of(results))
-    is_well = all(result.outcome.endswith(PASSED) for pair in results.values() for result in pair)
+        is_well = is_well and all(each.outcome.endswith(PASSED) for each in (lowest, newest))
+        if options.write:
+            for page in PAGES:
+                write(page, {extra: row})
     return 0 if is_well else 1
 
 
