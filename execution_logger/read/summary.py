@@ -73,6 +73,16 @@ async def describe_run(timeline: Timeline) -> Run | None:
         return await _describe(connection, table, timeline.task_id)
 
 
+async def describe_named(timeline: Timeline, names: Sequence[str]) -> list[Run]:
+    """How some runs went, or go, in this order; what is not stored is left out.
+
+    Raises:
+        StoreUnavailableError: the database cannot be used now.
+    """
+    async with timeline.reading() as (connection, table):
+        return list((await describe_runs(connection, table, list(map(table.run_value, names)))).values())
+
+
 async def activity_of(timeline: Timeline, shares: int) -> list[int] | None:
     """How many of the newest entries of a run there are in each of equal shares of its time.
 

@@ -26,7 +26,7 @@ from execution_logger.read.place import Place, UnknownPlaceError
 from execution_logger.read.recent import RecentlyChanged
 from execution_logger.read.runs import recent_runs
 from execution_logger.read.skeleton import MOST_COUNTED, count_entries, outline_of
-from execution_logger.read.summary import Run, describe_run
+from execution_logger.read.summary import Run, describe_named, describe_run
 from execution_logger.read.timeline import Timeline
 from execution_logger.web import answers
 from execution_logger.web.site import Site
@@ -38,10 +38,13 @@ _POLLS_FOR_ALL = 40
 _MOST_MISSED = 2000
 _MOST_WAITING = 500
 _MOST_RUNS = 50
+_LIST_SECONDS = 4.0
+_FRESH_SECONDS = 5.0
+"""Whoever comes so soon after another one is shown the same list, with what has changed since then."""
 _PING_SECONDS = 15
 _GRACE_SECONDS = 1.0
-_WORK_SHARE = 20
-"""Summing up a run takes no more than a twentieth of the time."""
+_REST = 50
+"""Summing runs up takes no more than one part in so many of the time: the more there is, the less often."""
 
 _encode = msgspec.json.Encoder().encode
 W = TypeVar("W", bound="Watcher")
@@ -261,8 +264,7 @@ class RunFeed(_Feed[RunWatcher]):
         if (self._run_shown is not None and not is_due) or began_at < self._describe_from:
             return
         run = await describe_run(self._timeline)
-        took_seconds = time.monotonic() - began_at
-        self._describe_from = began_at + max(1.0, _WORK_SHARE * took_seconds)
+        self._describe_from = _next_look(began_at)
         if run is not None and run != self._run_shown:
             self._run_shown = run
             self._tell_all("run", _encode({"run": answers.Run.of(run)}).decode())
@@ -273,36 +275,50 @@ class RunsFeed(_Feed[Watcher]):
 
     def __init__(self, engine: AsyncEngine, site: Site) -> None:
         super().__init__(engine, site)
-        self._changed = RecentlyChanged(Timeline(engine, site.settings, None))
+        self._timeline = Timeline(engine, site.settings, None)
+        self._changed = RecentlyChanged(self._timeline)
         self._shown: dict[str, Run] = {}
         self._waiting: dict[str, None] = {}
+        self._look_from = 0.0
+        self._listed_until = 0.0
         self._has_begun = False
 
     async def _join(self, watcher: Watcher) -> None:
         if not self._has_begun:
             await self._changed.look()
             self._has_begun = True
-        found = await recent_runs(self._engine, self._site.settings, limit=_MOST_RUNS, within_seconds=4.0)
-        self._shown |= {run.task_id: run for run in found.runs}
-        watcher.put("runs", _runs(found.runs))
+        if time.monotonic() >= self._listed_until:
+            found = await recent_runs(
+                self._engine, self._site.settings, limit=_MOST_RUNS, within_seconds=_LIST_SECONDS
+            )
+            self._listed_until = time.monotonic() + _FRESH_SECONDS
+            self._shown |= {run.task_id: run for run in found.runs}
+        newest = sorted(self._shown.values(), key=lambda run: run.last_at, reverse=True)
+        watcher.put("runs", _runs(newest[:_MOST_RUNS]))
 
     async def _poll(self, number: int) -> None:
-        if number % 2:
-            return  # a list need not be as quick as a run
-        self._waiting |= dict.fromkeys(await self._changed.look())
         if number % _POLLS_FOR_ALL == 0:
             self._waiting |= dict.fromkeys(self._shown)
-        changed = []
-        for task_id in list(self._waiting)[:_MOST_RUNS]:
-            run = await describe_run(Timeline(self._engine, self._site.settings, task_id))
+        began_at = time.monotonic()
+        if began_at < self._look_from:
+            return
+        self._waiting |= dict.fromkeys(await self._changed.look())
+        some = list(self._waiting)[:_MOST_RUNS]
+        described = await describe_named(self._timeline, some)
+        self._look_from = _next_look(began_at)
+        for task_id in some:
             del self._waiting[task_id]
-            if run is not None and run != self._shown.get(task_id):
-                changed.append(run)
+        changed = [run for run in described if run != self._shown.get(run.task_id)]
         if changed:
             self._shown |= {run.task_id: run for run in changed}
             newest = sorted(self._shown.values(), key=lambda run: run.last_at)[-2 * _MOST_RUNS :]
             self._shown = {run.task_id: run for run in newest}
             self._tell_all("runs", _runs(changed))
+
+
+def _next_look(began_at: float) -> float:
+    """When to look again after a look that began then, and has ended now; not more often than each second."""
+    return began_at + max(1.0, _REST * (time.monotonic() - began_at))
 
 
 def _runs(runs: Sequence[Run]) -> str:

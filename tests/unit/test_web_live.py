@@ -28,6 +28,7 @@ START = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often."""
     monkeypatch.setattr(live, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(live, "_next_look", lambda _: 0.0)
 
 
 @pytest.fixture
