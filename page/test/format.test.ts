@@ -1,10 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { duration, firstLine, microsecondsOf, visible } from "../src/model/format";
+import {
+  durationText,
+  firstLine,
+  microsecondsOf,
+  roundDurationText,
+  UNITS,
+  visible,
+} from "../src/model/format";
 
 test("a duration has three figures and the unit that fits", () => {
   const cases: [number, string][] = [
-    [0.0004, "0 µs"],
+    [0, "0 ms"],
     [0.85, "850 µs"],
     [12.36, "12.4 ms"],
     [999, "999 ms"],
@@ -16,8 +23,16 @@ test("a duration has three figures and the unit that fits", () => {
     [-3000, "−3 s"],
   ];
   assert.deepEqual(
-    cases.map(([value]) => duration(value)),
+    cases.map(([value]) => durationText(value, UNITS.en)),
     cases.map(([, text]) => text),
+  );
+});
+
+test("a duration is told in the reader's language, and a round one in short", () => {
+  assert.equal(durationText(599_000, UNITS.zh), "9 分 59 秒");
+  assert.deepEqual(
+    [120_000, 125_000, 0].map(value => roundDurationText(value, UNITS.en)),
+    ["2 min", "2 min 05 s", "0"],
   );
 });
 

@@ -1,8 +1,7 @@
 // The way of an entry as a picture, with the figures of now.
 import { html, nothing, type SVGTemplateResult, svg, type TemplateResult } from "lit";
 import type { Health, HealthPart } from "../api/types";
-import { n, t } from "../i18n/language";
-import { duration } from "../model/format";
+import { duration, n, t } from "../i18n/language";
 
 interface Station {
   name: string;

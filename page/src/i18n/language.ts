@@ -1,4 +1,5 @@
 // The language of the page, and its texts.
+import { durationText, roundDurationText, UNITS } from "../model/format";
 import { en, type TextKey, zh } from "./texts";
 
 export type Language = "en" | "zh";
@@ -41,4 +42,13 @@ export function fill(text: string, values: Values, language: Language): string {
 /** A number as the reader writes it. */
 export function n(value: number): string {
   return value.toLocaleString(language.current);
+}
+
+/** @param milliseconds of a duration; see `durationText`. */
+export function duration(milliseconds: number): string {
+  return durationText(milliseconds, UNITS[language.current]);
+}
+
+export function roundDuration(milliseconds: number): string {
+  return roundDurationText(milliseconds, UNITS[language.current]);
 }

@@ -1,26 +1,44 @@
 // How times, durations, numbers and users' texts are shown. Pure: the language is a parameter.
 
+export interface Units {
+  microseconds: string;
+  milliseconds: string;
+  seconds: string;
+  minutes: string;
+  hours: string;
+  days: string;
+}
+
+export const UNITS: Record<"en" | "zh", Units> = {
+  en: { microseconds: "µs", milliseconds: "ms", seconds: "s", minutes: "min", hours: "h", days: "d" },
+  zh: { microseconds: "微秒", milliseconds: "毫秒", seconds: "秒", minutes: "分", hours: "小时", days: "天" },
+};
+
 /** A duration in the shortest form that still tells three figures: `850 µs`, `12.4 ms`, `3.21 s`, `4 min 05 s`. */
-export function duration(milliseconds: number): string {
-  if (milliseconds < 0) return `−${duration(-milliseconds)}`;
-  if (milliseconds === 0) return "0 ms";
-  if (milliseconds < 1) return `${Math.round(milliseconds * 1000)} µs`;
-  if (milliseconds < 1000) return `${figures(milliseconds)} ms`;
-  const seconds = milliseconds / 1000;
-  if (seconds < 60) return `${figures(seconds)} s`;
-  const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+export function durationText(milliseconds: number, units: Units): string {
+  const one = (value: string | number, unit: keyof Units) => `${value} ${units[unit]}`;
+  const pair = (value: number, unit: keyof Units, size: number, smaller: keyof Units) =>
+    `${one(Math.floor(value / size), unit)} ${one(two(value % size), smaller)}`;
+  if (milliseconds < 0) return `−${durationText(-milliseconds, units)}`;
+  if (milliseconds === 0) return one(0, "milliseconds");
+  if (milliseconds < 1) return one(Math.round(milliseconds * 1000), "microseconds");
+  if (milliseconds < 1000) return one(figures(milliseconds), "milliseconds");
+  const seconds = Math.round(milliseconds / 1000);
+  if (milliseconds < 60_000) return one(figures(milliseconds / 1000), "seconds");
+  if (seconds < 3600) return pair(seconds, "minutes", 60, "seconds");
   const minutes = Math.round(seconds / 60);
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
-  const hours = Math.round(minutes / 60);
-  return `${Math.floor(hours / 24)} d ${two(hours % 24)} h`;
+  if (minutes < 48 * 60) return pair(minutes, "hours", 60, "minutes");
+  return pair(Math.round(minutes / 60), "days", 24, "hours");
+}
+
+/** The same, without a second part that is nothing: `2 min`. */
+export function roundDurationText(milliseconds: number, units: Units): string {
+  return milliseconds === 0 ? "0" : durationText(milliseconds, units).replace(/ 00 \S+$/, "");
 }
 
 function figures(value: number): string {
   const text = value.toPrecision(3);
-  return text.includes("e")
-    ? String(Math.round(value))
-    : text.replace(/\.?0+$/, match => (match.includes(".") ? "" : match));
+  return text.includes(".") ? text.replace(/\.?0+$/, "") : String(Math.round(value));
 }
 
 function two(value: number): string {

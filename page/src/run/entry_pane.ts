@@ -3,9 +3,9 @@ import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { get } from "../api/client";
 import type { EntriesPage, Entry } from "../api/types";
-import { t } from "../i18n/language";
+import { duration, t } from "../i18n/language";
 import { stateText } from "../i18n/names";
-import { clock, dateAndTime, duration, microsecondsOf, visible } from "../model/format";
+import { clock, dateAndTime, microsecondsOf, visible } from "../model/format";
 import { type Filters, NO_FILTERS, searchOf } from "../model/place";
 import { type Item, isOperation, type Operation } from "../model/tree";
 import { errorBox } from "../ui/boxes";
@@ -92,7 +92,7 @@ export class EntryPane extends Element_ {
     const title = role === "end" ? t("run.end") : role === "begin" ? t("run.begin") : "";
     const at = microsecondsOf(entry.created_at);
     return html`<section class="entry ${entry.level}">
-      <h3>${levelIcon(entry.level)} <span>${title || entry.level}</span> <time title=${entry.created_at}>${clock(at)}</time></h3>
+      <h2>${levelIcon(entry.level)} <span>${title || entry.level}</span> <time title=${entry.created_at}>${clock(at)}</time></h2>
       ${this.message(entry)}
       <dl class="fields">
         ${this.field(t("entry.time"), `${dateAndTime(at)}`, entry.created_at)}

@@ -1,9 +1,9 @@
 // The head of a run: how it went, and whether all of it is here.
 import { html, nothing, type TemplateResult } from "lit";
 import type { Completeness, Outstanding, Run } from "../api/types";
-import { n, t } from "../i18n/language";
+import { duration, n, t } from "../i18n/language";
 import { stateText } from "../i18n/names";
-import { dateAndTime, duration, microsecondsOf, visible } from "../model/format";
+import { dateAndTime, microsecondsOf, visible } from "../model/format";
 import { stateIcon } from "../ui/icons";
 import type { RunSession } from "./session";
 

@@ -1,8 +1,8 @@
 // The plain log: a row for each entry, in the order of time.
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { t } from "../i18n/language";
-import { clock, dateAndTime, duration, visible } from "../model/format";
+import { duration, t } from "../i18n/language";
+import { clock, dateAndTime, visible } from "../model/format";
 import { keyOf } from "../model/selection";
 import { isOperation, type Line } from "../model/tree";
 import { Element_ } from "../ui/element";

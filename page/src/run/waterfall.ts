@@ -1,9 +1,9 @@
 // The waterfall: a line for each operation and entry, with the time that it took.
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
-import { n, t } from "../i18n/language";
+import { duration, n, roundDuration, t } from "../i18n/language";
 import { stateText } from "../i18n/names";
-import { clock, duration, visible } from "../model/format";
+import { clock, visible } from "../model/format";
 import { isError } from "../model/log";
 import { keyOf } from "../model/selection";
 import { type Span, TimeScale } from "../model/timescale";
@@ -103,7 +103,7 @@ export class Waterfall extends Element_ {
     );
     const ticks = this.scale.ticks(84).map(
       ({ x, at }) => html`<span class="tick" title=${clock(at)} ${styled({ left: `${x}px` })}
-        >${tickText(at - this.extent.from)}</span
+        >${roundDuration((at - this.extent.from) / 1000)}</span
       >`,
     );
     return [...ticks, ...gaps];
@@ -305,11 +305,6 @@ export class Waterfall extends Element_ {
     };
     addEventListener("pointerup", ended);
   };
-}
-
-/** How long after the beginning; `2 min`, where a duration reads `2 min 00 s`. */
-function tickText(microseconds: number): string {
-  return microseconds === 0 ? "0" : duration(microseconds / 1000).replace(/ 00 (s|min|h)$/, "");
 }
 
 declare global {

@@ -3,8 +3,8 @@ import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { get } from "../api/client";
 import type { ErrorGroup, ErrorGroups, Statistics } from "../api/types";
-import { n, t } from "../i18n/language";
-import { dateAndTime, duration, firstLine, microsecondsOf, visible } from "../model/format";
+import { duration, n, t } from "../i18n/language";
+import { dateAndTime, firstLine, microsecondsOf, visible } from "../model/format";
 import { type Place, searchOf } from "../model/place";
 import { hoursBetween, type NameSummary, ofDimension, series, summaries } from "../model/summaries";
 import { errorBox, loadingBox } from "../ui/boxes";
@@ -174,7 +174,7 @@ export class StatisticsView extends Element_ {
           <th scope="col" class="number">${t("stats.errors")}</th>
           <th scope="col" class="number">p50</th>
           <th scope="col" class="number">${t("stats.slowestHour")}</th>
-          <th></th>
+          <td></td>
         </tr>
       </thead>
       <tbody>
