@@ -258,7 +258,7 @@ export class RunView extends Element_ {
     if (key === null) return;
     this.isFollowing = false;
     this.select(key);
-    this.bringToSight(this.selectedIndex, "middle");
+    this.bringToSight(this.shown.indexOfEntry(key), "middle");
   }
 
   /** Closes or opens the selected operation; closing what is no open operation goes to the one that it is within. */

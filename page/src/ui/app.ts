@@ -66,7 +66,7 @@ export class App extends Element_ {
       case "statistics":
         return html`<statistics-view .place=${place}></statistics-view>`;
       case "health":
-        return html`<health-view .mayChange=${this.about?.permissions.includes("change") ?? false}></health-view>`;
+        return html`<health-view tabindex="0" .mayChange=${this.about?.permissions.includes("change") ?? false}></health-view>`;
       default:
         return html`<runs-view .place=${place}></runs-view>`;
     }
