@@ -77,6 +77,7 @@ install_servers() {
         missing+=(postgresql)
     command -v pgbouncer >/dev/null || missing+=(pgbouncer)
     command -v openssl >/dev/null || missing+=(openssl)
+    command -v chromium >/dev/null || missing+=(chromium)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 

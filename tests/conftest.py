@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - when it is imported after the freezing, it warns of what it does not find
 import pytest
 
 from leaks import Resources
