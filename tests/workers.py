@@ -18,7 +18,8 @@ START_TIMEOUT_SECONDS = 30.0
 # which the parent, as it ends, does no more: 300 times 0.1 s (_ensure_messages_consumed, billiard/pool.py).
 BILLIARD_SECONDS = 30.0
 
-APPLICATION = Path(__file__).resolve().parent.parent / "tasks"
+_HERE = Path(__file__).resolve().parent
+APPLICATION = _HERE.parent / "tasks"
 
 DOCUMENTED = (sys.executable, "-m", "celery", "-A", "tasks", "worker", "-Q", "logs", "--loglevel", "INFO")
 """The worker as deployments start it; add `-P prefork`, `-c 2`, ... behind it."""
@@ -46,6 +47,9 @@ class WorkerProcess:
         (self.folder / "tasks").symlink_to(APPLICATION)
         self.command = command
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        if "flower" not in command:
+            path = [str(_HERE / "without_flower"), self.environment.get("PYTHONPATH")]
+            self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         self._processes: list[LocalProcess] = []
 
     def start(self, *, ready: str = "ready.") -> Self:
