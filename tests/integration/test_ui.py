@@ -1,6 +1,7 @@
 """The page's server on a real PostgreSQL: live streams through kills and outages, mounts, and any request."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -33,6 +34,7 @@ from postgresql_site import PostgresqlSite
 from rows import upgrade_database
 from servers import PostgresServer
 from ui_process import ANSWER_SECONDS, UiProcess, reading
+from waiting import wait_until
 
 CHECKS = [
     not_a_server_error,
@@ -248,3 +250,22 @@ def fuzz(url: str) -> None:
 
             ask()
     assert len(asked) >= 11
+
+
+async def test_others_open_the_link_that_it_prints(
+    site: PostgresqlSite, database_url: str, tmp_path: Path
+) -> None:
+    """Once; then the cookie lets them in, and a second link is printed."""
+    await site.write(entry(0))
+    with UiProcess(database_url, tmp_path, "--address", "0.0.0.0") as ui:
+        (link,) = re.findall(r"/(login\?code=\S+)", ui.output)
+        async with httpx.AsyncClient(base_url=ui.url, timeout=ANSWER_SECONDS) as client:
+            assert (await client.get("api/runs")).status_code == 403
+            answer = await client.get(link, follow_redirects=True)
+            assert str(answer.url) == ui.url
+            assert (await client.get("api/runs")).json()["runs"][0]["task_id"] == "t"
+        async with httpx.AsyncClient(base_url=ui.url, timeout=ANSWER_SECONDS) as other:
+            assert (await other.get(link)).status_code == 403
+        await asyncio.to_thread(
+            wait_until, lambda: len(set(re.findall(r"code=(\S+)", ui.output))) == 2, message=lambda: ui.output
+        )
