@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one test command: from a fresh clone to all checks, on the wheel that users install.
 #
-#   scripts/test.sh                             everything but the last four
+#   scripts/test.sh                             everything but elsewhere, pythons and frameworks
 #   scripts/test.sh lint                        the style, the types, the direction of imports
 #   scripts/test.sh page                        the page that shows runs: its style, its types, the tests of its models
 #   scripts/test.sh docs                        the site of the documentation, into build/docs/site
@@ -14,15 +14,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
 
+# Of thousands of modules some hundreds are used: those are compiled, when they are imported, and kept.
+unset PYTHONDONTWRITEBYTECODE
+
 prepare() {
     make_venv
-    install --group test --group integration-test --group lint --group docs --group benchmark
+    install --no-compile --group test --group integration-test --group lint --group docs --group benchmark
     command -v npm >/dev/null || install_node
     rm -rf dist
     .venv/bin/python -m build --wheel --no-isolation --quiet
-    install "$(echo dist/*.whl)[worker]"
+    install --no-compile "$(echo dist/*.whl)[worker]"
     # The same version may be there with other files, or as an editable install.
-    install --force-reinstall --no-deps dist/*.whl
+    install --no-compile --force-reinstall --no-deps dist/*.whl
     touch .venv/installed
     export PATH="$PWD/.venv/bin:$PATH"
 }
@@ -123,7 +126,6 @@ make_environment() {
     install_into "$folder" --force-reinstall --no-deps dist/*.whl
 }
 
-# Of thousands of modules the tests import some hundreds: those are compiled, when they are imported.
 install_into() {
     local folder="$1"
     shift
@@ -140,7 +142,7 @@ unit_tests_in() {
     local folder="$1"
     shift
     echo "The unit tests in $folder"
-    env -u PYTHONDONTWRITEBYTECODE "$folder/bin/pytest" tests/unit --ignore tests/unit/test_benchmarks.py \
+    "$folder/bin/pytest" tests/unit --ignore tests/unit/test_benchmarks.py \
         -n auto "${side_by_side[@]}" "$@" </dev/null
 }
 
@@ -165,21 +167,35 @@ frameworks() {
 
 # What is tested here is tested for the second time: with fewer examples, and a failed assertion shows the variables
 # in place of its parts.
+again_in() {
+    HYPOTHESIS_MAX_EXAMPLES="${HYPOTHESIS_MAX_EXAMPLES:-5}" unit_tests_in "$@" --assert=plain --showlocals
+}
+
 elsewhere() {
     local versions python
     make_environments
-    places | while read -r versions python; do
-        HYPOTHESIS_MAX_EXAMPLES="${HYPOTHESIS_MAX_EXAMPLES:-5}" \
-            unit_tests_in "$(folder_of "$versions" "$python")" --assert=plain --showlocals "$@"
-    done
+    places | while read -r versions python; do again_in "$(folder_of "$versions" "$python")" "$@"; done
 }
 
+# The checks need one core: the unit tests run beside them, and what the checks have to say comes after theirs.
 all() {
+    local said=.venv/checks.txt beside python failed=0
+    python="$(command -v python)"
+    checks >"$said" 2>&1 &
+    beside=$!
+    unit "$@" || failed=1
+    wait "$beside" || failed=1
+    cat "$said"
+    [ "$failed" = 0 ] || fail "a check or a unit test has failed, see above"
+    again_in "$(folder_of lowest "$python")" "$@"
+    integration "$@"
+}
+
+checks() {
+    make_environment lowest "$(command -v python)"
     lint
     page
     docs
-    unit "$@"
-    integration "$@"
 }
 
 unit() {
