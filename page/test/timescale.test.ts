@@ -74,6 +74,19 @@ test("a window into a run shows its part alone", () => {
   );
 });
 
+test("ticks of a window are round from the beginning of the run on", () => {
+  const scale = new TimeScale(
+    { from: 1.3 * SECOND, to: 9.3 * SECOND },
+    800,
+    [{ from: 0, to: 10 * SECOND }],
+    0,
+  );
+  assert.deepEqual(
+    scale.ticks(90).map(tick => tick.at / SECOND),
+    [2, 3, 4, 5, 6, 7, 8, 9],
+  );
+});
+
 test("a thousand gaps leave half of the picture to what happened", () => {
   const busy = Array.from({ length: 15 }, (_, i) => ({ from: i * 100, to: i * 100 + 1 }));
   const scale = new TimeScale({ from: 0, to: 1500 }, 300, busy);

@@ -38,11 +38,13 @@ export class TimeScale {
    * @param window what is shown, in microseconds.
    * @param width in pixels.
    * @param busy when something happened, joined and in order.
+   * @param origin from where on ticks are counted.
    */
   constructor(
     readonly window: Span,
     readonly width: number,
     busy: readonly Span[],
+    private readonly origin = window.from,
   ) {
     this.segments = segmentsOf(window, width, gapsOf(window, busy, width));
   }
@@ -74,10 +76,10 @@ export class TimeScale {
     const step = roundStep((shown / pixels) * spacing);
     const ticks: Tick[] = [];
     for (const segment of open) {
-      // Counted from the window's beginning: what is read is how long after the beginning something was.
-      const first = Math.ceil((segment.from - this.window.from) / step);
-      for (let i = first; this.window.from + i * step <= segment.to; i++) {
-        const at = this.window.from + i * step;
+      // What is read is how long after the beginning something was.
+      const first = Math.ceil((segment.from - this.origin) / step);
+      for (let i = first; this.origin + i * step <= segment.to; i++) {
+        const at = this.origin + i * step;
         const x = this.x(at);
         if (x - (ticks.at(-1)?.x ?? Number.NEGATIVE_INFINITY) >= spacing * 0.6) ticks.push({ x, at });
       }

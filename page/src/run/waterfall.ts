@@ -1,16 +1,17 @@
 // The waterfall: a line for each operation and entry, with the time that it took.
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
+import type { RunState } from "../api/types";
 import { duration, n, roundDuration, t } from "../i18n/language";
-import { stateText } from "../i18n/names";
 import { clock, visible } from "../model/format";
-import { isError } from "../model/log";
+import type { Row } from "../model/log";
 import { keyOf } from "../model/selection";
 import { type Span, TimeScale } from "../model/timescale";
 import { isOperation, type Line, type Operation } from "../model/tree";
 import { Element_, styled } from "../ui/element";
 import { icon, levelIcon, stateIcon } from "../ui/icons";
 import type { VirtualList } from "../ui/virtual_list";
+import { bar, mark } from "./bars";
 import type { RunSession } from "./session";
 import type { Shown } from "./shown";
 
@@ -61,11 +62,8 @@ export class Waterfall extends Element_ {
   override render(): TemplateResult {
     const extent = this.extent;
     const busy = this.now === null ? this.shown.busy : [...this.shown.busy, { from: this.now, to: this.now }];
-    this.scale = new TimeScale(
-      this.zoom ?? extent,
-      Math.max(this.width - this.namesWidth - 2 * MARGIN, 40),
-      busy,
-    );
+    const width = Math.max(this.width - this.namesWidth - 2 * MARGIN, 40);
+    this.scale = new TimeScale(this.zoom ?? extent, width, busy, extent.from);
     return html`<div class="axis" ${styled({ "--names": `${this.namesWidth}px` })}>
         <span class="names">${t("run.name")}</span>
         <div
@@ -146,7 +144,7 @@ export class Waterfall extends Element_ {
       <span class="names" ${styled({ "--depth": String(Math.min(depth, 20)) })}>
         ${operation ? this.operationName(operation) : this.entryName(line)}
       </span>
-      <span class="bars">${operation ? this.bar(operation) : this.mark(line)}</span>
+      <span class="bars">${operation ? bar(this.scale, operation, this.stateOf(operation), this.now) : mark(this.scale, item as Row)}</span>
     </div>`;
   }
 
@@ -182,8 +180,10 @@ export class Waterfall extends Element_ {
       ${isClosed ? html`<span class="hidden-count">+${n(operation.entries)}</span>` : nothing}`;
   }
 
-  private stateOf(operation: Operation) {
-    return operation.state ?? (this.now === null ? "no end recorded" : "running");
+  /** null: whether it has an end is not known before all has been read. */
+  private stateOf(operation: Operation): RunState | null {
+    if (operation.state !== null || !this.session.isLoaded) return operation.state;
+    return this.now === null ? "no end recorded" : "running";
   }
 
   private entryName({ item }: Line): TemplateResult | typeof nothing {
@@ -192,45 +192,6 @@ export class Waterfall extends Element_ {
     return html`<i class="toggle none"></i>${levelIcon(item.level)}
       ${item.category === "retry" ? icon("retry", t("run.retry")) : nothing}
       <span class="message ${text === undefined ? "waiting" : ""} ${item.level}" dir="auto">${text ?? "…"}</span>`;
-  }
-
-  private bar(operation: Operation): TemplateResult {
-    const isOpen = operation.endedAt === null;
-    const to = operation.endedAt ?? this.now ?? operation.lastAt;
-    const { from: start, to: end } = this.scale.window;
-    if (to < start || operation.beganAt > end) return this.elsewhere(to < start);
-    const left = this.scale.x(operation.beganAt);
-    const width = Math.max(this.scale.x(to) - left, 2);
-    const text = duration(operation.durationMs ?? (to - operation.beganAt) / 1000);
-    const state = this.stateOf(operation);
-    // The duration stands where there is room: behind the bar, before it, or in it.
-    const room = this.scale.width - left - width;
-    const where = room > 70 ? left + width + 5 : left > 74 ? left - 5 : left + 4;
-    const side = room > 70 ? "behind" : left > 74 ? "before" : "inside";
-    return html`<span
-        class="bar ${operation.isGroup ? "group" : state.replaceAll(" ", "-")} ${isOpen ? "open" : ""}"
-        title="${stateText(state)}, ${clock(operation.beganAt)} – ${isOpen ? "…" : clock(to)}, ${text}"
-        ${styled({ left: `${left}px`, width: `${width}px` })}
-      ></span
-      ><span class="duration ${side}" ${styled({ left: `${where}px` })}>${text}</span>`;
-  }
-
-  private mark({ item }: Line): TemplateResult | typeof nothing {
-    if (isOperation(item)) return nothing;
-    const { from, to } = this.scale.window;
-    if (item.at < from || item.at > to) return this.elsewhere(item.at < from);
-    const width =
-      item.durationMs === null ? 0 : this.scale.x(item.at) - this.scale.x(item.at - item.durationMs * 1000);
-    const left = this.scale.x(item.at);
-    return html`${
-      width > 2
-        ? html`<span class="bar thin ${isError(item) ? "failed" : "done"}" ${styled({ left: `${left - width}px`, width: `${width}px` })}></span>`
-        : nothing
-    }<i class="mark ${item.level}" title=${clock(item.at)} ${styled({ left: `${left}px` })}></i>`;
-  }
-
-  private elsewhere(isBefore: boolean): TemplateResult {
-    return html`<span class="elsewhere ${isBefore ? "before" : "behind"}">${isBefore ? "‹" : "›"}</span>`;
   }
 
   private readonly inSight = (first: number, last: number): void => {
