@@ -91,7 +91,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # there is no websocket here
+            await send({"type": "websocket.close", "code": 1008})  # there is none here
+            return
         sender = _with_headers(send)
         try:
             check_request(scope)

@@ -177,3 +177,18 @@ async def test_what_is_too_large_is_refused(site: SqliteSite) -> None:
         assert answer.status_code == 413
         answer = await asking.post("/api/dead-letters/retry", content='{"ids": ["x"]}')
         assert answer.status_code == 415
+
+
+async def test_there_is_no_websocket(site: SqliteSite) -> None:
+    """Whoever asks for one is refused, and no server waits for an answer."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "client": ("127.0.0.1", 1)}
+    await create_app(site.settings, lambda _: True)(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.close"]
