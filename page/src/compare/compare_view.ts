@@ -13,7 +13,7 @@ import { keyOf } from "../model/selection";
 import { groupsOf, type Operation, type Tree, treeOf } from "../model/tree";
 import { skeletonPages } from "../run/skeleton";
 import { errorBox, loadingBox } from "../ui/boxes";
-import { Element_, styled } from "../ui/element";
+import { PageElement, styled } from "../ui/element";
 import { icon, stateIcon } from "../ui/icons";
 import { follow, router } from "../ui/router";
 import "../ui/virtual_list";
@@ -26,7 +26,7 @@ interface Side {
 }
 
 @customElement("compare-view")
-export class CompareView extends Element_ {
+export class CompareView extends PageElement {
   @property({ attribute: false }) place!: Place;
   @state() private sides: [Side, Side] | null = null;
   @state() private pairs: Pair[] = [];

@@ -7,7 +7,7 @@ import { n, t } from "../i18n/language";
 import { dateAndTime, firstLine, microsecondsOf, visible } from "../model/format";
 import { searchOf } from "../model/place";
 import { errorBox, loadingBox } from "../ui/boxes";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 import { icon } from "../ui/icons";
 import { follow } from "../ui/router";
 import { toast } from "../ui/toast";
@@ -18,7 +18,7 @@ const AGAIN_MS = 10_000;
 const GRAVITY = { error: 0, warning: 1, ok: 2 };
 
 @customElement("health-view")
-export class HealthView extends Element_ {
+export class HealthView extends PageElement {
   @property({ attribute: false }) mayChange = false;
   @state() private health: Health | null = null;
   @state() private error: unknown = null;

@@ -88,6 +88,7 @@ export const en = {
   "run.noMatches": "None of the {all} entries fits the filters.",
   "run.empty": "This run has no entries yet.",
   "run.new": "{n} new",
+  "run.follow": "Follow",
 
   "complete.title": "Not everything is here",
   "complete.proven": "Complete",
@@ -311,6 +312,7 @@ export const zh: Record<TextKey, string> = {
   "run.noMatches": "{all} 条中没有符合筛选条件的条目。",
   "run.empty": "此运行还没有条目。",
   "run.new": "{n} 条新条目",
+  "run.follow": "跟随",
 
   "complete.title": "并非全部条目都在这里",
   "complete.proven": "完整",

@@ -9,7 +9,7 @@ import { clock, dateAndTime, microsecondsOf, visible } from "../model/format";
 import { type Filters, NO_FILTERS, searchOf } from "../model/place";
 import { type Item, isOperation, type Operation } from "../model/tree";
 import { errorBox } from "../ui/boxes";
-import { copy, Element_ } from "../ui/element";
+import { copy, PageElement } from "../ui/element";
 import { levelIcon, stateIcon } from "../ui/icons";
 import { router } from "../ui/router";
 import { toast } from "../ui/toast";
@@ -17,7 +17,7 @@ import { toast } from "../ui/toast";
 const LONGEST_MESSAGE = 20_000;
 
 @customElement("entry-pane")
-export class EntryPane extends Element_ {
+export class EntryPane extends PageElement {
   @property({ attribute: false }) taskId = "";
   @property({ attribute: false }) entryId = "";
   /** What the waterfall shows of it; null while that is not known. */

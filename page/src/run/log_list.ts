@@ -5,7 +5,7 @@ import { duration, t } from "../i18n/language";
 import { clock, dateAndTime, visible } from "../model/format";
 import { keyOf } from "../model/selection";
 import { isOperation, type Line } from "../model/tree";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 import { icon, levelIcon } from "../ui/icons";
 import type { VirtualList } from "../ui/virtual_list";
 import type { RunSession } from "./session";
@@ -13,7 +13,7 @@ import type { RunSession } from "./session";
 const WIDE = 620;
 
 @customElement("run-log")
-export class LogList extends Element_ {
+export class LogList extends PageElement {
   /** It changes itself: whoever sets it says that it has. */
   @property({ attribute: false, hasChanged: () => true }) session!: RunSession;
   @property({ attribute: false }) lines: readonly Line[] = [];

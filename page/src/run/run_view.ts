@@ -9,7 +9,7 @@ import { keyOf } from "../model/selection";
 import type { Span } from "../model/timescale";
 import { isOperation, type Operation } from "../model/tree";
 import { errorBox, loadingBox } from "../ui/boxes";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 import { router } from "../ui/router";
 import { completenessBanner, runHead } from "./head";
 import { helpDialog } from "./help";
@@ -28,7 +28,7 @@ import "../ui/virtual_list";
 const TICK_MS = 1000;
 
 @customElement("run-view")
-export class RunView extends Element_ {
+export class RunView extends PageElement {
   @property({ attribute: false }) place!: Place;
   @state() private newCount = 0;
   @state() private isFollowing = false;
@@ -147,6 +147,8 @@ export class RunView extends Element_ {
         zoomBy: factor => this.zoomBy(factor),
         toggleAll: isClosed => this.toggleAll(isClosed),
         help: () => this.help(),
+        follows: this.isRunning ? this.isFollowing : null,
+        setFollowing: isFollowing => this.setFollowing(isFollowing),
       })}
       <split-panes
         .isOpen=${place.entry !== ""}

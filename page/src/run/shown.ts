@@ -23,6 +23,9 @@ export class Shown {
   private readonly closed = new Set<string>();
   private treeVersion = -1;
   private builtOf = 0;
+  /** Counts what was closed or opened. */
+  private closings = 0;
+  private usedFilters = "";
   private usedMatches: Matches | null = null;
   private linesFor = "";
   private indexes: Map<Item, number> | null = null;
@@ -39,8 +42,10 @@ export class Shown {
     const grown = session.log.rows.length - this.builtOf;
     const hasRows = this.treeVersion !== session.version && (session.isLoaded || grown >= this.builtOf / 2);
     if (hasRows) this.build();
-    if (session.matches !== this.usedMatches) this.closed.clear(); // what was found is to be seen
-    const key = `${place.mode} ${place.detail} ${[...this.closed].join()}`;
+    const filters = JSON.stringify(place.filters);
+    if (filters !== this.usedFilters) this.toggleAll(false); // what is found is to be seen
+    this.usedFilters = filters;
+    const key = `${place.mode} ${place.detail} ${this.closings}`;
     if (!hasRows && session.matches === this.usedMatches && key === this.linesFor) return;
     this.usedMatches = session.matches;
     this.linesFor = key;
@@ -86,11 +91,13 @@ export class Shown {
   }
 
   toggle(operation: Operation, isClosed = !this.isClosed(operation)): void {
+    this.closings++;
     if (isClosed) this.closed.add(operation.id);
     else this.closed.delete(operation.id);
   }
 
   toggleAll(isClosed: boolean): void {
+    this.closings++;
     this.closed.clear();
     if (isClosed) for (const id of this.tree.operations.keys()) this.closed.add(id);
   }
@@ -121,6 +128,7 @@ export class Shown {
 
   /** Opens what an entry is within. */
   reveal(id: string): void {
+    this.closings++;
     const row = this.session.log.get(id);
     for (let one = row ? this.tree.holderOf(row) : null; one !== null; one = one.parent)
       this.closed.delete(one.id);
@@ -128,6 +136,7 @@ export class Shown {
 
   /** The next line with an error behind this one, around the end; opens what hides it. null: there is none. */
   nextError(index: number, place: Place): string | null {
+    this.closings++;
     for (const operation of this.tree.operations.values())
       if (operation.errors > 0) this.closed.delete(operation.id);
     const current = this.lines[index]?.item;

@@ -15,6 +15,9 @@ export interface Actions {
   zoomBy(factor: number): void;
   toggleAll(isClosed: boolean): void;
   help(): void;
+  /** null: nothing comes live that could be followed. */
+  follows: boolean | null;
+  setFollowing(isFollowing: boolean): void;
 }
 
 export function toolbar(session: RunSession, place: Place, actions: Actions): TemplateResult {
@@ -26,6 +29,7 @@ export function toolbar(session: RunSession, place: Place, actions: Actions): Te
   return html`<div class="toolbar" role="toolbar" aria-label=${t("run.tools")}>
     <div class="filters" role="search">${filterFields(filters, known, change)} ${matchCount(session, filters)}</div>
     <span class="grow"></span>
+    ${followButton(actions)}
     <div class="switch" role="group" aria-label=${t("run.viewAs")}>
       ${(["waterfall", "log"] as const).map(
         mode => html`<button
@@ -39,6 +43,18 @@ export function toolbar(session: RunSession, place: Place, actions: Actions): Te
     ${place.mode === "waterfall" ? waterfallTools(place, actions) : nothing} ${exportMenu(session, filters)}
     <button class="square" aria-label=${t("help.title")} title="${t("help.title")} (?)" @click=${actions.help}>?</button>
   </div>`;
+}
+
+function followButton({ follows, setFollowing }: Actions): TemplateResult | typeof nothing {
+  if (follows === null) return nothing;
+  return html`<button
+    aria-pressed=${follows}
+    aria-keyshortcuts="f"
+    title="${t("help.follow")} (f)"
+    @click=${() => setFollowing(!follows)}
+  >
+    ↓ ${t("run.follow")}
+  </button>`;
 }
 
 function matchCount(session: RunSession, filters: Filters): TemplateResult | typeof nothing {

@@ -8,7 +8,7 @@ import type { Row } from "../model/log";
 import { keyOf } from "../model/selection";
 import { type Span, TimeScale } from "../model/timescale";
 import { isOperation, type Line, type Operation } from "../model/tree";
-import { Element_, styled } from "../ui/element";
+import { PageElement, styled } from "../ui/element";
 import { icon, levelIcon, stateIcon } from "../ui/icons";
 import type { VirtualList } from "../ui/virtual_list";
 import { bar, mark } from "./bars";
@@ -20,7 +20,7 @@ const ROW_HEIGHT = 26;
 const MARGIN = 8;
 
 @customElement("run-waterfall")
-export class Waterfall extends Element_ {
+export class Waterfall extends PageElement {
   /** It changes itself: whoever sets it says that it has. */
   @property({ attribute: false, hasChanged: () => true }) session!: RunSession;
   @property({ attribute: false }) shown!: Shown;

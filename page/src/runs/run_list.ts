@@ -22,6 +22,7 @@ export class RunList {
   private query = "";
   private reading = new AbortController();
   private againTimer = 0;
+  private isHeld = false;
   private readonly stream: Stream;
 
   /** @param onChange called with the names of the runs that have changed. */
@@ -95,12 +96,20 @@ export class RunList {
     }
   }
 
+  /** As long as it is held the order stays, so that nothing moves away under a pointer; new runs come to the top. */
+  hold(isHeld: boolean): void {
+    this.isHeld = isHeld;
+    if (isHeld) return;
+    this.put([]);
+    this.onChange([]);
+  }
+
   private put(runs: readonly Run[]): void {
-    const byId = new Map(this.runs.map(run => [run.task_id, run]));
-    for (const run of runs) byId.set(run.task_id, run);
-    this.runs = [...byId.values()].sort((a, b) =>
-      a.last_at < b.last_at ? 1 : a.last_at > b.last_at ? -1 : 0,
-    );
+    const byId = new Map(runs.map(run => [run.task_id, run]));
+    const known = this.runs.map(run => byId.get(run.task_id) ?? run);
+    for (const run of known) byId.delete(run.task_id);
+    this.runs = [...byId.values(), ...known];
+    if (!this.isHeld) this.runs.sort(newestFirst);
   }
 
   /** Without a filter every run belongs here; with one, the server tells which of the new ones do. */
@@ -119,4 +128,8 @@ export class RunList {
       }, AGAIN_MS);
     this.onChange(taken.map(run => run.task_id));
   }
+}
+
+function newestFirst(a: Run, b: Run): number {
+  return a.last_at < b.last_at ? 1 : a.last_at > b.last_at ? -1 : 0;
 }

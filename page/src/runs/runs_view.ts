@@ -9,7 +9,7 @@ import { stateText } from "../i18n/names";
 import { dateAndTime, microsecondsOf, visible } from "../model/format";
 import { type Filters, hasFilters, NO_FILTERS, type Place, searchOf } from "../model/place";
 import { errorBox, loadingBox } from "../ui/boxes";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 import { filterFields, type Known, NOTHING_KNOWN } from "../ui/filter_fields";
 import { icon, stateIcon } from "../ui/icons";
 import { follow, router } from "../ui/router";
@@ -22,7 +22,7 @@ import { RunList } from "./run_list";
 const TICK_MS = 1000;
 
 @customElement("runs-view")
-export class RunsView extends Element_ {
+export class RunsView extends PageElement {
   @property({ attribute: false }) place!: Place;
   @state() private chosen: string[] = [];
   @state() private known: Known = NOTHING_KNOWN;
@@ -162,7 +162,11 @@ export class RunsView extends Element_ {
       "runs.last",
       "runs.activity",
     ] as const;
-    return html`<table class="run-table">
+    return html`<table
+      class="run-table"
+      @pointerenter=${() => this.list.hold(true)}
+      @pointerleave=${() => this.list.hold(false)}
+    >
       <thead>
         <tr>
           <th><span class="unseen">${t("compare.choose")}</span></th>

@@ -4,7 +4,7 @@ import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
 import { t } from "../i18n/language";
 import { dateAndTime } from "../model/format";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 
 export interface Line {
   label: string;
@@ -18,7 +18,7 @@ export interface Line {
 const HEIGHT = 200;
 
 @customElement("time-chart")
-export class TimeChart extends Element_ {
+export class TimeChart extends PageElement {
   @property({ attribute: false }) times: number[] = [];
   @property({ attribute: false }) lines: Line[] = [];
   @property({ attribute: false }) format: (value: number) => string = String;

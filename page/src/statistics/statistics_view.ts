@@ -8,7 +8,7 @@ import { dateAndTime, firstLine, microsecondsOf, visible } from "../model/format
 import { type Place, searchOf } from "../model/place";
 import { hoursBetween, type NameSummary, ofDimension, series, summaries } from "../model/summaries";
 import { errorBox, loadingBox } from "../ui/boxes";
-import { Element_ } from "../ui/element";
+import { PageElement } from "../ui/element";
 import { follow, router } from "../ui/router";
 import type { Line } from "./chart";
 import "./chart";
@@ -19,7 +19,7 @@ const MOST_NAMES = 50;
 const COLOURS = ["--accent", "--warn", "--good", "--bad"] as const;
 
 @customElement("statistics-view")
-export class StatisticsView extends Element_ {
+export class StatisticsView extends PageElement {
   @property({ attribute: false }) place!: Place;
   @state() private statistics: Statistics | null = null;
   @state() private errors: ErrorGroups | null = null;

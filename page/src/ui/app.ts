@@ -6,7 +6,7 @@ import { get } from "../api/client";
 import type { About } from "../api/types";
 import { language, t } from "../i18n/language";
 import { type Place, searchOf } from "../model/place";
-import { Element_, saveChoice } from "./element";
+import { PageElement, saveChoice } from "./element";
 import { follow, router } from "./router";
 import { setTheme, THEMES, type Theme, theme } from "./theme";
 import "../compare/compare_view";
@@ -16,7 +16,7 @@ import "../runs/runs_view";
 import "../statistics/statistics_view";
 
 @customElement("execution-logger")
-export class App extends Element_ {
+export class App extends PageElement {
   @state() private place: Place = router.place;
   @state() private about: About | null = null;
 

@@ -4,12 +4,12 @@ import { customElement, property, state } from "lit/decorators.js";
 import type { Share } from "../api/types";
 import { n, t } from "../i18n/language";
 import { visible } from "../model/format";
-import { Element_ } from "./element";
+import { PageElement } from "./element";
 
 const MOST_SHOWN = 200;
 
 @customElement("choice-menu")
-export class ChoiceMenu extends Element_ {
+export class ChoiceMenu extends PageElement {
   @property({ attribute: false }) label = "";
   @property({ attribute: false }) known: readonly Share[] = [];
   @property({ attribute: false }) chosen: readonly string[] = [];

@@ -4,7 +4,7 @@ import { Directive, directive, type ElementPart } from "lit/directive.js";
 import { language } from "../i18n/language";
 
 /** An element in the light DOM: there is one style sheet, and one document for assistive technology. */
-export abstract class Element_ extends LitElement {
+export abstract class PageElement extends LitElement {
   private readonly endings: (() => void)[] = [];
 
   protected override createRenderRoot(): HTMLElement {

@@ -13,7 +13,7 @@ import {
   type Path,
   pathText,
 } from "../model/json";
-import { copy, Element_, styled } from "./element";
+import { copy, PageElement, styled } from "./element";
 import { toast } from "./toast";
 
 const ROW_HEIGHT = 22;
@@ -22,7 +22,7 @@ const LONGEST_VALUE = 200;
 const LONGEST_TEXT = 100_000;
 
 @customElement("json-view")
-export class JsonView extends Element_ {
+export class JsonView extends PageElement {
   @property({ attribute: false }) value: unknown = null;
   @state() private opened = new Set<string>();
   @state() private found: Path[] = [];

@@ -2,13 +2,13 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property, state } from "lit/decorators.js";
 import { t } from "../i18n/language";
-import { Element_, saveChoice, savedChoice, styled } from "./element";
+import { PageElement, saveChoice, savedChoice, styled } from "./element";
 
 const LEAST = 20;
 const MOST = 80;
 
 @customElement("split-panes")
-export class SplitPanes extends Element_ {
+export class SplitPanes extends PageElement {
   @property({ attribute: false }) left: unknown = nothing;
   @property({ attribute: false }) right: unknown = nothing;
   @property({ attribute: false }) isOpen = false;

@@ -2,7 +2,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
-import { Element_, styled } from "./element";
+import { PageElement, styled } from "./element";
 
 // Browsers cut what is higher than some ten million pixels: beyond this a pixel of the scroll bar is several.
 const TALLEST = 8_000_000;
@@ -12,7 +12,7 @@ const INPUT_MS = 400;
 export type Place = "near" | "middle" | "end";
 
 @customElement("virtual-list")
-export class VirtualList extends Element_ {
+export class VirtualList extends PageElement {
   @property({ attribute: false }) count = 0;
   @property({ attribute: false }) rowHeight = 24;
   @property({ attribute: false }) renderRow: (index: number) => TemplateResult | typeof nothing = () =>
@@ -60,10 +60,6 @@ export class VirtualList extends Element_ {
 
   get isAtEnd(): boolean {
     return this.height - this.offset - this.clientHeight < this.rowHeight * 1.5;
-  }
-
-  get rowsInSight(): number {
-    return Math.max(Math.floor(this.clientHeight / this.rowHeight), 1);
   }
 
   /** Brings a row into sight as soon as it is there. */
