@@ -153,12 +153,14 @@ lowest() {
     unit_tests_in "$(folder_of lowest "$python")" "$@"
 }
 
+# All of them, also after the tests have failed on one.
 pythons() {
-    local python
+    local python broken=()
     for python in $(other_pythons); do
         make_environment pinned "$python"
-        unit_tests_in "$(folder_of pinned "$python")" "$@"
+        unit_tests_in "$(folder_of pinned "$python")" "$@" || broken+=("$python")
     done
+    [ "${#broken[@]}" = 0 ] || fail "the unit tests fail on ${broken[*]}"
 }
 
 frameworks() {
