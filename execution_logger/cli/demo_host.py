@@ -4,10 +4,8 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from execution_logger.api.calls import LoggingCalls
 from execution_logger.entry.entry import LogCategory
@@ -43,18 +41,19 @@ class DocumentPipeline:
 
     async def run(self, task_id: str, paths: Sequence[Path]) -> None:
         """Process the files."""
-        files = {"files": [*map(self._name, paths)]}
-        await self._logger.log_workflow_start(
-            task_id, "documents", f"Processing {len(paths)} files", details=files
-        )
-        texts = await self._read(task_id, paths)
-        await self._count_words(task_id, texts)
-        await self._logger.log_workflow_complete(task_id, "documents", f"Processed {len(texts)} files")
+        async with self._logger.run(task_id, "documents"):
+            files = {"files": [*map(self._name, paths)]}
+            await self._logger.log_workflow_start(
+                task_id, "documents", f"Processing {len(paths)} files", details=files
+            )
+            texts = await self._read(task_id, paths)
+            await self._count_words(task_id, texts)
+            await self._logger.log_workflow_complete(task_id, "documents", f"Processed {len(texts)} files")
         self.runs_completed += 1
 
     async def _read(self, task_id: str, paths: Sequence[Path]) -> dict[Path, str]:
         texts: dict[Path, str] = {}
-        async with self._agent(task_id, "reader", "Reading files") as summary:
+        async with self._logger.timed_operation(task_id, LogCategory.AGENT, "reading", "reader") as timer:
             for path in paths:
                 began_at = time.perf_counter()
                 try:
@@ -67,7 +66,7 @@ class DocumentPipeline:
                 await self._logger.log_tool_call(
                     task_id, "reader", "read_file", self._name(path), duration_ms=_ms_since(began_at)
                 )
-            summary["characters"] = sum(map(len, texts.values()))
+            timer.set_details({"characters": sum(map(len, texts.values()))})
         return texts
 
     async def _decode(self, task_id: str, name: str, data: bytes) -> str:
@@ -82,10 +81,7 @@ class DocumentPipeline:
 
     async def _count_words(self, task_id: str, texts: Mapping[Path, str]) -> None:
         words: Counter[str] = Counter()
-        async with (
-            self._agent(task_id, "counter", "Counting words") as summary,
-            self._logger.timed_operation(task_id, LogCategory.AGENT, "Statistics", "counter") as timer,
-        ):
+        async with self._logger.timed_operation(task_id, LogCategory.AGENT, "counting", "counter") as timer:
             for path, text in texts.items():
                 await asyncio.sleep(0)  # the other runs have their turn
                 found = _WORD.findall(text.lower())
@@ -93,20 +89,7 @@ class DocumentPipeline:
                 if not found:
                     message = f"{self._name(path)}: no words"
                     await self._logger.warning(task_id, LogCategory.AGENT, message, agent_name="counter")
-            timer.set_details({"most_frequent": dict(words.most_common(5))})
-            summary["words"] = words.total()
-
-    @asynccontextmanager
-    async def _agent(self, task_id: str, name: str, message: str) -> AsyncIterator[dict[str, Any]]:
-        """Log the start and the end of an agent's work, with what the body puts into the summary."""
-        began_at = time.perf_counter()
-        summary: dict[str, Any] = {}
-        await self._logger.log_agent_start(task_id, name, message)
-        yield summary
-        said = ", ".join(f"{value:,} {key}" for key, value in summary.items())
-        await self._logger.log_agent_complete(
-            task_id, name, said, duration_ms=_ms_since(began_at), details=summary
-        )
+            timer.set_details({"words": words.total(), "most_frequent": dict(words.most_common(5))})
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix() if path.is_relative_to(self._folder) else path.name

@@ -79,9 +79,11 @@ def check_timeline(output: str, documents: Path) -> None:
         "legacy-notes.txt is not UTF-8"
     ]
     assert [who for _, _, who, _ in entries].count("retry") == 2
-    assert entries[1][2:] == ["documents", entries[1][3]]
-    assert entries[1][3].startswith("Processing 5 files")
-    assert entries[-1][3] == "Processed 5 files"
+    assert entries[1][3].startswith("documents started")
+    assert entries[2][2:] == ["documents", entries[2][3]]
+    assert entries[2][3].startswith("Processing 5 files")
+    assert entries[-2][3] == "Processed 5 files"
+    assert entries[-1][3].startswith("documents completed")
     assert max(len(line) for line in lines if str(documents) not in line and "Tables" not in line) <= 80
 
 
