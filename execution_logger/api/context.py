@@ -174,8 +174,8 @@ def _uuid(value: Any) -> str | None:
 
 def with_trace(tree: TreeIds) -> TreeIds:
     """The ids with those of the OpenTelemetry span that is active here, or of a framework's operation."""
-    if scopes and tree[0] is None:
-        tree = None, operation_in(block_here()), *tree[2:]
+    if scopes and tree[0] is None and (parent := operation_in(block_here())) != tree[1]:
+        tree = None, parent, *tree[2:]
     operation_id, parent_id, trace_id, _ = tree
     if trace_id is not None:
         return tree  # it is of a span itself
