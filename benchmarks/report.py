@@ -29,7 +29,6 @@ DOCUMENTS = (ROOT / "docs" / "PERFORMANCE.md", ROOT / "docs" / "SCALING.md")
 
 PROGRAMS = (
     "call",
-    "handler",
     "loop",
     "producer",
     "store",

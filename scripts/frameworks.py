@@ -49,7 +49,11 @@ FRAMEWORKS = {
         "tests/unit/test_opentelemetry.py", ("opentelemetry-instrumentation-redis", "structlog")
     ),
     "openai-agents": Framework("tests/unit/test_openai_agents.py"),
-    "langchain": Framework("tests/unit/test_langchain.py", ("langgraph",), ("langgraph<0.6",)),
+    "langchain": Framework(
+        "tests/unit/test_langchain.py",
+        ("langgraph",),
+        ("langgraph<0.6", "langgraph-checkpoint<3", "langgraph-prebuilt<0.6", "langgraph-sdk<0.2"),
+    ),
     "crewai": Framework("tests/frameworks/test_crewai.py"),
     "llama-index": Framework("tests/frameworks/test_llama_index.py"),
     "flask": Framework("tests/unit/test_flask_extension.py"),
