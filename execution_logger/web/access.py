@@ -148,6 +148,7 @@ def _with_headers(send: Send) -> Send:
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
             headers.setdefault("cache-control", "no-store")
+            del headers["connection"]  # the server's own: WSGI servers refuse it from an application
         await send(message)
 
     return sending

@@ -17,6 +17,8 @@ import anyio
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.types import Receive, Scope, Send
 
 from execution_logger.entry.entry import LogEntry
 from execution_logger.errors import StoreUnavailableError
@@ -43,6 +45,9 @@ _FRESH_SECONDS = 5.0
 """Whoever comes so soon after another one is shown the same list, with what has changed since then."""
 _PING_SECONDS = 15
 _GRACE_SECONDS = 1.0
+_WSGI_SECONDS = 20.0
+"""Shorter than the grace of gunicorn, whose end waits for the threads that are taken."""
+_WSGI_SEND_SECONDS = 20.0
 _REST = 50
 """Summing runs up takes no more than one part in so many of the time: the more there is, the less often."""
 
@@ -325,6 +330,37 @@ def _runs(runs: Sequence[Run]) -> str:
     return _encode({"runs": [answers.Run.of(run) for run in runs]}).decode()
 
 
+class _Stream(EventSourceResponse):
+    """An answer that goes on, until the client leaves or the server stops.
+
+    Under WSGI it takes a thread of the host's, which nobody tells that the host stops: it ends soon, and the
+    browser comes again. Nor does a2wsgi tell that the client has left: it just takes nothing more.
+
+    Args:
+        events: what is sent.
+        shutdown: is set when `events` must end.
+    """
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent], shutdown: anyio.Event) -> None:
+        super().__init__(
+            events, ping=_PING_SECONDS, shutdown_event=shutdown, shutdown_grace_period=_GRACE_SECONDS
+        )
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all."""
+        if "wsgi_environ" not in scope:
+            await super().__call__(scope, receive, send)
+            return
+        self.send_timeout = _WSGI_SEND_SECONDS
+        ending = asyncio.get_running_loop().call_later(_WSGI_SECONDS, self._shutdown.set)
+        try:
+            with suppress(SendTimeoutError):
+                await super().__call__(scope, receive, send)
+        finally:
+            ending.cancel()
+
+
 class Feeds:
     """The feeds that somebody watches, of one event loop each.
 
@@ -352,12 +388,7 @@ class Feeds:
 
     def _stream(self, task_id: str | None, make: Any) -> EventSourceResponse:
         shutdown = anyio.Event()
-        return EventSourceResponse(
-            self._events(task_id, make, shutdown),
-            ping=_PING_SECONDS,
-            shutdown_event=shutdown,
-            shutdown_grace_period=_GRACE_SECONDS,
-        )
+        return _Stream(self._events(task_id, make, shutdown), shutdown)
 
     async def _events(
         self, task_id: str | None, make: Any, shutdown: anyio.Event
