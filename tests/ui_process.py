@@ -70,8 +70,9 @@ class UiProcess:
 class StreamReader:
     """Reads a stream of server-sent events, and comes again when it breaks off, as browsers do."""
 
-    def __init__(self, url: str, query: Mapping[str, str]) -> None:
+    def __init__(self, url: str, query: Mapping[str, str], session: httpx.Cookies | None = None) -> None:
         self._url = url
+        self._session = session
         self._query = dict(query)
         self._has_come = asyncio.Event()
         self.last_id = ""
@@ -98,7 +99,7 @@ class StreamReader:
 
     async def run(self) -> None:
         """Read until it is cancelled."""
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, cookies=self._session) as client:
             while True:
                 try:
                     await self._read(client)
@@ -139,9 +140,11 @@ async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any, st
 
 
 @asynccontextmanager
-async def reading(url: str, **query: str) -> AsyncIterator[StreamReader]:
+async def reading(
+    url: str, session: httpx.Cookies | None = None, /, **query: str
+) -> AsyncIterator[StreamReader]:
     """Read a stream of the API."""
-    reader = StreamReader(url, query)
+    reader = StreamReader(url, query, session)
     task = asyncio.create_task(reader.run())
     try:
         yield reader
