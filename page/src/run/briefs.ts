@@ -11,7 +11,7 @@ export class Briefs {
   private readonly kept = new Map<string, string>();
   private readonly refused = new Set<string>();
   private wanted: string[] = [];
-  private timer = 0;
+  private timer: ReturnType<typeof setTimeout> | null = null;
   private isAsking = false;
 
   constructor(
@@ -38,11 +38,11 @@ export class Briefs {
   /** Says what is in sight now; what was asked for before and is not in sight any more is not fetched. */
   want(ids: readonly string[]): void {
     this.wanted = ids.filter(id => !this.kept.has(id) && !this.refused.has(id));
-    if (this.wanted.length > 0 && !this.timer) this.timer = window.setTimeout(() => this.fetch(), PAUSE_MS);
+    if (this.wanted.length > 0) this.timer ??= setTimeout(() => this.fetch(), PAUSE_MS);
   }
 
   private async fetch(): Promise<void> {
-    this.timer = 0;
+    this.timer = null;
     if (this.isAsking) return;
     this.isAsking = true;
     const ids = this.wanted.slice(0, PAGE);
