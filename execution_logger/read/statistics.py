@@ -19,6 +19,12 @@ HOUR = timedelta(hours=1)
 _Counts = Counter[tuple[str, str, bool]]
 
 ALL = "all"
+MOST_COUNTED_NOW = 50_000
+"""Entries of hours that nobody has counted yet, which are counted when somebody asks."""
+MOST_HOURS_NOW = 48
+"""Such hours."""
+_MICROSECOND = timedelta(microseconds=1)
+
 MOST_NAMES = 100
 """Of the steps and of the agents of an hour, those with the most entries."""
 
@@ -79,6 +85,42 @@ async def read_statistics(
     table = statistics_table(settings)
     query = sa.select(table).where(table.c.hour >= since, table.c.hour < until).order_by(*table.primary_key)
     return [Statistic(*row) for row in await connection.execute(query)]
+
+
+async def count_latest(
+    connection: AsyncConnection, table: LogTable, after: datetime | None, since: datetime, until: datetime
+) -> tuple[list[Statistic], datetime]:
+    """Count the latest hours, which no job has counted yet, as far as they are quickly counted.
+
+    Args:
+        connection: to the database; nothing is stored.
+        table: of the entries.
+        after: the last hour that was counted; None where none was.
+        since: (aware) no hour before this time.
+        until: (aware) no hour from this time on.
+
+    Returns:
+        The statistics in the order of their hours, and until when all is counted if `after` goes on there.
+    """
+    hour, found, left = _hour_of(until - _MICROSECOND), list[Statistic](), MOST_COUNTED_NOW
+    begins_at = max(_hour_of(since), hour - MOST_HOURS_NOW * HOUR)
+    if after is not None:
+        begins_at = max(begins_at, after + HOUR)
+    counted_from = hour + HOUR
+    while hour >= begins_at:
+        entries = sa.select(sa.literal(1)).select_from(table.table).where(*table.made(hour, hour + HOUR))
+        some = sa.select(sa.func.count()).select_from(entries.limit(left + 1).subquery())
+        left -= (await connection.execute(some)).scalar_one()
+        if left < 0:
+            break
+        found = [each for each in await count_hour(connection, table, hour) if each.entries] + found
+        counted_from = hour
+        hour -= HOUR
+    return found, counted_from
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 async def last_hour(connection: AsyncConnection, settings: Settings) -> datetime | None:

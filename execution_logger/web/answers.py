@@ -311,7 +311,7 @@ def to_skeleton(
     )
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, kw_only=True):
     """An entry with every field; what has no value is null."""
 
     id: str
@@ -397,11 +397,16 @@ class Hour(Answer):
 
 
 class Statistics(Answer):
-    """The hours of a time; those after `counted_until` are not counted yet (null: none is)."""
+    """The hours of a time.
+
+    The job has counted those before `counted_until` (null: none). Of those behind it the ones from
+    `uncounted_until` on were counted now; those between, if any, have too many entries for that.
+    """
 
     since: datetime
     until: datetime
     counted_until: datetime | None
+    uncounted_until: datetime
     hours: list[Hour]
 
 

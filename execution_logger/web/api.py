@@ -22,11 +22,12 @@ from execution_logger.read.pages import Pages
 from execution_logger.read.place import Place
 from execution_logger.read.runs import recent_runs
 from execution_logger.read.skeleton import count_entries, read_outlines
-from execution_logger.read.statistics import last_hour, read_statistics
+from execution_logger.read.statistics import HOUR, count_latest, last_hour, read_statistics
 from execution_logger.read.summary import Run, activity_of, describe_run
 from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store.dead_letters import DeadLetters, retry
 from execution_logger.store.faults import attempt
+from execution_logger.store.table import look_up_table
 from execution_logger.web import answers, queries
 from execution_logger.web.access import allows_change, permissions
 from execution_logger.web.refusal import Refusal
@@ -124,8 +125,10 @@ async def entries(site: Site, query: queries.EntriesQuery, request: Request) -> 
         start = await _start(pages, query.after, query.after_id)
         end = await _start(pages, query.before, query.before_id)
         if query.last or end is not None:
-            return _page(await pages.before(end, query.limit + 1, only), query.limit, from_end=True, edge=end)
-        return _page(await pages.after(start, query.limit + 1, only), query.limit, from_end=False, edge=start)
+            found = await pages.before(end, query.limit + 1, only)
+            return _shortened(_page(found, query.limit, from_end=True, edge=end), query)
+        found = await pages.after(start, query.limit + 1, only)
+        return _shortened(_page(found, query.limit, from_end=False, edge=start), query)
 
 
 async def search(site: Site, query: queries.SearchQuery, request: Request) -> answers.Search:  # noqa: ARG001
@@ -153,15 +156,21 @@ async def export(site: Site, query: queries.ExportQuery, request: Request) -> Re
 
 
 async def statistics(site: Site, query: queries.TimeQuery, request: Request) -> answers.Statistics:  # noqa: ARG001
-    """The hours of a time, as the hourly job has counted them."""
+    """The hours of a time, as the hourly job has counted them, and the latest ones, which are counted now."""
     since, until = query.span(datetime.now(UTC))
     async with site.engine() as engine:
         seconds = site.settings.database_timeout_seconds
         async with attempt(engine, seconds), engine.connect() as connection:
             hours = await read_statistics(connection, site.settings, since, until)
-            counted_until = await last_hour(connection, site.settings)
+            last = await last_hour(connection, site.settings)
+            table = await look_up_table(connection, site.settings)
+            latest, uncounted_until = await count_latest(connection, table, last, since, until)
     return answers.Statistics(
-        since=since, until=until, counted_until=counted_until, hours=list(map(answers.Hour.of, hours))
+        since=since,
+        until=until,
+        counted_until=None if last is None else last + HOUR,
+        uncounted_until=uncounted_until,
+        hours=list(map(answers.Hour.of, [*hours, *latest])),
     )
 
 
@@ -262,6 +271,13 @@ def _page(found: list[LogEntry], limit: int, *, from_end: bool, edge: Place | No
     before = first if (is_cut if from_end else is_edge) else None
     after = last if (is_edge if from_end else is_cut) else None
     return answers.Entries(entries=list(map(_entry, kept)), before=before, after=after)
+
+
+def _shortened(page: answers.Entries, query: queries.EntriesQuery) -> answers.Entries:
+    """Without the details, where they are not wanted."""
+    for entry in () if query.details else page.entries:
+        entry.details = None
+    return page
 
 
 def _within_bytes(found: Sequence[LogEntry]) -> list[LogEntry]:

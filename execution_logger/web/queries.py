@@ -109,7 +109,7 @@ class EntriesQuery(FilteredOfRun):
     """Which entries: those with an `id`, or a page of the others.
 
     A page begins behind the place `after` or the entry `after_id`, or ends right before `before` or
-    `before_id`; `last` means the last page.
+    `before_id`; `last` means the last page. Without `details` those are null.
     """
 
     id: Annotated[list[Text], Meta(max_length=200)] = []
@@ -119,6 +119,7 @@ class EntriesQuery(FilteredOfRun):
     before_id: Text | None = None
     last: bool = False
     limit: Annotated[int, Meta(ge=1, le=200)] = 100
+    details: bool = True
 
 
 class SearchQuery(FilteredOfRun):

@@ -120,3 +120,36 @@ async def test_a_hosts_table_without_some_columns(tmp_path: Path) -> None:
         assert of(statistics, "agent") == {"a": (1, 0)}
         assert of(statistics, "step") == {"s": (1, 0)}
         assert [each.p50_ms for each in statistics if each.timed] == [5, 5]
+
+
+async def latest(
+    site: SqliteSite, after: datetime | None, since_hours: float, until_hours: float
+) -> tuple[list[tuple[int, int]], int]:
+    """The latest hours and their entries, from the one of `HOUR` on, and from which on all is counted."""
+    span = HOUR + timedelta(hours=since_hours), HOUR + timedelta(hours=until_hours)
+    async with site.engine.connect() as connection:
+        table = await look_up_table(connection, site.settings)
+        found, counted_from = await module.count_latest(connection, table, after, *span)
+    hours = [
+        (round((each.hour - HOUR) / module.HOUR), each.entries) for each in found if each.dimension == "all"
+    ]
+    return hours, round((counted_from - HOUR) / module.HOUR)
+
+
+async def test_the_latest_hours_are_counted_when_somebody_asks(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that no job has counted, from the newest backwards, for as long as they have few entries."""
+    for number, entries in enumerate((3, 5, 0, 2)):
+        await count(site, *(entry(60 * number + minute) for minute in range(entries)))
+    assert await latest(site, None, 0, 4) == ([(0, 3), (1, 5), (3, 2)], 0)
+    assert await latest(site, None, 0.5, 3.5) == ([(0, 3), (1, 5), (3, 2)], 0)
+    assert await latest(site, None, 1, 3) == ([(1, 5)], 1)
+    assert await latest(site, HOUR, -5, 4) == ([(1, 5), (3, 2)], 1)
+    assert await latest(site, HOUR + 3 * module.HOUR, -5, 4) == ([], 4)
+    monkeypatch.setattr(module, "MOST_COUNTED_NOW", 7)
+    assert await latest(site, None, 0, 4) == ([(1, 5), (3, 2)], 1)
+    monkeypatch.setattr(module, "MOST_COUNTED_NOW", 6)
+    assert await latest(site, None, 0, 4) == ([(3, 2)], 2)
+    monkeypatch.setattr(module, "MOST_HOURS_NOW", 1)
+    assert await latest(site, None, 0, 4) == ([(3, 2)], 2)

@@ -173,6 +173,10 @@ async def test_entries_from_any_place(site: SqliteSite, client: httpx.AsyncClien
     assert (await page(after_id=ids[5], limit=2))[0] == ["6", "7"]
     assert (await page(before_id=ids[5], limit=2))[0] == ["3", "4"]
     assert (await page(id=[ids[9], ids[2]]))[0] == ["2", "9"]
+    await site.write(entry(20, details={"x": 1}), batch_id="2")
+    for wanted, details in (("true", {"x": 1}), ("false", None)):
+        found = await get(client, "run/entries", task_id="t", last="true", limit=1, details=wanted)
+        assert found["entries"][0]["details"] == details
     assert (await refused(client, "run/entries", task_id="t", after_id="x"))[:2] == (404, "unknown_entry")
 
 
@@ -260,10 +264,16 @@ async def test_statistics_and_errors_of_a_time(site: SqliteSite, client: httpx.A
     day = {"since": "2026-11-22T00:00:00Z", "until": "2026-11-23T00:00:00Z"}
     found = await get(client, "statistics", **day)
     assert [(each["hour"], each["entries"]) for each in found["hours"]] == [("2026-11-22T02:00:00Z", 7)]
-    assert found["counted_until"] == "2026-11-22T02:00:00Z"
+    assert found["counted_until"] == "2026-11-22T03:00:00Z"
     assert (await get(client, "statistics"))["hours"] == []
+    await site.write(entry(3600.0), entry(3700.0, level="error"), batch_id="later")
+    latest = (await get(client, "statistics", **day))["hours"]
+    assert [(each["hour"], each["entries"]) for each in latest if each["dimension"] == "all"] == [
+        ("2026-11-22T02:00:00Z", 7),
+        ("2026-11-22T03:00:00Z", 2),
+    ]
     await site.write(entry(1, level="error", message="no 5"), entry(2, level="error", message="no 6"))
-    (group,) = (await get(client, "errors", **day))["groups"]
+    group, _ = (await get(client, "errors", **day))["groups"]
     assert (group["message"], group["entries"], group["task_id"]) == ("no 6", 2, "t")
     assert (await get(client, "errors"))["groups"] == []
 
