@@ -1,6 +1,7 @@
 """`execution-logger demo`: the whole way of real entries, on this machine."""
 
 import asyncio
+import importlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import click
@@ -44,12 +45,16 @@ _PATIENCE_SECONDS = 30.0
 @click.option("--runs", type=click.IntRange(1, 200), default=8, help="Concurrent runs.")
 @click.option("--broker", metavar="URL", help="A real broker, e.g. redis://localhost:6379/0.")
 @click.option("--database", metavar="URL", help="A real database, e.g. postgresql://user@host/database.")
+@click.option("--ui", "has_page", is_flag=True, help="Serve the page of the runs meanwhile, until Ctrl-C.")
+@click.option("--open", "is_opened", is_flag=True, help="The same, and open it in the browser.")
 @click.option("--keep", is_flag=True, help="Keep the temporary folder, and the rows in a real database.")
 def command(
     folder: Path | None,
     runs: int,
     broker: str | None,
     database: str | None,
+    has_page: bool,
+    is_opened: bool,
     keep: bool,
 ) -> None:
     """Log a real pipeline over the text files of FOLDER, or of the library itself.
@@ -60,6 +65,9 @@ def command(
 
     The exit code is 1 when an entry is missing or there twice, and 3 when broker or database are away.
     """
+    page = ("ui", "--port", "0", *(["--open"] if is_opened else [])) if has_page or is_opened else None
+    if page:
+        importlib.import_module("execution_logger.cli.ui")  # or it says now what to install
     folder = (folder or Path(execution_logger.__file__).parent).resolve()
     paths = find_documents(folder)
     output = Path(tempfile.mkdtemp(prefix="execution-logger-demo-"))
@@ -74,7 +82,7 @@ def command(
         _print_fact("Database", public_url(database) if database else "a SQLite file")
         if keep:
             _print_fact("Kept", str(output))
-        demonstration = Demonstration(settings, shares, folder, output / "worker.log")
+        demonstration = Demonstration(settings, shares, folder, output / "worker.log", page)
         sys.exit(asyncio.run(demonstration.run(environment, deletes_rows=bool(database) and not keep)))
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
@@ -134,14 +142,23 @@ def compare(recorded_ids: Sequence[str], stored_ids: Sequence[str]) -> tuple[int
 
 
 class Demonstration:
-    """A host that runs the pipeline, a worker that prints into `log`, an observer that counts the rows."""
+    """A host that runs the pipeline, a worker that prints into `log`, an observer that counts the rows.
+
+    `page` is the command that serves the page of the runs meanwhile, and stays; None: there is none.
+    """
 
     def __init__(
-        self, settings: Settings, shares: Mapping[str, Sequence[Path]], folder: Path, log: Path
+        self,
+        settings: Settings,
+        shares: Mapping[str, Sequence[Path]],
+        folder: Path,
+        log: Path,
+        page: Sequence[str] | None = None,
     ) -> None:
         self._settings = settings
         self._shares = shares
         self._log = log
+        self._page = page
         self._logger = MeteredLogger(settings)
         self._pipeline = DocumentPipeline(self._logger, folder)
         self._engine = create_engine(settings, pool_size=1)
@@ -158,8 +175,13 @@ class Demonstration:
             if deletes_rows:
                 stack.push_async_callback(self._delete_rows)
             stack.push_async_callback(self._logger.shutdown, 3.0)
-            await self._log_everything(stack.enter_context(worker_process(environment, self._log)))
-            return await self._report()
+            page = stack.enter_context(our_process(self._page, environment)) if self._page else None
+            worker = stack.enter_context(worker_process(environment, self._log))
+            await self._log_everything(worker)
+            code = await self._report()
+            if page:
+                await _stay(page)
+            return code
 
     async def _log_everything(self, worker: "subprocess.Popen[bytes]") -> None:
         # A host has the imports behind it when its lifespan has begun; else the first calls look slow.
@@ -249,12 +271,20 @@ duplicates       {duplicates:,}""")
 @contextmanager
 def worker_process(environment: Mapping[str, str], output: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """`execution-logger worker` as a process of its own, while the block runs."""
-    command = [sys.executable, "-P", "-m", "execution_logger.cli", "worker", "--stop-at-eof"]
-    with output.open("wb") as file:
-        # In a group of its own: a Ctrl-C is for us, and we end the worker in order.
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdin=subprocess.PIPE, stdout=file, stderr=file, env=environment, process_group=0
-        )
+    with output.open("wb") as file, our_process(["worker"], environment, file) as process:
+        yield process
+
+
+@contextmanager
+def our_process(
+    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A command of ours as a process of its own, while the block runs; it prints into `output` or ours."""
+    command = [sys.executable, "-P", "-m", "execution_logger.cli", *words, "--stop-at-eof"]
+    # In a group of its own: a Ctrl-C is for us, and we end it in order.
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment, process_group=0
+    )
     with process:  # which closes its input, and waits for its end
         try:
             yield process
@@ -263,6 +293,14 @@ def worker_process(environment: Mapping[str, str], output: Path) -> "Iterator[su
             with suppress(subprocess.TimeoutExpired):
                 process.wait(15.0)
             process.kill()
+
+
+async def _stay(page: "subprocess.Popen[bytes]") -> None:
+    """Wait for a Ctrl-C, which is how this ends and no failure, or for the end of the page."""
+    click.echo("\nThe page stays: Ctrl-C ends it.")
+    with suppress(asyncio.CancelledError):
+        while page.poll() is None:  # noqa: ASYNC110 - a thread that waits for it could not be cancelled
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 def last_lines(path: Path) -> str:

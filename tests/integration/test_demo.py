@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 import redis
 
 from processes import LocalProcess
 from rows import count_rows, fetch
+from ui_process import ANSWER_SECONDS
 from waiting import wait_until
 
 COMMAND = (sys.executable, "-P", "-m", "execution_logger.cli", "demo")
@@ -127,6 +129,32 @@ def test_an_interrupt_cleans_up(scratch: Path, documents: Path, number: signal.S
     finally:
         process.kill()
     assert not any(worker.is_running() for worker in workers)
+    assert list(scratch.iterdir()) == []
+    assert "Traceback" not in process.output
+
+
+def test_its_page_stays_until_ctrl_c(scratch: Path, documents: Path) -> None:
+    """With the runs of the demonstration; then nothing of it is left."""
+    output = scratch.parent / "output.txt"
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    process = LocalProcess(
+        [*COMMAND, str(documents), "--runs", "3", "--ui"], output=output, environment=environment
+    )
+    try:
+        wait_until(lambda: "The page stays: Ctrl-C ends it." in process.output, 60)
+        children = psutil.Process(process.pid).children(recursive=True)
+        (url,) = re.findall(
+            r"^execution-logger: the runs are at (http://127\.0\.0\.1:\d+/)$",
+            output.read_text(),
+            re.MULTILINE,
+        )
+        runs = httpx.get(f"{url}api/runs", timeout=ANSWER_SECONDS).json()["runs"]
+        assert sorted(run["task_id"][-2:] for run in runs) == ["-1", "-2", "-3"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+    assert not any(child.is_running() for child in children)
     assert list(scratch.iterdir()) == []
     assert "Traceback" not in process.output
 

@@ -1,12 +1,16 @@
 """The demonstration: its pipeline does its work and logs it as hosts do, and its sums are right."""
 
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from execution_logger import ExecutionLogger, Settings
+from execution_logger.cli import main
 from execution_logger.cli.demo import (
     MeteredLogger,
     compare,
@@ -126,6 +130,22 @@ def test_the_meter_has_every_call() -> None:
     assert {each.id for each in entries} < set(logger.ids)
     assert min(logger.nanoseconds) > 0
     assert logger.sync.shutdown().complete
+
+
+@pytest.mark.parametrize("option", ["--ui", "--open"])
+def test_a_page_that_is_not_installed_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """Before anything is made."""
+    monkeypatch.delitem(sys.modules, "execution_logger.cli.ui", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    result = CliRunner().invoke(main, ["demo", option])
+    assert result.exit_code == 3
+    assert result.stderr == (
+        'execution-logger: uvicorn is not installed: pip install "celery-execution-logger[ui]"\n'
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
