@@ -1,4 +1,4 @@
-# Targets: worker (the default; beat and the migration, too), api (the example host), flower.
+# Targets: worker (the default; beat and the migration, too), api (the example host), flower, ui (the page of the runs).
 FROM python:3.13-slim AS build
 WORKDIR /source
 RUN python -m venv /venv
@@ -15,6 +15,11 @@ RUN pip install --constraint constraints.txt fastapi uvicorn
 
 FROM build AS build-flower
 RUN pip install --constraint constraints.txt flower
+
+# pip finds the package installed, and adds what the extra needs. Without its page the image is of no use.
+FROM build AS build-ui
+RUN pip install --constraint constraints.txt 'celery-execution-logger[ui]' \
+    && test -f /venv/lib/python3.13/site-packages/execution_logger/web/static/page.js
 
 # What runs has neither the sources nor a compiler, and can write to two folders only: a host's journal, and
 # the lock of Beat. A volume that is mounted there belongs to the user, as the folder does.
@@ -47,6 +52,14 @@ EXPOSE 5555
 HEALTHCHECK --interval=30s --timeout=10s --start-period=10s \
     CMD ["python", "deploy/check_page.py", "http://127.0.0.1:5555/broker", "logs"]
 CMD ["execution-logger", "flower"]
+
+FROM base AS ui
+COPY --from=build-ui /venv /venv
+EXPOSE 8420
+# A page that answers; whether the database does, it says itself.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+    CMD ["python", "deploy/check_page.py", "http://127.0.0.1:8420/alive", "ok"]
+CMD ["execution-logger", "ui", "--address", "0.0.0.0"]
 
 FROM base AS worker
 COPY --from=build /venv /venv

@@ -20,6 +20,7 @@ FLOWER_BASIC_AUTH=
 # Ports of 127.0.0.1; the last two are those of docker-compose.dev.yml.
 API_PORT=8000
 FLOWER_PORT=5555
+UI_PORT=8420
 REDIS_PORT=6379
 POSTGRES_PORT=5432
 

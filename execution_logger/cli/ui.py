@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from execution_logger.cli.options import stop_at_end_of_input, stop_at_eof_option
 from execution_logger.errors import ExecutionLoggerError, SettingsError
@@ -17,6 +18,8 @@ from execution_logger.web import Permission, create_app, local_only
 from execution_logger.web.access import is_local
 from execution_logger.web.login import Login
 
+_ALIVE = "/alive"
+"""For health checks, which have no login: it says nothing but that this process answers."""
 _GRACE_SECONDS = 3
 _MIN_TOKEN_CHARS = 16
 
@@ -24,6 +27,7 @@ _MIN_TOKEN_CHARS = 16
 @click.command(context_settings={"show_default": True})
 @click.option("--address", default="127.0.0.1", help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8420, help="The port; 0 takes a free one.")
+@click.option("--url", metavar="URL", help="What people open, where a container or a proxy stands before it.")
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @click.option("--allow-changes", is_flag=True, help="Dead letters may be retried from the page.")
 @click.option(
@@ -34,7 +38,13 @@ _MIN_TOKEN_CHARS = 16
 )
 @stop_at_eof_option
 def command(
-    address: str, port: int, is_opened: bool, allow_changes: bool, token_file: Path | None, stop_at_eof: bool
+    address: str,
+    port: int,
+    url: str | None,
+    is_opened: bool,
+    allow_changes: bool,
+    token_file: Path | None,
+    stop_at_eof: bool,
 ) -> None:
     """Show the runs on a page, live.
 
@@ -43,6 +53,7 @@ def command(
     page instead: docs/PAGE.md.
 
     It reads DATABASE_URL, and changes nothing without --allow-changes. It runs until SIGTERM or Ctrl-C.
+    Health checks ask for /alive.
 
     The exit code is 0, 2 when a setting cannot be used, and 3 when it cannot listen there.
     """
@@ -50,11 +61,11 @@ def command(
     permission = Permission.CHANGE if allow_changes else Permission.READ
     listener = _listen(address, port)
     with listener:
-        url = _url(listener)
-        app, link = _guarded(settings, permission, _read_token(token_file), url, is_local=is_local(address))
+        place = f"{url.rstrip('/')}/" if url else _url(listener)
+        app, link = _guarded(settings, permission, _read_token(token_file), place, is_local=is_local(address))
         if stop_at_eof:
             stop_at_end_of_input()
-        _serve(app, listener, (lambda: webbrowser.open(link())) if is_opened else None)
+        _serve(_with_liveness(app), listener, (lambda: webbrowser.open(link())) if is_opened else None)
 
 
 def _guarded(
@@ -74,6 +85,14 @@ def _guarded(
     login = Login(permission, token, announce)
     login.renew()
     return login.wrap(create_app(settings, login.authorize)), lambda: links[0]
+
+
+def _with_liveness(app: ASGIApp) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked = scope["type"] == "http" and scope["path"] == _ALIVE
+        await (PlainTextResponse("ok") if is_asked else app)(scope, receive, send)
+
+    return serve
 
 
 def _listen(address: str, port: int) -> socket.socket:

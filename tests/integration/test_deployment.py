@@ -18,7 +18,7 @@ from servers import PostgresServer
 from waiting import wait_until
 
 REDIS_PASSWORD = "redis0secret"
-API_PORT, FLOWER_PORT, REDIS_PORT = (str(free_port()) for _ in range(3))
+API_PORT, FLOWER_PORT, REDIS_PORT, UI_PORT = (str(free_port()) for _ in range(4))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def compose(
             "0.0.0.0": "127.0.0.1",
             "8000": API_PORT,
             "5555": FLOWER_PORT,
+            "8420": UI_PORT,
             "/var/lib/execution-logger-services": str(folder / "services"),
             "/var/lib/execution-logger": str(folder / "journal"),
         },
@@ -156,6 +157,17 @@ def test_flower_is_healthy_while_it_shows_the_queue(compose: Compose, tables: No
         assert not compose.is_healthy("flower", FLOWER_BASIC_AUTH="admin:wrong")
         assert not compose.is_healthy("flower", FLOWER_BASIC_AUTH="")
     assert not compose.is_healthy("flower")
+
+
+def test_the_page_is_healthy_while_it_answers(compose: Compose, tables: None) -> None:
+    """With its database or without, to those who have no login; it names what people open."""
+    assert not compose.is_healthy("ui")
+    with started(compose, "ui", "--port", UI_PORT) as ui:
+        compose.wait_until_healthy("ui", ui)
+        assert f"the runs are at http://127.0.0.1:{UI_PORT}/\n" in ui.output
+        with urllib.request.urlopen(f"http://127.0.0.1:{UI_PORT}/api/runs") as answer:
+            assert json.load(answer)["is_complete"]
+    assert not compose.is_healthy("ui")
 
 
 def test_the_api_logs_a_run_that_the_worker_stores(compose: Compose, tables: None, database_url: str) -> None:

@@ -133,3 +133,20 @@ def test_what_may_be_changed_is_an_option(site: SqliteSite, monkeypatch: pytest.
     run(site, "--port", "0")
     run(site, "--port", "0", "--allow-changes")
     assert asked == [Permission.READ, Permission.CHANGE]
+
+
+@pytest.mark.parametrize("url", ["https://logs.example/runs", "https://logs.example/runs/"])
+def test_the_link_names_what_people_open(site: SqliteSite, served: list[ASGIApp], url: str) -> None:
+    """A container knows neither its host's name nor the port there."""
+    result = run(site, "--address", "0.0.0.0", "--port", "0", "--url", url)
+    assert "works once: https://logs.example/runs/login?code=" in result.stdout
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+async def test_health_checks_have_no_login(site: SqliteSite, served: list[ASGIApp], address: str) -> None:
+    """They learn that the process answers, and nothing else."""
+    await asyncio.to_thread(run, site, "--address", address, "--port", "0")
+    transport = httpx.ASGITransport(served[0], client=("10.0.0.1", 5000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://logs.example") as client:
+        assert (await client.get("/alive")).text == "ok"
+        assert (await client.get("/")).status_code == 403

@@ -80,7 +80,7 @@ class TestCompose:
     def test_ports_are_published_on_this_machine_only(self) -> None:
         """Redis and the pages have no protection that a network would need."""
         published = re.findall(r'^ +- "?(\S+):\d+"?$', COMPOSE + DEVELOPMENT, re.MULTILINE)
-        assert len(published) == 4
+        assert len(published) == 5
         assert all(address.startswith("127.0.0.1:") for address in published)
 
     def test_redis_and_postgresql_have_no_port(self) -> None:
@@ -134,7 +134,7 @@ class TestCompose:
 class TestSupervisord:
     """`deploy/supervisord.conf`; the integration tests run it."""
 
-    @pytest.mark.parametrize("name", ["worker", "beat", "flower"])
+    @pytest.mark.parametrize("name", ["worker", "beat", "flower", "ui"])
     def test_a_program_starts_again_and_ends_in_order(self, name: str) -> None:
         """SIGTERM to the main process alone, SIGKILL after a shutdown had its time; its log is bounded."""
         parser = RawConfigParser(inline_comment_prefixes=(";",))
@@ -186,7 +186,7 @@ class TestUnits:
     def test_commands_exist(self) -> None:
         """As the command line calls them."""
         commands = re.findall(r"execution-logger (\w+)$", "".join(map(Path.read_text, UNITS)), re.MULTILINE)
-        assert sorted(commands) == ["beat", "flower", "metrics", "worker"]
+        assert sorted(commands) == ["beat", "flower", "metrics", "ui", "worker"]
 
 
 def test_the_dockerfile_copies_files_that_are_in_its_context() -> None:
