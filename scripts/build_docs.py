@@ -38,6 +38,7 @@ LEXERS = {".py": "python", ".yml": "yaml", ".service": "ini"}
 
 _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s]+)\)")
+_IMAGE = re.compile(r'(src|srcset)="docs/(images/[^"]+)"')
 _FILE_NAME = re.compile(r"(?:docs/)?[A-Z_]+(?:\.zh-CN)?\.md")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LEFT_OUT = re.compile(r"^(?:<!-- .* -->|.*\*\*(?:English|简体中文)\*\*.*)\n", re.MULTILINE)
@@ -54,7 +55,8 @@ class Stage:
 
     def write(self) -> None:
         """All pages, and the files that they lead to: these for both languages beside the English ones."""
-        shutil.copytree(ROOT / "docs" / "plots", self.folder / "plots")
+        for folder in ("images", "plots"):
+            shutil.copytree(ROOT / "docs" / folder, self.folder / folder)
         for name, english in PAGES.items():
             target = self.folder / name
             target.parent.mkdir(exist_ok=True)
@@ -68,7 +70,7 @@ class Stage:
         path = self._twin(english)
         parts = _FENCED.split(_LEFT_OUT.sub("", path.read_text("utf-8")))
         parts[::2] = [_LINK.sub(lambda link: self._link(path, *link.groups()), part) for part in parts[::2]]
-        text = "".join(parts)
+        text = _IMAGE.sub(r'\1="\2"', "".join(parts))
         if self.language == "zh" and path == english:
             text = text.replace("\n", "\n\n*本页只有英文。*\n", 1)
         return text
@@ -135,10 +137,10 @@ class Page(HTMLParser):
         self.feed(file.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep `id`, `href` and `src`."""
+        """Keep `id`, `href`, `src` and `srcset`."""
         values = dict(attrs)
         self.anchors.add(values.get("id") or "")
-        links = [value for value in (values.get("href"), values.get("src")) if value]
+        links = [value for value in map(values.get, ("href", "src", "srcset")) if value]
         self.links += links
         self.loaded += [] if tag == "a" else links
 

@@ -15,7 +15,7 @@ is_installed() {
 if ! is_installed; then
     echo "Installing into .venv ..." >&2
     make_venv
-    install --build-constraint constraints.txt '.[worker]'
+    install --build-constraint constraints.txt '.[worker,ui]'
     touch .venv/installed
 fi
 exec .venv/bin/execution-logger demo "$@"
