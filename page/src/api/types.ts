@@ -168,7 +168,10 @@ export interface HourStatistics {
 export interface Statistics {
   since: string;
   until: string;
+  /** The scheduled job has counted the hours before; null: none. */
   counted_until: string | null;
+  /** The hours from here on were counted just now; those between the two, if any, are not known. */
+  uncounted_until: string;
   hours: HourStatistics[];
 }
 

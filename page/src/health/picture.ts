@@ -11,10 +11,10 @@ interface Station {
   state: "ok" | "error" | "unused";
 }
 
-const WIDTH = 156;
+const WIDTH = 168;
 const HEIGHT = 84;
 /** From a station to the next one: beside it, or below it where the screen is narrow. */
-const ASIDE = 212;
+const ASIDE = 220;
 const DOWN = 116;
 
 export function picture(health: Health, isNarrow: boolean): TemplateResult {

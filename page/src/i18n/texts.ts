@@ -177,7 +177,7 @@ export const en = {
   "stats.none":
     "Nothing was counted in this time. The scheduled job `statistics` counts the entries of each hour.",
   "stats.noneTimed": "Nothing was timed in this time.",
-  "stats.countedUntil": "Counted until {time}.",
+  "stats.unknown": "Not counted yet: {from} – {to}.",
   "stats.perHour": "Entries and errors per hour",
   "stats.errors": "Errors",
   "stats.durations": "Durations per hour",
@@ -399,7 +399,7 @@ export const zh: Record<TextKey, string> = {
   "stats.days": "{n} 天",
   "stats.none": "这段时间没有统计数据。定时任务 `statistics` 会统计每小时的条目。",
   "stats.noneTimed": "这段时间没有计时数据。",
-  "stats.countedUntil": "统计至 {time}。",
+  "stats.unknown": "尚未统计：{from} – {to}。",
   "stats.perHour": "每小时的条目和错误",
   "stats.errors": "错误",
   "stats.durations": "每小时的耗时",

@@ -17,7 +17,8 @@ export class Briefs {
   constructor(
     private readonly taskId: string,
     private readonly onChange: () => void,
-    private readonly ask = (ids: string[]) => get<EntriesPage>("run/entries", { task_id: taskId, id: ids }),
+    private readonly ask = (ids: string[]) =>
+      get<EntriesPage>("run/entries", { task_id: taskId, id: ids, details: false }),
   ) {}
 
   get(id: string): string | undefined {

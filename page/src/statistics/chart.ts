@@ -16,6 +16,7 @@ export interface Line {
 }
 
 const HEIGHT = 200;
+const HOUR_SECONDS = 3600;
 
 @customElement("time-chart")
 export class TimeChart extends PageElement {
@@ -77,7 +78,11 @@ export class TimeChart extends PageElement {
         { ...axis, space: 64, values: (_, times) => times.map(timeText) },
         { ...axis, size: 64, values: (_, values) => values.map(value => this.format(value)) },
       ],
-      scales: { y: { range: (_, __, most) => [0, Math.max(most, 1) * 1.05] } },
+      // The last hour has room, too.
+      scales: {
+        x: { range: (_, first, last) => [first, last + HOUR_SECONDS] },
+        y: { range: (_, __, most) => [0, Math.max(most, 1) * 1.05] },
+      },
       series: [
         {
           label: t("entry.time"),

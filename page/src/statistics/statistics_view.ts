@@ -93,7 +93,7 @@ export class StatisticsView extends PageElement {
   }
 
   private figures(statistics: Statistics): TemplateResult {
-    const { hours, since, until, counted_until: counted } = statistics;
+    const { hours, since, until } = statistics;
     if (hours.length === 0) return html`<div class="box">${t("stats.none")}</div>`;
     const times = hoursBetween(since, until);
     const all = ofDimension(hours, "all");
@@ -114,13 +114,22 @@ export class StatisticsView extends PageElement {
     ];
     return html`<p class="counts">
         <strong>${t("run.entries", { n: sum("entries") })}</strong>, ${t("run.errors", { n: sum("errors") })}
-        ${counted ? html` · <span class="hint">${t("stats.countedUntil", { time: dateAndTime(microsecondsOf(counted)) })}</span>` : nothing}
+        ${this.unknownHours(statistics)}
       </p>
       <section class="card">
         <h2>${t("stats.perHour")}</h2>
         <time-chart .times=${times} .lines=${lines} .label=${t("stats.perHour")} .format=${(value: number) => n(value)}></time-chart>
       </section>
       ${this.durations(statistics, times)}`;
+  }
+
+  /** Hours that neither the job nor this request has counted. */
+  private unknownHours(statistics: Statistics): TemplateResult | typeof nothing {
+    const { since, counted_until: counted, uncounted_until: to } = statistics;
+    const from = counted !== null && counted > since ? counted : since;
+    if (Date.parse(from) >= Date.parse(to)) return nothing;
+    const [first, last] = [from, to].map(one => dateAndTime(microsecondsOf(one)));
+    return html` · <span class="hint">${t("stats.unknown", { from: first ?? "", to: last ?? "" })}</span>`;
   }
 
   private durations({ hours }: Statistics, times: number[]): TemplateResult {
