@@ -196,7 +196,10 @@ def test_search_and_filters_look_at_the_whole_run_and_are_in_the_address(
         page.get_by_role("searchbox").fill("")
         expect(page.locator(".matches")).to_have_text("10 of 1,000")
         address = page.url
+        page.get_by_role("button", name="Clear").click()
+        expect(page.get_by_label("Level")).to_have_value("")
     with show(address.rpartition("/")[2]) as page:
+        expect(page.get_by_label("Level")).to_have_value("error")
         expect(page.locator(".matches")).to_have_text("10 of 1,000")
         page.locator("choice-menu summary").filter(has_text="Step").click()
         page.get_by_role("checkbox", name="s0").check()

@@ -96,7 +96,7 @@ export class App extends PageElement {
       aria-label=${t("theme.title")}
       @change=${(event: Event) => setTheme((event.target as HTMLSelectElement).value as Theme)}
     >
-      ${THEMES.map(one => html`<option value=${one} ?selected=${one === theme()}>${names[one]}</option>`)}
+      ${THEMES.map(one => html`<option value=${one} .selected=${one === theme()}>${names[one]}</option>`)}
     </select>`;
   }
 

@@ -51,9 +51,9 @@ export function filterFields(
       class=${filters.level ? "active" : ""}
       @change=${(event: Event) => change({ level: (event.target as HTMLSelectElement).value })}
     >
-      <option value="" ?selected=${filters.level === ""}>${t("filter.anyLevel")}</option>
+      <option value="" .selected=${filters.level === ""}>${t("filter.anyLevel")}</option>
       ${LEVELS.slice(1).map(
-        level => html`<option value=${level} ?selected=${filters.level === level}>≥ ${level}</option>`,
+        level => html`<option value=${level} .selected=${filters.level === level}>≥ ${level}</option>`,
       )}
     </select>
     ${lists.map(
