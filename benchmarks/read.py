@@ -103,6 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the table")
     parser.add_argument("--requests", type=int, default=100, help="requests of each kind")
     parser.add_argument("--rounds", type=int, default=5, help="rounds with a writer")
+    parser.add_argument("--database", metavar="URL", help="one that is filled like this already")
 
 
 def fill(postgres: PostgresServer, rows: int) -> None:
@@ -315,10 +316,12 @@ def measure(options: argparse.Namespace) -> Figures:
     if options.quick:
         options.rows, options.requests, options.rounds = 100_000, 5, 1
     with ExitStack() as stack:
-        postgres = stack.enter_context(running_postgres())
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        fill(postgres, options.rows)
-        return asyncio.run(measure_all(postgres.url(), folder, options))
+        if options.database is None:
+            postgres = stack.enter_context(running_postgres())
+            fill(postgres, options.rows)
+            options.database = postgres.url()
+        return asyncio.run(measure_all(options.database, folder, options))
 
 
 if __name__ == "__main__":

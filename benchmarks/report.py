@@ -38,6 +38,7 @@ PROGRAMS = (
     "scale",
     "table_growth",
     "retention",
+    "read",
     "operation",
     "memory",
     "simulate",
