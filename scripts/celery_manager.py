@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Starts, stops and watches worker, Beat and Flower on this machine, with supervisord.
 
-    scripts/celery_manager.py start|stop|restart|status [worker] [beat] [flower]
+    scripts/celery_manager.py start|stop|restart|status [worker] [beat] [flower] [ui]
     scripts/celery_manager.py stats             what each worker says of itself
     scripts/celery_manager.py tail -f worker    this, and all else, is supervisorctl's
 
-Without names it is all of them, Flower where it is installed, and supervisord, which hands its settings on:
-`restart` without names takes those of now. deploy/supervisord.conf says how they run; their logs are in
+Without names it is the first three, Flower where it is installed, and supervisord, which hands its settings
+on: `restart` without names takes those of now. `ui`, the page of the runs, is started by its name only: every
+user of this machine sees it. deploy/supervisord.conf says how they run; their logs are in
 EXECUTION_LOGGER_SERVICE_DIRECTORY.
 """
 
