@@ -25,6 +25,8 @@ _DESCRIBED = ("task_id", "level", "step", "agent_name", "created_at")
 _TOLD = [state.value for state in RunState if state is not RunState.NO_END]
 _MOST_SEARCHED = 2000
 """Entries at either end of a long run, among which those are looked for that begin and end it."""
+_MOST_UNNAMED = 50
+"""Entries at the end of a run, among which the last one is looked for that has a step or an agent."""
 _MANY = 5000
 """A run with more entries is summed up by itself: its numbers are bounded."""
 
@@ -42,7 +44,7 @@ class Run:
         errors: how many of these are errors, critical ones included.
         warnings: how many are warnings.
         is_cut: there are more entries than were counted: see `MOST_COUNTED`.
-        last_step: the step of the last entry.
+        last_step: the step of the last entry that has a step or an agent, of the newest 50.
         last_agent: its agent.
         ended_in_error: whether the last entry is an error.
         state: what the run says of itself, by `logger.run`; None where it says nothing. One that has begun,
@@ -69,8 +71,11 @@ async def describe_run(timeline: Timeline) -> Run | None:
     Raises:
         StoreUnavailableError: the database cannot be used now.
     """
-    async with timeline.reading() as (connection, table):
-        return await _describe(connection, table, timeline.task_id)
+    try:
+        found = await describe_named(timeline, [timeline.task_id or ""])
+    except ValueError:
+        return None  # a name that no run of this table can have
+    return found[0] if found else None
 
 
 async def describe_named(timeline: Timeline, names: Sequence[str]) -> list[Run]:
@@ -129,35 +134,48 @@ async def describe_runs(connection: AsyncConnection, table: LogTable, names: Seq
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The first and the last entry of a run."""
+    """The first and the last entry of a run, and the last one with a step or an agent."""
 
     is_long: bool
     first_at: Any
     last: Any
+    named: Any
 
 
 async def _read_ends(connection: AsyncConnection, table: LogTable, names: Sequence[Any]) -> dict[Any, _Ends]:
-    wanted = table.listed("task_id", names).alias("wanted").c
-    columns = table.columns
+    listed, columns = table.listed("task_id", names).alias("wanted"), table.columns
+    wanted = listed.c
     entries = select(columns["id"]).where(columns["task_id"].between(wanted.value, wanted.value))
+    entries = entries.correlate(listed)  # however deep it stands
     first, last = oldest_first(table, entries), newest_first(table, entries)
+    named = _named(table, last).subquery().c
     query = select(
         wanted.value,
         first.with_only_columns(columns["created_at"]).limit(1).scalar_subquery(),
         last.limit(1).scalar_subquery(),
+        select(named.id).scalar_subquery(),
         first.offset(_MANY).limit(1).scalar_subquery(),
     )
     rows = (await connection.execute(query)).all()
-    last_ids = [id_ for _, _, id_, _ in rows if id_ is not None]
+    ids = [id_ for row in rows for id_ in (row[2], row[3]) if id_ is not None]
     fields: list[Any] = [columns["id"], *(table.value(field).label(field) for field in _DESCRIBED)]
     fields.append(_state_of(table).label("state"))
-    newest = await connection.execute(select(*fields).where(columns["id"].in_(last_ids)))
-    lasts = {row[0]: row for row in newest}
+    found = {row[0]: row for row in await connection.execute(select(*fields).where(columns["id"].in_(ids)))}
     return {
-        name: _Ends(beyond is not None, first_at, lasts[id_])
-        for name, first_at, id_, beyond in rows
-        if id_ in lasts
+        name: _Ends(beyond is not None, first_at, found[last_id], found.get(named_id))
+        for name, first_at, last_id, named_id, beyond in rows
+        if last_id in found
     }
+
+
+def _named(table: LogTable, newest: Select[Any]) -> Select[Any]:
+    """Of the newest entries of a run the last one that has a step or an agent."""
+    names = [table.value(name).label(name) for name in ("step", "agent_name")]
+    place = [table.columns[name] for name in PLACE]
+    near = newest.with_only_columns(*place, *names).limit(_MOST_UNNAMED).subquery().c
+    has_name = near.step.is_not(None) | near.agent_name.is_not(None)
+    ordered = [near[name].desc() for name in PLACE]
+    return select(near.id, near.step, near.agent_name).where(has_name).order_by(*ordered).limit(1)
 
 
 async def _count_levels(
@@ -182,7 +200,8 @@ async def _read_states(connection: AsyncConnection, table: LogTable, names: Sequ
 
 
 def _summed_up(table: LogTable, ends: _Ends, levels: Counter[str | None], state: str | None) -> Run:
-    _, task_id, level, step, agent, created_at, _ = ends.last
+    _, task_id, level, _, _, created_at, _ = ends.last
+    step, agent = (None, None) if ends.named is None else ends.named[3:5]
     last_at = table.to_utc(created_at) or _EPOCH
     first_at = table.to_utc(ends.first_at) or last_at
     return Run(
@@ -214,9 +233,13 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
     ).select_from(counted)
     sums = levels.subquery()
     first_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"]).limit(1)
+    named = _named(table, newest).subquery()
     told = _told(table, newest)
-    query = select(last, sums, first_at.scalar_subquery().label("first_at"), told.scalar_subquery())
-    query = query.select_from(last.join(sums, true()))
+    query = select(
+        last.c.task_id, last.c.level, named.c.step, named.c.agent_name, last.c.created_at, sums,
+        first_at.scalar_subquery().label("first_at"), told.scalar_subquery(),
+    )  # fmt: skip
+    query = query.select_from(last.join(sums, true()).outerjoin(named, true()))
     row = (await connection.execute(query)).first()
     if row is None:
         return None  # it was deleted meanwhile

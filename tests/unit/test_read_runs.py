@@ -79,6 +79,23 @@ async def test_a_run_is_summed_up(site: SqliteSite) -> None:
     assert not run.is_cut
 
 
+@pytest.mark.parametrize("many", [1, 1000])
+async def test_the_last_step_and_agent_are_those_of_the_last_entry_that_has_one(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """The entry that ends a run has neither; far from the end nobody looks for one."""
+    monkeypatch.setattr(summary, "_MANY", many)
+    monkeypatch.setattr(summary, "_MOST_UNNAMED", 3)
+    await site.write(
+        entry(0, step="plan", agent_name="a"), entry(1, agent_name="b"), entry(2), entry(3, level="error")
+    )
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert (run.last_step, run.last_agent, run.ended_in_error) == (None, "b", True)
+    await site.write(entry(4), batch_id="2")
+    (run,) = (await recent_runs(site.engine, site.settings, limit=5)).runs
+    assert (run.last_step, run.last_agent, run.ended_in_error) == (None, None, False)
+
+
 def mark(second: float, state: Any) -> str:
     """An entry that tells of the run's state."""
     return entry(second, operation_id="01a22505-c189-7200-be65-eeb94327379a", details={"run_state": state})

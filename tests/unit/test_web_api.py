@@ -83,8 +83,8 @@ async def test_the_runs_by_pages_and_filters(site: SqliteSite, client: httpx.Asy
     assert [run["task_id"] for run in found["runs"]] == ["run-2", "run-1"]
     assert found["runs"][0] == {
         "task_id": "run-2", "first_at": "2026-11-22T02:00:20Z", "last_at": "2026-11-22T02:00:24Z",
-        "duration_ms": 4000.0, "entries": 3, "errors": 0, "warnings": 0, "is_cut": False, "last_step": None,
-        "last_agent": None, "ended_in_error": False, "state": "done",
+        "duration_ms": 4000.0, "entries": 3, "errors": 0, "warnings": 0, "is_cut": False, "last_step": "plan",
+        "last_agent": "author", "ended_in_error": False, "state": "done",
     }  # fmt: skip
     found = await get(client, "runs", limit=5, after=found["next"])
     assert [run["task_id"] for run in found["runs"]] == ["plain", "run-0"]
