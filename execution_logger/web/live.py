@@ -20,6 +20,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from execution_logger.diagnostics import logger
 from execution_logger.entry.entry import LogEntry
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.follow import Follower
@@ -176,6 +177,9 @@ class _Feed(ABC, Generic[W]):
                     await self._poll(number)
                 except StoreUnavailableError as error:
                     self._note(str(error))
+                except Exception:  # noqa: BLE001 - or all who watch would wait for ever, and not know it
+                    logger.exception("a look at what is new has failed; the next one follows")
+                    self._note("this is a defect; the log of the server tells more")
                 else:
                     self._note(None)
 
@@ -261,7 +265,7 @@ class RunFeed(_Feed[RunWatcher]):
         total = await count_entries(self._timeline)
         if total != self._total and total < MOST_COUNTED:
             self._total = total
-            for watcher in self._watchers:
+            for watcher in tuple(self._watchers):  # they may leave meanwhile
                 await self._resync(watcher)
 
     async def _describe(self, *, is_due: bool) -> None:

@@ -239,6 +239,52 @@ async def test_an_outage_is_told_and_ends(site: SqliteSite, feeds: Feeds) -> Non
             assert await other.until(1) == ["1"]
 
 
+async def test_a_look_that_fails_is_told_and_followed_by_the_next_one(
+    site: SqliteSite, feeds: Feeds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong: whoever watches must not wait for ever."""
+    failing = [ValueError("odd"), ValueError("odd")]
+    late = follow.Follower.late
+
+    async def fail(self: follow.Follower) -> Any:
+        if failing:
+            raise failing.pop()
+        return await late(self)
+
+    monkeypatch.setattr(follow.Follower, "late", fail)
+    async with looking(feeds, None) as found:
+        assert "defect" in (await found.next("trouble"))[1]["message"]
+        assert await found.next("trouble") == ("trouble", {"message": None})
+        await site.write(entry(0))
+        assert await found.until(1) == ["0"]
+    assert "the next one follows" in caplog.text
+
+
+async def test_those_who_leave_while_all_are_told_to_read_again(
+    site: SqliteSite, feeds: Feeds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Change nothing for the others."""
+    monkeypatch.setattr(follow, "_MOST_KNOWN", 4)
+    monkeypatch.setattr(live, "_POLLS_FOR_ALL", 4)
+    await site.write(*(entry(number) for number in range(10)))
+    resync, leave = live.RunFeed._resync, asyncio.Event()
+
+    async def resync_slowly(self: live.RunFeed, watcher: live.RunWatcher) -> None:
+        await resync(self, watcher)
+        leave.set()
+        while len(self._watchers) > 1:  # noqa: ASYNC110 - a turn of the loop at a time
+            await asyncio.sleep(0)
+
+    async with looking(feeds, await end_of(site)) as found:
+        async with looking(feeds, await end_of(site)):
+            monkeypatch.setattr(live.RunFeed, "_resync", resync_slowly)
+            await site.write(entry(0.5), batch_id="late")
+            await leave.wait()
+        assert await found.next("resync") == ("resync", {})
+        await site.write(entry(11), batch_id="3")
+        assert await found.until(1) == ["11"]
+
+
 async def test_a_server_that_stops_says_so(site: SqliteSite, feeds: Feeds) -> None:
     """The stream ends in order, at once."""
     response = feeds.of_run("t", None, None)
