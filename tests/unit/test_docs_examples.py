@@ -122,7 +122,9 @@ async def test_the_page_in_a_host(site: SqliteSite) -> None:
 
 def test_every_example_has_a_test() -> None:
     """A Python block without a name or without a test would be a promise that nobody checks."""
-    tests = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
+    here = Path(__file__).parent
+    files = [*here.glob("test_*.py"), *here.with_name("frameworks").glob("test_*.py")]
+    tests = "".join(file.read_text(encoding="utf-8") for file in files)
     tested = re.findall(r'run_example\("([\w-]+)"\)', tests)
     blocks = [
         block for page in map(Document, TRANSLATED) for block in page.blocks if block.language == "python"
