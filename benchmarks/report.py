@@ -38,7 +38,6 @@ PROGRAMS = (
     "scale",
     "table_growth",
     "retention",
-    "read",
     "operation",
     "memory",
     "simulate",

@@ -16,7 +16,10 @@ _OPTIONS = (
 )
 _SECONDS = 10.0 * PATIENCE
 # The browser's own words on an answer that the page deals with, and on a server that is away.
-_HARMLESS = re.compile(r"Failed to load resource|net::ERR_|Completeness is not known")
+_HARMLESS = re.compile(
+    r"Failed to load resource|net::ERR_|Completeness is not known"
+    r"|could not be read TypeError: Failed to fetch"  # while the server is away
+)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class WorkerProcess:
         (self.folder / "tasks").symlink_to(APPLICATION)
         self.command = command
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
-        if "flower" not in command:
+        if not any("flower" in word for word in command):
             path = [str(_HERE / "without_flower"), self.environment.get("PYTHONPATH")]
             self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         self._processes: list[LocalProcess] = []

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import sqlalchemy as sa
 
 from execution_logger.errors import ExecutionLoggerError
+from execution_logger.store.schema import storable
 from execution_logger.store.table import LogTable
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -47,7 +48,7 @@ class Place(NamedTuple):
             _ = moment - _A_DAY, moment + _A_DAY  # a table may have local times
         except (ValueError, OverflowError, binascii.Error):
             raise UnknownPlaceError(f"{token[:80]!r} is no place that was given here") from None
-        return cls(moment, id_)
+        return cls(moment, storable(id_))
 
     def after(self, table: LogTable, task_id: str | None) -> sa.ColumnElement[bool]:
         """The condition that an entry of this run, or of any, comes later."""

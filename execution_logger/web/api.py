@@ -27,6 +27,7 @@ from execution_logger.read.summary import Run, activity_of, describe_run
 from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store.dead_letters import DeadLetters, retry
 from execution_logger.store.faults import attempt
+from execution_logger.store.schema import storable
 from execution_logger.store.table import look_up_table
 from execution_logger.web import answers, queries
 from execution_logger.web.access import allows_change, permissions
@@ -223,7 +224,7 @@ async def retry_letters(site: Site, query: queries.RetryRequest, request: Reques
     async with site.engine() as engine:
         seconds = site.settings.database_timeout_seconds
         async with attempt(engine, seconds), engine.connect() as connection:
-            found = await letters.get(connection, dict.fromkeys(query.ids))
+            found = await letters.get(connection, dict.fromkeys(map(storable, query.ids)))
         refused = await retry(engine, site.settings, found)
     return answers.Retried(stored=len(found) - len(refused), refused=dict(refused))
 

@@ -184,6 +184,26 @@ async def test_a_place_of_another_table_is_refused(site: PostgresqlSite, ui: UiP
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_place")
 
 
+async def test_what_no_database_takes_is_unknown(
+    site: PostgresqlSite, database_url: str, tmp_path: Path
+) -> None:
+    """NUL, in any place of a request."""
+    await site.write(entry(0))
+    with UiProcess(database_url, tmp_path, "--allow-changes") as ui:
+        async with httpx.AsyncClient(base_url=f"{ui.url}api/", timeout=ANSWER_SECONDS) as client:
+            answer = await client.post("dead-letters/retry", json={"ids": ["a\0b"]})
+            assert answer.json() == {"stored": 0, "refused": {}}
+            for path in ("run", "run/skeleton", "run/completeness"):
+                assert (await client.get(path, params={"task_id": "a\0b"})).status_code == 404
+            for name in ("text", "step", "agent", "category"):
+                assert (await client.get("runs", params={name: "a\0b"})).json()["runs"] == []
+            found = await client.get("run/entries", params={"task_id": "t", "id": "a\0b"})
+            assert found.json()["entries"] == []
+            strange = Place(START, "a\0b").to_token()
+            for path in ("runs", "dead-letters"):
+                assert (await client.get(path, params={"after": strange})).status_code == 200
+
+
 async def test_every_page_of_a_run_is_read_from_its_index(site: PostgresqlSite) -> None:
     """However many other runs there are: nothing reads the table from one end to the other."""
     await site.rows(

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anything import plain_texts
 from execution_logger.read.place import Place, UnknownPlaceError, micros, moment_of
 
 moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
 
-@given(moments, st.text(st.characters(exclude_categories=["Cs"])))
+@given(moments, plain_texts)
 def test_a_token_is_its_place(moment: datetime, id_: str) -> None:
     """To the microsecond, with whatever a host has for an id; and it may stand in a URL as it is."""
     token = Place(moment, id_).to_token()
