@@ -1,7 +1,6 @@
 """`execution-logger dead`: what neither the database nor a worker would take."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -216,21 +215,13 @@ def _facts(each: Dead) -> dict[str, Any]:
         return {
             "id": each.id,
             "kind": "entry",
-            "task_id": _task_id(each.entry),
+            "task_id": each.task_id,
             "batch_id": each.batch_id,
             "at": each.created_at.isoformat(),
             "reason": each.reason,
         }
     reason = each.problem or "none by now: it can be retried"
     return {"id": each.id, "kind": "message", "bytes": len(each.item), "reason": reason}
-
-
-def _task_id(entry: str) -> str | None:
-    """The run of an entry; what was refused need not even be JSON."""
-    try:
-        return str(json.loads(entry)["task_id"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
 
 
 def _row(each: Dead) -> list[str]:

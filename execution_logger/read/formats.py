@@ -5,7 +5,6 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import msgspec
@@ -18,8 +17,6 @@ from execution_logger.text import printable_json
 
 _BYTE_ORDER_MARK = "\ufeff"
 _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _MOST_BARS = 5000
 
 _encode = msgspec.json.Encoder().encode

@@ -11,8 +11,10 @@ from execution_logger.errors import ExecutionLoggerError
 from execution_logger.store.schema import storable
 from execution_logger.store.table import LogTable
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime.fromtimestamp(0, UTC)
+"""What stands for a time that cannot be read."""
+MICROSECOND = timedelta(microseconds=1)
+"""The smallest difference of two times in a database."""
 _A_DAY = timedelta(days=1)  # no local time is further away from UTC
 
 
@@ -79,9 +81,9 @@ def _columns(table: LogTable, task_id: str | None) -> sa.Tuple:
 
 def micros(moment: datetime) -> int:
     """Microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // MICROSECOND
 
 
 def moment_of(number: int) -> datetime:
     """The moment so many microseconds after 1970, in UTC."""
-    return _EPOCH + number * _MICROSECOND
+    return EPOCH + number * MICROSECOND

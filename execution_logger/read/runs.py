@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import ERRORS, RunState
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.place import Place, UnknownPlaceError
+from execution_logger.read.place import EPOCH, MICROSECOND, Place, UnknownPlaceError
 from execution_logger.read.summary import Run, describe_runs
 from execution_logger.read.timeline import (
     ALL,
@@ -24,8 +24,6 @@ from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.table import LogTable, look_up_table
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MICROSECOND = timedelta(microseconds=1)  # the smallest difference of two times in a database
 _DESCRIBED_AT_ONCE = 50
 _FIRST_PAGE = 20_000
 _LARGEST_PAGE = 320_000
@@ -125,7 +123,7 @@ async def recent_runs(
 
 def _place(table: LogTable, name: Any, newest: Any) -> Place:
     """That of a run in the list."""
-    return Place(table.to_utc(newest) or _EPOCH, table.to_text("task_id", name) or "")
+    return Place(table.to_utc(newest) or EPOCH, table.to_text("task_id", name) or "")
 
 
 class _Deadline:
@@ -178,7 +176,7 @@ class _Page:
     def end(self) -> Place | None:
         """The place behind all that was read; None where nothing was."""
         moment = self._table.to_utc(self._before)
-        return self._after if moment is None else Place(moment - _MICROSECOND, "")
+        return self._after if moment is None else Place(moment - MICROSECOND, "")
 
     async def read(self, connection: AsyncConnection) -> list[tuple[Any, Any]]:
         """The names of the runs and the times of their newest entries, the newest first."""

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS
+from execution_logger.read.place import MICROSECOND
 from execution_logger.settings import Settings
 from execution_logger.store.schema import statistics_table
 from execution_logger.store.table import LogTable
@@ -23,7 +24,6 @@ MOST_COUNTED_NOW = 50_000
 """Entries of hours that nobody has counted yet, which are counted when somebody asks."""
 MOST_HOURS_NOW = 48
 """Such hours."""
-_MICROSECOND = timedelta(microseconds=1)
 
 MOST_NAMES = 100
 """Of the steps and of the agents of an hour, those with the most entries."""
@@ -102,7 +102,7 @@ async def count_latest(
     Returns:
         The statistics in the order of their hours, and until when all is counted if `after` goes on there.
     """
-    hour, found, left = _hour_of(until - _MICROSECOND), list[Statistic](), MOST_COUNTED_NOW
+    hour, found, left = _hour_of(until - MICROSECOND), list[Statistic](), MOST_COUNTED_NOW
     begins_at = max(_hour_of(since), hour - MOST_HOURS_NOW * HOUR)
     if after is not None:
         begins_at = max(begins_at, after + HOUR)

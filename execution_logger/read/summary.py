@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.entry import ERRORS, RUN_STATE, LogLevel, RunState
+from execution_logger.read.place import EPOCH
 from execution_logger.read.timeline import PLACE, Timeline, is_of_run, newest_first, oldest_first
 from execution_logger.store.table import LogTable, kept_value
 
@@ -20,7 +21,6 @@ MOST_COUNTED = 100_000
 SILENT = timedelta(hours=1)
 """A run that still runs logs something meanwhile."""
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _DESCRIBED = ("task_id", "level", "step", "agent_name", "created_at")
 _TOLD = [state.value for state in RunState if state is not RunState.NO_END]
 _MOST_SEARCHED = 2000
@@ -200,24 +200,9 @@ async def _read_states(connection: AsyncConnection, table: LogTable, names: Sequ
 
 
 def _summed_up(table: LogTable, ends: _Ends, levels: Counter[str | None], state: str | None) -> Run:
-    _, task_id, level, _, _, created_at, _ = ends.last
-    step, agent = (None, None) if ends.named is None else ends.named[3:5]
-    last_at = table.to_utc(created_at) or _EPOCH
-    first_at = table.to_utc(ends.first_at) or last_at
-    return Run(
-        task_id=table.to_text("task_id", task_id) or "",
-        first_at=first_at,
-        last_at=last_at,
-        duration_seconds=(last_at - first_at).total_seconds(),
-        entries=levels.total(),
-        errors=sum(levels[each] for each in ERRORS),
-        warnings=levels[LogLevel.WARNING],
-        is_cut=False,
-        last_step=table.to_text("step", step),
-        last_agent=table.to_text("agent_name", agent),
-        ended_in_error=table.to_text("level", level) in ERRORS,
-        state=known_now(RunState(state) if state else None, last_at),
-    )
+    step, agent = (None, None) if ends.named is None else (ends.named.step, ends.named.agent_name)
+    counts = levels.total(), sum(levels[each] for each in ERRORS), levels[LogLevel.WARNING]
+    return _run(table, ends.last, ends.first_at, step, agent, counts, state)
 
 
 async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> Run | None:
@@ -237,29 +222,44 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
     told = _told(table, newest)
     query = select(
         last.c.task_id, last.c.level, named.c.step, named.c.agent_name, last.c.created_at, sums,
-        first_at.scalar_subquery().label("first_at"), told.scalar_subquery(),
+        first_at.scalar_subquery().label("first_at"), told.scalar_subquery().label("state"),
     )  # fmt: skip
     query = query.select_from(last.join(sums, true()).outerjoin(named, true()))
     row = (await connection.execute(query)).first()
     if row is None:
         return None  # it was deleted meanwhile
-    task_id, level, step, agent, created_at, total, errors, warnings, first_at_value, state = row
-    if state is None and total > _MOST_SEARCHED:
+    state = row.state
+    if state is None and row.total > _MOST_SEARCHED:
         state = (await connection.execute(_told(table, oldest_first(table, entries)))).scalar()
-    last_at = table.to_utc(created_at) or _EPOCH
-    began_at = table.to_utc(first_at_value) or last_at
+    counts = row.total, row.errors, row.warnings
+    return _run(table, row, row.first_at, row.step, row.agent_name, counts, state)
+
+
+def _run(
+    table: LogTable,
+    last: Any,
+    first: Any,
+    step: Any,
+    agent: Any,
+    counts: tuple[int, int, int],
+    state: str | None,
+) -> Run:
+    """The summary, of values as the table has them; the counts are of entries, errors and warnings."""
+    total, errors, warnings = counts
+    last_at = table.to_utc(last.created_at) or EPOCH
+    first_at = table.to_utc(first) or last_at
     return Run(
-        task_id=table.to_text("task_id", task_id) or "",
-        first_at=began_at,
+        task_id=table.to_text("task_id", last.task_id) or "",
+        first_at=first_at,
         last_at=last_at,
-        duration_seconds=(last_at - began_at).total_seconds(),
+        duration_seconds=(last_at - first_at).total_seconds(),
         entries=min(total, MOST_COUNTED),
         errors=errors,
         warnings=warnings,
         is_cut=total > MOST_COUNTED,
         last_step=table.to_text("step", step),
         last_agent=table.to_text("agent_name", agent),
-        ended_in_error=table.to_text("level", level) in ERRORS,
+        ended_in_error=table.to_text("level", last.level) in ERRORS,
         state=known_now(RunState(state) if state else None, last_at),
     )
 

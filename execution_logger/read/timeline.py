@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.entry.entry import TREE, LogEntry, LogLevel
+from execution_logger.read.place import EPOCH
 from execution_logger.read.tree import Subtree
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
@@ -235,9 +236,6 @@ def oldest_first(table: LogTable, query: sa.Select[Any], place: Sequence[str] = 
     return query.order_by(None).order_by(*(table.columns[name] for name in place))
 
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
-
-
 def select_entries(table: LogTable) -> sa.Select[Any]:
     """The columns of all entries, newest first; `to_entry` reads the rows."""
     columns: list[Any] = list(table.columns.values())
@@ -269,7 +267,7 @@ def to_entry(table: LogTable, row: sa.Row[Any]) -> LogEntry:
     details = _to_details(values["details"])
     values["id"] = table.id_text(values["id"])
     values["details"] = details
-    values["created_at"] = table.to_utc(values["created_at"]) or _EPOCH
+    values["created_at"] = table.to_utc(values["created_at"]) or EPOCH
     for field in (*TEXTS, *TREE):
         if field in values:
             values[field] = table.to_text(field, values[field])

@@ -1,6 +1,7 @@
 """The dead letters: what the database refuses for good, kept with its reason to be tried again."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ class DeadLetter:
     entry: str
     reason: str
     created_at: datetime
+
+    @property
+    def task_id(self) -> str | None:
+        """The run of the entry; what was refused need not even be JSON."""
+        try:
+            task_id = json.loads(self.entry)["task_id"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return None if task_id is None else str(task_id)
 
 
 def _forms(entry: str, reason: str) -> Iterator[tuple[str, str]]:

@@ -172,7 +172,7 @@ class Letter(Answer):
         return cls(
             id=letter.id,
             batch_id=letter.batch_id,
-            task_id=_task_id(letter.entry),
+            task_id=letter.task_id,
             reason=letter.reason,
             created_at=letter.created_at,
             entry=letter.entry[:_MAX_ENTRY_CHARS],
@@ -180,18 +180,6 @@ class Letter(Answer):
 
 
 _MAX_ENTRY_CHARS = 10_000
-
-
-class _OfRun(msgspec.Struct):
-    task_id: str
-
-
-def _task_id(entry: str) -> str | None:
-    """The run of an entry; what was refused need not even be JSON."""
-    try:
-        return msgspec.json.decode(entry, type=_OfRun).task_id
-    except (msgspec.MsgspecError, RecursionError):
-        return None
 
 
 class Completeness(Answer):
@@ -353,28 +341,15 @@ class Search(Answer):
     is_complete: bool
 
 
-class Live(msgspec.Struct, frozen=True, kw_only=True):
+class Live(Outline, frozen=True, gc=False):
     """An entry that has just been stored: an outline, and the beginning of its message."""
 
-    id: str
-    at_us: int
-    level: str | None
-    category: str | None
-    step: str | None
-    agent: str | None
-    tool: str | None
-    name: str | None
-    operation: str | None
-    parent: str | None
-    duration_ms: int | None
-    state: str | None
     message: str
 
     @classmethod
     def of(cls, entry: LogEntry, outline: Outline) -> "Live":
         """The entry, cut."""
-        values = {name: getattr(outline, name) for name in Outline.__struct_fields__}
-        return cls(**values, message=(entry.message or "")[:_MAX_TEXT_CHARS])
+        return cls(**msgspec.structs.asdict(outline), message=(entry.message or "")[:_MAX_TEXT_CHARS])
 
 
 class Hour(Answer):

@@ -26,7 +26,6 @@ from execution_logger.read.statistics import HOUR, count_latest, last_hour, read
 from execution_logger.read.summary import Run, activity_of, describe_run
 from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store.dead_letters import DeadLetters, retry
-from execution_logger.store.faults import attempt
 from execution_logger.store.schema import storable
 from execution_logger.store.table import look_up_table
 from execution_logger.web import answers, queries
@@ -119,17 +118,16 @@ async def entries(site: Site, query: queries.EntriesQuery, request: Request) -> 
     async with site.timeline(query.task_id) as timeline:
         pages = Pages(timeline)
         if query.id:
-            return answers.Entries(
-                entries=list(map(_entry, await pages.by_id(query.id))), before=None, after=None
-            )
+            found = _shown(await pages.by_id(query.id), query)
+            return answers.Entries(entries=_within_bytes(found), before=None, after=None)
         only = await _located(timeline, query.only())
         start = await _start(pages, query.after, query.after_id)
         end = await _start(pages, query.before, query.before_id)
         if query.last or end is not None:
-            found = await pages.before(end, query.limit + 1, only)
-            return _shortened(_page(found, query.limit, from_end=True, edge=end), query)
-        found = await pages.after(start, query.limit + 1, only)
-        return _shortened(_page(found, query.limit, from_end=False, edge=start), query)
+            found = _shown(await pages.before(end, query.limit + 1, only), query)
+            return _page(found, query.limit, from_end=True, edge=end)
+        found = _shown(await pages.after(start, query.limit + 1, only), query)
+        return _page(found, query.limit, from_end=False, edge=start)
 
 
 async def search(site: Site, query: queries.SearchQuery, request: Request) -> answers.Search:  # noqa: ARG001
@@ -159,13 +157,11 @@ async def export(site: Site, query: queries.ExportQuery, request: Request) -> Re
 async def statistics(site: Site, query: queries.TimeQuery, request: Request) -> answers.Statistics:  # noqa: ARG001
     """The hours of a time, as the hourly job has counted them, and the latest ones, which are counted now."""
     since, until = query.span(datetime.now(UTC))
-    async with site.engine() as engine:
-        seconds = site.settings.database_timeout_seconds
-        async with attempt(engine, seconds), engine.connect() as connection:
-            hours = await read_statistics(connection, site.settings, since, until)
-            last = await last_hour(connection, site.settings)
-            table = await look_up_table(connection, site.settings)
-            latest, uncounted_until = await count_latest(connection, table, last, since, until)
+    async with site.connection() as connection:
+        hours = await read_statistics(connection, site.settings, since, until)
+        last = await last_hour(connection, site.settings)
+        table = await look_up_table(connection, site.settings)
+        latest, uncounted_until = await count_latest(connection, table, last, since, until)
     return answers.Statistics(
         since=since,
         until=until,
@@ -202,11 +198,9 @@ async def dead_letters(site: Site, query: queries.LettersQuery, request: Request
     """What the database has refused for good, the newest first."""
     letters = DeadLetters(site.settings)
     after = place(query.after)
-    async with site.engine() as engine:
-        seconds = site.settings.database_timeout_seconds
-        async with attempt(engine, seconds), engine.connect() as connection:
-            found = await letters.list(connection, query.limit + 1, after=after)
-            total = await count_dead_letters(connection, site.settings)
+    async with site.connection() as connection:
+        found = await letters.list(connection, query.limit + 1, after=after)
+        total = await count_dead_letters(connection, site.settings)
     shown = found[: query.limit]
     is_last = len(found) <= query.limit
     return answers.Letters(
@@ -221,10 +215,9 @@ async def retry_letters(site: Site, query: queries.RetryRequest, request: Reques
     if not allows_change(request.scope):
         raise Refusal(403, "not_authorized", "You may read, and not change anything.")
     letters = DeadLetters(site.settings)
+    async with site.connection() as connection:
+        found = await letters.get(connection, dict.fromkeys(map(storable, query.ids)))
     async with site.engine() as engine:
-        seconds = site.settings.database_timeout_seconds
-        async with attempt(engine, seconds), engine.connect() as connection:
-            found = await letters.get(connection, dict.fromkeys(map(storable, query.ids)))
         refused = await retry(engine, site.settings, found)
     return answers.Retried(stored=len(found) - len(refused), refused=dict(refused))
 
@@ -261,7 +254,15 @@ async def _start(pages: Pages, token: str | None, entry_id: str | None) -> Place
     return Place(found[0].created_at, found[0].id)
 
 
-def _page(found: list[LogEntry], limit: int, *, from_end: bool, edge: Place | None) -> answers.Entries:
+def _shown(found: Sequence[LogEntry], query: queries.EntriesQuery) -> list[answers.Entry]:
+    """The entries, without their details where those are not wanted."""
+    shown = list(map(answers.Entry.of, found))
+    for entry in () if query.details else shown:
+        entry.details = None
+    return shown
+
+
+def _page(found: list[answers.Entry], limit: int, *, from_end: bool, edge: Place | None) -> answers.Entries:
     """A page of what was found, which is one more than wanted where there are more."""
     has_more = len(found) > limit
     wanted = found[-limit:] if from_end else found[:limit]
@@ -271,19 +272,12 @@ def _page(found: list[LogEntry], limit: int, *, from_end: bool, edge: Place | No
     is_edge = edge is not None
     before = first if (is_cut if from_end else is_edge) else None
     after = last if (is_edge if from_end else is_cut) else None
-    return answers.Entries(entries=list(map(_entry, kept)), before=before, after=after)
+    return answers.Entries(entries=kept, before=before, after=after)
 
 
-def _shortened(page: answers.Entries, query: queries.EntriesQuery) -> answers.Entries:
-    """Without the details, where they are not wanted."""
-    for entry in () if query.details else page.entries:
-        entry.details = None
-    return page
-
-
-def _within_bytes(found: Sequence[LogEntry]) -> list[LogEntry]:
+def _within_bytes(found: Sequence[answers.Entry]) -> list[answers.Entry]:
     """As many as fit into an answer, and at least one."""
-    kept: list[LogEntry] = []
+    kept: list[answers.Entry] = []
     size_bytes = 0
     for entry in found:
         size_bytes += len(encode(entry))
@@ -293,10 +287,7 @@ def _within_bytes(found: Sequence[LogEntry]) -> list[LogEntry]:
     return kept
 
 
-_entry = answers.Entry.of
-
-
-def _token(entry: LogEntry) -> str:
+def _token(entry: answers.Entry) -> str:
     return Place(entry.created_at, entry.id).to_token()
 
 

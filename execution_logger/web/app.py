@@ -162,7 +162,7 @@ def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]
         content = _read(name)
         if content is None:
             return Response(_NOT_BUILT, 404, media_type="text/plain")
-        tag = f'"{sha256(content).hexdigest()[:16]}"'
+        tag = _tag(content)
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304)
         return Response(content, media_type=media_type, headers={"etag": tag, "cache-control": "no-cache"})
@@ -174,6 +174,11 @@ def _file(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]
 def _read(name: str) -> bytes | None:
     file = files("execution_logger.web") / "static" / name
     return file.read_bytes() if file.is_file() else None
+
+
+@cache
+def _tag(content: bytes) -> str:
+    return f'"{sha256(content).hexdigest()[:16]}"'
 
 
 async def _on_refusal(_request: Request, refusal: Any) -> Response:

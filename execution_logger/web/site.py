@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.operate.watch import Watch
 from execution_logger.read.timeline import Timeline
 from execution_logger.settings import Settings
 from execution_logger.store import create_engine
+from execution_logger.store.faults import attempt
 
 READ_SECONDS = 8.0
 """The longest that one look at the database takes."""
@@ -69,6 +70,13 @@ class Site:
         """The entries of a run, or of all."""
         async with self.engine() as engine:
             yield Timeline(engine, self.settings, task_id)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A connection, for one look."""
+        seconds = self.settings.database_timeout_seconds
+        async with self.engine() as engine, attempt(engine, seconds), engine.connect() as connection:
+            yield connection
 
     async def close(self) -> None:
         """Close the connections of this event loop; the next request opens others."""

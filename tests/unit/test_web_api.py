@@ -199,6 +199,22 @@ async def test_an_answer_is_bounded_in_bytes(
         assert max(sizes) == 2
 
 
+async def test_what_is_not_wanted_takes_no_room(
+    site: SqliteSite, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By ids as well: a list of messages needs no details, and is not cut for them."""
+    monkeypatch.setattr("execution_logger.web.api._MAX_PAGE_BYTES", 5000)
+    await site.write(*(entry(n, details={"x": "y" * 2000}) for n in range(6)))
+    ids = (await get(client, "run/search", task_id="t"))["ids"]
+    whole = await get(client, "run/entries", task_id="t", id=ids)
+    assert [each["id"] for each in whole["entries"]] == ids[:2]
+    asked: tuple[dict[str, Any], ...] = ({"id": ids}, {"limit": 6}, {"last": "true"})
+    for query in asked:
+        found = await get(client, "run/entries", task_id="t", details="false", **query)
+        assert [(each["id"], each["details"]) for each in found["entries"]] == [(id_, None) for id_ in ids]
+        assert (found["before"], found["after"]) == (None, None)
+
+
 async def test_a_search_goes_over_the_whole_run(site: SqliteSite, client: httpx.AsyncClient) -> None:
     """What is within an operation counts as of it."""
     entries = lasting("t", 0, 90)
