@@ -2,12 +2,13 @@
 
 kombu's filesystem transport, with two differences: a message file appears whole or not at all
 (kombu's appears empty first, and a reader that is quick loses it), and the folder is in the URL
-(`embedded:///path/of/folder`). A worker that is killed loses the messages it was writing; Redis
-does not, so this is not for production.
+(`embedded:///path/of/folder`), so that a host's own application needs nothing else, either. A worker that
+is killed loses the messages it was writing; Redis does not, so this is not for production.
 """
 
 import os
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,8 +22,18 @@ POLLING_INTERVAL_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 0.5
 
 
+def register() -> None:
+    """Make `embedded` a scheme that kombu knows."""
+    TRANSPORT_ALIASES.setdefault(SCHEME, f"{__name__}:Transport")
+
+
 class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any types
-    """kombu's filesystem channel, with messages that appear whole."""
+    """kombu's filesystem channel, in the folder of its URL, with messages that appear whole."""
+
+    @cached_property
+    def transport_options(self) -> dict[str, Any]:
+        """Those of the URL: whoever connects need not know of any."""
+        return _options_of(self.connection.client.virtual_host)
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
         name = f"{time.time_ns():020d}_{uuid4()}"
@@ -37,6 +48,7 @@ class Transport(filesystem.Transport):  # type: ignore[misc] # as above
     """The transport of `embedded://` URLs."""
 
     Channel = Channel
+    polling_interval = POLLING_INTERVAL_SECONDS
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
         """Wait a short while, so that a worker ends soon: it looks for a shutdown between two waits."""
@@ -51,8 +63,13 @@ def transport_options(url: str) -> dict[str, Any]:
     Raises:
         OSError: the folder cannot be made.
     """
-    TRANSPORT_ALIASES.setdefault(SCHEME, f"{__name__}:Transport")
-    folder = Path(unquote(urlsplit(url).path))
+    register()
+    return _options_of(unquote(urlsplit(url).path))
+
+
+def _options_of(path: str) -> dict[str, Any]:
+    """For a path with or without the slash that parts it from the host: kombu keeps none."""
+    folder = Path("/", path.lstrip("/"))
     messages = folder / "messages"
     for each in (messages, folder / "control", folder / "processed"):
         each.mkdir(parents=True, exist_ok=True)
@@ -61,5 +78,4 @@ def transport_options(url: str) -> dict[str, Any]:
         "data_folder_out": os.fspath(messages),
         "control_folder": os.fspath(folder / "control"),
         "processed_folder": os.fspath(folder / "processed"),
-        "polling_interval": POLLING_INTERVAL_SECONDS,
     }

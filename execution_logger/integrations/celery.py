@@ -24,6 +24,7 @@ from execution_logger.api.context import Block, innermost, leave, new_block
 from execution_logger.api.logger import ExecutionLogger, execution_logger
 from execution_logger.api.operations import Record, TimedOperation
 from execution_logger.api.propagation import extract, inject
+from execution_logger.broker import embedded
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.entry.entry import LogCategory, LogLevel
 from execution_logger.entry.masking import SensitiveKeys
@@ -77,6 +78,7 @@ def bind_celery(
     Within a task `task_id` is filled in by that of its sender, else by the id of the task that Celery began
     with, and so are the fields of the sender's `context()`: texts, numbers and UUIDs, no secrets, 4 KB in
     all. In every pool, and with `task_always_eager`. A later call for the same application replaces this one.
+    From then on an application may have a broker of `embedded:///folder`, too: for trying out, without a server.
 
     Args:
         app: whose tasks are bound; those of all applications of the process by default.
@@ -87,6 +89,7 @@ def bind_celery(
         flush: deliver at the end of each task, and wait for it as `flush()` does. A worker that ends
             delivers without it.
     """
+    embedded.register()
     binding = _Binding(app, logger, operation, task_id, flush)
     name = f"{HEADER}-{id(app)}"
     for signal, receiver in (

@@ -23,6 +23,7 @@ from celery.signals import (
 )
 from kombu.exceptions import OperationalError
 
+from execution_logger.broker import embedded
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError, SettingsError, StoreUnavailableError
@@ -50,13 +51,15 @@ def register_tasks(app: Celery, settings: Settings | None = None) -> Task:
 
     With it come the tasks of the jobs, which run when somebody sends them: `beat_schedule` is for Beat.
     Each task brings what it needs (late acknowledgement, a result backend of its own); what belongs to the
-    broker's connection, such as the visibility timeout, stays the application's.
+    broker's connection, such as the visibility timeout, stays the application's. Its broker may be
+    `embedded:///folder`, too: for trying out, without a server.
 
     Raises:
         SettingsError: a setting cannot be used: said at the start, and not with each batch.
     """
     settings = settings or Settings.from_environment(uses=BROKER | DATABASE)
     settings.require_database("the worker")
+    embedded.register()
     create_engine(settings, pool_size=1)  # connects to nothing
     runtime = Runtime(settings)
     backend = DisabledBackend(_without_results())

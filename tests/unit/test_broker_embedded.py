@@ -6,10 +6,12 @@ from pathlib import Path
 from queue import Empty
 
 import pytest
+from celery import Celery
 from kombu import Connection
 
 from doubles import DEADLINE_SECONDS
 from execution_logger.broker.embedded import transport_options
+from execution_logger.integrations.celery import bind_celery
 
 
 def send(connection: Connection, queue: str, payload: object) -> None:
@@ -64,6 +66,29 @@ def test_another_process_finds_them(connection: Connection, url: str) -> None:
         message = other.SimpleQueue("logs").get(timeout=DEADLINE_SECONDS)
         assert message.payload == {"text": "学"}
         message.ack()
+
+
+def test_a_hosts_own_application_needs_the_url_only(url: str) -> None:
+    """Once it is bound, or has taken our tasks: kombu knows the scheme, and the folder is in the URL."""
+    app = Celery("host", broker=url, set_as_current=False)
+    bind_celery(app)
+    try:
+        app.send_task("tasks.add", (1, 2), queue="example%20")
+        with Connection(url, transport_options=transport_options(url)) as other:
+            message = other.SimpleQueue("example%20").get(timeout=DEADLINE_SECONDS)
+            assert message.headers["task"] == "tasks.add"
+            message.ack()
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize("path", ["100%25", "a%2520b", "学"])
+def test_both_sides_mean_the_same_folder(tmp_path: Path, path: str) -> None:
+    """kombu unquotes what follows the host, once, as we do."""
+    url = f"embedded://{tmp_path}/{path}"
+    with Connection(url, transport_options=transport_options(url)) as ours, Connection(url) as theirs:
+        assert ours.default_channel.data_folder_in == theirs.default_channel.data_folder_in
+        assert theirs.default_channel.data_folder_in == transport_options(url)["data_folder_in"]
 
 
 def test_queues_are_told_apart(connection: Connection) -> None:
