@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "docs" / "site"
+IMAGES = ROOT / "docs" / "images"
 STAGE = ROOT / "build" / "docs"
 SITE = STAGE / "site"
 
@@ -28,6 +29,10 @@ PAGES = {
         f"integrations/{path.name.replace('README', 'index')}": path
         for path in (ROOT / "docs" / "integrations").glob("*.md")
         if not path.name.endswith(CHINESE)
+    },
+    **{
+        f"{path.parent.relative_to(ROOT)}/index.md": path
+        for path in (ROOT / "examples/README.md", *(ROOT / "examples").glob("*/README.md"))
     },
     **{name: ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")},
 }
@@ -59,7 +64,7 @@ class Stage:
             shutil.copytree(ROOT / "docs" / folder, self.folder / folder)
         for name, english in PAGES.items():
             target = self.folder / name
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(self._page(english), "utf-8")
         for file in self.files if self.language == "en" else ():
             target = self.folder / _file_page(file)
@@ -90,6 +95,8 @@ class Stage:
             if anchor and twin != path:
                 anchor = _anchors(twin)[_anchors(path).index(anchor)]
             target = up + NAMES[english] + mark + anchor
+        elif file and path.is_relative_to(IMAGES):
+            target = f"{up}images/{path.relative_to(IMAGES)}"
         elif file and path.exists() and path.suffix != ".svg":
             self.files.add(path)
             name = _file_page(path)

@@ -45,7 +45,7 @@ lint() {
     mypy
     python scripts/type_check_examples.py
     lint-imports
-    shellcheck --external-sources scripts/*.sh .ci/run
+    find scripts examples .ci/run \( -name '*.sh' -o -name run \) -exec shellcheck --external-sources {} +
     hadolint Dockerfile
     check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.dev.yml
     if command -v systemd-analyze >/dev/null || apt_install systemd; then

@@ -20,8 +20,9 @@ TRANSLATED = {
     "docs/TROUBLESHOOTING.md": "docs/TROUBLESHOOTING.zh-CN.md",
     "docs/RELIABILITY.md": "docs/RELIABILITY.zh-CN.md",
     **{
-        f"docs/integrations/{path.name}": f"docs/integrations/{path.stem}.zh-CN.md"
-        for path in sorted((ROOT / "docs" / "integrations").glob("*.md"))
+        str(path.relative_to(ROOT)): str(path.relative_to(ROOT).with_suffix(".zh-CN.md"))
+        for pages in ("docs/integrations/*.md", "examples/README.md", "examples/*/README.md")
+        for path in sorted(ROOT.glob(pages))
         if not path.name.endswith(".zh-CN.md")
     },
 }
@@ -29,7 +30,7 @@ TRANSLATED = {
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for folder in (".", "docs", "docs/integrations")
+    for folder in (".", "docs", "docs/integrations", "examples", "examples/*")
     for path in ROOT.glob(f"{folder}/*.md")
 )
 """Every page of the repository, by its name."""

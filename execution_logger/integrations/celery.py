@@ -78,7 +78,7 @@ def bind_celery(
     Within a task `task_id` is filled in by that of its sender, else by the id of the task that Celery began
     with, and so are the fields of the sender's `context()`: texts, numbers and UUIDs, no secrets, 4 KB in
     all. In every pool, and with `task_always_eager`. A later call for the same application replaces this one.
-    From then on an application may have a broker of `embedded:///folder`, too: for trying out, without a server.
+    From then on a broker of `embedded:///folder` works, too: for trying out, without a server.
 
     Args:
         app: whose tasks are bound; those of all applications of the process by default.

@@ -84,7 +84,7 @@ def test_a_hosts_own_application_needs_the_url_only(url: str) -> None:
 
 @pytest.mark.parametrize("path", ["100%25", "a%2520b", "学"])
 def test_both_sides_mean_the_same_folder(tmp_path: Path, path: str) -> None:
-    """kombu unquotes what follows the host, once, as we do."""
+    """Kombu unquotes what follows the host, once, as we do."""
     url = f"embedded://{tmp_path}/{path}"
     with Connection(url, transport_options=transport_options(url)) as ours, Connection(url) as theirs:
         assert ours.default_channel.data_folder_in == theirs.default_channel.data_folder_in
