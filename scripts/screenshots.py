@@ -1,17 +1,22 @@
 """Write docs/images: the page with the runs of a day, light and dark.
 
+    python scripts/screenshots.py
+    python scripts/screenshots.py --database URL --run NAME --to docs/images/my_host.png
+
 Needs the dependency groups `test` and `integration-test`, Pillow, the page built, and a Chromium. The runs
-are made up, and the same each time but for their dates.
+are made up, and the same each time but for their dates; the second form shows a run of somebody's database.
 """  # noqa: INP001 - run by file
 
 import random
 import subprocess
 import sys
 import tempfile
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from PIL import Image
@@ -30,7 +35,7 @@ SIZE = {"width": 1200, "height": 750}
 _COLORS = 256
 _RUNS = 60
 _SHOWN = "report-1059"
-_VIEWS = {
+_VIEWS: dict[str, tuple[str, str, str | None]] = {
     "runs": ("", "tr:nth-child(15) .sparkline", None),
     "run": (f"?run={_SHOWN}", "run-waterfall .row", "fetch prices"),
     "statistics": ("?view=statistics", "time-chart canvas", None),
@@ -134,6 +139,29 @@ class Report:
 
 
 def main() -> None:
+    """Take the pictures of the runs that are made up, or that of one run."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--database", help="the URL of a database that has the run")
+    parser.add_argument("--run", help="the name of the run")
+    parser.add_argument("--to", type=Path, help="the file to write")
+    options = parser.parse_args()
+    if options.database is None:
+        _take_all()
+    else:
+        _take_run(options.database, options.run, options.to.resolve())
+
+
+def _take_run(database_url: str, run: str, path: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        UiProcess(database_url, Path(folder)) as ui,
+        chromium() as browser,
+    ):
+        view = (f"?{urlencode({'run': run})}", "run-waterfall .row", None)
+        _write(path, _take(browser, ui.url, view, "light"))
+
+
+def _take_all() -> None:
     """Make the data, serve it, and take the pictures."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,9 +171,9 @@ def main() -> None:
         count = [sys.executable, "-m", "execution_logger.cli", "jobs", "run", "statistics"]
         subprocess.run(count, env=runs.environment, check=True)  # noqa: S603 - our own command
         with UiProcess(runs.environment["DATABASE_URL"], Path(folder)) as ui, chromium() as browser:
-            for name in _VIEWS:
+            for name, view in _VIEWS.items():
                 for scheme in ("light", "dark"):
-                    _write(IMAGES / f"{name}-{scheme}.png", _take(browser, ui.url, name, scheme))
+                    _write(IMAGES / f"{name}-{scheme}.png", _take(browser, ui.url, view, scheme))
 
 
 def _entries(now: datetime) -> list[str]:
@@ -159,8 +187,8 @@ def _entries(now: datetime) -> list[str]:
     return entries
 
 
-def _take(browser: Browser, url: str, name: str, scheme: str) -> bytes:
-    query, awaited, selected = _VIEWS[name]
+def _take(browser: Browser, url: str, view: tuple[str, str, str | None], scheme: str) -> bytes:
+    query, awaited, selected = view
     options = {"locale": "en-US", "color_scheme": scheme, "viewport": SIZE, "reduced_motion": "reduce"}
     with opened(browser, url + query, **options) as page:
         page.locator(awaited).first.wait_for()
