@@ -205,7 +205,7 @@ def _write(path: Path, picture: bytes) -> None:
     image = Image.open(BytesIO(picture)).convert("RGB")
     small = image.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
-    print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KiB")  # noqa: T201 - it reports
+    print(f"{path.name}: {path.stat().st_size // 1024} KiB")  # noqa: T201 - it reports
 
 
 if __name__ == "__main__":
