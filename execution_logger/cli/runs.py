@@ -23,7 +23,7 @@ from execution_logger.cli.terminal import (
 )
 from execution_logger.entry.entry import RunState
 from execution_logger.read.runs import RecentRuns, recent_runs
-from execution_logger.read.summary import MOST_COUNTED, Run
+from execution_logger.read.summary import Run
 from execution_logger.read.timeline import ALL, Only
 
 _WITHIN_SECONDS = 10.0
@@ -71,7 +71,7 @@ def _print(found: RecentRuns, only: Only, *, with_errors: bool) -> None:
         since = f" since {day_and_time(only.since)} UTC" if only.since else ""
         console.print(f"No run{of_what} is stored{since}.")
     if any(run.is_cut for run in found.runs):
-        console.print(f"+: of a run with more entries the newest {MOST_COUNTED:,} are counted.", style="dim")
+        console.print("+: of a long run the newest entries are counted.", style="dim")
     if not found.is_complete:
         console.print(Text(_incomplete(found), "yellow"))
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import Table, and_, func, or_, select
@@ -15,11 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from execution_logger.entry.entry import ERRORS, RunState
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.place import EPOCH, MICROSECOND, Place, UnknownPlaceError
-from execution_logger.read.summary import Run, describe_runs
-from execution_logger.read.timeline import (
-    ALL,
-    Only,
-)
+from execution_logger.read.summary import Counts, Run, describe_runs
+from execution_logger.read.timeline import ALL, Only
 from execution_logger.settings import Settings
 from execution_logger.store.faults import attempt
 from execution_logger.store.table import LogTable, look_up_table
@@ -102,7 +100,8 @@ async def recent_runs(
                 place = page.end if not coming else place
                 continue
             some = [name for name, _ in islice(coming, min(limit, _DESCRIBED_AT_ONCE))]
-            described = await clock.in_time(partial(describe_runs, table=table, names=some), describe_until)
+            describe = partial(describe_runs, table=table, names=some, counted=page.counted)
+            described = await clock.in_time(describe, describe_until)
             for name in some[: len(some) if states else limit - len(runs)]:
                 run = described.get(name)
                 place = _place(table, *coming.popleft())
@@ -171,6 +170,8 @@ class _Page:
         self._before: Any = None
         """Where the pages that were read begin."""
         self.is_last = False
+        self.counted: dict[Any, Counts] = {}
+        """What was read of each run, from its newest entry on; nothing where not all entries are wanted."""
 
     @property
     def end(self) -> Place | None:
@@ -191,13 +192,22 @@ class _Page:
             span.append(self._created_at >= begins_at)
         newest = func.max(self._created_at).label("newest")
         query = select(self._task_id.label("name"), newest).where(*span, *self._wanted)
+        # Counted in passing, a run need not be read once more.
+        is_counted = not self._wanted and not self._span
+        if is_counted:
+            query = query.add_columns(*Counts.columns(self._table)).group_by(self._table.columns["level"])
         found = query.group_by(self._task_id).subquery().c
-        listed = select(found.name, found.newest).where(*self._behind_after(found))
-        rows = await connection.execute(listed.order_by(found.newest.desc(), found.name))
+        newest = func.max(found.newest).over(partition_by=found.name).label("newest_of_all")
+        listed = select(*found, newest).where(*self._behind_after(found)).order_by(newest.desc(), found.name)
+        rows = await connection.execute(listed)
+        runs = [(name, list(some)) for name, some in groupby(rows, attrgetter("name"))]
         self.is_last = begins_at is None or begins_at == self._before
         self._before = begins_at
         self._size = min(self._size * _PAGE_GROWS, _LARGEST_PAGE)
-        return [(name, moment) for name, moment in rows]
+        for name, some in runs if is_counted else ():
+            older = Counts.of(self._table, some)
+            self.counted[name] = self.counted[name] + older if name in self.counted else older
+        return [(name, some[0].newest_of_all) for name, some in runs]
 
     def _behind_after(self, found: Any) -> list[Any]:
         """The conditions that a run is behind the place where the search begins.

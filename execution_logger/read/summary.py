@@ -1,11 +1,13 @@
 """The summary of a run: how it went, in a few numbers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Any
+from itertools import groupby, pairwise
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +19,9 @@ from execution_logger.store.table import LogTable, kept_value
 
 MOST_COUNTED = 100_000
 """How many entries of a run are counted; the numbers of a longer one are those of its newest."""
+
+MOST_COUNTED_TOGETHER = 400_000
+"""How many entries of long runs are counted where several are described at once: an equal number of each."""
 
 SILENT = timedelta(hours=1)
 """A run that still runs logs something meanwhile."""
@@ -43,7 +48,7 @@ class Run:
         entries: how many there are.
         errors: how many of these are errors, critical ones included.
         warnings: how many are warnings.
-        is_cut: there are more entries than were counted: see `MOST_COUNTED`.
+        is_cut: there are more entries than were counted: see `MOST_COUNTED` and `MOST_COUNTED_TOGETHER`.
         last_step: the step of the last entry that has a step or an agent, of the newest 50.
         last_agent: its agent.
         ended_in_error: whether the last entry is an error.
@@ -110,26 +115,75 @@ async def activity_of(timeline: Timeline, shares: int) -> list[int] | None:
     return [after - before for before, after in pairwise([0, *counts, total])]
 
 
-async def describe_runs(connection: AsyncConnection, table: LogTable, names: Sequence[Any]) -> dict[Any, Run]:
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many entries of a run were read in passing; `first_at`, as it is stored, is that of their first."""
+
+    first_at: Any
+    entries: int
+    errors: int
+    warnings: int
+
+    @staticmethod
+    def columns(table: LogTable) -> list[ColumnElement[Any]]:
+        """What they are made of; a level has a row of its own: to look at each in turn takes longer."""
+        level, first_at = table.columns["level"], func.min(table.columns["created_at"])
+        return [level.label("level"), first_at.label("first_at"), func.count().label("total")]
+
+    @classmethod
+    def of(cls, table: LogTable, rows: Sequence[Any]) -> Self:
+        """From the rows of one run."""
+        levels: Counter[str | None] = Counter()
+        for row in rows:  # one level may have several names
+            levels[table.to_text("level", row.level)] += row.total
+        errors = sum(levels[each] for each in ERRORS)
+        return cls(min(row.first_at for row in rows), levels.total(), errors, levels[LogLevel.WARNING])
+
+    def __add__(self, older: "Counts") -> "Counts":
+        """With those of the entries before them."""
+        entries, errors = self.entries + older.entries, self.errors + older.errors
+        return Counts(older.first_at, entries, errors, self.warnings + older.warnings)
+
+
+async def describe_runs(
+    connection: AsyncConnection,
+    table: LogTable,
+    names: Sequence[Any],
+    counted: Mapping[Any, Counts] = MappingProxyType({}),
+) -> dict[Any, Run]:
     """How some runs went, by their names as the table has them; what is not stored is left out.
 
     The entries of runs that were under way at the same time lie side by side in the table. So all are read in
     one go, which takes a third of the time that one after the other would.
+
+    Args:
+        connection: to the database.
+        table: has their entries.
+        names: of the runs.
+        counted: what is known of them from their newest entries, all from some time on. Those of which these
+            are all entries are not counted again.
     """
     ends = await _read_ends(connection, table, names)
-    short = [name for name, end in ends.items() if not end.is_long]
-    levels = await _count_levels(connection, table, short)
+    counts = {name: counted[name] for name, end in ends.items() if _is_whole(counted.get(name), end)}
+    short = [name for name, end in ends.items() if name in counts or not end.is_long]
+    counts |= await _count(connection, table, [name for name in short if name not in counts])
     # Most runs that have ended say so at their very end.
     states = {name: end.last.state for name, end in ends.items() if end.last.state in _TOLD}
     states |= await _read_states(connection, table, [name for name in short if name not in states])
+    most = min(MOST_COUNTED, MOST_COUNTED_TOGETHER // max(len(ends) - len(short), 1))
     found: dict[Any, Run] = {}
     for name, end in ends.items():
-        if end.is_long:
-            run = await _describe(connection, table, name)
-            found |= {name: run} if run else {}
+        if name in counts:
+            found[name] = _summed_up(table, end, counts[name], states.get(name))
         else:
-            found[name] = _summed_up(table, end, levels[name], states.get(name))
+            run = await _describe(connection, table, name, most)
+            found |= {name: run} if run else {}
     return {name: found[name] for name in names if name in found}
+
+
+def _is_whole(counts: Counts | None, ends: "_Ends") -> bool:
+    """Whether these are the counts of all entries of the run."""
+    return counts is not None and counts.first_at == ends.first_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,15 +232,13 @@ def _named(table: LogTable, newest: Select[Any]) -> Select[Any]:
     return select(near.id, near.step, near.agent_name).where(has_name).order_by(*ordered).limit(1)
 
 
-async def _count_levels(
-    connection: AsyncConnection, table: LogTable, names: Sequence[Any]
-) -> dict[Any, Counter[str | None]]:
+async def _count(connection: AsyncConnection, table: LogTable, names: Sequence[Any]) -> dict[Any, Counts]:
+    if not names:
+        return {}
     task_id, level = table.columns["task_id"], table.columns["level"]
-    query = select(task_id, level, func.count()).where(task_id.in_(names)).group_by(task_id, level)
-    counted: dict[Any, Counter[str | None]] = {name: Counter() for name in names}
-    for name, value, number in await connection.execute(query):  # one level may have several names
-        counted[name][table.to_text("level", value)] += number
-    return counted
+    query = select(task_id.label("name"), *Counts.columns(table)).where(task_id.in_(names))
+    rows = await connection.execute(query.group_by(task_id, level).order_by(task_id))
+    return {name: Counts.of(table, list(some)) for name, some in groupby(rows, attrgetter("name"))}
 
 
 async def _read_states(connection: AsyncConnection, table: LogTable, names: Sequence[Any]) -> dict[Any, str]:
@@ -199,18 +251,17 @@ async def _read_states(connection: AsyncConnection, table: LogTable, names: Sequ
     return {row.name: row.state for row in await connection.execute(marks)}
 
 
-def _summed_up(table: LogTable, ends: _Ends, levels: Counter[str | None], state: str | None) -> Run:
+def _summed_up(table: LogTable, ends: _Ends, counts: Counts, state: str | None) -> Run:
     step, agent = (None, None) if ends.named is None else (ends.named.step, ends.named.agent_name)
-    counts = levels.total(), sum(levels[each] for each in ERRORS), levels[LogLevel.WARNING]
-    return _run(table, ends.last, ends.first_at, step, agent, counts, state)
+    return _run(table, ends.last, ends.first_at, step, agent, counts, counts.entries, state)
 
 
-async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> Run | None:
-    """Sum a run up, in one round trip for nearly all."""
+async def _describe(connection: AsyncConnection, table: LogTable, name: Any, most: int) -> Run | None:
+    """Sum a long run up, in one round trip for nearly all; so many of its entries are counted at most."""
     entries = select(*(table.value(field).label(field) for field in _DESCRIBED)).where(is_of_run(table, name))
     newest = newest_first(table, entries)
     last = newest.limit(1).subquery()
-    counted = newest.with_only_columns(table.columns["level"]).limit(MOST_COUNTED + 1).subquery()
+    counted = newest.with_only_columns(table.columns["level"]).limit(most + 1).subquery()
     levels = select(
         func.count().label("total"),
         func.count(case((table.is_level(*ERRORS, column=counted.c.level), 1))).label("errors"),
@@ -231,8 +282,8 @@ async def _describe(connection: AsyncConnection, table: LogTable, name: Any) -> 
     state = row.state
     if state is None and row.total > _MOST_SEARCHED:
         state = (await connection.execute(_told(table, oldest_first(table, entries)))).scalar()
-    counts = row.total, row.errors, row.warnings
-    return _run(table, row, row.first_at, row.step, row.agent_name, counts, state)
+    counts = Counts(row.first_at, row.total, row.errors, row.warnings)
+    return _run(table, row, row.first_at, row.step, row.agent_name, counts, most, state)
 
 
 def _run(
@@ -241,11 +292,11 @@ def _run(
     first: Any,
     step: Any,
     agent: Any,
-    counts: tuple[int, int, int],
+    counts: Counts,
+    most: int,
     state: str | None,
 ) -> Run:
-    """The summary, of values as the table has them; the counts are of entries, errors and warnings."""
-    total, errors, warnings = counts
+    """The summary, of values as the table has them; more than `most` entries were not to be counted."""
     last_at = table.to_utc(last.created_at) or EPOCH
     first_at = table.to_utc(first) or last_at
     return Run(
@@ -253,10 +304,10 @@ def _run(
         first_at=first_at,
         last_at=last_at,
         duration_seconds=(last_at - first_at).total_seconds(),
-        entries=min(total, MOST_COUNTED),
-        errors=errors,
-        warnings=warnings,
-        is_cut=total > MOST_COUNTED,
+        entries=min(counts.entries, most),
+        errors=counts.errors,
+        warnings=counts.warnings,
+        is_cut=counts.entries > most,
         last_step=table.to_text("step", step),
         last_agent=table.to_text("agent_name", agent),
         ended_in_error=table.to_text("level", last.level) in ERRORS,

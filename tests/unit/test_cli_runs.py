@@ -103,9 +103,9 @@ def test_a_long_run_is_counted_in_part(stored: StoredRuns, monkeypatch: pytest.M
     """And says so."""
     monkeypatch.setattr(summary, "MOST_COUNTED", 2)
     monkeypatch.setattr(summary, "_MANY", 2)
-    output = stored.run("runs").stdout
+    output = stored.run("runs", "--since", "7d").stdout  # without it all are read, and counted, in any case
     assert output.split().count("2+") == 1
-    assert "+: of a run with more entries the newest" in output
+    assert "+: of a long run the newest entries are counted" in output
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The runs: found from the newest entry backwards, and summed up."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -214,6 +215,38 @@ async def test_only_those_with_errors(site: SqliteSite) -> None:
     await site.write(*(entry(second, task_id=f"run-{second % 5}", level="error") for second in (7, 3, 16)))
     assert await found(site, with_errors=True) == ["run-1", "run-2", "run-3"]
     assert await found(site, 1, with_errors=True) == ["run-1"]
+
+
+@pytest.mark.parametrize("largest_page", [3, 12, 200])
+async def test_the_numbers_are_right_wherever_a_page_ends(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch, largest_page: int
+) -> None:
+    """Of runs beside each other, of which a page has all entries, some, or none but the newest."""
+    monkeypatch.setattr(runs, "_LARGEST_PAGE", largest_page)
+    levels = ("info", "error", "WARN", "critical", "debug", "info", "warning")
+    names = [f"run-{number * number % 7}" for number in range(60)]
+    written = [(name, levels[number % len(levels)]) for number, name in enumerate(names)]
+    await site.write(
+        *(entry(second, task_id=name, level=level) for second, (name, level) in enumerate(written))
+    )
+    recent = await recent_runs(site.engine, site.settings, limit=20)
+    counted = {run.task_id: (run.entries, run.errors, run.warnings) for run in recent.runs}
+    graver = Counter(name for name, level in written if level in {"error", "critical"})
+    warned = Counter(name for name, level in written if level in {"WARN", "warning"})
+    assert counted == {name: (names.count(name), graver[name], warned[name]) for name in set(names)}
+
+
+async def test_several_long_runs_share_what_is_counted(
+    site: SqliteSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of them would take seconds otherwise."""
+    monkeypatch.setattr(summary, "MOST_COUNTED_TOGETHER", 12)
+    monkeypatch.setattr(summary, "_MANY", 5)
+    await site.write(*(entry(second, task_id=f"run-{second % 3}") for second in range(30)))
+    recent = await recent_runs(site.engine, site.settings, limit=3)
+    assert [(run.entries, run.is_cut) for run in recent.runs] == [(4, True)] * 3
+    (run,) = (await recent_runs(site.engine, site.settings, limit=1)).runs
+    assert (run.entries, run.is_cut) == (10, False)
 
 
 async def test_the_numbers_of_a_long_run_are_those_of_its_newest_entries(
