@@ -4,6 +4,7 @@ import {
   durationText,
   firstLine,
   microsecondsOf,
+  piecesOf,
   roundDurationText,
   UNITS,
   visible,
@@ -48,4 +49,13 @@ test("what cannot be seen is shown as an escape", () => {
 test("a row has the first part of a long text, in one line", () => {
   assert.equal(firstLine("one\n  two"), "one ⏎ two");
   assert.equal(firstLine("x".repeat(1_000_000)).length, 401);
+});
+
+test("what was sought is a piece of its own, whatever it is made of", () => {
+  assert.deepEqual(piecesOf("Timeout: timeout", "TIMEOUT"), ["", "Timeout", ": ", "timeout", ""]);
+  assert.deepEqual(piecesOf("a[0].b* (\\d+)", "[0].b* (\\d+)"), ["a", "[0].b* (\\d+)", ""]);
+  assert.deepEqual(piecesOf("x^y$z|{1}?/-", "^y$z|{1}?/-"), ["x", "^y$z|{1}?/-", ""]);
+  assert.deepEqual(piecesOf("第一章 İstanbul", "第"), ["", "第", "一章 İstanbul"]);
+  assert.deepEqual(piecesOf("nothing of it", "else"), ["nothing of it"]);
+  assert.deepEqual(piecesOf("all", ""), ["all"]);
 });

@@ -203,6 +203,7 @@ def test_search_and_filters_look_at_the_whole_run_and_are_in_the_address(
         page.keyboard.type("MESSAGE 99")
         expect(page.locator(".matches")).to_have_text("11 of 1,000")
         expect(rows(page)).to_have_count(11)
+        expect(rows(page).first.locator("mark")).to_have_text("message 99")
         page.get_by_label("Level").select_option("error")
         expect(page.locator(".matches")).to_have_text("0 of 1,000")
         page.get_by_role("searchbox").fill("")

@@ -84,3 +84,9 @@ export function firstLine(text: string, most = 400): string {
   const cut = text.length > most ? `${text.slice(0, most)}…` : text;
   return visible(cut.replace(/\s*\n\s*/g, " ⏎ "));
 }
+
+/** A text in pieces, of which each second one is what was sought, in whatever case. */
+export function piecesOf(text: string, sought: string): string[] {
+  if (sought === "") return [text];
+  return text.split(new RegExp(`(${sought.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")})`, "giu"));
+}

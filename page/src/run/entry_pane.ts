@@ -11,6 +11,7 @@ import { type Item, isOperation, type Operation } from "../model/tree";
 import { errorBox } from "../ui/boxes";
 import { copy, PageElement } from "../ui/element";
 import { levelIcon, stateIcon } from "../ui/icons";
+import { marked } from "../ui/marked";
 import { router } from "../ui/router";
 import { toast } from "../ui/toast";
 
@@ -125,7 +126,7 @@ export class EntryPane extends PageElement {
     const { message } = entry;
     const isCut = message.length > LONGEST_MESSAGE && !this.wholeMessages.has(entry.id);
     const text = isCut ? message.slice(0, LONGEST_MESSAGE) : message;
-    return html`<pre class="text" dir="auto">${visible(text)}</pre>
+    return html`<pre class="text" dir="auto">${marked(visible(text))}</pre>
       <p class="tools">
         ${
           isCut

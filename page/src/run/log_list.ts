@@ -7,6 +7,7 @@ import { keyOf } from "../model/selection";
 import { isOperation, type Line } from "../model/tree";
 import { PageElement } from "../ui/element";
 import { icon, levelIcon } from "../ui/icons";
+import { marked } from "../ui/marked";
 import type { VirtualList } from "../ui/virtual_list";
 import type { RunSession } from "./session";
 
@@ -64,7 +65,7 @@ export class LogList extends PageElement {
       <time title=${dateAndTime(item.at)}>${clock(item.at)}</time>
       ${item.category === "retry" ? icon("retry", t("run.retry")) : levelIcon(item.level)}
       <span class="who" dir="auto" title=${visible(who)}>${visible(who)}</span>
-      <span class="message ${text === undefined ? "waiting" : ""}" dir="auto">${text ?? "…"}</span>
+      <span class="message ${text === undefined ? "waiting" : ""}" dir="auto">${marked(text ?? "…")}</span>
       ${item.durationMs === null ? nothing : html`<span class="took">${duration(item.durationMs)}</span>`}
     </div>`;
   }

@@ -10,6 +10,7 @@ import { type Span, TimeScale } from "../model/timescale";
 import { isOperation, type Line, type Operation } from "../model/tree";
 import { PageElement, styled } from "../ui/element";
 import { icon, levelIcon, stateIcon } from "../ui/icons";
+import { marked } from "../ui/marked";
 import type { VirtualList } from "../ui/virtual_list";
 import { bar, mark } from "./bars";
 import type { RunSession } from "./session";
@@ -168,7 +169,7 @@ export class Waterfall extends PageElement {
     }
       ${operation.isGroup ? icon("none") : stateIcon(this.stateOf(operation))}
       ${operation.isRetry ? icon("retry", t("run.retry")) : nothing}
-      <b class="name" dir="auto">${visible(name)}</b>
+      <b class="name" dir="auto">${marked(visible(name))}</b>
       ${who ? html`<span class="who" dir="auto">${visible(who)}</span>` : nothing}
       ${
         operation.errors > 0
@@ -191,7 +192,7 @@ export class Waterfall extends PageElement {
     const text = this.session.briefs.get(item.id);
     return html`<i class="toggle none"></i>${levelIcon(item.level)}
       ${item.category === "retry" ? icon("retry", t("run.retry")) : nothing}
-      <span class="message ${text === undefined ? "waiting" : ""} ${item.level}" dir="auto">${text ?? "…"}</span>`;
+      <span class="message ${text === undefined ? "waiting" : ""} ${item.level}" dir="auto">${marked(text ?? "…")}</span>`;
   }
 
   private readonly inSight = (first: number, last: number): void => {

@@ -14,6 +14,7 @@ import {
   pathText,
 } from "../model/json";
 import { copy, PageElement, styled } from "./element";
+import { marked } from "./marked";
 import { toast } from "./toast";
 
 const ROW_HEIGHT = 22;
@@ -85,8 +86,8 @@ export class JsonView extends PageElement {
           ? html`<i class="toggle ${line.isOpen ? "" : "closed"}"></i>`
           : html`<i class="toggle none"></i>`
       }
-      ${line.path.length > 0 ? html`<span class="key">${visible(String(line.path.at(-1)))}</span>` : nothing}
-      <span class="value ${kindOf(line.value)}" dir="auto">${text.slice(0, LONGEST_VALUE)}${isLong ? "…" : ""}</span>
+      ${line.path.length > 0 ? html`<span class="key">${marked(visible(String(line.path.at(-1))))}</span>` : nothing}
+      <span class="value ${kindOf(line.value)}" dir="auto">${marked(text.slice(0, LONGEST_VALUE))}${isLong ? "…" : ""}</span>
       <span class="copies">
         <button title=${t("json.copyValue")} @click=${(event: Event) => this.copied(event, valueText(line.value))}>
           ${t("copy")}
@@ -107,7 +108,7 @@ export class JsonView extends PageElement {
         <button @click=${() => this.copyText(text)}>${t("copy")}</button>
         <button @click=${() => this.showWhole(null)}>${t("close")}</button>
       </header>
-      <pre dir="auto">${visible(text.slice(0, LONGEST_TEXT))}</pre>
+      <pre dir="auto">${marked(visible(text.slice(0, LONGEST_TEXT)))}</pre>
       ${isCut ? html`<p>${t("text.cut", { shown: LONGEST_TEXT, all: text.length })}</p>` : nothing}
     </div>`;
   }
