@@ -195,7 +195,9 @@ class _Page:
         # Counted in passing, a run need not be read once more.
         is_counted = not self._wanted and not self._span
         if is_counted:
-            query = query.add_columns(*Counts.columns(self._table)).group_by(self._table.columns["level"])
+            query = query.add_columns(*Counts.columns(self._table.columns)).group_by(
+                self._table.columns["level"]
+            )
         found = query.group_by(self._task_id).subquery().c
         newest = func.max(found.newest).over(partition_by=found.name).label("newest_of_all")
         listed = select(*found, newest).where(*self._behind_after(found)).order_by(newest.desc(), found.name)

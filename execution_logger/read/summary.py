@@ -125,10 +125,10 @@ class Counts:
     warnings: int
 
     @staticmethod
-    def columns(table: LogTable) -> list[ColumnElement[Any]]:
-        """What they are made of; a level has a row of its own: to look at each in turn takes longer."""
-        level, first_at = table.columns["level"], func.min(table.columns["created_at"])
-        return [level.label("level"), first_at.label("first_at"), func.count().label("total")]
+    def columns(of: Any) -> list[ColumnElement[Any]]:
+        """What they are made of, from columns; a level has a row of its own: to look at each takes longer."""
+        first_at = func.min(of["created_at"]).label("first_at")
+        return [of["level"].label("level"), first_at, func.count().label("total")]
 
     @classmethod
     def of(cls, table: LogTable, rows: Sequence[Any]) -> Self:
@@ -236,7 +236,7 @@ async def _count(connection: AsyncConnection, table: LogTable, names: Sequence[A
     if not names:
         return {}
     task_id, level = table.columns["task_id"], table.columns["level"]
-    query = select(task_id.label("name"), *Counts.columns(table)).where(task_id.in_(names))
+    query = select(task_id.label("name"), *Counts.columns(table.columns)).where(task_id.in_(names))
     rows = await connection.execute(query.group_by(task_id, level).order_by(task_id))
     return {name: Counts.of(table, list(some)) for name, some in groupby(rows, attrgetter("name"))}
 
@@ -257,33 +257,34 @@ def _summed_up(table: LogTable, ends: _Ends, counts: Counts, state: str | None) 
 
 
 async def _describe(connection: AsyncConnection, table: LogTable, name: Any, most: int) -> Run | None:
-    """Sum a long run up, in one round trip for nearly all; so many of its entries are counted at most."""
+    """Sum a long run up; so many of its entries are counted at most."""
     entries = select(*(table.value(field).label(field) for field in _DESCRIBED)).where(is_of_run(table, name))
     newest = newest_first(table, entries)
     last = newest.limit(1).subquery()
-    counted = newest.with_only_columns(table.columns["level"]).limit(most + 1).subquery()
-    levels = select(
-        func.count().label("total"),
-        func.count(case((table.is_level(*ERRORS, column=counted.c.level), 1))).label("errors"),
-        func.count(case((table.is_level(LogLevel.WARNING, column=counted.c.level), 1))).label("warnings"),
-    ).select_from(counted)
-    sums = levels.subquery()
     first_at = oldest_first(table, entries).with_only_columns(table.columns["created_at"]).limit(1)
     named = _named(table, newest).subquery()
     told = _told(table, newest)
     query = select(
-        last.c.task_id, last.c.level, named.c.step, named.c.agent_name, last.c.created_at, sums,
+        last.c.task_id, last.c.level, named.c.step, named.c.agent_name, last.c.created_at,
         first_at.scalar_subquery().label("first_at"), told.scalar_subquery().label("state"),
     )  # fmt: skip
-    query = query.select_from(last.join(sums, true()).outerjoin(named, true()))
-    row = (await connection.execute(query)).first()
-    if row is None:
+    row = (await connection.execute(query.select_from(last.outerjoin(named, true())))).first()
+    counts = await _count_newest(connection, table, name, most + 1)
+    if row is None or counts is None:
         return None  # it was deleted meanwhile
     state = row.state
-    if state is None and row.total > _MOST_SEARCHED:
+    if state is None and counts.entries > _MOST_SEARCHED:
         state = (await connection.execute(_told(table, oldest_first(table, entries)))).scalar()
-    counts = Counts(row.first_at, row.total, row.errors, row.warnings)
     return _run(table, row, row.first_at, row.step, row.agent_name, counts, most, state)
+
+
+async def _count_newest(connection: AsyncConnection, table: LogTable, name: Any, most: int) -> Counts | None:
+    columns: list[Any] = [table.columns[column] for column in ("level", "created_at")]
+    entries: Select[Any] = select(*columns).where(is_of_run(table, name))
+    newest = newest_first(table, entries).limit(most).subquery()
+    query = select(*Counts.columns(newest.c)).group_by(newest.c.level)
+    rows = (await connection.execute(query)).all()
+    return Counts.of(table, rows) if rows else None
 
 
 def _run(

@@ -37,6 +37,7 @@ export class RunSession {
   /** Counts changes of the rows. */
   version = 0;
 
+  private isRestAsked = false;
   private filters: Filters | null = null;
   private stream: Stream | null = null;
   private searchTimer = 0;
@@ -56,15 +57,20 @@ export class RunSession {
     this.briefs = new Briefs(taskId, onChange);
   }
 
-  /** The three are independent: a slow one keeps no other one from being shown. */
+  /** The first entries are there at once, as long as nothing else is asked for before; whether they come or not. */
   start(): void {
-    void this.attempt(() => this.readSummary());
     void this.attempt(async () => {
       const place = await this.readSkeleton();
       this.isLoaded = true;
       this.onChange();
       this.listen(place);
-    });
+    }).finally(() => this.readRest());
+  }
+
+  private readRest(): void {
+    if (this.isRestAsked) return;
+    this.isRestAsked = true;
+    void this.attempt(() => this.readSummary());
     void this.readCompleteness();
   }
 
@@ -104,6 +110,7 @@ export class RunSession {
       this.total = Math.max(this.total, page.total ?? 0);
       this.add(decode(page));
       place = page.place;
+      this.readRest();
     }
     return place;
   }
