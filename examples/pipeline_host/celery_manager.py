@@ -3,8 +3,8 @@
     python -m pipeline_host.celery_manager worker|beat|flower|stats [Celery's options]   in this terminal
     python -m pipeline_host.celery_manager start|stop|restart|status [names]             in the background
 
-supervisord keeps those in the background: web, PIPELINE_WORKERS times worker, beat, the log's worker, and flower
-by its name only. Their output is in DATA_DIRECTORY. `restart` without a name takes over the environment of now.
+supervisord keeps those in the background: web, worker (PIPELINE_WORKERS of them), beat, logs; flower by its
+name only. Their output is in DATA_DIRECTORY. `restart` without a name takes over the environment of now.
 """
 
 import os
@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline_host.settings import DATA_DIRECTORY
 
 CELERY = {
-    "worker": "worker --queues celery,processing,bulk --concurrency 2 --loglevel INFO",
+    "worker": "worker --hostname pipeline@%h --queues celery,processing,bulk --concurrency 2 --loglevel INFO",
     "beat": "beat --schedule beat-schedule --pidfile= --loglevel INFO",
     # Flower would switch on the workers' events, which cost them nearly half of what they do.
     "flower": "flower --address 127.0.0.1 --enable_events=False",
@@ -28,9 +28,9 @@ def supervisor(program: str, *words: str) -> int:
     """Run supervisord or supervisorctl; its exit code."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     own = {"DATA_DIRECTORY": str(DATA_DIRECTORY), "PATH": path}
+    environment = {"PIPELINE_WORKERS": "1", "PORT": "8000", **os.environ, **own}
     configuration = Path(__file__).with_name("supervisord.conf")
     command = [sys.executable, "-P", "-m", f"supervisor.{program}", "-c", str(configuration), *words]
-    environment = {"PIPELINE_WORKERS": "1", "PORT": "8000", **os.environ, **own}
     return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - our own command
 
 

@@ -30,20 +30,17 @@ documents = Table(
     Column("duplicate_of", sa.ForeignKey("pipeline_documents.id")),
     Column("similarity", sa.Float),
 )  # fmt: skip
-_LOCK = 7_411_836
-"""Which of PostgreSQL's advisory locks is ours."""
+_LOCK = 7_411_836  # which of PostgreSQL's advisory locks is ours
 
 
 @cache
 def engine() -> Engine:
     """The engine of this process, whose tables are there; one that was not reached is tried again."""
     url = sa.make_url(settings.DATABASE_URL)
-    is_sqlite = url.get_backend_name() == "sqlite"
-    made = sa.create_engine(
-        url.set(drivername="sqlite+pysqlite" if is_sqlite else "postgresql+psycopg"),
-        connect_args={"timeout": 30} if is_sqlite else {"connect_timeout": 5},
-        pool_pre_ping=True,
-    )
+    driver, options = "postgresql+psycopg", {"connect_timeout": 5}
+    if url.get_backend_name() == "sqlite":
+        driver, options = "sqlite+pysqlite", {"timeout": 30}
+    made = sa.create_engine(url.set(drivername=driver), connect_args=options, pool_pre_ping=True)
     with alone(made) as connection:
         metadata.create_all(connection)
         connection.exec_driver_sql(_sql("index", made))

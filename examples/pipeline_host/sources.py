@@ -4,8 +4,6 @@ import httpx
 
 from pipeline_host import settings
 
-TIMEOUT_SECONDS = 10.0
-
 
 class DocumentError(Exception):
     """A document that cannot be had, however often one asks."""
@@ -47,7 +45,7 @@ def fetch(url: str) -> bytes:
     """
     source_of(url)
     try:
-        answer = httpx.get(url, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False)
+        answer = httpx.get(url, timeout=10, follow_redirects=False, trust_env=False)
     except httpx.TransportError as error:
         raise SourceAwayError(f"{url}: {error or type(error).__name__}") from error
     if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:

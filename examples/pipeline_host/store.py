@@ -28,8 +28,7 @@ def put(content: bytes) -> str:
 def get(key: str) -> bytes:
     """The content with this hash."""
     files, root = _open()
-    content: bytes = files.cat_file(f"{root}/{key}")
-    return content
+    return bytes(files.cat_file(f"{root}/{key}"))
 
 
 def keep_only(keys: set[str], before: datetime) -> int:

@@ -10,7 +10,6 @@ Each may run twice, as after a killed worker, and does the same then. Its result
 would count it as the results of two.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,9 +24,7 @@ from pipeline_host import database, settings, sources, store
 from pipeline_host.database import documents
 from pipeline_host.deduplication import find_duplicates
 
-Tally = dict[str, Any]
-"""What became of documents: how many were `collected`, why those that `failed` did."""
-
+Tally = dict[str, Any]  # how many documents were `collected`, and why those that `failed` did
 BATCH_SIZE = 5
 KEPT = timedelta(days=30)
 SOURCE_RETRIES = 4
@@ -49,16 +46,15 @@ class PipelineTask(Task):  # type: ignore[misc] # Celery has no types
             self.backend.mark_as_failure(root, error)
 
 
-app = Celery(
-    "pipeline_host", broker=settings.BROKER_URL, backend=settings.RESULT_BACKEND, task_cls=PipelineTask
-)
+app = Celery("pipeline_host", broker=settings.BROKER_URL, backend=settings.RESULT_BACKEND)
+app.Task = PipelineTask
 app.conf.update(
     # A task that its worker does not finish goes back to the queue: at once if a child was killed, after the
     # visibility timeout if all of it was. No task may take as long as that, or it would run twice.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_soft_time_limit=settings.VISIBILITY_TIMEOUT_SECONDS * 0.5,
-    task_time_limit=settings.VISIBILITY_TIMEOUT_SECONDS * 0.8,
+    task_soft_time_limit=240,
+    task_time_limit=300,
     worker_prefetch_multiplier=1,
     task_track_started=True,
     result_expires=KEPT,
@@ -76,11 +72,9 @@ app.conf.update(
 if settings.BROKER_URL.startswith("redis"):
     app.conf.broker_transport_options = {
         "visibility_timeout": settings.VISIBILITY_TIMEOUT_SECONDS,
-        # By default it is looked every 100 s.
-        "unacked_restore_interval": 2,
+        "unacked_restore_interval": 2,  # by default workers look for them every 100 s
         "unacked_restore_throttle": 1,
-        # Without both a worker whose connection is half open hangs for ever.
-        "socket_timeout": 10,
+        "socket_timeout": 10,  # without both a worker whose connection is half open hangs for ever
         "health_check_interval": 5,
     }
 bind_celery(app)
@@ -89,7 +83,6 @@ bind_celery(app)
 @app.task(bind=True, name="fetch_url", queue="processing")
 def fetch_url(self: Any, url: str, *, keep_going: bool = False) -> dict[str, str]:
     """Fetch a document and store it as it is; to `keep_going` makes a failure a result like any other."""
-    began_at = time.monotonic()
     try:
         content = _ask(self, sources.fetch, url)
     except (sources.SourceAwayError, sources.DocumentError) as error:
@@ -97,8 +90,7 @@ def fetch_url(self: Any, url: str, *, keep_going: bool = False) -> dict[str, str
         if not keep_going:
             raise
         return {"url": url, "error": str(error)}
-    duration_ms = round((time.monotonic() - began_at) * 1000)
-    log.log_tool_call(None, "collector", "http", url, duration_ms, {"bytes": len(content)})
+    log.log_tool_call(None, "collector", "http", url, details={"bytes": len(content)})
     return {"url": url, "key": store.put(content)}
 
 

@@ -80,13 +80,8 @@ def task_status(task_id: str) -> dict[str, Any]:
     state, result = told["status"], told["result"]
     if state == "PENDING":  # Celery's word for whatever it does not know
         raise HTTPException(404, f"there is no task {task_id}")
-    is_error = isinstance(result, Exception)
-    return {
-        "task_id": task_id,
-        "state": state,
-        "result": None if is_error else result,
-        "error": str(result) if is_error else None,
-    }
+    outcome = {"error": str(result)} if isinstance(result, Exception) else {"result": result}
+    return {"task_id": task_id, "state": state, **outcome}
 
 
 @api.get("/search")

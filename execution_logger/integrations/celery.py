@@ -39,6 +39,9 @@ TaskId = Callable[[Context], str | None]
 _OURS = TASK_NAME.partition(".")[0] + "."
 """What the names of the library's own tasks begin with."""
 
+_CHORD_UNLOCK = "celery.chord_unlock"
+"""What looks whether a chord's header has ended, where the result backend cannot tell: nobody's work."""
+
 _REASON_CHARS = 100
 
 _OUTCOMES: Mapping[type[Exception], tuple[LogLevel, str]] = {
@@ -186,7 +189,7 @@ class _Execution:
     def __init__(self, binding: _Binding, request: Context) -> None:
         self._logger = logger = binding.logger
         self._has_flush = binding.flush
-        if binding.operation:
+        if binding.operation and request.task != _CHORD_UNLOCK:
             record = logger._recorder(  # noqa: SLF001 - it is one of us
                 None, LogCategory.WORKFLOW, request.task, None, None, None, _details(request)
             )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import celery
@@ -216,6 +217,25 @@ def test_a_group_and_a_chord(broker: MemoryBroker, entries: list[LogEntry]) -> N
     assert tree.count(("search started", "request")) == 4
     assert ("summarize started", "search") in tree
     assert ("2 answers", "summarize") in tree
+    assert runs_of(entries) == {"run-1"}
+
+
+def test_what_polls_for_a_chord_is_no_operation(
+    broker: MemoryBroker, entries: list[LogEntry], tmp_path: Path
+) -> None:
+    """Where Celery has to look whether all have ended, the body is within who has sent the chord."""
+    with make_app(result_backend=tmp_path.as_uri()) as app:
+        bind_celery(app, logger=logger)
+
+        def summarize(hits: list[str]) -> None:
+            note(f"{len(hits)} answers")
+
+        with log.run("run-1", "request"):
+            chord([task(app, search).s()] * 2)(task(app, summarize).s())
+        work(app, broker)
+    tree = tree_of(entries)
+    assert ("summarize started", "request") in tree
+    assert not [message for message, _ in tree if "chord_unlock" in message]
     assert runs_of(entries) == {"run-1"}
 
 
