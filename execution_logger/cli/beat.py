@@ -50,6 +50,7 @@ def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -
     app = create_client(settings)
     app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
     beat_init.connect(_end_at_once)
+    _ = app.backend  # until then Celery's signal handler makes a scheduler, amid what making one imports
     with the_only_beat(settings):
         app.start(["beat", "--loglevel", loglevel.upper(), *celery_options])
 

@@ -38,6 +38,16 @@ def test_options_reach_celery(started: list[list[str]], tmp_path: Path) -> None:
     ]
 
 
+def test_what_its_scheduler_needs_is_there_before_celery_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A SIGTERM in Beat's first moment makes a scheduler: amid the imports for one, that fails."""
+    loaded: list[bool] = []
+    monkeypatch.setattr(Celery, "start", lambda app, _: loaded.append(app._backend is not None))
+    assert run(tmp_path, CELERY_RESULT_BACKEND="redis://127.0.0.1:1/0").exit_code == 0
+    assert loaded == [True]
+
+
 def test_a_second_beat_is_refused(started: list[list[str]], tmp_path: Path) -> None:
     """Until the first one ends; elsewhere it is welcome."""
     with the_only_beat(Settings(service_directory=str(tmp_path))):
