@@ -18,16 +18,36 @@ cd "$(dirname "$0")/.."
 unset PYTHONDONTWRITEBYTECODE
 
 prepare() {
+    local pinned=(.venv --constraint constraints.txt)
     make_venv
-    install --no-compile --group test --group integration-test --group lint --group docs --group benchmark
+    install --group install || installer=pip
+    install_into "${pinned[@]}" --group test --group integration-test --group lint --group docs --group benchmark
     command -v npm >/dev/null || install_node
     rm -rf dist
     .venv/bin/python -m build --wheel --no-isolation --quiet
-    install --no-compile "$(echo dist/*.whl)[worker]"
+    install_into "${pinned[@]}" "$(echo dist/*.whl)[worker]"
     # The same version may be there with other files, or as an editable install.
-    install --no-compile --force-reinstall --no-deps dist/*.whl
+    install_into .venv --force-reinstall --no-deps dist/*.whl
     touch .venv/installed
     export PATH="$PWD/.venv/bin:$PATH"
+}
+
+# uv needs a fraction of pip's time. Of pip's configuration it is told the index and the certificates; where it
+# cannot install all the same, pip does.
+installer=uv
+
+install_into() {
+    local folder="$1" index
+    shift
+    if [ "$installer" = uv ]; then
+        index="${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}"
+        UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-${index:-https://pypi.org/simple}}" UV_SYSTEM_CERTS=true \
+            .venv/bin/uv pip install --quiet --python "$folder/bin/python" "$@" && return
+        echo "$0: uv cannot install here, pip does" >&2
+        installer=pip
+    fi
+    .venv/bin/python -m pip --python "$folder/bin/python" install \
+        --quiet --disable-pip-version-check --no-compile "$@"
 }
 
 # Node from the package index, for this run of the script. Its script `npm` works nowhere, its function does.
@@ -124,12 +144,6 @@ make_environment() {
     [ -x "$folder/bin/python" ] || "$python" -m venv --without-pip "$folder"
     install_into "$folder" --constraint "$constraints" --group test "$(echo dist/*.whl)[worker,flower,prometheus]"
     install_into "$folder" --force-reinstall --no-deps dist/*.whl
-}
-
-install_into() {
-    local folder="$1"
-    shift
-    python -m pip --python "$folder/bin/python" install --quiet --disable-pip-version-check --no-compile "$@"
 }
 
 make_environments() {

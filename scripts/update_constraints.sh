@@ -8,6 +8,6 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder"
 "$folder/bin/pip" install --quiet --upgrade pip
-"$folder/bin/pip" install --quiet '.[worker]' --group test --group integration-test --group lint --group docs --group benchmark --group page
+"$folder/bin/pip" install --quiet '.[worker]' --group test --group integration-test --group lint --group docs --group benchmark --group install --group page
 "$folder/bin/pip" uninstall --quiet --yes celery-execution-logger
 "$folder/bin/pip" freeze --all --exclude setuptools >constraints.txt
