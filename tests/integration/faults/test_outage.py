@@ -35,13 +35,16 @@ class TestOutage:
             host = site.host("bursts", "--count", entries, "--rate", RATE)
             wait_until(lambda: site.rows() == site.returned(), 20)
             before_bytes = resident_bytes(host)
+            began_at, began_with = time.monotonic(), site.rows()
             burst(site, host, entries, signal.SIGUSR1)
-            normal_rate = rate_of_rows(site)
+            normal_rate = rate_of_rows(site, began_at, began_with)
             site.redis.stop()
             burst(site, host, entries, signal.SIGUSR2 if cell.is_long else signal.SIGUSR1)
             growth_bytes = resident_bytes(host) - before_bytes
+            began_with = site.rows()
             site.redis.start()
-            backlog_rate = rate_of_rows(site)
+            wait_until(lambda: site.rows() > began_with, 60)
+            backlog_rate = rate_of_rows(site, time.monotonic(), site.rows())
             site.check(120)
         cell.figures.note = (
             f"memory +{growth_bytes / 1e6:.0f} MB; {backlog_rate:,.0f} entries/s of the backlog stored, "
@@ -58,11 +61,9 @@ def burst(site: Site, host: LocalProcess, entries: int, number: signal.Signals) 
     wait_until(lambda: site.returned() >= goal, LONGEST_SECONDS, message=lambda: f"{site.returned()}/{goal}")
 
 
-def rate_of_rows(site: Site) -> float:
-    """Entries stored in a second, from the first rows that come to the last ones."""
-    goal, before = site.returned(), site.rows()
-    wait_until(lambda: site.rows() > before, 60)
-    began_at, began_with = time.monotonic(), site.rows()
+def rate_of_rows(site: Site, began_at: float, began_with: int) -> float:
+    """Entries stored in a second since then, when there were so many rows, until all of them are."""
+    goal = site.returned()
     wait_until(
         lambda: site.rows() >= goal, 180, message=lambda: f"{site.rows()} of {goal}", pause_seconds=0.1
     )
