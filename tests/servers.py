@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +100,18 @@ class PostgresServer(Server):
         Nobody may be connected to the template.
         """
         name = f"test_{uuid.uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} {self._as_files}")
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop a database and end its clients' sessions."""
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @cached_property
+    def _as_files(self) -> str:
+        """What has a template's files copied as they are, for a third of the work; until 15 the only way."""
+        ((version,),) = self.execute("SELECT current_setting('server_version_num')::int")
+        return "STRATEGY FILE_COPY" if version >= 15_00_00 else ""
 
     def execute(self, statement: str, *arguments: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """The rows of one statement, on a connection of its own; from any test, async or not."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 _PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
-_REST = 4.0
+_REST = 9.0
 """A pause is so many times as long as the look before it: who waits must not hold up those who work."""
 
 PATIENCE = 8
