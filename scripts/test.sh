@@ -104,7 +104,7 @@ install_servers() {
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 
-# Unit tests keep a core each busy, integration tests mostly wait for processes.
+# Unit tests keep a core each busy, integration tests mostly wait: three on a core of the smallest machine.
 side_by_side=(--dist worksteal --durations 10)
 
 # The other supported Pythons that this machine has, the oldest first.
@@ -193,25 +193,27 @@ elsewhere() {
     places | while read -r versions python; do again_in "$(folder_of "$versions" "$python")" "$@"; done
 }
 
-# The checks need one core: the unit tests run beside them, and what the checks have to say comes after theirs.
+# The unit tests wait now and then: what else needs no server runs beside them, and says at the end what it has to.
 all() {
-    local said=.venv/checks.txt beside python failed=0
-    python="$(command -v python)"
-    checks >"$said" 2>&1 &
+    local said=.venv/beside.txt beside failed=0
+    beside_the_unit_tests "$@" >"$said" 2>&1 &
     beside=$!
     unit "$@" || failed=1
     wait "$beside" || failed=1
     cat "$said"
     [ "$failed" = 0 ] || fail "a check or a unit test has failed, see above"
-    again_in "$(folder_of lowest "$python")" "$@"
     integration "$@"
 }
 
-checks() {
-    make_environment lowest "$(command -v python)"
+beside_the_unit_tests() {
+    local python
+    python="$(command -v python)"
+    install_servers
     lint
     page
     docs
+    make_environment lowest "$python"
+    again_in "$(folder_of lowest "$python")" "$@"
 }
 
 unit() {
@@ -220,7 +222,7 @@ unit() {
 
 integration() {
     install_servers
-    pytest tests/integration -n 4 "${side_by_side[@]}" "$@"
+    pytest tests/integration -n 6 "${side_by_side[@]}" "$@"
 }
 
 part="${1:-all}"
