@@ -6,7 +6,7 @@
    calls. It and all others are given the JSON array that a message carries, and commit its rows to the
    same table with the same indexes.
 2. Whose time that is: this process's or PostgreSQL's.
-3. What the ledger and the indexes cost.
+3. What the ledger and the indexes cost, and the columns of an entry's place in its run.
 
 One connection, batch after batch, into empty tables. Rounds alternate between the ways, so that a
 machine that becomes slower meanwhile slows all of them; the tables show medians of rounds, and medians
@@ -16,14 +16,18 @@ Every row is counted. In batches of 1 a round stores a tenth of `--rows`.
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils import uuid4
 
-from entries import PROCESS
+from entries import PROCESS, EncodedBatch
 from execution_logger import Settings
 from execution_logger.store import Writer
 from figures import Figures, Target, main, progress
@@ -45,6 +49,15 @@ INDEXES = {
     "without the ledger": OWN_INDEXES,
     "primary key only": (),
     "eleven indexes, as hosts have": HOSTS_INDEXES,
+}
+
+NO_COLUMNS = "no such columns"
+TREE = ("operation_id", "parent_id")
+TRACE = ("trace_id", "span_id")
+PLACES: dict[str, tuple[str, ...]] = {
+    "the columns, empty": (),
+    "operation and parent": TREE,
+    "and a trace": (*TREE, *TRACE),
 }
 
 PEERS_NOTE = """\
@@ -86,6 +99,36 @@ async def measure_indexes(url: str, options: argparse.Namespace) -> Site:
         return site
 
 
+async def measure_places(url: str, options: argparse.Namespace) -> Site:
+    """The writer with entries that have a place in their run, and with others."""
+    async with open_site(url) as site:
+        writer = Writer(site.engine, site.settings)
+        for turn in range(options.rounds):
+            progress(f"places: round {turn + 1}/{options.rounds}")
+            for name, fields in PLACES.items():
+                prepare = partial(_with_ids, fields=fields)
+                way = Way(lambda batch: writer.write(batch.id, batch.entries), prepare)
+                await site.measure(name, way, options.rows, 500)
+        await site.drop_columns(*TREE, *TRACE)
+        writer = Writer(site.engine, site.settings)
+        for _ in range(options.rounds):
+            way = Way(lambda batch: writer.write(batch.id, batch.entries))
+            await site.measure(NO_COLUMNS, way, options.rows, 500)
+        return site
+
+
+def _with_ids(batch: EncodedBatch, fields: Collection[str]) -> EncodedBatch:
+    """Nine of ten entries are within an operation, one begins or ends it."""
+    if not fields:
+        return batch
+    entries = msgspec.json.decode(batch.entries)
+    for number, entry in enumerate(entries):
+        entry |= {name: uuid4().hex[:16] if name == "span_id" else str(uuid4()) for name in fields}
+        if number % 10:
+            del entry["operation_id"]
+    return replace(batch, entries=msgspec.json.encode(entries).decode())
+
+
 def targets(site: Site) -> list[Target]:
     """What was aimed at, on PostgreSQL."""
     return [
@@ -104,6 +147,7 @@ def measure(options: argparse.Namespace) -> Figures:
     with running_postgres() as postgres, TemporaryDirectory() as folder:
         postgresql = asyncio.run(measure_ways(postgres.url(), postgresql_ways, options))
         indexes = asyncio.run(measure_indexes(postgres.url(), options))
+        places = asyncio.run(measure_places(postgres.url(postgres.create_database()), options))
         sqlite = asyncio.run(measure_ways(f"sqlite:///{Path(folder) / 'logs.db'}", sqlite_ways, options))
     compared = (OURS, STATEMENT, COPY, ORM)
     return Figures(
@@ -113,6 +157,11 @@ def measure(options: argparse.Namespace) -> Figures:
             postgresql.costs("Whose time, batches of 500, PostgreSQL", compared, 500),
             sqlite.rates("Rows a second, SQLite", OURS),
             indexes.rates("What ledger and indexes cost, rows a second of `Writer.write`, PostgreSQL", OWN),
+            places.costs(
+                "What an entry's place in its run costs, batches of 500, PostgreSQL",
+                (NO_COLUMNS, *PLACES),
+                500,
+            ),
         ],
         plots=[postgresql.plot("Rows a second, PostgreSQL"), sqlite.plot("Rows a second, SQLite")],
         targets=targets(postgresql),

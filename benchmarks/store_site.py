@@ -106,6 +106,12 @@ class Site:
             for columns in indexes:
                 await connection.execute(text(f"CREATE INDEX ON {TABLE} ({columns})"))
 
+    async def drop_columns(self, *names: str) -> None:
+        """Have a table without these."""
+        async with self.engine.connect() as connection:
+            for name in names:
+                await connection.execute(text(f"ALTER TABLE {TABLE} DROP COLUMN {name}"))
+
     def _rate(self, name: str, base: str, size: int) -> str:
         rate = median(each.rows_per_second for each in self.rounds[name, size])
         return f"{number(rate)} ({self.ratio(name, base, size):.2f}x)"
