@@ -5,6 +5,7 @@ Both entries of an operation have one `operation_id`, and what is recorded withi
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import inspect
 import sys
@@ -309,7 +310,10 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 def cancellations() -> tuple[type[BaseException], ...]:
-    """What is raised in a body that is cancelled, or an iterator that is broken off."""
+    """What is raised in a body that is cancelled, or an iterator that is broken off.
+
+    Code without an event loop, too, says by an exception of `concurrent.futures` that it was cancelled.
+    """
     trio = sys.modules.get("trio")
     of_trio = () if trio is None else (trio.Cancelled,)
-    return asyncio.CancelledError, GeneratorExit, *of_trio
+    return asyncio.CancelledError, concurrent.futures.CancelledError, GeneratorExit, *of_trio
