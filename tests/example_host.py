@@ -42,7 +42,7 @@ class ExampleHost:
         self.port = free_port()
         lines = (EXAMPLES / name / "Procfile").read_text("utf-8").splitlines()
         pairs = (line.partition(":") for line in lines if line and not line.startswith("#"))
-        self._commands = {process: command.strip() for process, _, command in pairs}
+        self.commands = {process: command.strip() for process, _, command in pairs}
         self._returned = folder / "returned-calls.txt"
         self._returned.touch()
         self._processes: dict[str, LocalProcess] = {}
@@ -72,7 +72,7 @@ class ExampleHost:
         `options` are added to its command.
         """
         output = self.folder / f"{process}-{len(self._ended)}.txt"
-        command = f"exec {self._commands[process]} {options}"
+        command = f"exec {self.commands[process]} {options}"
         started = LocalProcess(
             ["/bin/sh", "-c", command], output=output, environment=self.environment, folder=self.folder
         )

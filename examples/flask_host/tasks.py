@@ -1,0 +1,128 @@
+"""The Celery application and its tasks: `celery -A flask_host.tasks worker --queues tests`."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+from billiard import current_process
+from celery import Celery, Task, signals
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.schedules import crontab
+from sqlalchemy.exc import OperationalError
+
+from execution_logger import LogCategory, Settings, execution_logger
+from execution_logger.integrations.celery import bind_celery
+from execution_logger.worker import beat_schedule
+from flask_host import perf_test, runs, web_test
+from flask_host.database import create_tables
+from flask_host.settings import BROKER_URL, REDELIVERY_SECONDS, RUN_SECONDS
+
+Work = Callable[[runs.Attempt], dict[str, Any]]
+
+KEEP_DAYS = 30
+HIGHEST_PRIORITY = 9
+
+log = execution_logger.sync
+app = Celery("flask_host", broker=BROKER_URL)
+app.conf.update(
+    task_default_queue="tests",
+    task_ignore_result=True,  # what came of a run is in the database
+    task_acks_late=True,  # with the next line: what a killed worker had in hand is done by another one
+    task_reject_on_worker_lost=True,
+    task_soft_time_limit=RUN_SECONDS + 5,
+    task_time_limit=RUN_SECONDS + 10,
+    worker_prefetch_multiplier=1,  # what a worker has fetched cannot be overtaken
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        # Redis: a list for each priority (by default, four for all ten), read from the first to the last.
+        "priority_steps": list(range(HIGHEST_PRIORITY + 1)),
+        "queue_order_strategy": "priority",
+        "visibility_timeout": REDELIVERY_SECONDS,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": 2,  # with the next line: who starts a run does not wait for a lost Redis
+        "max_retries": 1,
+    },
+    beat_schedule={
+        "clean-up": {"task": "tasks.cleanup_old_results", "schedule": crontab(hour="2", minute="0")},
+        **beat_schedule(Settings.from_environment()),  # the logger's own jobs, for its own queue
+    },
+)
+bind_celery(app, task_id=lambda request: request.kwargs.get("run_id"))
+
+
+class RunTask(Task):  # type: ignore[misc] # Celery has no types
+    """A task whose run says how it went, and which is tried again when something is away."""
+
+    autoretry_for = (httpx.TransportError, OperationalError)
+    max_retries = 5
+    retry_backoff = 1  # seconds, doubled each time
+    retry_backoff_max = 30
+
+    def on_retry(self, exc: Exception, _task: str, _args: Any, kwargs: dict[str, Any], _info: Any) -> None:
+        """Note it in the run; where the database is away, the next attempt does."""
+        log.log_retry_start(None, f"attempt {self.request.retries + 1} failed: {exc}")
+        with suppress(OperationalError):
+            runs.note_retry(kwargs["run_id"], f"to be tried again: {exc}")
+
+    def on_failure(self, exc: Exception, _task: str, _args: Any, kwargs: dict[str, Any], _info: Any) -> None:
+        """Note it in the run."""
+        with suppress(OperationalError):
+            runs.fail(kwargs["run_id"], f"{type(exc).__name__}: {exc}")
+
+
+@app.task(base=RunTask, name="tasks.run_web_test")
+def run_web_test(*, run_id: str) -> None:
+    """Make the requests of a script."""
+    _perform(run_id, "web-test", web_test.run)
+
+
+@app.task(base=RunTask, name="tasks.run_perf_test")
+def run_perf_test(*, run_id: str) -> None:
+    """Put the load of a scenario on the host."""
+    _perform(run_id, "perf-test", perf_test.run)
+
+
+@app.task(name="tasks.cleanup_old_results")
+def cleanup_old_results(days: int = KEEP_DAYS) -> None:
+    """Delete what ended so many days ago."""
+    deleted = runs.delete_old(days)
+    log.info(None, LogCategory.DATABASE, f"{deleted} runs older than {days} days deleted")
+
+
+def send(task: Task, run_id: str, priority: int) -> None:
+    """Queue a run, whose id is the task's, too; kombu's OperationalError if the broker is away."""
+    # AMQP serves the highest priority first, as this host's API does; Redis the lowest.
+    priority = HIGHEST_PRIORITY - priority
+    task.apply_async(kwargs={"run_id": run_id}, task_id=run_id, priority=priority, retry=False)
+
+
+def interrupt(run_id: str) -> None:
+    """Revoke a task that runs in a process of the pool prefork; elsewhere it sees that its run is `stopping`.
+
+    SIGUSR1 is the signal of the soft time limit: unlike SIGTERM it raises an exception in the task, which
+    ends in order, and leaves its process alone.
+    """
+    app.control.revoke(run_id, terminate=True, signal="SIGUSR1")
+
+
+def _perform(run_id: str, name: str, work: Work) -> None:
+    attempt = runs.claim(run_id, is_terminable=current_process().name != "MainProcess")
+    if attempt is None:
+        log.info(None, LogCategory.WORKFLOW, "nothing to do: the run is over")
+        return
+    try:
+        with log.run(run_id, name):
+            try:
+                result = work(attempt)
+            except SoftTimeLimitExceeded:
+                attempt.report()  # it may be the signal of somebody who has stopped the run
+                raise
+    except runs.StoppedError:
+        attempt.end("stopped")
+    else:
+        attempt.end("failed" if result["failed"] else "passed", **result)
+
+
+signals.worker_init.connect(lambda **_: create_tables(), weak=False)
