@@ -36,7 +36,8 @@ make_venv
 install --build-constraint constraints.txt '.[worker,ui,prometheus]' --requirement "examples/$host/requirements.txt" honcho
 export PATH="$PWD/.venv/bin:$PATH"
 execution-logger db upgrade
-procfile="$PWD/examples/$host/Procfile"
+# honcho gives each process another port; here PORT is that of the web server, for whoever asks it.
+sed -E "s/^(\w+): */\1: export PORT=$PORT; exec /" "examples/$host/Procfile" >"$DATA_DIRECTORY/Procfile"
 # Celery puts the current folder first on its path: the processes are to find what is installed.
 cd "$DATA_DIRECTORY"
-exec honcho --procfile "$procfile" "${@:-start}"
+exec honcho "${@:-start}"
