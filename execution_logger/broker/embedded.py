@@ -10,7 +10,7 @@ import os
 import time
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
 from kombu.transport import TRANSPORT_ALIASES, filesystem
@@ -49,6 +49,7 @@ class Transport(filesystem.Transport):  # type: ignore[misc] # as above
 
     Channel = Channel
     polling_interval = POLLING_INTERVAL_SECONDS
+    default_connection_params: ClassVar[dict[str, Any]] = {}  # kombu warns of a URL without the host of these
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
         """Wait a short while, so that a worker ends soon: it looks for a shutdown between two waits."""

@@ -68,7 +68,7 @@ def test_another_process_finds_them(connection: Connection, url: str) -> None:
         message.ack()
 
 
-def test_a_hosts_own_application_needs_the_url_only(url: str) -> None:
+def test_a_hosts_own_application_needs_the_url_only(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Once it is bound, or has taken our tasks: kombu knows the scheme, and the folder is in the URL."""
     app = Celery("host", broker=url, set_as_current=False)
     bind_celery(app)
@@ -78,6 +78,7 @@ def test_a_hosts_own_application_needs_the_url_only(url: str) -> None:
             message = other.SimpleQueue("example%20").get(timeout=DEADLINE_SECONDS)
             assert message.headers["task"] == "tasks.add"
             message.ack()
+        assert not caplog.messages
     finally:
         app.close()
 
