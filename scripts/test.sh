@@ -66,8 +66,9 @@ lint() {
     python scripts/type_check_examples.py
     lint-imports
     find scripts examples .ci/run \( -name '*.sh' -o -name run \) -exec shellcheck --external-sources {} +
-    hadolint Dockerfile
-    check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.dev.yml
+    hadolint Dockerfile examples/pipeline_host/Dockerfile
+    check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.dev.yml \
+        examples/pipeline_host/docker-compose.yml
     if command -v systemd-analyze >/dev/null || apt_install systemd; then
         scripts/lint_units.sh
     else

@@ -3,22 +3,28 @@
 import ast
 import json
 import logging
+import re
+import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import boto3
+import psutil
 import pytest
 from celery import Celery
 from moto.server import ThreadedMotoServer
 
 from example_host import EXAMPLES, ExampleHost
 from processes import LocalProcess
-from rows import fetch
+from rows import fetch, upgrade_database
 from scraping import parse
 from server import free_port
 from servers import PostgresServer, RedisServer
@@ -56,14 +62,20 @@ class Pipeline(ExampleHost):
         self.client.headers.update({"Authorization": f"Bearer {TOKEN}", "Connection": "close"})
 
     def start_all(self, workers: int) -> list[LocalProcess]:
-        """Start the web process, the log's worker and some of its own, which are returned."""
-        self.start("logs", ready="ready.")
-        self.start("web", ready="startup complete")
-        return [self.start_worker(number) for number in range(workers)]
+        """Start the log's worker, the web process and some workers, which are returned, side by side."""
+        logs, web = self.start("logs", ready=None), self.start("web", ready=None)
+        own = [self.start_worker(number, ready=None) for number in range(workers)]
+        lines = {logs: "ready.", web: "startup complete", **dict.fromkeys(own, "ready.")}
 
-    def start_worker(self, number: int) -> LocalProcess:
+        def are_ready() -> bool:
+            return all(line in process.output for process, line in lines.items())
+
+        wait_until(are_ready, 20 * len(lines), message=lambda: self.output)
+        return own
+
+    def start_worker(self, number: int, ready: str | None = "ready.") -> LocalProcess:
         """Start a worker of its own name."""
-        return self.start("worker", ready="ready.", options=f"--hostname w{number}@%h --concurrency 1")
+        return self.start("worker", ready=ready, options=f"--hostname w{number}@%h --concurrency 1")
 
     def post(self, path: str, **body: Any) -> str:
         """Start a task; its id."""
@@ -101,6 +113,11 @@ class Pipeline(ExampleHost):
         return subprocess.run(
             command, check=False, capture_output=True, text=True, env=self.environment, cwd=self.folder
         )
+
+    def workers(self) -> dict[str, Any]:
+        """What each worker says of itself."""
+        told = json.loads(self.manage("stats", "--json").stdout or "{}")
+        return {name.partition("@")[0]: facts for name, facts in told.items()}
 
     def duplicates(self) -> dict[str, tuple[str, float]]:
         """What is marked as a duplicate of what, and how similar it is."""
@@ -216,9 +233,9 @@ def test_a_collection_finds_duplicates_and_can_be_searched(host: Pipeline, bucke
         "rebuild_index": 1,
     }
     assert all(tree.is_within(name, "batch_process") for name in ("fetch_url", "process_document"))
-    stats = json.loads(host.manage("stats", "--json").stdout)
-    assert {name.partition("@")[0] for name in stats} >= {"w0", "w1", "w2", "w3"}
-    assert sum("fetch_url" in facts["total"] for facts in stats.values()) > 1  # they have shared the work
+    workers = host.workers()
+    assert workers.keys() >= {"w0", "w1", "w2", "w3"}
+    assert sum("fetch_url" in facts["total"] for facts in workers.values()) > 1  # they have shared the work
 
 
 def client_of(bucket: dict[str, str]) -> Any:
@@ -341,6 +358,8 @@ def test_what_beat_sends_is_done(host: Pipeline, celery: Celery) -> None:
 
 def test_the_page_and_the_metrics_are_shown(host: Pipeline) -> None:
     """The page to whoever has the token, in a header or by a cookie; the metrics to Prometheus."""
+    url = f"{host.client.base_url}/source/news/clock-repaired.txt"
+    assert host.result(host.post("fetch", url=url)) == {"collected": 1, "failed": {}}
     without = {"Authorization": ""}
     assert host.client.get("/execution-logs/", headers=without).status_code == 403
     assert host.client.get("/login", params={"token": "other"}, headers=without).status_code == 401
@@ -352,6 +371,38 @@ def test_the_page_and_the_metrics_are_shown(host: Pipeline) -> None:
     metrics = parse(host.client.get("/metrics/").raise_for_status().text)
     assert metrics["execution_logger_entries_accepted_total"] > 0
     assert host.client.get("/health").json() == {"database": "ok", "store": "ok"}
+
+
+def test_the_manager_keeps_processes_in_the_background(host: Pipeline) -> None:
+    """As many workers as wanted, and Beat: started, shown, restarted and stopped by name, all by none."""
+    host.environment["PIPELINE_WORKERS"] = "2"
+    try:
+        assert host.manage("status").returncode != 0  # nothing runs yet
+        started = host.manage("start", "worker", "beat")
+        assert started.returncode == 0, started
+        supervisord = psutil.Process(int((host.folder / "supervisord.pid").read_text()))
+        before = children_of(supervisord)
+        assert before.keys() == {"worker0", "worker1", "beat"}
+        wait_until(lambda: {"worker0", "worker1"} <= host.workers().keys(), 30)
+        assert host.manage("restart", "beat").returncode == 0
+        after = children_of(supervisord)
+        assert after["worker0"] == before["worker0"]
+        assert after["beat"] != before["beat"]
+        assert "RUNNING" in host.manage("status", "worker").stdout
+        ending = [supervisord, *supervisord.children(recursive=True)]
+    finally:
+        assert host.manage("stop").returncode == 0
+    assert psutil.wait_procs(ending, timeout=60)[1] == []
+
+
+def children_of(supervisord: psutil.Process) -> dict[str, int]:
+    """The process ids of what it keeps, by name: of a worker its own, else its command."""
+    found = {}
+    for child in supervisord.children():
+        words = " ".join(child.cmdline())
+        name = re.search(r"(worker\d)@", words)
+        found[name[1] if name else "beat"] = child.pid
+    return found
 
 
 def test_it_needs_no_server(tmp_path: Path) -> None:
@@ -367,3 +418,133 @@ def test_it_needs_no_server(tmp_path: Path) -> None:
             host.client.get("/execution-logs/api/run", params={"task_id": task_id}).raise_for_status().json()
         )
         assert run["run"]["entries"] == len(host.rows()), run
+
+
+class HeldSource:
+    """A source with some documents, each of which is sent when the test lets it go."""
+
+    def __init__(self, count: int) -> None:
+        self.names = [f"document-{number}.txt" for number in range(count)]
+        self.asked: list[str] = []
+        self.open = threading.Event()
+        source = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.removeprefix("/")
+                if name == "index.txt":
+                    content = "\n".join(source.names)
+                else:
+                    source.asked.append(name)
+                    source.open.wait()
+                    content = f"{name}\n\n{sha256(name.encode()).hexdigest() * 3}\n"
+                with suppress(OSError):  # whoever has asked was killed
+                    self.send_response(200)
+                    self.end_headers()
+                    self.wfile.write(content.encode())
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self.index = f"http://127.0.0.1:{self._server.server_port}/index.txt"
+
+    def hold(self) -> None:
+        """Forget who has asked, and answer nobody."""
+        self.asked.clear()
+        self.open.clear()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Collecting(Pipeline):
+    """The host while it collects from a source that holds its documents back."""
+
+    def __init__(self, source: HeldSource, folder: Path, **environment: str) -> None:
+        super().__init__(folder, PIPELINE_SOURCES=f"held={source.index}", **environment)
+        self.source = source
+
+    def begin(self, documents: int = 1) -> str:
+        """Start a collection, and wait until so many documents are asked for; its task's id."""
+        self.source.hold()
+        task_id = self.post("sync")
+        self.wait_until_asked(documents)
+        return task_id
+
+    def wait_until_asked(self, documents: int) -> None:
+        """Wait until so many documents were asked for."""
+        wait_until(lambda: len(self.source.asked) >= documents, 30, message=lambda: self.output)
+
+    def assert_collected(self, task_id: str) -> None:
+        """All that the source has was collected."""
+        collected = {"collected": 12, "failed": {}, "duplicates": {"exact": 0, "similar": 0}, "indexed": 12}
+        assert self.result(task_id) == collected
+        assert set(self.source.asked) == set(self.source.names)
+
+
+def test_a_collection_survives_what_machines_do(
+    own_redis_server: RedisServer, own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """Workers killed and stopped, Redis and PostgreSQL stopped, the web process killed: all is collected."""
+    upgrade_database(own_postgres_server.url())
+    environment = {
+        "CELERY_BROKER_URL": own_redis_server.url(0),
+        "CELERY_RESULT_BACKEND": own_redis_server.url(1),
+        "DATABASE_URL": own_postgres_server.url(),
+        "PIPELINE_VISIBILITY_TIMEOUT_SECONDS": str(VISIBILITY_TIMEOUT_SECONDS),
+    }
+    with HeldSource(12) as source, Collecting(source, tmp_path, **environment) as host:
+        killed, stopped = host.start_all(workers=2)
+
+        # A child of a worker is killed, then all of that worker; the other one is stopped in order.
+        task_id = host.begin(documents=2)
+        psutil.Process(killed.pid).children()[0].kill()
+        host.wait_until_asked(3)
+        killed.kill()
+        stopped.send_signal(signal.SIGTERM)
+        source.open.set()
+        assert stopped.wait() == 0
+        worker = host.start_worker(2)
+        host.assert_collected(task_id)
+        assert max(Counter(source.asked).values()) > 1  # who was killed had asked for them
+
+        # Redis is stopped while a document is fetched.
+        task_id = host.begin()
+        own_redis_server.stop()
+        assert host.client.post("/api/v1/pipeline/sync").status_code == 503
+        assert host.client.get(f"/api/v1/tasks/{task_id}").status_code == 503
+        source.open.set()
+        own_redis_server.start()
+        host.assert_collected(task_id)
+
+        # PostgreSQL is, and tasks that need it try again.
+        task_id = host.begin()
+        own_postgres_server.stop()
+        assert host.client.get("/api/v1/documents").status_code == 503
+        assert host.client.get("/health").status_code == 503
+        source.open.set()
+        wait_until(lambda: re.search(r"process_document\S+ retry", worker.output), 30)
+        own_postgres_server.start()
+        host.assert_collected(task_id)
+
+        # The web process is killed, and the worker stopped in order.
+        task_id = host.begin()
+        host.kill("web")
+        worker.send_signal(signal.SIGTERM)
+        source.open.set()
+        assert worker.wait() == 0
+        host.start("web", ready="startup complete")
+        host.start_worker(3)
+        host.assert_collected(task_id)
+        host.stop("worker")
+        host.stop("web")
+        host.wait_until_stored()
