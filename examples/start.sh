@@ -8,7 +8,7 @@
 #   CELERY_BROKER_URL=redis://localhost:6379/0 CELERY_RESULT_BACKEND=redis://localhost:6379/1 \
 #       DATABASE_URL=postgresql://user:password@localhost/database bash examples/start.sh analysis_host
 #
-# What stands behind the name is for honcho: `start web` starts only that line of the Procfile.
+# Names of lines of its Procfile behind it start these alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
@@ -33,11 +33,11 @@ export PYTHONPATH="$PWD/examples${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
 echo "Installing into .venv ..." >&2
 make_venv
-install --build-constraint constraints.txt '.[worker,ui,prometheus]' --requirement "examples/$host/requirements.txt" honcho
+install --build-constraint constraints.txt '.[worker,ui,prometheus]' --requirement "examples/$host/requirements.txt"
 export PATH="$PWD/.venv/bin:$PATH"
 execution-logger db upgrade
-# honcho gives each process another port; here PORT is that of the web server, for whoever asks it.
-sed -E "s/^(\w+): */\1: export PORT=$PORT; exec /" "examples/$host/Procfile" >"$DATA_DIRECTORY/Procfile"
+procfile="$PWD/examples/$host/Procfile"
+runner="$PWD/examples/run_procfile.py"
 # Celery puts the current folder first on its path: the processes are to find what is installed.
 cd "$DATA_DIRECTORY"
-exec honcho "${@:-start}"
+exec python "$runner" "$procfile" "$@"
