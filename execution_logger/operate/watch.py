@@ -7,11 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from execution_logger.operate.asking import Part
-from execution_logger.operate.doctor import Finding, Subject, examine
-from execution_logger.operate.facts import StatusReader
 from execution_logger.settings import Settings
+
+if TYPE_CHECKING:
+    from execution_logger.operate.doctor import Finding
+    from execution_logger.operate.facts import StatusReader
 
 FRESH_SECONDS = 5.0
 
@@ -28,7 +31,7 @@ class Seen:
 
     asked_at: datetime
     parts: Mapping[str, Part]
-    findings: Sequence[Finding]
+    findings: Sequence["Finding"]
 
 
 class Watch:
@@ -40,7 +43,7 @@ class Watch:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._status = StatusReader(settings)
+        self._status: StatusReader | None = None
         self._lock = threading.Lock()
         self._seen: Seen | None = None
         self._fresh_until = 0.0
@@ -50,10 +53,15 @@ class Watch:
         return await asyncio.to_thread(self._look)
 
     def _look(self) -> Seen:
+        # They load Celery, a third of what a server of the page has to load: for those who ask.
+        from execution_logger.operate.doctor import Subject, examine  # noqa: PLC0415
+        from execution_logger.operate.facts import StatusReader  # noqa: PLC0415
+
         # Whoever waits here finds what the one before has seen.
         with self._lock:
             if self._seen is None or time.monotonic() > self._fresh_until:
                 asked_at = datetime.now(UTC)
+                self._status = self._status or StatusReader(self._settings)
                 findings = examine(Subject(self._settings, os.environ, time.time))
                 self._seen = Seen(asked_at, self._status.read(), findings)
                 self._fresh_until = time.monotonic() + FRESH_SECONDS

@@ -104,3 +104,14 @@ def test_what_the_package_loads() -> None:
         assert not {"celery", "kombu", "redis", "sqlalchemy", "alembic"} & set(sys.modules)
         """
     )
+
+
+def test_what_the_page_loads() -> None:
+    """Nothing of Celery, until somebody looks at the health of the pipeline: it would start half as fast."""
+    run_script(
+        """
+        import sys
+        import execution_logger.web
+        assert not {"celery", "kombu", "redis", "alembic"} & set(sys.modules)
+        """
+    )
