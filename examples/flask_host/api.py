@@ -15,7 +15,6 @@ from flask_host.database import Plan, Run, session
 from flask_host.schemas import Scenario, Schema, Script, Start
 
 Answer = tuple[dict[str, Any], int]
-
 log = execution_logger.sync
 api = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -31,9 +30,10 @@ class Kind:
     def add_routes(self, path: str) -> None:
         """Serve it below a path."""
         api.add_url_rule(path, f"create {self.name}", self.create, methods=["POST"])
-        api.add_url_rule(f"{path}/<int:plan_id>/run", f"start {self.name}", self.start, methods=["POST"])
-        api.add_url_rule(f"{path}/<int:plan_id>/status", f"status {self.name}", self.status)
-        api.add_url_rule(f"{path}/<int:plan_id>/stop", f"stop {self.name}", self.stop, methods=["POST"])
+        path += "/<int(max=2147483647):plan_id>"
+        api.add_url_rule(f"{path}/run", f"start {self.name}", self.start, methods=["POST"])
+        api.add_url_rule(f"{path}/status", f"status {self.name}", self.status)
+        api.add_url_rule(f"{path}/stop", f"stop {self.name}", self.stop, methods=["POST"])
 
     def create(self) -> Answer:
         """Keep a new script or scenario."""
@@ -47,42 +47,40 @@ class Kind:
         """Run it, in a worker; one run at a time."""
         plan = self._find(plan_id)
         priority = Start.model_validate(request.get_json() if request.content_length else {}).priority
-        run = runs.create(plan_id, priority)
-        if run is None:
-            return self._refuse_second(plan_id)
+        if (run := runs.create(plan_id, priority)) is None:
+            told, _ = self.status(plan_id)
+            log.warning(told["run_id"], LogCategory.API, "a second start was refused")
+            return {**told, "error": f"{self.name} {plan_id} is active already"}, 409
         try:
             # What the worker records is within this operation: one run, one tree.
             with log.timed_operation(run.id, LogCategory.API, f"start {plan.definition['name']}"):
-                tasks.send(self.task, run.id, priority)
+                # AMQP serves the highest priority first, as this API does; Redis the lowest.
+                order = tasks.HIGHEST_PRIORITY - priority
+                self.task.apply_async(kwargs={"run_id": run.id}, task_id=run.id, priority=order, retry=False)
         except BrokerError as error:
-            runs.fail(run.id, f"not sent: {error}")
+            runs.note_failure(run.id, f"not sent: {error}", is_final=True)
             return {"error": "the broker is away: the run was not started", "run_id": run.id}, 503
         return {"run_id": run.id, "status": run.status, "priority": priority}, 202
 
     def status(self, plan_id: int) -> Answer:
         """How the last run goes, or went."""
         self._find(plan_id)
-        run = runs.latest(plan_id)
+        with session() as db:
+            runs_of_plan = select(Run).where(Run.plan_id == plan_id)
+            run = db.scalar(runs_of_plan.order_by(Run.created_at.desc()).limit(1))
         return {"id": plan_id, **(_shown(run) if run else {"run_id": None, "status": "never run"})}, 200
 
     def stop(self, plan_id: int) -> Answer:
         """Stop the run: at once if no worker has it, else as soon as the worker has noticed."""
         self._find(plan_id)
-        run = runs.request_stop(plan_id)
-        if run is None:
+        if (run := runs.request_stop(plan_id)) is None:
             return {"error": f"{self.name} {plan_id} does not run"}, 409
         log.warning(run.id, LogCategory.API, "stop asked for")
         if run.status == "stopping" and run.is_terminable:
             with suppress(BrokerError):  # the task sees its row, too, if somewhat later
-                tasks.interrupt(run.id)
+                # The signal of the soft time limit raises in the task, and leaves its process alone.
+                tasks.app.control.revoke(run.id, terminate=True, signal="SIGUSR1")
         return {"run_id": run.id, "status": run.status}, 202
-
-    def _refuse_second(self, plan_id: int) -> Answer:
-        run = runs.latest(plan_id)
-        assert run is not None
-        log.warning(run.id, LogCategory.API, "a second start was refused")
-        text = f"{self.name} {plan_id} is active already"
-        return {"error": text, "run_id": run.id, "status": run.status}, 409
 
     def _find(self, plan_id: int) -> Plan:
         with session() as db:

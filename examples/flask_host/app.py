@@ -26,7 +26,7 @@ def create_app() -> Flask:
     create_tables()
     app = Flask(__name__)
     FlaskLogger(app)
-    api.before_request(_check_token)
+    api.before_request(lambda: None if _may_enter(request) else abort(401, "wrong or missing bearer token"))
     app.register_blueprint(api)
     app.add_url_rule("/health", "health", lambda: {"status": "ok"})
     app.register_error_handler(HTTPException, lambda error: ({"error": error.description}, error.code))
@@ -43,11 +43,6 @@ def _may_enter(request: Request) -> bool:
     given = request.authorization
     told = (given and (given.token or given.password)) or ""
     return not API_TOKEN or compare_digest(told.encode(), API_TOKEN.encode())
-
-
-def _check_token() -> None:
-    if not _may_enter(request):
-        abort(401, "a bearer token is needed, and this is not the right one")
 
 
 _mounted: Any = ASGIMiddleware(

@@ -4,13 +4,11 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, NullPool, create_engine, make_url, text
+from sqlalchemy import JSON, ForeignKey, Index, NullPool, create_engine, make_url
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from flask_host.settings import DATABASE_URL
-
-_IS_ACTIVE = text("finished_at IS NULL")
 
 
 class Base(DeclarativeBase):
@@ -44,8 +42,9 @@ class Run(Base):
     error: Mapped[str | None]
 
 
+IS_ACTIVE = Run.finished_at.is_(None)
 # The database keeps a plan from running twice, whichever processes are asked at once.
-Index("host_runs_active", Run.plan_id, unique=True, postgresql_where=_IS_ACTIVE, sqlite_where=_IS_ACTIVE)
+Index("host_runs_active", Run.plan_id, unique=True, postgresql_where=IS_ACTIVE, sqlite_where=IS_ACTIVE)
 
 _url = make_url(DATABASE_URL)
 if _url.get_backend_name() == "postgresql":

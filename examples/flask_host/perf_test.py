@@ -19,14 +19,10 @@ _TICK_SECONDS = 0.25
 
 
 def run(attempt: Attempt) -> dict[str, Any]:
-    """Put the load on; the result. An attempt after a lost worker begins anew.
-
-    Raises:
-        httpx.TransportError: the host is not there at the beginning.
-    """
+    """Put the load on; the result. An attempt after a lost worker begins anew."""
     scenario = Scenario.model_validate(attempt.definition)
     with make_client() as client, ThreadPoolExecutor(scenario.user_count) as threads:
-        client.get(scenario.paths[0])
+        client.get(scenario.paths[0])  # raises if nobody is there yet: the task is tried again
         load = Load(scenario, client)
         with execution_logger.sync.timed_operation(None, LogCategory.TOOL, "load") as timer:
             try:
@@ -41,25 +37,18 @@ class Load:
     """The users, and what came of their requests."""
 
     def __init__(self, scenario: Scenario, client: httpx.Client) -> None:
-        self.is_over = Event()
-        self._scenario = scenario
-        self._client = client
-        self._users = 0
+        self.is_over, self._users = Event(), 0
+        self._scenario, self._client = scenario, client
         self._milliseconds: list[float] = []
         self._errors: list[str] = []
 
     @property
     def result(self) -> dict[str, Any]:
         """How it goes, or went."""
-        times = sorted(self._milliseconds) or [0.0]
-        return {
-            "users": self._users,
-            "requests": len(self._milliseconds),
-            "failed": len(self._errors),
-            "errors": Counter(self._errors),
-            "median_ms": round(statistics.median(times), 1),
-            "percentile_95_ms": round(times[int(0.95 * (len(times) - 1))], 1),
-        }
+        times, errors = sorted(self._milliseconds) or [0.0], Counter(self._errors)
+        median, late = statistics.median(times), times[int(0.95 * (len(times) - 1))]
+        counts = {"users": self._users, "requests": len(self._milliseconds), "failed": errors.total()}
+        return {**counts, "errors": errors, "median_ms": round(median, 1), "percentile_95_ms": round(late, 1)}
 
     def drive(self, attempt: Attempt, threads: ThreadPoolExecutor) -> None:
         """Have more and more users, until the time is over."""

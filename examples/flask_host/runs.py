@@ -1,7 +1,6 @@
 """The life of a run. Its row says what is true; messages and signals only hurry it up.
 
-    queued -> running <-> retrying           running -> passed, failed, error
-                                             each of them -> stopping -> stopped
+    queued -> running <-> retrying -> passed, failed, error; each of the first three -> stopping -> stopped
 
 Whoever takes a run up gets the next number of attempt, and writes only as long as that is the last one: a
 worker that was thought dead cannot disturb the one that has taken over.
@@ -13,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import case, delete, func, update
 from sqlalchemy.exc import IntegrityError
 
-from flask_host.database import Plan, Run, session
+from flask_host.database import IS_ACTIVE, Plan, Run, session
 from flask_host.settings import LOST_SECONDS, RUN_SECONDS
 
-MAX_ATTEMPTS = 8
-"""Retries included: a run that has ended so many workers is given to no other one."""
-
-_IS_ACTIVE = Run.finished_at.is_(None)
+MAX_ATTEMPTS = 8  # retries included: a run that has ended so many workers is given to no other one
+_STOPPED_OR_ERROR = case((Run.status == "stopping", "stopped"), else_="error")
 
 
 class StoppedError(CancelledError):
@@ -50,7 +47,7 @@ class Attempt:
         self._update(**_ending(status), **({"result": result} if result else {}))
 
     def _update(self, **values: Any) -> str | None:
-        mine = Run.id == self.run.id, Run.attempt == self.run.attempt, _IS_ACTIVE
+        mine = Run.id == self.run.id, Run.attempt == self.run.attempt, IS_ACTIVE
         with session.begin() as db:
             return db.scalar(update(Run).where(*mine).values(values).returning(Run.status))
 
@@ -69,54 +66,42 @@ def create(plan_id: int, priority: int) -> Run | None:
 def claim(run_id: str, *, is_terminable: bool) -> Attempt | None:
     """Take a run up, or up again after its worker was lost; None if it is over."""
     is_late, is_stopping = Run.attempt >= MAX_ATTEMPTS, Run.status == "stopping"
-    told = case((~is_stopping, f"given up after {MAX_ATTEMPTS} attempts"))
-    over = _ending(case((is_stopping, "stopped"), else_="error"), told)
+    over = _ending(_STOPPED_OR_ERROR, case((~is_stopping, f"given up after {MAX_ATTEMPTS} attempts")))
     now = time.time()
-    values = {"attempt": Run.attempt + 1, "is_terminable": is_terminable, "heard_at": now, "started_at": now}
-    mine = update(Run).where(Run.id == run_id, _IS_ACTIVE)
+    values = {"attempt": Run.attempt + 1, "is_terminable": is_terminable, "heard_at": now}
+    mine = update(Run).where(Run.id == run_id, IS_ACTIVE)
     with session.begin() as db:
         db.execute(mine.where(is_late | is_stopping).values(over))
-        run = db.scalar(mine.values(status="running", **values).returning(Run))
+        started_at = func.coalesce(Run.started_at, now)
+        run = db.scalar(mine.values(status="running", started_at=started_at, **values).returning(Run))
         if run is None:
             return None
         return Attempt(run, db.get_one(Plan, run.plan_id).definition, time.monotonic() + RUN_SECONDS)
 
 
-def fail(run_id: str, error: str) -> None:
-    """End a run with an error, unless it is over."""
+def note_failure(run_id: str, error: str, *, is_final: bool) -> None:
+    """An attempt has failed: the run is over, or to be tried again unless somebody has stopped it."""
+    retrying = {"status": case((Run.status == "stopping", "stopping"), else_="retrying"), "error": error}
+    values = _ending(_STOPPED_OR_ERROR, error) if is_final else retrying | {"heard_at": time.time()}
     with session.begin() as db:
-        db.execute(update(Run).where(Run.id == run_id, _IS_ACTIVE).values(_ending("error", error)))
-
-
-def note_retry(run_id: str, error: str) -> None:
-    """The run is to be tried again."""
-    waiting = update(Run).where(Run.id == run_id, Run.status == "running")
-    with session.begin() as db:
-        db.execute(waiting.values(status="retrying", error=error, heard_at=time.time()))
+        db.execute(update(Run).where(Run.id == run_id, IS_ACTIVE).values(values))
 
 
 def request_stop(plan_id: int) -> Run | None:
     """Stop the active run: at once if no worker has it in hand. None if there is none."""
     in_hand = Run.status.in_(("running", "stopping"))
     status, finished_at = case((in_hand, "stopping"), else_="stopped"), case((~in_hand, time.time()))
-    active = update(Run).where(Run.plan_id == plan_id, _IS_ACTIVE)
+    active = update(Run).where(Run.plan_id == plan_id, IS_ACTIVE)
     with session.begin() as db:
-        return db.scalar(active.values(status=status, finished_at=finished_at).returning(Run))
-
-
-def latest(plan_id: int) -> Run | None:
-    """The last run of a plan."""
-    with session() as db:
-        return db.scalar(select(Run).where(Run.plan_id == plan_id).order_by(Run.created_at.desc()).limit(1))
+        return db.scalar(active.values(status=status, error=None, finished_at=finished_at).returning(Run))
 
 
 def end_if_lost(plan_id: int) -> None:
     """End a run whose worker is gone, and with it the message: a broker in a folder does not redeliver."""
-    is_lost = Run.heard_at < time.time() - LOST_SECONDS, Run.status != "queued", _IS_ACTIVE
-    status = case((Run.status == "stopping", "stopped"), else_="error")
+    is_lost = Run.heard_at < time.time() - LOST_SECONDS, Run.status != "queued", IS_ACTIVE
+    lost = update(Run).where(Run.plan_id == plan_id, *is_lost)
     with session.begin() as db:
-        lost = update(Run).where(Run.plan_id == plan_id, *is_lost)
-        db.execute(lost.values(_ending(status, "its worker is gone")))
+        db.execute(lost.values(_ending(_STOPPED_OR_ERROR, "its worker is gone")))
 
 
 def delete_old(days: int) -> int:

@@ -13,7 +13,7 @@ LocalPath = Annotated[str, Field(max_length=2_000), AfterValidator(local_path)]
 class Schema(BaseModel):
     """A body: a misspelt field is an error, not a default."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Expectation(Schema):

@@ -18,9 +18,6 @@ from flask_host import perf_test, runs, web_test
 from flask_host.database import create_tables
 from flask_host.settings import BROKER_URL, REDELIVERY_SECONDS, RUN_SECONDS
 
-Work = Callable[[runs.Attempt], dict[str, Any]]
-
-KEEP_DAYS = 30
 HIGHEST_PRIORITY = 9
 
 log = execution_logger.sync
@@ -49,6 +46,7 @@ app.conf.update(
         **beat_schedule(Settings.from_environment()),  # the logger's own jobs, for its own queue
     },
 )
+signals.worker_init.connect(lambda **_: create_tables(), weak=False)
 bind_celery(app, task_id=lambda request: request.kwargs.get("run_id"))
 
 
@@ -64,12 +62,12 @@ class RunTask(Task):  # type: ignore[misc] # Celery has no types
         """Note it in the run; where the database is away, the next attempt does."""
         log.log_retry_start(None, f"attempt {self.request.retries + 1} failed: {exc}")
         with suppress(OperationalError):
-            runs.note_retry(kwargs["run_id"], f"to be tried again: {exc}")
+            runs.note_failure(kwargs["run_id"], f"to be tried again: {exc}", is_final=False)
 
     def on_failure(self, exc: Exception, _task: str, _args: Any, kwargs: dict[str, Any], _info: Any) -> None:
         """Note it in the run."""
         with suppress(OperationalError):
-            runs.fail(kwargs["run_id"], f"{type(exc).__name__}: {exc}")
+            runs.note_failure(kwargs["run_id"], f"{type(exc).__name__}: {exc}", is_final=True)
 
 
 @app.task(base=RunTask, name="tasks.run_web_test")
@@ -85,29 +83,13 @@ def run_perf_test(*, run_id: str) -> None:
 
 
 @app.task(name="tasks.cleanup_old_results")
-def cleanup_old_results(days: int = KEEP_DAYS) -> None:
+def cleanup_old_results(days: int = 30) -> None:
     """Delete what ended so many days ago."""
     deleted = runs.delete_old(days)
     log.info(None, LogCategory.DATABASE, f"{deleted} runs older than {days} days deleted")
 
 
-def send(task: Task, run_id: str, priority: int) -> None:
-    """Queue a run, whose id is the task's, too; kombu's OperationalError if the broker is away."""
-    # AMQP serves the highest priority first, as this host's API does; Redis the lowest.
-    priority = HIGHEST_PRIORITY - priority
-    task.apply_async(kwargs={"run_id": run_id}, task_id=run_id, priority=priority, retry=False)
-
-
-def interrupt(run_id: str) -> None:
-    """Revoke a task that runs in a process of the pool prefork; elsewhere it sees that its run is `stopping`.
-
-    SIGUSR1 is the signal of the soft time limit: unlike SIGTERM it raises an exception in the task, which
-    ends in order, and leaves its process alone.
-    """
-    app.control.revoke(run_id, terminate=True, signal="SIGUSR1")
-
-
-def _perform(run_id: str, name: str, work: Work) -> None:
+def _perform(run_id: str, name: str, work: Callable[[runs.Attempt], dict[str, Any]]) -> None:
     attempt = runs.claim(run_id, is_terminable=current_process().name != "MainProcess")
     if attempt is None:
         log.info(None, LogCategory.WORKFLOW, "nothing to do: the run is over")
@@ -123,6 +105,3 @@ def _perform(run_id: str, name: str, work: Work) -> None:
         attempt.end("stopped")
     else:
         attempt.end("failed" if result["failed"] else "passed", **result)
-
-
-signals.worker_init.connect(lambda **_: create_tables(), weak=False)

@@ -15,11 +15,7 @@ _TICK_SECONDS = 0.5
 
 
 def run(attempt: Attempt) -> dict[str, Any]:
-    """Make the requests that attempts before this one have not made; the result.
-
-    Raises:
-        httpx.TransportError: the host does not answer, for instance because it is being restarted.
-    """
+    """Make the requests that attempts before this one have not made; the result."""
     steps = Script.model_validate(attempt.definition).requests
     done = list(attempt.run.result.get("requests", []))
     with make_client() as client:
@@ -31,12 +27,9 @@ def run(attempt: Attempt) -> dict[str, Any]:
 
 
 def _wait(attempt: Attempt, seconds: float) -> None:
-    """Wait in short steps: somebody may stop the run meanwhile."""
-    ends_at = time.monotonic() + seconds
-    attempt.report()
-    while (left := ends_at - time.monotonic()) > 0:
-        time.sleep(min(left, _TICK_SECONDS))
-        attempt.report()
+    for pause in (seconds % _TICK_SECONDS, *[_TICK_SECONDS] * int(seconds / _TICK_SECONDS)):
+        attempt.report()  # somebody may stop the run meanwhile
+        time.sleep(pause)
 
 
 def _summary(done: list[dict[str, Any]], steps: int) -> dict[str, Any]:
@@ -52,10 +45,8 @@ def _ask(client: httpx.Client, step: Step) -> dict[str, Any]:
         failures = _failures(response, step.expect)
         for failure in failures:
             log.error(None, LogCategory.TOOL, f"{name}: {failure}")
-    milliseconds = round((time.perf_counter() - began_at) * 1000, 1)
-    return {
-        "request": name, "status": response.status_code, "milliseconds": milliseconds, "failures": failures
-    }  # fmt: skip
+    took = round((time.perf_counter() - began_at) * 1000, 1)
+    return {"request": name, "status": response.status_code, "milliseconds": took, "failures": failures}
 
 
 def _failures(response: httpx.Response, expected: Expectation) -> list[str]:
