@@ -92,7 +92,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleHost]:
         upgrade_database(postgres.url())
         with on_servers(tmp_path_factory.mktemp("host"), redis, postgres) as host:
             host.commands |= SERVERS
-            host.start("log")
+            host.start("logs")
             yield host
 
 
@@ -299,7 +299,7 @@ def test_what_breaks_in_the_middle(tmp_path: Path) -> None:
     with RedisServer() as redis, PostgresServer() as postgres:
         upgrade_database(postgres.url())
         with on_servers(tmp_path, redis, postgres, REDELIVERY_SECONDS="6") as host:
-            for process in ("log", "worker"):
+            for process in ("logs", "worker"):
                 host.start(process)
             serve(host)
             check_that_runs_outlive_the_web_process(host)
@@ -307,9 +307,9 @@ def test_what_breaks_in_the_middle(tmp_path: Path) -> None:
             check_that_a_lost_worker_is_replaced(host)
             check_that_redis_may_stop(host, redis)
             check_that_postgresql_may_stop(host, postgres)
-            for process in ("web", "worker", "log"):
+            for process in ("web", "worker", "logs"):
                 host.stop(process)
-            host.start("log")
+            host.start("logs")
             host.wait_until_stored()
 
 
@@ -393,7 +393,7 @@ def test_without_a_server(tmp_path: Path) -> None:
     with ExampleHost("flask_host", tmp_path) as host:
         upgrade_database(host.environment["DATABASE_URL"])
         host.start("beat", ready="<crontab: 0 2 * * *", options="--loglevel DEBUG")
-        for process in ("log", "worker"):
+        for process in ("logs", "worker"):
             host.start(process)
         serve(host)
         web, load, long = (Case.create(host, each) for each in (SMOKE, LOAD, slow(seconds=10)))
