@@ -27,6 +27,7 @@ async def workflow(logger: ExecutionLogger = execution_logger) -> None:
 
 async def test_the_ready_logger() -> None:
     """Without any argument: what the code under test logs is in the list, as it would be stored."""
+    before = execution_logger._host.pipeline
     with capture_entries() as entries:
         await workflow()
     assert [(entry.level, entry.category) for entry in entries] == [
@@ -35,7 +36,7 @@ async def test_the_ready_logger() -> None:
         ("error", "tool"),
     ]
     assert entries[0].details == {"api_key": MASK}
-    assert execution_logger._host.pipeline is None, "nothing is left of it"
+    assert execution_logger._host.pipeline is before, "nothing is left of it"
 
 
 def test_the_list_is_filled_at_the_call(make_logger: MakeLogger) -> None:
