@@ -80,7 +80,8 @@ def task_status(task_id: str) -> dict[str, Any]:
     state, result = told["status"], told["result"]
     if state == "PENDING":  # Celery's word for whatever it does not know
         raise HTTPException(404, f"there is no task {task_id}")
-    outcome = {"error": str(result)} if isinstance(result, Exception) else {"result": result}
+    done = {"result": result} if state == "SUCCESS" else {}
+    outcome = {"error": str(result)} if isinstance(result, Exception) else done
     return {"task_id": task_id, "state": state, **outcome}
 
 
