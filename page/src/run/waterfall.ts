@@ -17,6 +17,8 @@ import type { RunSession } from "./session";
 import type { Shown } from "./shown";
 
 const ROW_HEIGHT = 26;
+/** Of a time on the axis, with its margin. */
+const CHARACTER_WIDTH = 9;
 /** To both sides of the times, for the marks at their edges. */
 const MARGIN = 8;
 
@@ -100,11 +102,17 @@ export class Waterfall extends PageElement {
     const gaps = this.scale.gaps.map(
       ({ x, width }) => html`<span class="gap" ${styled({ left: `${x}px`, width: `${width}px` })}>⋯</span>`,
     );
-    const ticks = this.scale.ticks(84).map(
-      ({ x, at }) => html`<span class="tick" title=${clock(at)} ${styled({ left: `${x}px` })}
-        >${roundDuration((at - this.extent.from) / 1000)}</span
-      >`,
-    );
+    // None is where a closed gap would cover it.
+    const isFree = (x: number, text: string) =>
+      this.scale.gaps.every(gap => x + text.length * CHARACTER_WIDTH < gap.x || x > gap.x + gap.width);
+    const ticks = this.scale
+      .ticks(84)
+      .map(({ x, at }) => ({ x, at, text: roundDuration((at - this.extent.from) / 1000) }))
+      .filter(({ x, text }) => isFree(x, text))
+      .map(
+        ({ x, at, text }) =>
+          html`<span class="tick" title=${clock(at)} ${styled({ left: `${x}px` })}>${text}</span>`,
+      );
     return [...ticks, ...gaps];
   }
 
