@@ -8,7 +8,7 @@ from secrets import compare_digest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Query, Request, WebSocket
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import make_asgi_app
 from pydantic import BaseModel, Field
@@ -30,18 +30,15 @@ LOGIN = (
 )
 TOKEN = load_token()
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+Seconds = Annotated[float, Query(ge=0, le=3600)]
+store = Store(pool_size=5)
+dispatcher = Dispatcher(store)
 
 
 def may_enter(scope: MutableMapping[str, Any]) -> bool:
     """Whether a request has the bearer token, or the cookie of the login."""
-    scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-    is_bearer = scheme.lower() == "bearer" and is_token(given.strip())
-    return is_bearer or bool(scope["session"].get("may_enter"))
-
-
-def is_token(given: str) -> bool:
-    """Whether it is the token."""
-    return compare_digest(given.encode(), TOKEN.encode())
+    given = Headers(scope=scope).get("authorization", "").encode()
+    return compare_digest(given, f"Bearer {TOKEN}".encode()) or bool(scope["session"].get("may_enter"))
 
 
 def require_token(connection: HTTPConnection) -> None:
@@ -51,15 +48,7 @@ def require_token(connection: HTTPConnection) -> None:
         raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
 
 
-def get_store(connection: HTTPConnection) -> Any:
-    """The store of this process."""
-    return connection.app.state.store
-
-
-TheStore = Annotated[Store, Depends(get_store)]
-
-
-async def find(session_id: str, store: TheStore) -> Json:
+async def find(session_id: str) -> Json:
     """The session of a path."""
     if (session := await store.session(session_id)) is None:
         raise HTTPException(404, f"There is no session {session_id}")
@@ -71,13 +60,13 @@ TheSession = Annotated[Json, Depends(find)]
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open what the process needs, and go on with what an earlier one has left."""
-    async with Store(pool_size=5) as store, execution_logger.lifespan(app):
+    """Go on with what an earlier process has left; at the end, leave what runs to the next one."""
+    async with execution_logger.lifespan(app):
         await store.create_tables()
-        app.state.store, app.state.dispatcher = store, Dispatcher(store)
-        await app.state.dispatcher.resume()
+        await dispatcher.resume()
         yield
-        await app.state.dispatcher.stop()
+        await dispatcher.stop()
+        await store.close()
 
 
 instrument()
@@ -106,9 +95,8 @@ class Document(BaseModel):
 
 
 @api.post(f"{ANALYSIS}/start")
-async def start(body: AnalysisRequest, request: Request) -> Json:
+async def start(body: AnalysisRequest) -> Json:
     """Start an analysis."""
-    dispatcher: Dispatcher = request.app.state.dispatcher
     return await dispatcher.start(body.model_dump())
 
 
@@ -121,7 +109,7 @@ async def status(session: TheSession) -> Json:
 
 @api.get(f"{ANALYSIS}/stream/{{session_id}}", response_class=EventSourceResponse)
 async def stream(
-    session: TheSession, store: TheStore, last_event_id: Annotated[int, Header()] = 0
+    session: TheSession, last_event_id: Annotated[int, Header()] = 0
 ) -> AsyncIterator[ServerSentEvent]:
     """All that was told of an analysis and will be, until its end, as server-sent events."""
     async for event in store.follow(session["session_id"], last_event_id):
@@ -129,7 +117,7 @@ async def stream(
 
 
 @api.websocket(f"{ANALYSIS}/ws/{{session_id}}")
-async def watch(websocket: WebSocket, session: TheSession, store: TheStore, after: int = 0) -> None:
+async def watch(websocket: WebSocket, session: TheSession, after: int = 0) -> None:
     """The same over a WebSocket, a JSON text for each event."""
 
     async def tell() -> None:
@@ -137,45 +125,38 @@ async def watch(websocket: WebSocket, session: TheSession, store: TheStore, afte
             await websocket.send_json(event)
         await websocket.close()
 
-    async def listen() -> None:
-        async for _ in websocket.iter_text():
-            pass
-
     await websocket.accept()
-    both = [asyncio.create_task(tell()), asyncio.create_task(listen())]
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-    for each in both:
-        each.cancel()
-    await asyncio.gather(*both, return_exceptions=True)
+    telling = asyncio.create_task(tell())
+    async for _ in websocket.iter_text():  # until one of the two closes it
+        pass
+    telling.cancel()
 
 
 @api.get("/api/v1/notifications")
-async def notifications(store: TheStore) -> list[Json]:
+async def notifications() -> list[Json]:
     """Who was told what."""
-    return await store.told(Event.kind == "notification")
+    return await store.rows(Event, Event.kind == "notification")
 
 
 @api.post(f"{TASKS}/example")
-async def example(
-    store: TheStore, name: Annotated[Name, Query()], seconds: Annotated[float, Query(ge=0, le=3600)] = 1
-) -> Json:
+async def example(name: Annotated[Name, Query()], seconds: Seconds = 1) -> Json:
     """Send a task that takes so long."""
-    return await send_task(store, tasks.example, name=name, seconds=seconds)
+    return await send_task(tasks.example, name=name, seconds=seconds)
 
 
 @api.post(f"{TASKS}/add")
-async def add(store: TheStore, x: float, y: float) -> Json:
+async def add(x: float, y: float) -> Json:
     """Send a task that adds two numbers."""
-    return await send_task(store, tasks.add, x=x, y=y)
+    return await send_task(tasks.add, x=x, y=y)
 
 
 @api.post(f"{TASKS}/process-document")
-async def process_document(store: TheStore, body: Document) -> Json:
+async def process_document(body: Document) -> Json:
     """Send a task that keeps a document."""
-    return await send_task(store, tasks.process_document, **body.model_dump())
+    return await send_task(tasks.process_document, **body.model_dump())
 
 
-async def send_task(store: Store, task: Any, **kwargs: Any) -> Json:
+async def send_task(task: Any, **kwargs: Any) -> Json:
     """Send a task, and remember it: Celery says PENDING of any id that it is asked for."""
     task_id = await send(task, **kwargs)
     await store.keep("task", task_id, name=task.name)
@@ -183,25 +164,19 @@ async def send_task(store: Store, task: Any, **kwargs: Any) -> Json:
 
 
 @api.get(f"{TASKS}/status/{{task_id}}")
-async def task_status(task_id: str, store: TheStore) -> Json:
+async def task_status(task_id: str) -> Json:
     """How a task is going."""
     try:
         found = await asyncio.to_thread(tasks.app.backend.get_task_meta, task_id)
-    except Exception as error:
-        raise BrokerAwayError(f"Celery's result backend does not answer ({error})") from error
+    except Exception as reason:
+        raise BrokerAwayError(f"Celery's result backend does not answer ({reason})") from reason
     state, told = found["status"], found["result"]
     if state == "PENDING" and not await store.kept("task", task_id):
         raise HTTPException(404, f"There is no task {task_id}")
-    answer = {"task_id": task_id, "state": state, "progress": None, "result": None, "error": None}
-    if isinstance(told, BaseException):
-        return {**answer, "error": f"{type(told).__name__}: {told}"}
-    return {**answer, **{"SUCCESS": {"result": told}, "PROGRESS": {"progress": told}}.get(state, {})}
-
-
-@app.get("/health")
-async def health() -> Json:
-    """Where the log entries of this process are."""
-    return execution_logger.stats()
+    error = f"{type(told).__name__}: {told}" if isinstance(told, BaseException) else None
+    parts = {"SUCCESS": "result", "PROGRESS": "progress"}
+    shown = {part: told if state == name else None for name, part in parts.items()}
+    return {"task_id": task_id, "state": state, "error": error, **shown}
 
 
 @app.get("/login", response_class=HTMLResponse)
@@ -211,9 +186,9 @@ async def login_form() -> str:
 
 
 @app.post("/login")
-async def login(request: Request, token: Annotated[str, Form()]) -> Response:
+async def login(request: Request, token: Annotated[str, Form()]) -> RedirectResponse:
     """Let somebody in, and lead them to the page of the runs."""
-    if not is_token(token):
+    if not compare_digest(token.encode(), TOKEN.encode()):
         raise HTTPException(401, "This is not the token")
     request.session["may_enter"] = True
     return RedirectResponse("execution-logs/", 303)
@@ -221,7 +196,7 @@ async def login(request: Request, token: Annotated[str, Form()]) -> Response:
 
 @app.exception_handler(BrokerAwayError)
 @app.exception_handler(DatabaseAwayError)
-async def say_who_is_away(_: HTTPConnection, error: Exception) -> Response:
+async def say_who_is_away(_: HTTPConnection, error: Exception) -> JSONResponse:
     """Ask to come back later."""
     return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
 

@@ -6,13 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 from analysis_host.settings import HAS_REDIS, shared
-from analysis_host.store import BACKGROUND, OPEN, DatabaseAwayError, Json, Session, Store
+from analysis_host.store import BACKGROUND, CELERY, OPEN, DatabaseAwayError, Json, Session, Store
 from analysis_host.tasks import app, run_analysis
 from analysis_host.workflow import analyse, notify
 from execution_logger import LogCategory, execution_logger
 
-MANY_DOCUMENTS = 10
-"""Analyses of more documents take long: they wait behind those of fewer."""
+MANY_DOCUMENTS = 10  # analyses of more take long: they wait behind those of fewer
 SEND_SECONDS = 3
 # One attempt, which a broker that hangs ends after a second: a request waits for it.
 BRISK = {"socket_timeout": 1, "socket_connect_timeout": 1, "max_retries": 0} if HAS_REDIS else {}
@@ -52,7 +51,7 @@ class Dispatcher:
         """Start an analysis; what to tell the user."""
         session_id, task_id = str(uuid4()), str(uuid4())
         answer = {"session_id": session_id, "status": "pending"}
-        await self._store.add(session_id, request, task_id)
+        await self._store.add(Session, session_id=session_id, request=request, celery_task_id=task_id)
         queue = "medium_priority" if len(request["document_ids"]) > MANY_DOCUMENTS else None
         async with execution_logger.timed_operation(session_id, LogCategory.API, "start analysis"):
             try:
@@ -65,14 +64,17 @@ class Dispatcher:
                     self._begin(session_id)
                     message = f"{error}: the analysis runs in the web process"
                     return {**answer, "task_system": BACKGROUND, "message": message}
-        told = {"task_system": "celery", "celery_task_id": task_id, "message": "The analysis is queued"}
-        return {**answer, **told}
+        return {
+            **answer,
+            "task_system": CELERY,
+            "celery_task_id": task_id,
+            "message": "The analysis is queued",
+        }
 
     async def resume(self) -> None:
         """Go on with the analyses that an earlier process has left; there is one web process."""
-        for session in await self._store.sessions(
-            Session.task_system == BACKGROUND, Session.status.in_(OPEN)
-        ):
+        left = (Session.task_system == BACKGROUND, Session.status.in_(OPEN))
+        for session in await self._store.rows(Session, *left):
             self._begin(session["session_id"])
 
     async def stop(self) -> None:

@@ -6,21 +6,15 @@ from pathlib import Path
 
 from execution_logger import Settings
 
-shared = Settings.from_environment()
-"""CELERY_ENABLED, CELERY_BROKER_URL, DATABASE_URL, CELERY_TASK_TIME_LIMIT and so on."""
-
+shared = Settings.from_environment()  # CELERY_ENABLED, CELERY_BROKER_URL, DATABASE_URL, the time limits ...
 DATA = Path(os.environ.get("DATA_DIRECTORY", "build/analysis_host")).resolve()
 RESULT_BACKEND = shared.result_backend or shared.broker_url
 HAS_REDIS = shared.broker_url.startswith("redis")
-
 TIME_LIMIT = shared.task_time_limit or 600.0
 SOFT_TIME_LIMIT = shared.task_soft_time_limit or TIME_LIMIT * 0.9
-VISIBILITY_TIMEOUT = 2 * TIME_LIMIT
-"""After so many seconds Redis gives a killed worker's task to another: one that runs must be over by then."""
-STEP_SECONDS = float(os.environ.get("ANALYSIS_STEP_SECONDS", "0.3"))
-"""How long an answer of the model takes."""
+VISIBILITY_TIMEOUT = 2 * TIME_LIMIT  # then Redis gives a task to another worker: it must be over by then
+STEP_SECONDS = float(os.environ.get("ANALYSIS_STEP_SECONDS", "0.3"))  # an answer of the model takes so long
 SWEEP_SECONDS = float(os.environ.get("ANALYSIS_SWEEP_SECONDS", "60"))
-"""How often Beat has sessions looked for whose task is gone."""
 
 
 def load_token() -> str:

@@ -4,12 +4,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import asyncpg
-from sqlalchemy import JSON, String, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import JSON, delete, exc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -19,8 +17,13 @@ from execution_logger.store import create_engine
 
 CELERY, BACKGROUND = "celery", "background_tasks"
 OPEN, ENDED = ("pending", "running"), ("completed", "failed")
+OUTAGES = (OSError, exc.DBAPIError, exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 TIMEOUT_SECONDS = 10
 Json = dict[str, Any]
+
+
+class DatabaseAwayError(Exception):
+    """The database does not answer now: try again later."""
 
 
 class Base(DeclarativeBase):
@@ -33,7 +36,7 @@ class Session(Base):
     """An analysis that was asked for, and what was found so far."""
 
     __tablename__ = "analysis_sessions"
-    session_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    session_id: Mapped[str] = mapped_column(primary_key=True)
     request: Mapped[Json]
     task_system: Mapped[str] = mapped_column(default=CELERY)
     celery_task_id: Mapped[str | None]
@@ -51,7 +54,7 @@ class Event(Base):
 
     __tablename__ = "analysis_events"
     id: Mapped[int] = mapped_column(primary_key=True)
-    session_id: Mapped[str] = mapped_column(String(36), index=True)
+    session_id: Mapped[str] = mapped_column(index=True)
     kind: Mapped[str]
     data: Mapped[Json]
     created_at: Mapped[float] = mapped_column(default=time.time)
@@ -66,38 +69,36 @@ class Item(Base):
     value: Mapped[Json]
 
 
-class DatabaseAwayError(Exception):
-    """The database does not answer now: try again later."""
-
-
 class Store:
     """The tables; every method raises DatabaseAwayError while the database is away."""
 
     def __init__(self, pool_size: int = 1) -> None:
         self._engine = create_engine(shared, pool_size=pool_size)
+        self.close = self._engine.dispose
 
     async def create_tables(self) -> None:
         """Make the tables that are missing."""
         async with self._connection() as connection:
             await connection.run_sync(Base.metadata.create_all)
 
-    async def add(self, session_id: str, request: Json, celery_task_id: str) -> None:
-        """Add a session that is to begin."""
-        row = {"session_id": session_id, "request": request, "celery_task_id": celery_task_id}
-        await self._change(insert(Session).values(row))
+    async def add(self, table: type[Base], **values: Any) -> None:
+        """Add a row."""
+        await self._execute(insert(table).values(values))
+
+    async def rows(self, table: type[Base], *conditions: Any) -> list[Json]:
+        """The rows that meet the conditions, in the order of their keys."""
+        async with self._connection() as connection:
+            chosen = select(table.__table__).where(*conditions).order_by(*table.__table__.primary_key)
+            return [dict(row) for row in (await connection.execute(chosen)).mappings()]
 
     async def session(self, session_id: str) -> Json | None:
         """The session of this id."""
-        return next(iter(await self.sessions(Session.session_id == session_id)), None)
-
-    async def sessions(self, *conditions: Any) -> list[Json]:
-        """The sessions that meet the conditions."""
-        return await self._rows(select(Session.__table__).where(*conditions))
+        return next(iter(await self.rows(Session, Session.session_id == session_id)), None)
 
     async def change(self, session_id: str, *conditions: Any, **values: Any) -> bool:
         """Change a session if it meets the conditions; whether it did."""
         chosen = update(Session).where(Session.session_id == session_id, *conditions)
-        return await self._change(chosen.values(values)) == 1
+        return await self._execute(chosen.values(values)) == 1
 
     async def end(self, session_id: str, status: str, error: str | None = None) -> bool:
         """End a session, and tell those who follow it; False when it has ended already."""
@@ -108,20 +109,15 @@ class Store:
 
     async def tell(self, session_id: str, kind: str, **data: Any) -> None:
         """Tell something to those who follow a session, now or later."""
-        await self._change(insert(Event).values(session_id=session_id, kind=kind, data=data))
-
-    async def told(self, *conditions: Any) -> list[Json]:
-        """The events that meet the conditions, in their order."""
-        rows = await self._rows(select(Event.__table__).where(*conditions).order_by(Event.id))
-        return [{**row["data"], **{name: row[name] for name in row if name != "data"}} for row in rows]
+        await self.add(Event, session_id=session_id, kind=kind, data=data)
 
     async def follow(self, session_id: str, after: int = 0) -> AsyncIterator[Json]:
         """All that was told of a session and will be, until its end, over outages of the database."""
         while True:
             try:
-                for event in await self.told(Event.session_id == session_id, Event.id > after):
+                for event in await self.rows(Event, Event.session_id == session_id, Event.id > after):
                     after = event["id"]
-                    yield event
+                    yield {**event.pop("data"), **event}
                     if event["kind"] in ENDED:
                         return
                 await asyncio.sleep(0.2)
@@ -137,28 +133,18 @@ class Store:
 
     async def kept(self, kind: str, *keys: str) -> dict[str, Json]:
         """What is kept under these keys, as far as it is there."""
-        chosen = select(Item.__table__).where(Item.kind == kind, Item.key.in_(keys))
-        return {row["key"]: row["value"] for row in await self._rows(chosen)}
+        return {
+            row["key"]: row["value"] for row in await self.rows(Item, Item.kind == kind, Item.key.in_(keys))
+        }
 
-    async def _rows(self, statement: Any) -> list[Json]:
-        async with self._connection() as connection:
-            return [dict(row) for row in (await connection.execute(statement)).mappings()]
-
-    async def _change(self, statement: Any) -> int:
+    async def _execute(self, statement: Any) -> int:
         async with self._connection() as connection:
             return int((await connection.execute(statement)).rowcount)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        outages = (OSError, DBAPIError, PoolTimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), self._engine.begin() as connection:
                 yield connection
-        except outages as error:
+        except OUTAGES as error:
             raise DatabaseAwayError(f"The database does not answer: {error}") from error
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._engine.dispose()

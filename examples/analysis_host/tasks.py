@@ -7,29 +7,26 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from celery import Celery, current_task, signals
 from kombu.transport.redis import Channel
 
 from analysis_host import settings
-from analysis_host.model import extract_facts
+from analysis_host.runners import extract_facts
 from analysis_host.store import CELERY, DatabaseAwayError, Json, Session, Store
 from analysis_host.workflow import analyse, fail, notify
 from execution_logger import LogCategory, execution_logger
 from execution_logger.integrations.celery import bind_celery
 
+QUEUES = {
+    "run_analysis": "high_priority", "notify": "low_priority", "sweep": "low_priority",
+    "example": "example", "process_document": "document", "extract_evidence": "evidence",
+}  # fmt: skip
 app = Celery("analysis_host", broker=settings.shared.broker_url, backend=settings.RESULT_BACKEND)
 app.conf.update(
     task_default_queue="default",
-    task_routes={
-        "tasks.run_analysis": {"queue": "high_priority"},
-        "tasks.notify": {"queue": "low_priority"},
-        "tasks.sweep": {"queue": "low_priority"},
-        "tasks.example": {"queue": "example"},
-        "tasks.process_document": {"queue": "document"},
-        "tasks.extract_evidence": {"queue": "evidence"},
-    },
+    task_routes={f"tasks.{name}": {"queue": queue} for name, queue in QUEUES.items()},
     task_track_started=True,
     task_time_limit=settings.TIME_LIMIT,
     task_soft_time_limit=settings.SOFT_TIME_LIMIT,
@@ -43,13 +40,9 @@ app.conf.update(
     beat_schedule_filename=str(settings.DATA / "beat-schedule"),
 )
 if settings.HAS_REDIS:
-    app.conf.broker_transport_options = {
-        "visibility_timeout": settings.VISIBILITY_TIMEOUT,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
-        "socket_timeout": 10,
-        "health_check_interval": 5,
-    }
+    restoring = {"visibility_timeout": settings.VISIBILITY_TIMEOUT, "unacked_restore_interval": 5}
+    app.conf.broker_transport_options = {**restoring, "socket_timeout": 10, "health_check_interval": 5}
+bind_celery(app, task_id=lambda request: request.kwargs.get("session_id"))
 
 
 def connection_parameters(channel: Any, of_kombu: Any = Channel._connparams, **options: Any) -> Any:  # noqa: SLF001
@@ -60,23 +53,17 @@ def connection_parameters(channel: Any, of_kombu: Any = Channel._connparams, **o
 
 
 Channel._connparams = connection_parameters  # noqa: SLF001
-bind_celery(app, task_id=lambda request: request.kwargs.get("session_id"))
-
-F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 
-def task(name: str) -> Callable[[F], Any]:
-    """Make a function the task `tasks.name`; Celery has no types."""
-    return cast("Callable[[F], Any]", app.task(name=f"tasks.{name}", max_retries=20))
-
-
-def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
+def with_store(work: Callable[[Store], Awaitable[Any]]) -> Any:
     """The result of a coroutine function, in a loop and with a store of its own."""
 
-    async def run() -> T:
-        async with Store() as store:
+    async def run() -> Any:
+        store = Store()
+        try:
             return await work(store)
+        finally:
+            await store.close()
 
     return asyncio.run(run())
 
@@ -87,7 +74,7 @@ def report(progress: Json) -> None:
         current_task.update_state(state="PROGRESS", meta=progress)
 
 
-@task("run_analysis")
+@app.task(name="tasks.run_analysis", max_retries=20)
 def run_analysis(session_id: str) -> None:
     """Carry out an analysis; while the database is away it is tried again."""
     try:
@@ -106,28 +93,22 @@ def end_session(sender: Any, exception: BaseException, kwargs: Json, **_: Any) -
         with_store(lambda store: fail(store, kwargs["session_id"], exception))
 
 
-@task("notify")
+@app.task(name="tasks.notify")
 def send_notification(session_id: str) -> None:
     """Tell that an analysis has ended."""
     with_store(lambda store: notify(store, session_id))
 
 
-@task("sweep")
-def sweep() -> int:
-    """End the sessions of which nothing was heard for so long that their task must be gone; how many."""
-
-    async def end_lost(store: Store) -> int:
-        until = time.time() - settings.VISIBILITY_TIMEOUT - settings.TIME_LIMIT
-        is_lost = (Session.task_system == CELERY, Session.status == "running", Session.updated_at < until)
-        lost = await store.sessions(*is_lost)
-        for session in lost:
-            await fail(store, session["session_id"], TimeoutError())
-        return len(lost)
-
-    return with_store(end_lost)
+@app.task(name="tasks.sweep")
+def sweep() -> None:
+    """End the sessions of which nothing was heard for so long that their task must be gone."""
+    until = time.time() - settings.VISIBILITY_TIMEOUT - settings.TIME_LIMIT
+    is_lost = (Session.task_system == CELERY, Session.status == "running", Session.updated_at < until)
+    for session in with_store(lambda store: store.rows(Session, *is_lost)):
+        end_session(run_analysis, TimeoutError(), session)
 
 
-@task("example")
+@app.task(name="tasks.example")
 def example(name: str, seconds: float) -> Json:
     """Take some time, and tell how much of it has passed."""
     began_at = time.monotonic()
@@ -138,16 +119,15 @@ def example(name: str, seconds: float) -> Json:
     return {"name": name, "seconds": seconds}
 
 
-@task("add")
+@app.task(name="tasks.add")
 def add(x: float, y: float) -> float:
     """Add two numbers."""
     return x + y
 
 
-@task("process_document")
+@app.task(name="tasks.process_document")
 def process_document(document_id: str, text: str) -> Json:
     """Keep a document, and have its facts extracted by a task of the queue `evidence`."""
-    report({"percent": 50, "message": "reading"})
     if not text.strip():
         raise ValueError(f"The document {document_id} is empty")
     with_store(lambda store: store.keep("document", document_id, text=text))
@@ -156,13 +136,13 @@ def process_document(document_id: str, text: str) -> Json:
     return {"document_id": document_id, "words": len(text.split()), "evidence_task_id": evidence.id}
 
 
-@task("extract_evidence")
+@app.task(name="tasks.extract_evidence")
 def extract_evidence(document_id: str, text: str) -> Json:
     """Find the facts of a document."""
     return {"document_id": document_id, **extract_facts(text)}
 
 
-@task("health_check")
+@app.task(name="tasks.health_check")
 def health_check() -> Json:
     """Whether a worker and the database answer."""
     with_store(lambda store: store.kept("document"))

@@ -3,35 +3,27 @@
 import asyncio
 from collections.abc import Callable
 
-from analysis_host.model import BusyError, Model
-from analysis_host.runners import RUNNERS, Case, Result, next_runner
+from analysis_host.runners import RUNNERS, BusyError, Case, Model, Result, next_runner
 from analysis_host.settings import SOFT_TIME_LIMIT
 from analysis_host.store import BACKGROUND, OPEN, DatabaseAwayError, Json, Session, Store
 from execution_logger import LogCategory, execution_logger
 
 TRIES = 3
-MAX_ATTEMPTS = 8
-"""Of a session: what ends its process each time is given up."""
+MAX_ATTEMPTS = 8  # of a session: what ends its process each time is given up
 Report = Callable[[Json], None]
-"""Told of each step."""
 
 
 class SupersededError(Exception):
     """Another attempt has taken the session over, or it has ended."""
 
 
-class GivenUpError(Exception):
-    """Every attempt has ended with its process."""
-
-
 class Brain:
     """One attempt at an analysis; a later one ends it."""
 
     def __init__(self, store: Store, session: Json, report: Report) -> None:
-        self._store, self._report = store, report
+        self._store, self._report, self._step = store, report, ""
         self._id, self._attempt = session["session_id"], session["attempt"]
         self._request, self._results = session["request"], dict(session["results"])
-        self._step = ""
 
     async def work(self) -> None:
         """Let one runner after another do its part, from where an earlier attempt has come to."""
@@ -42,35 +34,28 @@ class Brain:
         while name := next_runner(self._results):
             self._step = name
             await self._tell(0, "begins")
-            self._results[name] = await self._try(name, case)
+            self._results[name] = await self._try(case)
             await self._change(results=self._results)
         await self._change(progress={"percent": 100, "step": "brain", "message": "done"})
         await self._store.end(self._id, "completed")
 
-    async def _try(self, name: str, case: Case) -> Result:
-        for number in range(1, TRIES + 1):
-            try:
-                result = await self._run(name, case)
-            except BusyError as error:
-                if number == TRIES:
-                    raise
-                message = f"{name}: {error}, try {number + 1} of {TRIES}"
-                await execution_logger.log_retry_start(self._id, message)
-                await self._tell(0, message)
-                await asyncio.sleep(0.1 * 2**number)
-            else:
-                break
+    async def _try(self, case: Case, number: int = 1) -> Result:
+        log, name = execution_logger, self._step
+        try:
+            async with log.timed_operation(self._id, LogCategory.AGENT, name, agent_name=name) as timer:
+                result = await RUNNERS[name](case)
+                timer.set_details(result)
+        except BusyError as error:
+            if number == TRIES:
+                raise
+            message = f"{name}: {error}, try {number + 1} of {TRIES}"
+            await log.log_retry_start(self._id, message)
+            await self._tell(0, message)
+            await asyncio.sleep(0.1 * 2**number)
+            return await self._try(case, number + 1)
         if number > 1:
-            await execution_logger.log_retry_complete(self._id, f"{name}: answered at try {number}")
+            await log.log_retry_complete(self._id, f"{name}: answered at try {number}")
         return result
-
-    async def _run(self, name: str, case: Case) -> Result:
-        async with execution_logger.timed_operation(
-            self._id, LogCategory.AGENT, name, agent_name=name
-        ) as timer:
-            result = await RUNNERS[name](case)
-            timer.set_details(result)
-            return result
 
     async def _tell(self, share: float, message: str) -> None:
         percent = min(99, round(100 * (len(self._results) + share) / len(RUNNERS)))
@@ -86,10 +71,7 @@ class Brain:
 
 
 async def analyse(store: Store, session_id: str, task_system: str, report: Report) -> Exception | None:
-    """Carry out what is left of an analysis.
-
-    Returns:
-        What it has failed with, of which everybody was told.
+    """Carry out what is left of an analysis; what it has failed with, of which everybody was told.
 
     Raises:
         DatabaseAwayError: worth another attempt.
@@ -116,7 +98,7 @@ async def claim(store: Store, session_id: str, task_system: str) -> Json:
         raise SupersededError("Nothing is to be done: the session has ended or runs elsewhere")
     session = await store.session(session_id) or {}
     if session["attempt"] > MAX_ATTEMPTS:
-        raise GivenUpError(f"{MAX_ATTEMPTS} attempts have ended with their process")
+        raise RuntimeError(f"{MAX_ATTEMPTS} attempts have ended with their process")
     return session
 
 
@@ -125,9 +107,8 @@ async def fail(store: Store, session_id: str, error: BaseException) -> None:
     is_limit = "TimeLimit" in type(error).__name__ or isinstance(error, TimeoutError)
     text = "The time limit is over" if is_limit else str(error) or type(error).__name__
     if await store.end(session_id, "failed", text):
-        await execution_logger.log_agent_error(
-            session_id, "brain", f"The analysis has failed: {text}", repr(error)
-        )
+        message = f"The analysis has failed: {text}"
+        await execution_logger.log_agent_error(session_id, "brain", message, repr(error))
         await notify(store, session_id)
 
 

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from example_host import ExampleHost
+from example_host import EXAMPLES, ExampleHost
 from leaks import Resources
 from rows import fetch, upgrade_database
 from servers import PostgresServer, RedisServer
@@ -262,7 +262,7 @@ def test_a_busy_model_is_asked_again_and_a_refusal_ends_the_analysis(site: Site)
     assert site.wait_for(busy, "completed")["results"]["IntentAnalysis"]["intents"] == ["appeal"]
     failed = site.wait_for(refused["session_id"], "failed")
     assert failed["error"] == "no answer to: What does the user want?"
-    assert "RefusedError" in site.task(refused["celery_task_id"], "FAILURE")["error"]
+    assert "RuntimeError" in site.task(refused["celery_task_id"], "FAILURE")["error"]
     categories = [entry["category"] for entry in site.entries(busy)]
     assert categories.count("retry") == 3
     entries = site.entries(refused["session_id"])
@@ -375,3 +375,12 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
         assert (tmp_path / "token").stat().st_mode & 0o77 == 0
         host.stop("web")
         host.wait_until_stored()
+
+
+def test_the_plan_that_a_person_runs_passes() -> None:
+    """Each of its lines; it starts and ends all that it needs."""
+    script = EXAMPLES / "analysis_host" / "check.sh"
+    done = subprocess.run(["bash", script], check=False, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASS  ") == 29
