@@ -16,7 +16,7 @@ from pathlib import Path
 from pipeline_host.settings import DATA_DIRECTORY
 
 CELERY = {
-    "worker": "worker --hostname pipeline@%h --queues celery,processing,bulk --concurrency 2 --loglevel INFO",
+    "worker": "worker -n pipeline@%h -Q celery,processing,bulk -c 2 --without-mingle --loglevel INFO",
     "beat": "beat --schedule beat-schedule --pidfile= --loglevel INFO",
     # Flower would switch on the workers' events, which cost them nearly half of what they do.
     "flower": "flower --address 127.0.0.1 --enable_events=False",

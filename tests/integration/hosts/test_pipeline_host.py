@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import gethostname
 from typing import Any, Self
 
 import boto3
@@ -117,7 +118,7 @@ class Pipeline(ExampleHost):
     def workers(self) -> dict[str, Any]:
         """What each worker says of itself."""
         told = json.loads(self.manage("stats", "--json").stdout or "{}")
-        return {name.partition("@")[0]: facts for name, facts in told.items()}
+        return {name.removesuffix(f"@{gethostname()}"): facts for name, facts in told.items()}
 
     def duplicates(self) -> dict[str, tuple[str, float]]:
         """What is marked as a duplicate of what, and how similar it is."""
