@@ -1,7 +1,7 @@
 """The Flask host, driven over HTTP: its API, its servers and pools, and what breaks in the middle of work."""
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,61 +85,43 @@ def serve(host: ExampleHost, server: str = "web") -> None:
     host.start(server, ready="Serving on" if server == "waitress" else "Listening at")
 
 
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleHost]:
-    """The host on Redis and PostgreSQL, of which only the worker of the log runs yet."""
-    with RedisServer() as redis, PostgresServer() as postgres:
-        upgrade_database(postgres.url())
-        with on_servers(tmp_path_factory.mktemp("host"), redis, postgres) as host:
-            host.commands |= SERVERS
-            host.start("logs")
-            yield host
-
-
-def on_servers(folder: Path, redis: RedisServer, postgres: PostgresServer, **more: str) -> ExampleHost:
+def on_servers(folder: Path, broker_url: str, database_url: str, **more: str) -> ExampleHost:
     """The host with a token."""
     host = ExampleHost(
         "flask_host",
         folder,
-        CELERY_BROKER_URL=redis.url(),
-        CELERY_RESULT_BACKEND=redis.url(1),
-        DATABASE_URL=postgres.url(),
+        CELERY_BROKER_URL=broker_url,
+        CELERY_RESULT_BACKEND=broker_url,
+        DATABASE_URL=database_url,
         API_TOKEN=TOKEN,
         **more,
     )
-    # A connection that is kept would be what the first test leaves behind.
-    host.client.headers.update({"Authorization": f"Bearer {TOKEN}", "Connection": "close"})
+    host.commands |= SERVERS
+    host.client.headers["Authorization"] = f"Bearer {TOKEN}"
     return host
 
 
-@pytest.fixture
-def running(host: ExampleHost) -> Iterator[ExampleHost]:
-    """The host under gthread, with a worker of the pool prefork."""
-    serve(host)
-    host.start("worker")
-    yield host
-    host.stop("web")
-    host.stop("worker")
-
-
-def test_the_api(running: ExampleHost) -> None:
+def test_the_api(redis_url: str, database_url: str, tmp_path: Path) -> None:
     """Tests are kept, run, shown with their results, stopped and cleaned up; each run is one tree."""
-    passing, failing = Case.create(running, SMOKE), Case.create(running, wrong_expectations())
-    run_id = passing.start(priority=9)
-    failing.start()
-    load = Case.create(running, LOAD)
-    load.start(priority=0)
-    check_smoke(passing.wait_for(*ENDED), run_id)
-    check_failures(failing.wait_for(*ENDED))
-    check_load(load.wait_for(*ENDED))
-    stopped_id = check_a_stop_interrupts(running)
-    check_refusals(running, passing)
-    check_clean_up(running, passing, load)
-    metrics = parse(running.client.get("/metrics/").raise_for_status().text)
-    assert metrics["execution_logger_entries_accepted_total"] > 0
-    running.wait_until_stored()
-    check_tree(running, run_id, "done")
-    check_tree(running, stopped_id, "cancelled")
+    with on_servers(tmp_path, redis_url, database_url) as host:
+        for process in ("logs", "worker"):
+            host.start(process)
+        serve(host)
+        passing, failing, load = (Case.create(host, each) for each in (SMOKE, wrong_expectations(), LOAD))
+        run_id = passing.start(priority=9)
+        failing.start()
+        load.start(priority=0)
+        check_smoke(passing.wait_for(*ENDED), run_id)
+        check_failures(failing.wait_for(*ENDED))
+        check_load(load.wait_for(*ENDED))
+        stopped_id = check_a_stop_interrupts(host)
+        check_refusals(host, passing)
+        check_clean_up(host, passing, load)
+        metrics = parse(host.client.get("/metrics/").raise_for_status().text)
+        assert metrics["execution_logger_entries_accepted_total"] > 0
+        host.wait_until_stored()
+        check_tree(host, run_id, "done")
+        check_tree(host, stopped_id, "cancelled")
 
 
 def check_smoke(status: dict[str, Any], run_id: str) -> None:
@@ -269,58 +251,67 @@ def check_tree(host: ExampleHost, run_id: str, state: str) -> None:
     assert states == ["running", state]
 
 
-@pytest.mark.parametrize(("server", "pool"), [("sync", "solo"), ("waitress", "threads"), ("web", "gevent")])
-def test_servers_and_pools(host: ExampleHost, server: str, pool: str) -> None:
-    """A web test, a load test, and a stop, for which the task looks at its row."""
-    host.environment["POOL"] = pool
-    serve(host, server)
-    host.start("worker")
-    try:
-        web, load, long = (Case.create(host, each) for each in (SMOKE, LOAD, slow(seconds=10)))
-        web.start()
-        assert web.wait_for(*ENDED)["result"]["failed"] == 0
-        load.start()
-        check_load(load.wait_for(*ENDED))
-        run_id = long.start()
-        long.wait_for("running")
-        assert long.stop() == "stopping"
-        assert long.wait_for(*ENDED)["status"] == "stopped"
-        page = host.client.get("/execution-logs/", auth=("", TOKEN))
-        assert page.status_code == (501 if server == "sync" else 200), page.text
-    finally:
-        host.stop("worker")
-        host.stop(server)
-    host.wait_until_stored()
-    check_tree(host, run_id, "cancelled")
-
-
 def test_what_breaks_in_the_middle(tmp_path: Path) -> None:
-    """Runs outlive the web process, workers, Redis and PostgreSQL; each call that returned is one row."""
+    """Runs outlive the web process, workers, Redis and PostgreSQL; each call that returned is one row.
+
+    What is started again is each time another server or another pool.
+    """
     with RedisServer() as redis, PostgresServer() as postgres:
         upgrade_database(postgres.url())
-        with on_servers(tmp_path, redis, postgres, REDELIVERY_SECONDS="6") as host:
+        with on_servers(tmp_path, redis.url(), postgres.url(), REDELIVERY_SECONDS="6") as host:
             for process in ("logs", "worker"):
                 host.start(process)
             serve(host)
-            check_that_runs_outlive_the_web_process(host)
+            check_that_runs_outlive_the_web_process(host, then="waitress")
             check_that_a_worker_ends_in_order_and_serves_the_urgent_first(host)
-            check_that_a_lost_worker_is_replaced(host)
-            check_that_redis_may_stop(host, redis)
+            check_that_a_lost_worker_is_replaced(host, then="threads")
+            stopped = [check_a_pool(host)]
+            check_that_redis_may_stop(host, redis, then="gevent")
             check_that_postgresql_may_stop(host, postgres)
-            for process in ("web", "worker", "logs"):
+            stopped.append(check_a_pool(host))
+            assert host.client.get("/execution-logs/", auth=("", TOKEN)).status_code == 200
+            for process in ("waitress", "worker"):
+                host.stop(process)
+            start_worker(host, "solo")
+            serve(host, "sync")
+            stopped.append(check_a_pool(host))
+            assert host.client.get("/execution-logs/", auth=("", TOKEN)).status_code == 501
+            for process in ("sync", "worker", "logs"):
                 host.stop(process)
             host.start("logs")
             host.wait_until_stored()
+            for run_id in stopped:
+                check_tree(host, run_id, "cancelled")
 
 
-def check_that_runs_outlive_the_web_process(host: ExampleHost) -> None:
+def start_worker(host: ExampleHost, pool: str, **how: str) -> None:
+    """Start its worker with a pool."""
+    host.environment["POOL"] = pool
+    host.start("worker", **how)
+
+
+def check_a_pool(host: ExampleHost) -> str:
+    """A web test, a load test, and a stop, for which the task looks at its row; the run that was stopped."""
+    web, load, long = (Case.create(host, each) for each in (SMOKE, LOAD, slow(seconds=10)))
+    web.start()
+    assert web.wait_for(*ENDED)["result"]["failed"] == 0
+    load.start()
+    check_load(load.wait_for(*ENDED))
+    run_id = long.start()
+    long.wait_for("running")
+    assert long.stop() == "stopping"
+    assert long.wait_for(*ENDED)["status"] == "stopped"
+    return run_id
+
+
+def check_that_runs_outlive_the_web_process(host: ExampleHost, then: str) -> None:
     """Which is what they test, too: they are tried again, and do not repeat what they have done."""
     case = Case.create(host, slow(seconds=0.5, requests=3))
     case.start()
     wait_until(lambda: case.status["result"].get("done", 0) >= 1, 20)
     host.kill("web")
     wait_until(lambda: "to be retried" in host["worker"].output or "Retry in" in host["worker"].output, 20)
-    serve(host)
+    serve(host, then)
     ended = case.wait_for(*ENDED)
     assert (ended["status"], ended["result"]["done"]) == ("passed", 3)
     assert ended["attempt"] > 1
@@ -340,7 +331,7 @@ def check_that_a_worker_ends_in_order_and_serves_the_urgent_first(host: ExampleH
     assert high.status["finished_at"] <= low.status["started_at"]
 
 
-def check_that_a_lost_worker_is_replaced(host: ExampleHost) -> None:
+def check_that_a_lost_worker_is_replaced(host: ExampleHost, then: str) -> None:
     """A process of the pool at once, a whole worker after the time that Redis waits for it."""
     case = Case.create(host, slow(seconds=1, requests=2))
     case.start()
@@ -351,11 +342,11 @@ def check_that_a_lost_worker_is_replaced(host: ExampleHost) -> None:
     case.start()
     case.wait_for("running")
     host.kill("worker")
-    host.start("worker")
+    start_worker(host, then)
     assert (case.wait_for(*ENDED)["status"], case.status["attempt"]) == ("passed", 2)
 
 
-def check_that_redis_may_stop(host: ExampleHost, redis: RedisServer) -> None:
+def check_that_redis_may_stop(host: ExampleHost, redis: RedisServer, then: str) -> None:
     """What runs goes on; what is to be started is refused."""
     case, other = Case.create(host, slow(seconds=0.5, requests=4)), Case.create(host, SMOKE)
     case.start()
@@ -368,7 +359,7 @@ def check_that_redis_may_stop(host: ExampleHost, redis: RedisServer) -> None:
     redis.start()
     # It may end a worker that has something in hand, and whoever runs the worker starts it again.
     host.kill("worker")
-    host.start("worker")
+    start_worker(host, then)
     other.start()
     assert other.wait_for(*ENDED)["status"] == "passed"
 
