@@ -54,9 +54,9 @@ class RunTask(Task):  # type: ignore[misc] # Celery has no types
     """A task whose run says how it went, and which is tried again when something is away."""
 
     autoretry_for = (httpx.TransportError, OperationalError)
-    max_retries = 5
-    retry_backoff = 1  # seconds, doubled each time
-    retry_backoff_max = 30
+    max_retries = 6
+    retry_backoff, retry_backoff_max = 1, 30  # seconds, doubled each time
+    retry_jitter = False  # Celery's draws from 0 on: all retries may be over before anything is back
 
     def on_retry(self, exc: Exception, _task: str, _args: Any, kwargs: dict[str, Any], _info: Any) -> None:
         """Note it in the run; where the database is away, the next attempt does."""
