@@ -18,7 +18,7 @@ SEED = "FAULTS_SEED"
 RECORD = "FAULTS_RECORD"
 """Variables that the matrix program sets. Without them every cell takes its short form."""
 
-_SHORT_REPETITIONS = 2
+_SHORT_REPETITIONS = 1
 _TITLE = re.compile(r"(?:Test(?P<group>\w+)\.)?test_(?P<words>\w+?)(?:\[(?P<variant>.*)\])?$")
 
 
@@ -63,7 +63,7 @@ class Cell:
         return float(os.environ[MINUTES]) if MINUTES in os.environ else None
 
     def repetitions(self, short: int = _SHORT_REPETITIONS) -> Iterator[int]:
-        """Numbers from 0: `short` of them, or as many as the matrix program asked for."""
+        """Numbers from 0: as many as the matrix program asked for, or `short`: two where one shows less."""
         for number in range(int(os.environ.get(REPETITIONS, str(short)))):
             self.figures.repetitions += 1
             yield number

@@ -15,7 +15,7 @@ class TestHost:
     )
     def test_killed_at_full_speed(self, cell: Cell, site: Site, variant: str) -> None:
         """Each next host takes over what the killed ones have left, while it logs itself."""
-        for _ in cell.repetitions():
+        for _ in cell.repetitions(2):
             host = site.host(variant, "--count", 10_000, "--rate", 500)
             cell.let_pass_up_to(1.5)
             host.kill()
