@@ -113,6 +113,7 @@ def test_following_goes_on_through_a_restart_of_the_database(
         insert(url, "t", 1, 5)
         insert(url, "t", 501, 505)
         following.wait_for([*range(1, 6), *range(101, 506)])
+        wait_until(lambda: len(following.remarks) == 2, message=lambda: str(following.remarks))
         following.process.send_signal(signal.SIGINT)
         assert following.process.wait() == 130
         assert len(following.remarks) == 3, following.remarks
