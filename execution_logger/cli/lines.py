@@ -147,7 +147,7 @@ class TreeLines:
         line = Text.assemble(
             (self._failed if is_failed else "", "bold red"),
             (printable(node.name), "bold red" if is_failed else "bold"),
-            ("" if state is RunState.DONE else f"  {state}", _STATE_STYLES.get(state, "")),
+            ("" if state is RunState.DONE else f"  {printable(node.outcome)}", _STATE_STYLES.get(state, "")),
         )
         if node.duration_ms is not None:
             line.append(f"  {node.duration_ms:,} ms", "green")

@@ -3,7 +3,7 @@
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -138,7 +138,9 @@ class UnhealthyError(ExecutionLoggerError):
 
 
 @click.command()
-@click.option("--name", metavar="NAME", help="The worker's. Default: celery@ and the name of this machine.")
+@click.option(
+    "--name", metavar="NAME", help="The worker's. Default: that of the queue or celery, @, this machine's."
+)
 def health(name: str | None) -> None:
     """Ask the worker of this machine whether it works.
 
@@ -147,13 +149,14 @@ def health(name: str | None) -> None:
 
     The exit code is 0 when it works, 1 when it does not, and 2 when a setting cannot be used.
     """
-    name = name or f"celery@{socket.gethostname()}"  # as Celery calls it
-    check_worker(Settings.from_environment(uses=BROKER | DATABASE), name)
-    click.echo(printable(f"{name} works"))
+    settings = Settings.from_environment(uses=BROKER | DATABASE)
+    # Celery's own default is for one that `celery -A tasks worker` has started.
+    names = [name] if name else [f"{each}@{socket.gethostname()}" for each in (settings.queue, "celery")]
+    click.echo(printable(f"{check_worker(settings, names)} works"))
 
 
-def check_worker(settings: Settings, name: str) -> None:
-    """Ask a worker and the database, at the same time; takes a few seconds at most.
+def check_worker(settings: Settings, names: Sequence[str]) -> str:
+    """Ask workers and the database, at the same time; takes a few seconds at most. The first that works.
 
     Raises:
         UnhealthyError: one of them does not answer, the worker does not take from the queue, or there is no
@@ -164,6 +167,8 @@ def check_worker(settings: Settings, name: str) -> None:
     parts = ask_for(settings, ("workers", "table"), _HEALTH_SECONDS).ask()
     if problem := next((part.error for part in parts.values() if part.error), None):
         raise UnhealthyError(problem)
-    if name not in (online := parts["workers"].facts["online"]):
+    online = parts["workers"].facts["online"]
+    if (name := next((name for name in names if name in online), None)) is None:
         others = f"; others do: {', '.join(online)}" if online else ""
-        raise UnhealthyError(f"{name} does not take from the queue {settings.queue!r}{others}")
+        raise UnhealthyError(f"{names[0]} does not take from the queue {settings.queue!r}{others}")
+    return name

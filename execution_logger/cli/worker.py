@@ -74,6 +74,13 @@ def _run(options: Sequence[str], *, looks_at_queue: bool) -> int:
     keep_looking(settings)
     workers: list[Any] = []
     worker_init.connect(lambda sender, **_: workers.append(sender), weak=False)
-    app.worker_main(["worker", "-Q", settings.queue, "--without-gossip", "--without-mingle", *options])
+    own = ["worker", "-Q", settings.queue, *_name(settings, options), "--without-gossip", "--without-mingle"]
+    app.worker_main([*own, *options])
     # worker_main() forgets it: a worker that an error ended would look like one that was stopped.
     return workers[0].exitcode or 0 if workers else 0
+
+
+def _name(settings: Settings, options: Sequence[str]) -> list[str]:
+    """The option for its name: with Celery's default a host's own worker here would have the same one."""
+    is_named = any(option.startswith(("--hostname", "-n")) for option in options)
+    return [] if is_named else ["--hostname", f"{settings.queue}@%h"]

@@ -73,6 +73,15 @@ class Node:
         return None if last.duration_ms is None and len(self.own) == 1 else last
 
     @property
+    def outcome(self) -> str:
+        """How it went: its state, or what its end says where that is more, as "to be retried: ..."."""
+        if self.state is RunState.CANCELLED and self.end is not None:
+            message = self.end.message or ""
+            if message.startswith(f"{self.name} ") and not message.endswith(_ENDED):
+                return message.removeprefix(f"{self.name} ")
+        return self.state
+
+    @property
     def name(self) -> str:
         """Its name, as its first entry tells it; the whole message of one that tells it in another way."""
         return name_of(self.own[0])

@@ -58,6 +58,12 @@ test("what an end says of a run goes before its level", () => {
   assert.equal(find(tree, "root").state, "cancelled");
 });
 
+test("an operation that ends with a warning was called off, or is to be tried again", () => {
+  const end = row({ operation: "ask", name: "ask", durationMs: 5, level: "warning" });
+  const tree = treeOf(ordered(row({ operation: "ask", name: "ask" }), end));
+  assert.equal(find(tree, "ask").state, "cancelled");
+});
+
 test("errors and entries are counted up the tree", () => {
   const tree = treeOf(
     ordered(

@@ -122,7 +122,7 @@ def test_a_day_of_services(machine: Machine) -> None:
     machine.wait_until_stored()
     done = machine.run("stats")
     assert done.returncode == 0
-    assert re.fullmatch(r"celery@\S+: process \d+, up \d+ s, done: [1-9]\d* \S*write\S*\n", done.stdout)
+    assert re.fullmatch(r"logs@\S+: process \d+, up \d+ s, done: [1-9]\d* \S*write\S*\n", done.stdout)
     wait_until(lambda: "Visit me at" in machine.log("flower"), START_SECONDS)
     assert "beat: Starting..." in machine.run("tail", "beat").stdout
 

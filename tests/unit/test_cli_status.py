@@ -203,7 +203,8 @@ def test_what_needs_attention_is_red() -> None:
     assert _shown("rows", 1).style == ""
 
 
-NAME = f"celery@{socket.gethostname()}"
+NAME = f"logs@{socket.gethostname()}"
+CELERYS_NAME = f"celery@{socket.gethostname()}"
 
 
 def check(environment: dict[str, str], *options: str) -> Result:
@@ -217,10 +218,12 @@ def online(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_a_worker_that_works(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is that of the machine, or a given one."""
+    """Its name is that of queue and machine, Celery's default, or a given one."""
     online(monkeypatch, NAME, "logs-2@elsewhere")
     assert (check(environment).exit_code, check(environment).output) == (0, f"{NAME} works\n")
     assert check(environment, "--name", "logs-2@elsewhere").exit_code == 0
+    online(monkeypatch, CELERYS_NAME)
+    assert check(environment).output == f"{CELERYS_NAME} works\n"
 
 
 def test_a_worker_that_does_not_answer(environment: dict[str, str]) -> None:

@@ -226,6 +226,21 @@ def test_a_tree_needs_no_more_than_ascii(tree: StoredRuns) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("write to be retried: Retry in 2s", "to be retried: Retry in 2s"),
+        ("write cancelled", "cancelled"),
+        ("something else", "cancelled"),
+    ],
+)
+def test_an_operation_that_was_called_off_says_how(stored: StoredRuns, message: str, shown: str) -> None:
+    """A task that Celery tries again is not simply cancelled."""
+    stored.store(encoded(operation_id=A, message="write started"))
+    stored.store(encoded(operation_id=A, message=message, level="warning", duration_ms=5))
+    assert f"write  {shown}  5 ms\n" in stored.run("tail", "t", "--tree").stdout
+
+
 def test_an_operation_may_be_running(tree: StoredRuns) -> None:
     """As long as its run tells of something."""
     now = (datetime.now(UTC) - timedelta(seconds=5)).isoformat()

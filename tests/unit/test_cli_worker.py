@@ -68,7 +68,8 @@ def test_it_takes_from_the_configured_queue(started: Started) -> None:
     assert run().exit_code == 7
     assert run_child(started, started.first).exit_code == 0
     assert started.celery == [
-        "worker", "-Q", "other", "--without-gossip", "--without-mingle", "--loglevel=INFO",
+        "worker", "-Q", "other", "--hostname", "other@%h",
+        "--without-gossip", "--without-mingle", "--loglevel=INFO",
     ]  # fmt: skip
 
 

@@ -25,6 +25,10 @@ export function isError(row: Row): boolean {
   return row.level === "error" || row.level === "critical";
 }
 
+export function isWarning(row: Row): boolean {
+  return row.level === "warning";
+}
+
 export function before(a: Row, b: Row): number {
   return a.at - b.at || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 }

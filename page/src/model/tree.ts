@@ -1,7 +1,7 @@
 // The operations of a run and the entries within each. It neither recurses nor takes more than linear time, but for
 // the sorting: a run has 100,000 entries, and an operation may be within itself.
 import type { RunState } from "../api/types";
-import { before, isError, type Row } from "./log";
+import { before, isError, isWarning, type Row } from "./log";
 
 export interface Operation {
   readonly id: string;
@@ -105,7 +105,7 @@ function settle(operation: Operation): void {
   operation.endedAt = last.at;
   operation.beganAt = operation.begin ? first.at : last.at - Math.round((last.durationMs ?? 0) * 1000);
   operation.durationMs = last.durationMs ?? (last.at - operation.beganAt) / 1000;
-  operation.state = last.state ?? (isError(last) ? "failed" : "done");
+  operation.state = last.state ?? (isError(last) ? "failed" : isWarning(last) ? "cancelled" : "done");
 }
 
 /** Operations that are within each other in a circle are cut at the earliest of them. */
