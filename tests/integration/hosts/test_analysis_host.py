@@ -41,6 +41,7 @@ class Site:
     """A host on a Redis and a PostgreSQL of its own."""
 
     def __init__(self, folder: Path) -> None:
+        self.killed = ""
         self.redis = RedisServer().start()
         self.postgres = PostgresServer().start()
         upgrade_database(self.postgres.url())
@@ -274,7 +275,7 @@ def test_a_busy_model_is_asked_again_and_a_refusal_ends_the_analysis(site: Site)
 
 
 def test_workers_may_end_in_any_way(site: Site) -> None:
-    """What is interrupted is finished: at the worker's end, at once, or when Redis gives it to another."""
+    """What is interrupted is finished: at once, or later, when Redis gives it to another worker."""
     ended = site.interrupted()
     site.host["high"].send_signal(signal.SIGTERM)
     assert site.wait_for(ended, "completed")["attempt"] == 1
@@ -287,25 +288,8 @@ def test_workers_may_end_in_any_way(site: Site) -> None:
     killed = site.interrupted()
     site.host.kill("high")
     site.start("high")
-    # Meanwhile the others go on.
-    other = site.begin()["session_id"]
-    site.wait_for(other, "completed")
-    assert site.wait_for(killed, "completed")["attempt"] == 2
-    assert site.wait_for(killed, "completed")["results"]["DocumentReview"]["words"] == 12
-
-
-def test_time_limits_end_an_analysis(site: Site) -> None:
-    """Softly, and by the end of its process, which its parent tells."""
-    soft, hard = "CELERY_TASK_SOFT_TIME_LIMIT", "CELERY_TASK_TIME_LIMIT"
-    for limits in ({soft: "1"}, {soft: "600", hard: "1"}):
-        site.host.stop("high")
-        site.start("high", **limits)
-        session_id = site.begin(user_input="[slow=600]")["session_id"]
-        assert site.wait_for(session_id, "failed")["error"] == "The time limit is over"
-        entries = site.entries(session_id)
-        assert any("The time limit is over" in entry["message"] for entry in entries)
-    site.host.stop("high")
-    site.start("high")
+    site.wait_for(site.begin()["session_id"], "completed")
+    site.killed = killed
 
 
 def test_servers_may_go_and_come_back_in_the_middle(site: Site) -> None:
@@ -356,6 +340,34 @@ def test_the_web_process_may_end_in_any_way(site: Site) -> None:
     site.host.stop("web")
     site.start("web")
     site.host.wait_until_stored()
+
+
+def test_a_killed_workers_task_comes_back(site: Site) -> None:
+    """After twice the time limit, from the results that were kept; the tests before have used the time."""
+    killed = site.wait_for(site.killed, "completed")
+    assert (killed["attempt"], killed["results"]["DocumentReview"]["words"]) == (2, 12)
+
+
+@pytest.mark.parametrize(("soft", "hard"), [(1, 15), (10, 11)])
+def test_time_limits_end_an_analysis(site: Site, soft: int, hard: int) -> None:
+    """Softly, or by the end of a process that does not react, as its parent tells. The sender says them."""
+    limits = {"CELERY_TASK_SOFT_TIME_LIMIT": str(soft), "CELERY_TASK_TIME_LIMIT": str(hard)}
+    site.host.stop("web")
+    site.start("web", **limits)
+    session_id = site.begin(user_input="[slow=600]")["session_id"]
+    children = psutil.Process(site.host["high"].pid).children() if soft > 1 else []
+    site.wait_for(session_id, "running", "failed")
+    for child in children:
+        child.suspend()
+    try:
+        assert site.wait_for(session_id, "failed")["error"] == "The time limit is over"
+    finally:
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
+    said = f"Soft time limit ({soft}.0s)" if soft == 1 else f"Hard time limit ({hard}.0s)"
+    assert said in site.host["high"].output
+    assert any("The time limit is over" in entry["message"] for entry in site.entries(session_id))
 
 
 def test_it_runs_without_a_server(tmp_path: Path) -> None:
