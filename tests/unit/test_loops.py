@@ -1,6 +1,7 @@
 """Waiting works in every event loop: asyncio's, trio's, by way of anyio, and without one."""
 
 import asyncio
+import concurrent.futures
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
@@ -144,5 +145,6 @@ def test_the_library_is_found(run: Run) -> None:
 
 
 def test_cancellations_are_known() -> None:
-    """Those of trio, too, which has an exception of its own."""
-    assert cancellations() == (asyncio.CancelledError, GeneratorExit, trio.Cancelled)
+    """Those of trio, too, which has an exception of its own, and those of code without an event loop."""
+    without_loop = concurrent.futures.CancelledError
+    assert cancellations() == (asyncio.CancelledError, without_loop, GeneratorExit, trio.Cancelled)
