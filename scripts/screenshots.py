@@ -192,6 +192,9 @@ def _take(browser: Browser, url: str, view: tuple[str, str, str | None], scheme:
     options = {"locale": "en-US", "color_scheme": scheme, "viewport": SIZE, "reduced_motion": "reduce"}
     with opened(browser, url + query, **options) as page:
         page.locator(awaited).first.wait_for()
+        if awaited.startswith("run-"):
+            page.get_by_text("Complete", exact=False).first.wait_for()
+            page.wait_for_function("() => document.querySelector('.message.waiting') === null")
         if selected is not None:
             page.locator(awaited, has_text=selected).first.click()
             page.locator("entry-pane dl").first.wait_for()
