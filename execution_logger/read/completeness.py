@@ -18,6 +18,7 @@ from execution_logger.store.schema import dead_letter_table, storable
 
 LATE_AFTER_SECONDS = 60.0
 MOST_LETTERS = 50
+_SLACK = timedelta(milliseconds=10)  # databases reckon and round: the first entry would be made before itself
 _MOST_ENDING = 200  # the entry that ends a run is one of its last
 
 
@@ -70,7 +71,7 @@ async def completeness_of(
         None,
         _overlapping(found.missing, first_at, last_at),
         _overlapping(found.pending, first_at, last_at),
-        [delay for delay in found.late if first_at <= _made_at(delay) <= last_at],
+        [delay for delay in found.late if first_at - _SLACK <= _made_at(delay) <= last_at + _SLACK],
         letters,
         left_out,
     )
