@@ -2,113 +2,122 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
 
-from analysis_host.settings import STEP_SECONDS
+from celery import current_task
+
+from analysis_host import store
+from analysis_host.settings import BROKER_AWAY, STEP_SECONDS
+from analysis_host.store import Json, Session
 from execution_logger import LogCategory, execution_logger
 
+TRIES = 3
 INTENTS = {"damages": ("damage", "赔偿"), "termination": ("terminat", "解除"), "appeal": ("appeal", "上诉")}
-Result = dict[str, Any]
 
 
-class BusyError(Exception):
-    """The model takes no questions now: worth another try."""
+class Case:
+    """What the runners work on: one attempt at an analysis, which a later one ends."""
 
+    def __init__(self, session: Json, documents: dict[str, str]) -> None:
+        self.session_id, self.request = session["session_id"], session["request"]
+        self.documents, self.results, self.step = documents, dict(session["results"]), ""
+        self.is_mine = (Session.attempt == session["attempt"], Session.status == "running")
+        self._text: str = self.request["user_input"].lower()
+        said = {word: float(number) for word, number in re.findall(r"\[(\w+)=(\d+)]", self._text)}
+        self._busy, self._seconds = said.get("busy", 0), said.get("slow", STEP_SECONDS)
 
-class Model:
-    """A stand-in for a language model, so that the example needs no account: put yours in its place.
+    async def ask(self, question: str, number: int = 1) -> str:
+        """What the model says; while it is busy, it is asked again."""
+        if answer := await self._answer(question):
+            if number > 1:
+                await execution_logger.log_retry_complete(None, f"answered at try {number}")
+            return answer
+        if number == TRIES:
+            raise RuntimeError(f"too busy for: {question}")
+        message = f"{self.step}: the model is busy, try {number + 1} of {TRIES}"
+        await execution_logger.log_retry_start(None, message)
+        await self.tell(0, message)
+        await asyncio.sleep(0.1 * 2**number)
+        return await self.ask(question, number + 1)
 
-    It fails as one does. Words in brackets in the user's input have it do so: `[busy=2]` turns two questions
-    away, `[refuse]` every one, and `[slow=20]` takes 20 seconds for each.
-    """
-
-    def __init__(self, user_input: str) -> None:
-        self._text = user_input.lower()
-        self._busy = self._number("busy", 0)
-
-    async def ask(self, question: str) -> str:
-        """Let the model think about something; BusyError is worth another try."""
-        await asyncio.sleep(self._number("slow", STEP_SECONDS))
-        if self._busy > 0:
-            self._busy -= 1
-            raise BusyError("too many requests")
+    async def _answer(self, question: str) -> str | None:
+        """A stand-in for a language model, which may be busy: put yours in its place."""
+        await asyncio.sleep(self._seconds)
         if "[refuse]" in self._text:
             raise RuntimeError(f"no answer to: {question}")
-        return self._text
+        self._busy -= 1
+        return None if self._busy >= 0 else self._text
 
-    def _number(self, word: str, default: float) -> float:
-        found = re.search(rf"\[{word}=(\d+)]", self._text)
-        return float(found[1]) if found else default
-
-
-@dataclass(frozen=True)
-class Case:
-    """What the runners work on; `tell` is told which share one has done, and with what."""
-
-    session_id: str
-    request: Result
-    documents: dict[str, str]
-    results: dict[str, Result]
-    model: Model
-    tell: Callable[[float, str], Awaitable[None]]
+    async def tell(self, share: float, message: str) -> None:
+        """Keep what was found, and tell which share of its step a runner has done, and with what."""
+        percent = min(99, round(100 * (len(self.results) + share) / len(RUNNERS)))
+        progress = {"percent": percent, "step": self.step, "message": message}
+        await store.change(self.session_id, *self.is_mine, progress=progress, results=self.results)
+        await store.tell(self.session_id, "progress", **progress)
+        report(progress)
 
 
-async def analyse_intent(case: Case) -> Result:
+def report(progress: Json) -> None:
+    """Show progress to who asks for the Celery task, if this is one and its result backend there."""
+    with suppress(*BROKER_AWAY):
+        if current_task:
+            current_task.update_state(state="PROGRESS", meta=progress)
+
+
+async def analyse_intent(case: Case) -> Json:
     """Find out what the user wants, and whose side we are on."""
-    text = await case.model.ask("What does the user want?")
+    text = await case.ask("What does the user want?")
     found = [name for name, words in INTENTS.items() if any(word in text for word in words)]
     return {"intents": found or ["assessment"], "position": case.request["case_position"]}
 
 
-async def review_documents(case: Case) -> Result:
+async def review_documents(case: Case) -> Json:
     """Read the documents, and say which are missing."""
     ids = case.request["document_ids"]
     for number, document_id in enumerate(ids, 1):
-        if text := case.documents.get(document_id):
-            await case.model.ask(f"What does {document_id} say?")
-            message = f"{document_id}: {len(text)} characters read"
-            await execution_logger.log_tool_call(case.session_id, "DocumentReview", "documents", message)
+        if document_id in case.documents:
+            await case.ask(f"What does {document_id} say?")
+            await execution_logger.log_tool_call(
+                None, "DocumentReview", "documents", f"{document_id} is read"
+            )
         else:
-            message = f"The document {document_id} is missing"
-            await execution_logger.warning(case.session_id, LogCategory.AGENT, message)
+            await execution_logger.warning(None, LogCategory.AGENT, f"The document {document_id} is missing")
         await case.tell(number / len(ids), document_id)
     words = sum(len(text.split()) for text in case.documents.values())
     return {"words": words, "missing": [each for each in ids if each not in case.documents]}
 
 
-async def evaluate_evidence(case: Case) -> Result:
+async def evaluate_evidence(case: Case) -> Json:
     """Gather the facts, and say how strong the evidence is."""
-    await case.model.ask("How strong is the evidence?")
+    await case.ask("How strong is the evidence?")
     facts = extract_facts("\n".join(case.documents.values()))
     return {**facts, "strength": "strong" if all(facts.values()) else "weak"}
 
 
-def extract_facts(text: str) -> Result:
+def extract_facts(text: str) -> Json:
     """The dates (2024-03-01) and amounts (120,000) in a text."""
     patterns = {"dates": r"\b\d{4}-\d\d-\d\d\b", "amounts": r"\b\d{1,3}(?:,\d{3})+\b"}
     return {name: sorted(set(re.findall(pattern, text))) for name, pattern in patterns.items()}
 
 
-async def design_curriculum(case: Case) -> Result:
+async def design_curriculum(case: Case) -> Json:
     """Plan the stages of what is to be done; with what the validation has found, if it has."""
-    await case.model.ask("What is to be done?")
-    problems = case.results.get("Validation", {}).get("problems", [])
+    await case.ask("What is to be done?")
+    problems = case.results.pop("Validation", {}).get("problems", [])  # the plan is to be validated again
     stages = [f"argue {intent}" for intent in case.results["IntentAnalysis"]["intents"]]
     revision = case.results.get("CurriculumDesign", {}).get("revision", 0) + 1
     return {"revision": revision, "stages": [*(f"obtain {each}" for each in problems), *stages]}
 
 
-async def validate(case: Case) -> Result:
+async def validate(case: Case) -> Json:
     """Hold the plan against what is missing."""
-    await case.model.ask("Does the plan stand?")
+    await case.ask("Does the plan stand?")
     plan, missing = case.results["CurriculumDesign"], case.results["DocumentReview"]["missing"]
     problems = [each for each in missing if f"obtain {each}" not in plan["stages"]]
     return {"revision": plan["revision"], "problems": problems}
 
 
-RUNNERS: dict[str, Callable[[Case], Awaitable[Result]]] = {
+RUNNERS = {
     "IntentAnalysis": analyse_intent,
     "DocumentReview": review_documents,
     "EvidenceEvaluation": evaluate_evidence,
@@ -117,11 +126,9 @@ RUNNERS: dict[str, Callable[[Case], Awaitable[Result]]] = {
 }
 
 
-def next_runner(results: dict[str, Result]) -> str | None:
+def next_runner(results: dict[str, Json]) -> str | None:
     """The brain's decision: the first that has not run yet; a plan with problems is made once more."""
     if waiting := [name for name in RUNNERS if name not in results]:
         return waiting[0]
-    plan, verdict = results["CurriculumDesign"], results["Validation"]
-    if verdict["revision"] < plan["revision"]:
-        return "Validation"
-    return "CurriculumDesign" if verdict["problems"] and plan["revision"] == 1 else None
+    verdict = results["Validation"]
+    return "CurriculumDesign" if verdict["problems"] and verdict["revision"] == 1 else None

@@ -3,33 +3,31 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-import asyncpg
-from sqlalchemy import JSON, delete, exc, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import JSON, NullPool, exc, make_url, select, update
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from analysis_host.settings import shared
-from execution_logger import LogCategory, execution_logger
-from execution_logger.store import create_engine
+from analysis_host.settings import AwayError, shared
 
 CELERY, BACKGROUND = "celery", "background_tasks"
 OPEN, ENDED = ("pending", "running"), ("completed", "failed")
-OUTAGES = (OSError, exc.DBAPIError, exc.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-TIMEOUT_SECONDS = 10
 Json = dict[str, Any]
 
+_url = make_url(shared.database_url or "")
+_driver = "sqlite+aiosqlite" if _url.get_backend_name() == "sqlite" else "postgresql+psycopg"
+# No connection outlives its transaction: none is shared after a fork, or by the loops of two tasks.
+_engine = create_async_engine(_url.set(drivername=_driver), poolclass=NullPool)
 
-class DatabaseAwayError(Exception):
-    """The database does not answer now: try again later."""
+
+class SupersededError(Exception):
+    """Another attempt has taken the session over, or it has ended."""
 
 
 class Base(DeclarativeBase):
-    """What the tables have in common."""
-
-    type_annotation_map: ClassVar[dict[Any, Any]] = {Json: JSON}
+    """All tables of the host."""
 
 
 class Session(Base):
@@ -37,13 +35,13 @@ class Session(Base):
 
     __tablename__ = "analysis_sessions"
     session_id: Mapped[str] = mapped_column(primary_key=True)
-    request: Mapped[Json]
+    request: Mapped[Json] = mapped_column(JSON)
     task_system: Mapped[str] = mapped_column(default=CELERY)
     celery_task_id: Mapped[str | None]
     status: Mapped[str] = mapped_column(default="pending")
     attempt: Mapped[int] = mapped_column(default=0)
-    progress: Mapped[Json] = mapped_column(default=dict)
-    results: Mapped[Json] = mapped_column(default=dict)
+    progress: Mapped[Json] = mapped_column(JSON, default=dict)
+    results: Mapped[Json] = mapped_column(JSON, default=dict)
     error: Mapped[str | None]
     created_at: Mapped[float] = mapped_column(default=time.time)
     updated_at: Mapped[float] = mapped_column(default=time.time, onupdate=time.time)
@@ -56,95 +54,68 @@ class Event(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     session_id: Mapped[str] = mapped_column(index=True)
     kind: Mapped[str]
-    data: Mapped[Json]
+    data: Mapped[Json] = mapped_column(JSON)
     created_at: Mapped[float] = mapped_column(default=time.time)
 
 
-class Item(Base):
-    """Whatever else is kept, by its kind and its key: documents, tasks that were sent."""
+class Document(Base):
+    """A text that analyses may refer to."""
 
-    __tablename__ = "analysis_items"
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[Json]
+    __tablename__ = "analysis_documents"
+    document_id: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str]
 
 
-class Store:
-    """The tables; every method raises DatabaseAwayError while the database is away."""
+@asynccontextmanager
+async def transaction() -> AsyncIterator[AsyncSession]:
+    """One transaction; it raises AwayError, as do all that use it."""
+    try:
+        async with asyncio.timeout(10), AsyncSession(_engine) as database, database.begin():
+            yield database
+    except (OSError, exc.OperationalError, exc.InterfaceError) as error:
+        raise AwayError(f"The database does not answer: {error}") from error
 
-    def __init__(self, pool_size: int = 1) -> None:
-        self._engine = create_engine(shared, pool_size=pool_size)
-        self.close = self._engine.dispose
 
-    async def create_tables(self) -> None:
-        """Make the tables that are missing."""
-        async with self._connection() as connection:
-            await connection.run_sync(Base.metadata.create_all)
+async def keep(row: Base) -> None:
+    """Keep a row, in the place of one with its key."""
+    async with transaction() as database:
+        await database.merge(row)
 
-    async def add(self, table: type[Base], **values: Any) -> None:
-        """Add a row."""
-        await self._execute(insert(table).values(values))
 
-    async def rows(self, table: type[Base], *conditions: Any) -> list[Json]:
-        """The rows that meet the conditions, in the order of their keys."""
-        async with self._connection() as connection:
-            chosen = select(table.__table__).where(*conditions).order_by(*table.__table__.primary_key)
-            return [dict(row) for row in (await connection.execute(chosen)).mappings()]
+async def rows(table: type[Base], *conditions: Any) -> list[Json]:
+    """The rows that meet the conditions, in the order of their keys."""
+    async with transaction() as database:
+        chosen = select(table.__table__).where(*conditions).order_by(*table.__table__.primary_key)
+        return [dict(row) for row in (await database.execute(chosen)).mappings()]
 
-    async def session(self, session_id: str) -> Json | None:
-        """The session of this id."""
-        return next(iter(await self.rows(Session, Session.session_id == session_id)), None)
 
-    async def change(self, session_id: str, *conditions: Any, **values: Any) -> bool:
-        """Change a session if it meets the conditions; whether it did."""
-        chosen = update(Session).where(Session.session_id == session_id, *conditions)
-        return await self._execute(chosen.values(values)) == 1
+async def change(session_id: str, *conditions: Any, **values: Any) -> Json:
+    """Change a session, which it returns; SupersededError when it does not meet the conditions."""
+    chosen = update(Session).where(Session.session_id == session_id, *conditions).values(values)
+    async with transaction() as database:
+        if changed := (await database.execute(chosen.returning(*Session.__table__.c))).mappings().first():
+            return dict(changed)
+    raise SupersededError("Nothing is to be done: the session has ended or runs elsewhere")
 
-    async def end(self, session_id: str, status: str, error: str | None = None) -> bool:
-        """End a session, and tell those who follow it; False when it has ended already."""
-        is_open = Session.status.in_(OPEN)
-        if has_ended := await self.change(session_id, is_open, status=status, error=error):
-            await self.tell(session_id, status, error=error)
-        return has_ended
 
-    async def tell(self, session_id: str, kind: str, **data: Any) -> None:
-        """Tell something to those who follow a session, now or later."""
-        await self.add(Event, session_id=session_id, kind=kind, data=data)
+async def end(session_id: str, status: str, *conditions: Any, **values: Any) -> None:
+    """End a session, and tell those who follow it; SupersededError when it has ended already."""
+    await change(session_id, Session.status.in_(OPEN), *conditions, status=status, **values)
+    await tell(session_id, status, error=values.get("error"))
 
-    async def follow(self, session_id: str, after: int = 0) -> AsyncIterator[Json]:
-        """All that was told of a session and will be, until its end, over outages of the database."""
-        while True:
-            try:
-                for event in await self.rows(Event, Event.session_id == session_id, Event.id > after):
-                    after = event["id"]
-                    yield {**event.pop("data"), **event}
-                    if event["kind"] in ENDED:
-                        return
-                await asyncio.sleep(0.2)
-            except DatabaseAwayError as error:
-                await execution_logger.log_error(session_id, LogCategory.API, f"The stream waits: {error}")
-                await asyncio.sleep(2)
 
-    async def keep(self, kind: str, key: str, **value: Any) -> None:
-        """Keep something, in the place of what was kept before."""
-        async with self._connection() as connection:
-            await connection.execute(delete(Item).where(Item.kind == kind, Item.key == key))
-            await connection.execute(insert(Item).values(kind=kind, key=key, value=value))
+async def tell(session_id: str, kind: str, **data: Any) -> None:
+    """Tell something to those who follow a session, now or later."""
+    await keep(Event(session_id=session_id, kind=kind, data=data))
 
-    async def kept(self, kind: str, *keys: str) -> dict[str, Json]:
-        """What is kept under these keys, as far as it is there."""
-        return {
-            row["key"]: row["value"] for row in await self.rows(Item, Item.kind == kind, Item.key.in_(keys))
-        }
 
-    async def _execute(self, statement: Any) -> int:
-        async with self._connection() as connection:
-            return int((await connection.execute(statement)).rowcount)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._engine.begin() as connection:
-                yield connection
-        except OUTAGES as error:
-            raise DatabaseAwayError(f"The database does not answer: {error}") from error
+async def follow(session_id: str, after: int = 0) -> AsyncIterator[Json]:
+    """All that was told of a session and will be, until its end, over outages of the database."""
+    while True:
+        with suppress(AwayError):
+            for event in await rows(Event, Event.session_id == session_id, Event.id > after):
+                after = event["id"]
+                yield {**event.pop("data"), **event}
+                if event["kind"] in ENDED:
+                    return
+        await asyncio.sleep(0.2)

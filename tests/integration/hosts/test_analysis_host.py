@@ -250,8 +250,9 @@ def test_the_page_is_behind_the_login_and_the_metrics_are_there(site: Site) -> N
     """By the token, or by the cookie of whoever has typed it in."""
     with httpx.Client(base_url=site.host.client.base_url, headers={"Connection": "close"}) as browser:
         assert browser.get("/execution-logs/").status_code == 403
-        assert browser.post("/login", data={"token": "wrong"}).status_code == 401
-        assert browser.post("/login", data={"token": "of-the-tests"}, follow_redirects=True).is_success
+        assert browser.get("/login").headers["www-authenticate"] == "Basic"
+        assert browser.get("/login", auth=("", "wrong")).status_code == 401
+        assert browser.get("/login", auth=("", "of-the-tests"), follow_redirects=True).is_success
         assert "<title>" in browser.get("/execution-logs/").text
         assert "execution_logger_entries_accepted_total" in browser.get("/metrics/").text
 
