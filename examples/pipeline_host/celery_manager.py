@@ -54,16 +54,9 @@ if __name__ == "__main__":
     action, words = (sys.argv[1:] or [""])[0], sys.argv[2:]
     if action in CELERY:
         os.chdir(DATA_DIRECTORY)  # Celery imports from the current folder first
-        command = [
-            sys.executable,
-            "-m",
-            "celery",
-            "-A",
-            "pipeline_host.tasks",
-            *CELERY[action].split(),
-            *words,
-        ]
-        os.execv(sys.executable, command)  # noqa: S606 - signals are to reach Celery itself
+        celery = [sys.executable, "-m", "celery", "-A", "pipeline_host.tasks"]
+        # Signals are to reach Celery itself.
+        os.execv(sys.executable, [*celery, *CELERY[action].split(), *words])  # noqa: S606 - our own command
     if action in ("start", "stop", "restart", "status"):
         sys.exit(manage(action, *words))
     sys.exit(__doc__)

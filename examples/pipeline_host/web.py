@@ -1,5 +1,6 @@
 """The web process: the pipeline's API, metrics, the page of the runs, and the demonstration's sources."""
 
+import time
 from pathlib import Path
 from secrets import compare_digest
 from typing import Annotated, Any
@@ -76,10 +77,14 @@ def start(name: str, signature: Any) -> dict[str, str]:
 @api.get("/tasks/{task_id}")
 def task_status(task_id: str) -> dict[str, Any]:
     """How a task is that was started here."""
-    told = tasks.app.backend.get_task_meta(task_id)
-    state, result = told["status"], told["result"]
-    if state == "PENDING":  # Celery's word for whatever it does not know
+    for _ in range(6):  # results in files are gone for the moment in which they are written
+        told = tasks.app.backend.get_task_meta(task_id)
+        if told["status"] != "PENDING":  # Celery's word for whatever it does not know
+            break
+        time.sleep(0.05)
+    else:
         raise HTTPException(404, f"there is no task {task_id}")
+    state, result = told["status"], told["result"]
     done = {"result": result} if state == "SUCCESS" else {}
     outcome = {"error": str(result)} if isinstance(result, Exception) else done
     return {"task_id": task_id, "state": state, **outcome}

@@ -333,6 +333,7 @@ def test_a_task_that_fails_says_why(host: Pipeline, celery: Celery) -> None:
 
 def test_what_beat_sends_is_done(host: Pipeline, celery: Celery) -> None:
     """Health, clean-up and the report, each as its result says; and Beat knows when."""
+    assert_collected(host, host.result(host.post("sync")))
     assert celery.send_task("health_check").get(timeout=60) == {"database": "ok", "store": "ok"}
     assert celery.send_task("clean_up").get(timeout=60) == {"contents": 0}
     report = celery.send_task("weekly_report").get(timeout=60)
