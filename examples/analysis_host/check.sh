@@ -20,15 +20,24 @@ failures=0
 
 port() { python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-start() { # a line of the Procfile, and what it prints when it is ready
+begin_process() { # a line of the Procfile
     local command
     command=$(sed -n "s/^$1: //p" "$root/examples/analysis_host/Procfile")
+    : >"$work/$1.log" # of what ran before under this name nobody is to read that it is ready
     (cd "$work" && exec bash -c "exec $command" >"$work/$1.log" 2>&1) &
     pids[$1]=$!
+}
+
+is_ready() { # wait until a process has printed this
     until grep -q "$2" "$work/$1.log" 2>/dev/null; do
         kill -0 "${pids[$1]}" || { cat "$work/$1.log"; exit 2; }
         sleep 0.2
     done
+}
+
+start() {
+    begin_process "$1"
+    is_ready "$1" "$2"
 }
 
 start_redis() {
@@ -43,17 +52,19 @@ stop() { # in order, and wait for the end
     unset "pids[$1]"
 }
 
-finish() {
-    for name in web high medium low logs redis; do [ -z "${pids[$name]:-}" ] || stop "$name"; done
+finish() { # those that log all at once, then what they need
+    for name in web high medium low; do [ -z "${pids[$name]:-}" ] || kill "${pids[$name]}" 2>/dev/null; done
+    for name in web high medium low; do [ -z "${pids[$name]:-}" ] || wait "${pids[$name]}" 2>/dev/null; done
+    for name in logs redis; do [ -z "${pids[$name]:-}" ] || stop "$name"; done
     rm -rf "$work"
 }
 trap finish EXIT
 
 start_workers() {
     start_redis
-    start logs ready
-    for name in high medium low; do start "$name" ready; done
-    start web "Uvicorn running"
+    for name in logs high medium low web; do begin_process "$name"; done
+    for name in logs high medium low; do is_ready "$name" ready; done
+    is_ready web "Uvicorn running"
 }
 
 # --- requests
@@ -89,7 +100,15 @@ sys.exit(json.loads(sys.stdin.readline())["progress"].get("percent", -1) < int(s
     done
 }
 
-completes() { reaches "litigation-analysis/status/$1" status completed; }
+completes() { # the stream ends with the analysis
+    follow "$1" 120 >"$work/stream"
+    reaches "litigation-analysis/status/$1" status completed
+}
+
+follow() { # session, seconds: all its events until its end, or until so much time has passed
+    curl -sS --max-time "$2" "$URL/api/v1/litigation-analysis/stream/$1" -H "Authorization: Bearer $TOKEN"
+}
+
 succeeds() { reaches "tasks/status/$1" state SUCCESS; }
 
 check() { # what, command: PASS or FAIL
@@ -153,8 +172,7 @@ phase_celery() {
 phase_faults() {
     local answer session
     session=$(begin '[slow=1] damages' | of session_id)
-    curl -sS --max-time 2 "$URL/api/v1/litigation-analysis/stream/$session" -H "Authorization: Bearer $TOKEN" \
-        >"$work/left" 2>/dev/null
+    follow "$session" 2 >"$work/left" 2>/dev/null
     check "an analysis goes on when its client has left" completes "$session"
     check "a client that comes back reads all of it" comes_back "$session"
     [ "$own_host" = yes ] || return
@@ -183,7 +201,7 @@ phase_faults() {
 }
 
 comes_back() {
-    curl -sS "$URL/api/v1/litigation-analysis/stream/$1" -H "Authorization: Bearer $TOKEN" >"$work/back" || return
+    follow "$1" 120 >"$work/back" || return
     grep -q "event: completed" "$work/back" || return
     # What it had read before is the beginning of what it reads now.
     same "$(head -c "$(stat -c %s "$work/left")" "$work/back")" "$(cat "$work/left")"

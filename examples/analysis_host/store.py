@@ -19,7 +19,7 @@ Json = dict[str, Any]
 _url = make_url(shared.database_url or "")
 _driver = "sqlite+aiosqlite" if _url.get_backend_name() == "sqlite" else "postgresql+psycopg"
 # No connection outlives its transaction: none is shared after a fork, or by the loops of two tasks.
-_engine = create_async_engine(_url.set(drivername=_driver), poolclass=NullPool)
+_engine = create_async_engine(_url.set(drivername=_driver), poolclass=NullPool, hide_parameters=True)
 
 
 class SupersededError(Exception):

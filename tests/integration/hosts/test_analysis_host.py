@@ -41,7 +41,7 @@ class Site:
     """A host on a Redis and a PostgreSQL of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.killed = ""
+        self.killed = self.stuck = ""
         self.redis = RedisServer().start()
         self.postgres = PostgresServer().start()
         upgrade_database(self.postgres.url())
@@ -101,6 +101,21 @@ class Site:
         self.wait_for(session_id, "running", percent=20)
         return session_id
 
+    def exceed(self, soft: int, hard: int) -> str:
+        """The id of an analysis that has begun, and will not end within these limits."""
+        self.host.stop("web")
+        limits = {"CELERY_TASK_SOFT_TIME_LIMIT": str(soft), "CELERY_TASK_TIME_LIMIT": str(hard)}
+        self.start("web", **limits)
+        session_id = str(self.begin(user_input="[slow=600]")["session_id"])
+        self.wait_for(session_id, "running", "failed")
+        return session_id
+
+    def ends_by_limit(self, session_id: str, said: str) -> None:
+        """Wait until an analysis has ended by its limit; the worker and the run say so."""
+        assert self.wait_for(session_id, "failed")["error"] == "The time limit is over"
+        assert said in self.host["high"].output
+        assert any("The time limit is over" in entry["message"] for entry in self.entries(session_id))
+
     def task(self, task_id: str, *states: str) -> dict[str, Any]:
         """Wait until a task is in one of the states; what the host says of it."""
         seen: dict[str, Any] = {}
@@ -111,6 +126,13 @@ class Site:
 
         wait_until(is_there, 30, message=lambda: f"{seen}")
         return seen
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as somebody in the shell would."""
+        environment, folder = self.host.environment, self.host.folder
+        return subprocess.run(
+            command, env=environment, cwd=folder, check=False, capture_output=True, text=True
+        )
 
     def send(self, path: str, **request: Any) -> str:
         """Send a task; its id."""
@@ -148,6 +170,22 @@ def all_given_back() -> Iterator[None]:
     before.check_given_back()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def plan(request: pytest.FixtureRequest, all_given_back: None) -> Iterator[subprocess.Popen[str] | None]:
+    """The plan that a person runs: it waits as much as the tests do, and so runs beside them."""
+    if not any(
+        item.name == test_the_plan_that_a_person_runs_passes.__name__ for item in request.session.items
+    ):
+        yield None
+        return
+    script = EXAMPLES / "analysis_host" / "check.sh"
+    with subprocess.Popen(
+        ["bash", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as plan:
+        yield plan
+        plan.terminate()  # it is still there only where a test was interrupted
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The whole host; the tests come one after another."""
@@ -165,6 +203,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def roots(entries: list[dict[str, Any]]) -> set[str]:
     """The operations of a run that are within no other."""
     return {entry["step"] for entry in entries if entry["operation_id"] and not entry["parent_id"]}
+
+
+def test_a_worker_or_one_of_its_processes_may_be_killed(site: Site) -> None:
+    """The task is done again: at once, or later, when Redis gives it to another worker (see below)."""
+    lost = site.interrupted()
+    for child in psutil.Process(site.host["high"].pid).children():
+        child.kill()
+    assert site.wait_for(lost, "completed")["attempt"] == 2
+    site.killed = site.interrupted()
+    site.host.kill("high")
+    queued = site.begin()
+    assert site.task(queued["celery_task_id"], "SENT")["result"] is None
+    site.start("high")
+    site.wait_for(queued["session_id"], "completed")
 
 
 def test_tasks_go_to_their_queues_and_tell_how_far_they_are(site: Site) -> None:
@@ -189,16 +241,22 @@ def test_tasks_go_to_their_queues_and_tell_how_far_they_are(site: Site) -> None:
 
 def test_the_shell_calls_a_task_by_name_and_beat_sends_one(site: Site) -> None:
     """As the README says."""
-    command = ["celery", "-A", "analysis_host.tasks", "call", "tasks.health_check"]
-    called = subprocess.run(
-        command, env=site.host.environment, check=True, capture_output=True, text=True, cwd=site.host.folder
-    )
-    site.host.start("beat", ready="beat: Starting")
+    site.host.start("beat", ready=None)
+    called = site.run("celery", "-A", "analysis_host.tasks", "call", "tasks.health_check")
+    assert called.returncode == 0, called.stderr
     found = site.task(called.stdout.strip(), "SUCCESS")["result"]
     assert found["status"] == "healthy"
     assert found["worker"].startswith("medium@")
     wait_until(lambda: "Task tasks.sweep" in site.host["low"].output, 20)
     site.host.stop("beat")
+
+
+def test_what_cannot_be_sent_is_not_put_down_to_the_broker(site: Site) -> None:
+    """Only of an absent broker it is said that it does not answer."""
+    sent = site.run("python", "-c", "from analysis_host.tasks import *; asyncio.run(send(add.s(x=add, y=1)))")
+    assert sent.returncode == 1
+    assert "EncodeError" in sent.stderr
+    assert "AwayError" not in sent.stderr
 
 
 def test_an_analysis_is_one_run_that_anybody_may_join_late(site: Site) -> None:
@@ -275,24 +333,6 @@ def test_a_busy_model_is_asked_again_and_a_refusal_ends_the_analysis(site: Site)
     assert site.events(refused["session_id"])[-1]["error"] == failed["error"]
 
 
-def test_workers_may_end_in_any_way(site: Site) -> None:
-    """What is interrupted is finished: at once, or later, when Redis gives it to another worker."""
-    ended = site.interrupted()
-    site.host["high"].send_signal(signal.SIGTERM)
-    assert site.wait_for(ended, "completed")["attempt"] == 1
-    site.host.stop("high")
-    site.start("high")
-    lost = site.interrupted()
-    for child in psutil.Process(site.host["high"].pid).children():
-        child.kill()
-    assert site.wait_for(lost, "completed")["attempt"] == 2
-    killed = site.interrupted()
-    site.host.kill("high")
-    site.start("high")
-    site.wait_for(site.begin()["session_id"], "completed")
-    site.killed = killed
-
-
 def test_servers_may_go_and_come_back_in_the_middle(site: Site) -> None:
     """The database is waited for; without Redis new analyses run in the web process."""
     without_database = site.interrupted()
@@ -325,11 +365,14 @@ def test_servers_may_go_and_come_back_in_the_middle(site: Site) -> None:
 
 
 def test_the_web_process_may_end_in_any_way(site: Site) -> None:
-    """Celery's work goes on; what ran in the web process, the next one finishes, without Celery too."""
+    """Celery's goes on, in a worker that is told to end as well; the next one goes on with its own."""
     remote = site.interrupted()
+    site.host["high"].send_signal(signal.SIGTERM)
     site.host.kill("web")
     site.start("web", CELERY_ENABLED="false")
-    site.wait_for(remote, "completed")
+    assert site.wait_for(remote, "completed")["attempt"] == 1
+    site.host.stop("high")
+    site.host.start("high", ready=None)
     for end in (site.host.stop, site.host.kill):
         local = site.interrupted()
         end("web")
@@ -338,8 +381,6 @@ def test_the_web_process_may_end_in_any_way(site: Site) -> None:
         assert (done["task_system"], done["attempt"]) == ("background_tasks", 2)
         assert site.events(local)[-1]["kind"] == "completed"
     assert site.host.client.post(f"{TASKS}/add", params={"x": 1, "y": 1}).status_code == 503
-    site.host.stop("web")
-    site.start("web")
     site.host.wait_until_stored()
 
 
@@ -349,26 +390,12 @@ def test_a_killed_workers_task_comes_back(site: Site) -> None:
     assert (killed["attempt"], killed["results"]["DocumentReview"]["words"]) == (2, 12)
 
 
-@pytest.mark.parametrize(("soft", "hard"), [(1, 15), (10, 11)])
-def test_time_limits_end_an_analysis(site: Site, soft: int, hard: int) -> None:
-    """Softly, or by the end of a process that does not react, as its parent tells. The sender says them."""
-    limits = {"CELERY_TASK_SOFT_TIME_LIMIT": str(soft), "CELERY_TASK_TIME_LIMIT": str(hard)}
-    site.host.stop("web")
-    site.start("web", **limits)
-    session_id = site.begin(user_input="[slow=600]")["session_id"]
-    children = psutil.Process(site.host["high"].pid).children() if soft > 1 else []
-    site.wait_for(session_id, "running", "failed")
-    for child in children:
+def test_the_soft_time_limit_ends_an_analysis(site: Site) -> None:
+    """The sender says it. Another one, in a process that does not react, is over later (see below)."""
+    site.ends_by_limit(site.exceed(soft=1, hard=15), "Soft time limit (1.0s)")
+    site.stuck = site.exceed(soft=10, hard=11)
+    for child in psutil.Process(site.host["high"].pid).children():
         child.suspend()
-    try:
-        assert site.wait_for(session_id, "failed")["error"] == "The time limit is over"
-    finally:
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                child.resume()
-    said = f"Soft time limit ({soft}.0s)" if soft == 1 else f"Hard time limit ({hard}.0s)"
-    assert said in site.host["high"].output
-    assert any("The time limit is over" in entry["message"] for entry in site.entries(session_id))
 
 
 def test_it_runs_without_a_server(tmp_path: Path) -> None:
@@ -390,10 +417,14 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
         host.wait_until_stored()
 
 
-def test_the_plan_that_a_person_runs_passes() -> None:
+def test_the_hard_time_limit_ends_an_analysis_whose_process_does_not_react(site: Site) -> None:
+    """Its parent ends the process, and tells; the test before has used the time."""
+    site.ends_by_limit(site.stuck, "Hard time limit (11.0s)")
+
+
+def test_the_plan_that_a_person_runs_passes(plan: subprocess.Popen[str]) -> None:
     """Each of its lines; it starts and ends all that it needs."""
-    script = EXAMPLES / "analysis_host" / "check.sh"
-    done = subprocess.run(["bash", script], check=False, capture_output=True, text=True)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("PASS  ") == 29
+    output, _ = plan.communicate()
+    print(output)
+    assert plan.returncode == 0, output
+    assert output.count("PASS  ") == 29
