@@ -153,7 +153,11 @@ async def process_document(document_id: Annotated[Name, Body()], text: Text) -> 
 async def task_status(task_id: str) -> Json:
     """How a task is going."""
     try:
-        found = await asyncio.to_thread(tasks.app.backend.get_task_meta, task_id)
+        for pause in (0.05, 0.2, 0):  # a result in a file is gone for the moment in which it is written
+            found = await asyncio.to_thread(tasks.app.backend.get_task_meta, task_id)
+            if found["status"] != "PENDING":
+                break
+            await asyncio.sleep(pause)
     except BROKER_AWAY as reason:
         raise AwayError(f"Celery's result backend does not answer ({reason})") from reason
     state, told = found["status"], found["result"]

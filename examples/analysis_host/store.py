@@ -15,7 +15,6 @@ from analysis_host.settings import AwayError, shared
 CELERY, BACKGROUND = "celery", "background_tasks"
 OPEN, ENDED = ("pending", "running"), ("completed", "failed")
 Json = dict[str, Any]
-
 _url = make_url(shared.database_url or "")
 _driver = "sqlite+aiosqlite" if _url.get_backend_name() == "sqlite" else "postgresql+psycopg"
 # No connection outlives its transaction: none is shared after a fork, or by the loops of two tasks.

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from itertools import count
 
 from analysis_host import store
 from analysis_host.runners import RUNNERS, Case, next_runner
@@ -75,9 +74,9 @@ def begin(session_id: str) -> None:
 
 
 async def _run(session_id: str) -> None:
-    for number in count():
+    while True:
         with suppress(AwayError):
             if await analyse(session_id, BACKGROUND) is None:
                 await notify(session_id)
             return
-        await asyncio.sleep(min(2**number, 30))
+        await asyncio.sleep(3)

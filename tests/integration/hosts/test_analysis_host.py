@@ -408,10 +408,14 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
         host.client.headers["Authorization"] = f"Bearer {(tmp_path / 'token').read_text()}"
         started = host.client.post(f"{ANALYSIS}/start", json=CASE).json()
         assert started["task_system"] == "celery"
-        place = f"{ANALYSIS}/status/{started['session_id']}"
-        wait_until(
-            lambda: host.client.get(place).json()["status"] == "completed", 30, message=lambda: host.output
-        )
+
+        def is_done() -> bool:
+            task = host.client.get(f"{TASKS}/status/{started['celery_task_id']}")
+            assert task.is_success, task.text
+            session = host.client.get(f"{ANALYSIS}/status/{started['session_id']}").json()
+            return bool(session["status"] == "completed")
+
+        wait_until(is_done, 30, message=lambda: host.output)
         assert (tmp_path / "token").stat().st_mode & 0o77 == 0
         host.stop("web")
         host.wait_until_stored()
