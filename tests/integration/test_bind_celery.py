@@ -61,7 +61,7 @@ class Web:
 
     def begin(self, task_id: str) -> None:
         """Ask for a run, as soon as it serves."""
-        wait_until(lambda: "startup complete" in self.process.output, 30, message=lambda: self.process.output)
+        wait_until(lambda: "Uvicorn running" in self.process.output, 30, message=lambda: self.process.output)
         httpx.post(f"http://127.0.0.1:{self.port}/runs/{task_id}", timeout=60).raise_for_status()
 
     def __enter__(self) -> Self:

@@ -35,7 +35,7 @@ def host(environment: dict[str, str], tmp_path: Path) -> Iterator[httpx.Client]:
     )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         try:
-            wait_until(lambda: "startup complete" in process.output, 30, message=lambda: process.output)
+            wait_until(lambda: "Uvicorn running" in process.output, 30, message=lambda: process.output)
             yield client
             process.stop()
         finally:

@@ -66,7 +66,7 @@ class Pipeline(ExampleHost):
         """Start the log's worker, the web process and some workers, which are returned, side by side."""
         logs, web = self.start("logs", ready=None), self.start("web", ready=None)
         own = [self.start_worker(number, ready=None) for number in range(workers)]
-        lines = {logs: "ready.", web: "startup complete", **dict.fromkeys(own, "ready.")}
+        lines = {logs: "ready.", web: "Uvicorn running", **dict.fromkeys(own, "ready.")}
 
         def are_ready() -> bool:
             return all(line in process.output for process, line in lines.items())
@@ -544,7 +544,7 @@ def test_a_collection_survives_what_machines_do(
         worker.send_signal(signal.SIGTERM)
         source.open.set()
         assert worker.wait() == 0
-        host.start("web", ready="startup complete")
+        host.start("web", ready="Uvicorn running")
         host.start_worker(3)
         host.assert_collected(task_id)
         host.stop("worker")
