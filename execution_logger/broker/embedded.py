@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps
 from uuid_utils import uuid4
@@ -34,6 +35,22 @@ class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any 
     def transport_options(self) -> dict[str, Any]:
         """Those of the URL: whoever connects need not know of any."""
         return _options_of(self.connection.client.virtual_host)
+
+    # kombu makes a table of queues empty, and locks it then: who reads it in between would die of it, as one
+    # of two workers that start at once.
+
+    @cached_property
+    def _tables(self) -> FileLock:
+        return FileLock(self.control_folder / "tables.lock")
+
+    def get_table(self, exchange: str) -> Any:
+        """The queues of an exchange."""
+        with self._tables:
+            return super().get_table(exchange)
+
+    def _queue_bind(self, *binding: Any) -> None:
+        with self._tables:
+            super()._queue_bind(*binding)
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
         name = f"{time.time_ns():020d}_{uuid4()}"

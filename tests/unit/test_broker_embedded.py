@@ -1,13 +1,16 @@
 """The broker in a folder: messages appear whole, come in order, and are told apart by their queues."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty
+from typing import Any
 
 import pytest
 from celery import Celery
 from kombu import Connection
+from kombu.transport import filesystem
 
 from doubles import DEADLINE_SECONDS
 from execution_logger.broker.embedded import transport_options
@@ -90,6 +93,33 @@ def test_both_sides_mean_the_same_folder(tmp_path: Path, path: str) -> None:
     with Connection(url, transport_options=transport_options(url)) as ours, Connection(url) as theirs:
         assert ours.default_channel.data_folder_in == theirs.default_channel.data_folder_in
         assert theirs.default_channel.data_folder_in == transport_options(url)["data_folder_in"]
+
+
+def test_a_table_of_queues_is_never_seen_empty(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers that start at once make and read it at the same moment."""
+    seen: list[Any] = []
+
+    def read() -> None:
+        try:
+            with Connection(url) as other:
+                seen.extend(other.default_channel.get_table("control"))
+        except ValueError as error:
+            seen.append(error)
+
+    reader = threading.Thread(target=read)
+    lock = filesystem.lock
+
+    def locked(file: Any, flags: int) -> None:
+        if not reader.ident:  # the table is there, and has nothing in it
+            reader.start()
+            reader.join(0.1)
+        lock(file, flags)
+
+    monkeypatch.setattr(filesystem, "lock", locked)
+    with Connection(url, transport_options=transport_options(url)) as connection:
+        connection.default_channel._queue_bind("control", "key", "", "queue")
+    reader.join()
+    assert [each.queue for each in seen] == ["queue"]
 
 
 def test_queues_are_told_apart(connection: Connection) -> None:

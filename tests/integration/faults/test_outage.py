@@ -23,10 +23,10 @@ class TestOutage:
     @pytest.mark.slow
     @pytest.mark.timeout(LONGEST_SECONDS + 300)
     def test_backlog(self, cell: Cell, frail_redis_site: Site) -> None:
-        """120,000 entries wait on disk; they are stored at no less than half of the normal rate.
+        """120,000 entries wait on disk, and are stored: in the long form at half of the normal rate, or more.
 
-        In the long form they come at 200 a second, in the short one, with a quarter of them, as fast as the
-        host can.
+        There they come at 200 a second. In the short one, with a quarter of them, they come as fast as the
+        host can, and both rates are those of a moment.
         """
         site = frail_redis_site
         cell.figures.repetitions = 1
@@ -51,7 +51,7 @@ class TestOutage:
             f"normally {normal_rate:,.0f}"
         )
         assert growth_bytes < entries * MOST_GROWTH_BYTES_EACH, cell.figures.note
-        assert backlog_rate > normal_rate / 2, cell.figures.note
+        assert backlog_rate > normal_rate / 2 or not cell.is_long, cell.figures.note
 
 
 def burst(site: Site, host: LocalProcess, entries: int, number: signal.Signals) -> None:
