@@ -110,6 +110,15 @@ class Site:
         self.wait_for(session_id, "running", "failed")
         return session_id
 
+    def begin_stuck(self) -> None:
+        """Begin an analysis whose process does not react to its soft limit."""
+        children = psutil.Process(self.host["high"].pid).children
+        for child in children():
+            child.resume()
+        self.stuck = self.exceed(soft=10, hard=11)
+        for child in children():
+            child.suspend()
+
     def ends_by_limit(self, session_id: str, said: str) -> None:
         """Wait until an analysis has ended by its limit; the worker and the run say so."""
         assert self.wait_for(session_id, "failed")["error"] == "The time limit is over"
@@ -393,9 +402,7 @@ def test_a_killed_workers_task_comes_back(site: Site) -> None:
 def test_the_soft_time_limit_ends_an_analysis(site: Site) -> None:
     """The sender says it. Another one, in a process that does not react, is over later (see below)."""
     site.ends_by_limit(site.exceed(soft=1, hard=15), "Soft time limit (1.0s)")
-    site.stuck = site.exceed(soft=10, hard=11)
-    for child in psutil.Process(site.host["high"].pid).children():
-        child.suspend()
+    site.begin_stuck()
 
 
 def test_it_runs_without_a_server(tmp_path: Path) -> None:
@@ -423,7 +430,13 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
 
 def test_the_hard_time_limit_ends_an_analysis_whose_process_does_not_react(site: Site) -> None:
     """Its parent ends the process, and tells; the test before has used the time."""
-    site.ends_by_limit(site.stuck, "Hard time limit (11.0s)")
+    said = "Hard time limit (11.0s)"
+    for _ in range(5):
+        site.wait_for(site.stuck, "failed")
+        if said in site.host["high"].output:
+            break
+        site.begin_stuck()  # the machine was too busy to stop the process before its soft limit
+    site.ends_by_limit(site.stuck, said)
 
 
 def test_the_plan_that_a_person_runs_passes(plan: subprocess.Popen[str]) -> None:
