@@ -31,9 +31,13 @@ export EXECUTION_LOGGER_SERVICE_DIRECTORY="${EXECUTION_LOGGER_SERVICE_DIRECTORY:
 export PORT="${PORT:-8000}"
 export PYTHONPATH="$PWD/examples${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
-echo "Installing into .venv ..." >&2
-make_venv
-install --build-constraint constraints.txt '.[worker,ui,prometheus]' --requirement "examples/$host/requirements.txt"
+requirements="examples/$host/requirements.txt"
+if ! is_installed ".venv/installed-$host" "$requirements"; then
+    echo "Installing into .venv ..." >&2
+    make_venv
+    install --build-constraint constraints.txt '.[worker,ui,prometheus]' --requirement "$requirements"
+    touch .venv/installed ".venv/installed-$host"
+fi
 export PATH="$PWD/.venv/bin:$PATH"
 execution-logger db upgrade
 procfile="$PWD/examples/$host/Procfile"

@@ -20,7 +20,7 @@ unset PYTHONDONTWRITEBYTECODE
 prepare() {
     local pinned=(.venv --constraint constraints.txt)
     make_venv
-    install --group install || installer=pip
+    use_uv
     install_into "${pinned[@]}" --group test --group integration-test --group lint --group docs --group benchmark
     command -v npm >/dev/null || install_node
     rm -rf dist
@@ -34,15 +34,21 @@ prepare() {
 
 # uv needs a fraction of pip's time. Of pip's configuration it is told the index and the certificates; where it
 # cannot install all the same, pip does.
-installer=uv
+use_uv() {
+    local index
+    install --group install || return 0
+    index="${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}"
+    [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+    export UV_SYSTEM_CERTS=true
+    installer=uv
+}
+installer=pip
 
 install_into() {
-    local folder="$1" index
+    local folder="$1"
     shift
     if [ "$installer" = uv ]; then
-        index="${PIP_INDEX_URL:-$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)}"
-        UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-${index:-https://pypi.org/simple}}" UV_SYSTEM_CERTS=true \
-            .venv/bin/uv pip install --quiet --python "$folder/bin/python" "$@" && return
+        .venv/bin/uv pip install --quiet --python "$folder/bin/python" "$@" && return
         echo "$0: uv cannot install here, pip does" >&2
         installer=pip
     fi

@@ -21,6 +21,17 @@ make_venv() {
     install pip
 }
 
+# Whether .venv works, and holds the sources as they are: whoever installs them touches the marker, which stands
+# for the files that are named besides, too.
+is_installed() {
+    local marker="$1"
+    shift
+    [ -e "$marker" ] && .venv/bin/execution-logger --version >/dev/null 2>&1 && [ -z "$(
+        find pyproject.toml constraints.txt execution_logger "$@" \
+            -newer "$marker" -not -path '*/__pycache__*' -print -quit
+    )" ]
+}
+
 # pip install, in the versions that constraints.txt pins.
 install() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"

@@ -21,6 +21,15 @@ _CHECK_SECONDS = 30.0
 _PASSED_ON = ("PYTHONPATH", "XDG_STATE_HOME")
 
 
+def assert_harmless(service: Mapping[str, Any]) -> None:
+    """Nobody becomes root, nothing is written but to volumes, memory and disk have a limit."""
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["deploy"]["resources"]["limits"].keys() == {"memory", "cpus"}
+    assert service["logging"]["options"]["max-size"]
+
+
 class Compose:
     """The file with its variables filled in, and with addresses, ports and folders of this machine.
 

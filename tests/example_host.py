@@ -10,12 +10,15 @@ from typing import Self
 import asyncpg
 import httpx
 
+import run_procfile
 from processes import LocalProcess
 from rows import fetch
 from server import free_port
 from waiting import PATIENCE, wait_until
 from workers import BILLIARD_SECONDS
 
+_AWAY = (OSError, asyncpg.PostgresError, sqlite3.OperationalError)
+"""What is raised while a database is coming up, or is written to."""
 _TESTS = Path(__file__).resolve().parent
 EXAMPLES = _TESTS.parent / "examples"
 START_TIMEOUT_SECONDS = 30.0
@@ -40,9 +43,7 @@ class ExampleHost:
         self.name = name
         self.folder = folder
         self.port = free_port()
-        lines = (EXAMPLES / name / "Procfile").read_text("utf-8").splitlines()
-        pairs = (line.partition(":") for line in lines if line and not line.startswith("#"))
-        self.commands = {process: command.strip() for process, _, command in pairs}
+        self.commands = run_procfile.read(EXAMPLES / name / "Procfile")
         self._returned = folder / "returned-calls.txt"
         self._returned.touch()
         self._processes: dict[str, LocalProcess] = {}
@@ -119,9 +120,7 @@ class ExampleHost:
         """
 
         def missing() -> set[str]:
-            with suppress(
-                asyncpg.PostgresError, sqlite3.OperationalError
-            ):  # it is coming up, or is written to
+            with suppress(*_AWAY):
                 return set(self.calls()) - set(self.rows())
             return {"?"}
 

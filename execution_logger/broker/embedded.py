@@ -36,11 +36,13 @@ class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any 
         """Those of the URL: whoever connects need not know of any."""
         return _options_of(self.connection.client.virtual_host)
 
-    # kombu makes a table of queues empty, and locks it then: who reads it in between would die of it, as one
-    # of two workers that start at once.
-
     @cached_property
     def _tables(self) -> FileLock:
+        """Of all that reads or writes the tables of queues.
+
+        kombu makes one empty, and locks it then: who reads it in between dies of it, as one of two workers
+        that start at once.
+        """
         return FileLock(self.control_folder / "tables.lock")
 
     def get_table(self, exchange: str) -> Any:
@@ -51,6 +53,10 @@ class Channel(filesystem.Channel):  # type: ignore[misc] # kombu has hardly any 
     def _queue_bind(self, *binding: Any) -> None:
         with self._tables:
             super()._queue_bind(*binding)
+
+    def _delete(self, *binding: Any, **options: Any) -> None:
+        with self._tables:
+            super()._delete(*binding, **options)
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
         name = f"{time.time_ns():020d}_{uuid4()}"

@@ -15,6 +15,8 @@ RATE = 200
 MOST_GROWTH_BYTES_EACH = 667
 """For each entry that waits."""
 LONGEST_SECONDS = 1_500
+MOMENTS = 3
+"""How often the short form compares two rates, until one comparison is as it has to be."""
 
 
 class TestOutage:
@@ -23,10 +25,10 @@ class TestOutage:
     @pytest.mark.slow
     @pytest.mark.timeout(LONGEST_SECONDS + 300)
     def test_backlog(self, cell: Cell, frail_redis_site: Site) -> None:
-        """120,000 entries wait on disk, and are stored: in the long form at half of the normal rate, or more.
+        """120,000 entries wait on disk; they are stored at no less than half of the normal rate.
 
-        There they come at 200 a second. In the short one, with a quarter of them, they come as fast as the
-        host can, and both rates are those of a moment.
+        In the long form they come at 200 a second, in the short one, with a quarter of them, as fast as the
+        host can: both rates are then those of a moment, in which the machine may have had other things to do.
         """
         site = frail_redis_site
         cell.figures.repetitions = 1
@@ -34,24 +36,36 @@ class TestOutage:
         with site.worker(supervised=True):
             host = site.host("bursts", "--count", entries, "--rate", RATE)
             wait_until(lambda: site.rows() == site.returned(), 20)
-            before_bytes = resident_bytes(host)
-            began_at, began_with = time.monotonic(), site.rows()
-            burst(site, host, entries, signal.SIGUSR1)
-            normal_rate = rate_of_rows(site, began_at, began_with)
-            site.redis.stop()
-            burst(site, host, entries, signal.SIGUSR2 if cell.is_long else signal.SIGUSR1)
-            growth_bytes = resident_bytes(host) - before_bytes
-            began_with = site.rows()
-            site.redis.start()
-            wait_until(lambda: site.rows() > began_with, 60)
-            backlog_rate = rate_of_rows(site, time.monotonic(), site.rows())
+            for _ in range(1 if cell.is_long else MOMENTS):
+                normal_rate, backlog_rate, growth_bytes = compare_rates(
+                    site, host, entries, signal.SIGUSR2 if cell.is_long else signal.SIGUSR1
+                )
+                if backlog_rate > normal_rate / 2:
+                    break
             site.check(120)
         cell.figures.note = (
             f"memory +{growth_bytes / 1e6:.0f} MB; {backlog_rate:,.0f} entries/s of the backlog stored, "
             f"normally {normal_rate:,.0f}"
         )
         assert growth_bytes < entries * MOST_GROWTH_BYTES_EACH, cell.figures.note
-        assert backlog_rate > normal_rate / 2 or not cell.is_long, cell.figures.note
+        assert backlog_rate > normal_rate / 2, cell.figures.note
+
+
+def compare_rates(
+    site: Site, host: LocalProcess, entries: int, in_the_outage: signal.Signals
+) -> tuple[float, float, int]:
+    """Entries stored in a second, at once and after an outage, and by how much that makes the host grow."""
+    before_bytes = resident_bytes(host)
+    began_at, began_with = time.monotonic(), site.rows()
+    burst(site, host, entries, signal.SIGUSR1)
+    normal_rate = rate_of_rows(site, began_at, began_with)
+    site.redis.stop()
+    burst(site, host, entries, in_the_outage)
+    growth_bytes = resident_bytes(host) - before_bytes
+    stored = site.rows()
+    site.redis.start()
+    wait_until(lambda: site.rows() > stored, 60)
+    return normal_rate, rate_of_rows(site, time.monotonic(), site.rows()), growth_bytes
 
 
 def burst(site: Site, host: LocalProcess, entries: int, number: signal.Signals) -> None:
