@@ -1,6 +1,6 @@
 """The web application: `gunicorn --worker-class gthread --threads 16 flask_host.app:app`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from secrets import compare_digest
 from typing import Any
 
@@ -45,9 +45,9 @@ def _may_enter(request: Request) -> bool:
     return not API_TOKEN or compare_digest(told.encode(), API_TOKEN.encode())
 
 
-_mounted: Any = ASGIMiddleware(
-    create_page(authorize=(lambda _: True) if API_TOKEN else local_only)  # type: ignore[arg-type]
-)
+# The two packages have types of their own for what passes between them.
+_asgi_page: Any = create_page(authorize=lambda scope: bool(API_TOKEN) or local_only(scope))
+_mounted: Callable[..., Iterable[bytes]] = ASGIMiddleware(_asgi_page)
 
 
 def _page(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -57,7 +57,7 @@ def _page(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     elif not _may_enter(Request(environ)):
         answer = Response(status=401, headers={"WWW-Authenticate": 'Basic realm="the token as password"'})
     else:
-        return _mounted(environ, start_response)  # type: ignore[no-any-return]
+        return _mounted(environ, start_response)
     return answer(environ, start_response)
 
 
