@@ -89,6 +89,7 @@ async def test_no_entry_is_missed_or_told_twice_while_the_server_is_killed_and_c
         for number in range(1, 61):
             await site.write(entry(number), entry(number + 0.5), batch_id=str(number))
             if number % 20 == 10:
+                await reader.wait_for("begin", number // 20 + 1)  # it is there again before the next kill
                 await reader.wait_for_entries(2)
                 assert ui.process is not None
                 ui.process.kill()
