@@ -32,9 +32,9 @@ from execution_logger.entry.entry import NO_TREE, LogCategory, LogEntry, LogLeve
 from execution_logger.entry.volume import Volume
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.journal import find_destination
-from execution_logger.journal.process import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.settings import BROKER, NOTHING, Settings, parsed
 from execution_logger.shipping.flush import Flush, Report
+from execution_logger.shipping.forks import begin_in_child, may_have_children, survive_forks, undivided
 from execution_logger.shipping.pipeline import Pipeline
 from execution_logger.text import text_of
 

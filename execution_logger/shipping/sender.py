@@ -15,11 +15,11 @@ from execution_logger.diagnostics import report
 from execution_logger.entry.batch import Batch, NotNowError, Source
 from execution_logger.errors import BrokerFullError, DeliveryError
 from execution_logger.journal.adoption import AdoptedJournal, Adoption
-from execution_logger.journal.process import free_locks_of_properties
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer
 from execution_logger.shipping.flush import Flushes
+from execution_logger.shipping.forks import free_locks_of_properties
 from execution_logger.shipping.in_flight import InFlight
 
 _IMPATIENT_PAUSE_SECONDS = 0.25

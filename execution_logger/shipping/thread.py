@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 
 from execution_logger.diagnostics import untraced
-from execution_logger.journal.process import is_to_be_forked, undo_imports_of
 from execution_logger.settings import Settings
 from execution_logger.shipping.accounts import Accounts
 from execution_logger.shipping.buffer import Buffer, held_by_caller
 from execution_logger.shipping.flush import CONFIRMATION_SECONDS, Flush, Flushes, Report
+from execution_logger.shipping.forks import is_to_be_forked, undo_imports_of
 from execution_logger.shipping.sender import Sender
 
 

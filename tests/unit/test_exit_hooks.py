@@ -14,7 +14,7 @@ from celery.signals import worker_process_shutdown
 
 from children import in_fork, run_script
 from doubles import delivered_to
-from execution_logger.shipping.pipeline import call_at_exit
+from execution_logger.shipping.exit_hooks import call_at_exit
 
 SETUP = """
     import atexit, multiprocessing, os, sys, threading
@@ -86,12 +86,12 @@ class TestRegistries:
             """
             import atexit, gc, multiprocessing.util as util, celery.signals as signals
             from execution_logger import ExecutionLogger, Settings
-            from execution_logger.shipping import pipeline
+            from execution_logger.shipping import exit_hooks
             from execution_logger.testing import MemoryDelivery
 
             def registered():
                 gc.collect()
-                hooks = len(pipeline._ending)
+                hooks = len(exit_hooks._ending)
                 receivers = len(signals.worker_process_shutdown.receivers)
                 return hooks, atexit._ncallbacks(), len(util._finalizer_registry), receivers
 

@@ -19,8 +19,8 @@ from doubles import DEADLINE_SECONDS, BlockedDelivery
 from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
-from execution_logger.journal import process
 from execution_logger.journal.files import JournalFiles
+from execution_logger.shipping import forks
 from execution_logger.shipping.pipeline import Pipeline
 from execution_logger.testing import MemoryDelivery, capture_entries
 from journals import entries_in
@@ -43,7 +43,7 @@ each_fork = pytest.mark.parametrize("fork", FORKS)
 @pytest.fixture
 def impatient_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fork waits for 2 s otherwise, when a test has a delivery hang."""
-    monkeypatch.setattr(process, "_FORK_TIMEOUT_SECONDS", SHORT_SECONDS)
+    monkeypatch.setattr(forks, "_FORK_TIMEOUT_SECONDS", SHORT_SECONDS)
 
 
 def record(logger: ExecutionLogger, message: str = "hello") -> LogEntry:
@@ -287,11 +287,11 @@ class TestChild:
         for name in ("half_a_module", "half_a_package", "half_a_package.part", "half_a_package.whole"):
             monkeypatch.delitem(sys.modules, name, raising=False)
         importing, finished = threading.Event(), threading.Event()
-        monkeypatch.setattr(process, "importing", (importing, finished), raising=False)
+        monkeypatch.setattr(forks, "importing", (importing, finished), raising=False)
         half = (
-            "from execution_logger.journal import process\n"
-            "process.importing[0].set()\n"
-            "assert process.importing[1].wait(20)\n"
+            "from execution_logger.shipping import forks\n"
+            "forks.importing[0].set()\n"
+            "assert forks.importing[1].wait(20)\n"
             "complete = True\n"
         )
         package = tmp_path / "half_a_package"
@@ -333,7 +333,7 @@ class TestHooks:
         self, make_logger: MakeLogger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What a delivery has locked in the middle of one would be locked in the child for ever."""
-        monkeypatch.setattr(process, "_FORK_TIMEOUT_SECONDS", DEADLINE_SECONDS)
+        monkeypatch.setattr(forks, "_FORK_TIMEOUT_SECONDS", DEADLINE_SECONDS)
         lock = threading.Lock()
 
         class Locking(BlockedDelivery):
@@ -359,7 +359,7 @@ class TestHooks:
         self, make_logger: MakeLogger, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nor once for each logger. Their batches in flight, waiting flushes and drops stay behind."""
-        monkeypatch.setattr(process, "_FORK_TIMEOUT_SECONDS", 0.5)
+        monkeypatch.setattr(forks, "_FORK_TIMEOUT_SECONDS", 0.5)
         deliveries = [BlockedDelivery() for _ in range(8)]
         loggers = [make_logger(each, batch_size=1, buffer_max_entries=1) for each in deliveries]
         for logger, delivery in zip(loggers, deliveries, strict=True):
@@ -428,7 +428,7 @@ class TestHooks:
             hooks = []
             os.register_at_fork = lambda **named: hooks.append(named)
             from execution_logger import ExecutionLogger, execution_logger
-            from execution_logger.journal import process
+            from execution_logger.shipping import forks
             from execution_logger.testing import MemoryDelivery, capture_entries
             count = len(hooks)
             for _ in range(300):
@@ -437,7 +437,7 @@ class TestHooks:
                 ExecutionLogger(make_delivery=MemoryDelivery).stats()
             gc.collect()
             assert len(hooks) == count, len(hooks)
-            assert len(process._survivors) == 1, len(process._survivors)
+            assert len(forks._survivors) == 1, len(forks._survivors)
             """
         )
 
@@ -446,8 +446,8 @@ class TestMark:
     """How a process notices that it is a child."""
 
     @each_fork
-    @pytest.mark.parametrize("make", [process.make_mark, process.ProcessIdMark])
-    def test_it_is_gone_in_a_child_only(self, fork: Fork, make: Callable[[], process.ProcessIdMark]) -> None:
+    @pytest.mark.parametrize("make", [forks.make_mark, forks.ProcessIdMark])
+    def test_it_is_gone_in_a_child_only(self, fork: Fork, make: Callable[[], forks.ProcessIdMark]) -> None:
         """Until it is set there, and then in that child's children."""
         mark = make()
         assert not mark[0]
@@ -463,19 +463,19 @@ class TestMark:
 
     def test_a_kernel_that_wipes_no_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Linux before 4.14, and other systems: the process's id tells."""
-        monkeypatch.setattr(process, "_MADV_WIPEONFORK", 9999)
-        assert isinstance(process.make_mark(), process.ProcessIdMark)
+        monkeypatch.setattr(forks, "_MADV_WIPEONFORK", 9999)
+        assert isinstance(forks.make_mark(), forks.ProcessIdMark)
         monkeypatch.setattr("sys.platform", "darwin")
-        assert isinstance(process.make_mark(), process.ProcessIdMark)
+        assert isinstance(forks.make_mark(), forks.ProcessIdMark)
 
     @each_fork
     def test_loggers_with_such_a_mark(
         self, make_logger: MakeLogger, monkeypatch: pytest.MonkeyPatch, fork: Fork
     ) -> None:
         """They notice as well."""
-        mark = process.ProcessIdMark()
+        mark = forks.ProcessIdMark()
         mark[0] = 1
-        for module in ("journal.process", "api.logger"):
+        for module in ("shipping.forks", "api.logger"):
             monkeypatch.setattr(f"execution_logger.{module}.undivided", mark)
         delivery = MemoryDelivery()
         logger = make_logger(delivery, flush_interval_seconds=1000.0)

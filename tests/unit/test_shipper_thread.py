@@ -22,8 +22,8 @@ from execution_logger.delivery import Delivery
 from execution_logger.delivery.interface import Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
-from execution_logger.journal.process import is_to_be_forked
 from execution_logger.shipping import thread as shipper_module
+from execution_logger.shipping.forks import is_to_be_forked
 from execution_logger.shipping.thread import THREAD_NAME, Shipper
 from execution_logger.testing import MemoryDelivery
 from waiting import wait_until
