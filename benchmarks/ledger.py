@@ -11,10 +11,14 @@ does not wait for the disk.
 import argparse
 import asyncio
 import json
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.read.audit import audit

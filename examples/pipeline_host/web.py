@@ -16,7 +16,7 @@ from prometheus_client import make_asgi_app
 from redis.exceptions import RedisError
 from starlette.requests import HTTPConnection
 
-from execution_logger import LogCategory, execution_logger
+from execution_logger import execution_logger
 from execution_logger.integrations.prometheus import instrument
 from execution_logger.web import create_app
 from pipeline_host import database, settings, store, tasks
@@ -66,9 +66,9 @@ def fetch(url: Annotated[str, Body(embed=True)]) -> dict[str, str]:
 
 
 def start(name: str, signature: Any) -> dict[str, str]:
-    """Send a task; its run in the log has its id, and no `run` here, which would be done once it is sent."""
+    """Send a task; its run in the log has its id, and ends with its last task."""
     task_id = str(uuid4())
-    with execution_logger.timed_operation(task_id, LogCategory.API, name):
+    with execution_logger.run(task_id, name, ends=False):
         tasks.app.backend.store_result(task_id, None, "SENT")  # or Celery would know nothing of it yet
         signature.apply_async(task_id=task_id, root_id=task_id, retry=False)
     return {"task_id": task_id, "status_url": f"/api/v1/tasks/{task_id}"}

@@ -405,6 +405,7 @@ class LoggingCalls(ABC):
         task_id: str,
         name: str = "run",
         *,
+        ends: bool = True,
         category: str = _WORKFLOW,
         roadmap_id: str | None = None,
         **extra: Any,
@@ -413,9 +414,42 @@ class LoggingCalls(ABC):
 
         It is an operation like any other, the root of the run's tree. Within it `task_id` is filled in, and
         its entries tell everybody who reads runs whether this one is running, done, failed or cancelled.
+
+        Args:
+            task_id: the run's name.
+            name: stands in the messages of its entries.
+            ends: the run ends with the block. With False it goes on: `end_run` ends it, in any process. A
+                block that raises ends it all the same, because what was to end it may never begin.
+            category: of its entries.
+            roadmap_id: of its entries.
+            extra: kept in the details of its entries.
         """
         record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
-        return RunOperation(record, name, self.settings.language, task_id, self._end_run)
+        return RunOperation(record, name, self.settings.language, task_id, self._end_run, ends=ends)
+
+    async def end_run(
+        self,
+        /,
+        task_id: str,
+        name: str = "run",
+        error: BaseException | str | None = None,
+        *,
+        details: dict[str, Any] | None = None,
+        category: str = _WORKFLOW,
+        roadmap_id: str | None = None,
+        **extra: Any,
+    ) -> LogEntry:
+        """Record that a run has ended which another block began: `logger.run(task_id, ends=False)`.
+
+        That may have been in another process: both know the run by its `task_id`. It is done without an
+        error, cancelled by an exception that says so, and failed by any other one, or by a text. Of a run
+        that is ended more than once the newest word counts.
+        """
+        record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
+        run = RunOperation(record, name, self.settings.language, task_id, self._end_run, ends=False)
+        if details is not None:
+            run.set_details(details)
+        return run.end(error)
 
     def _recorder(
         self,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import Token
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
+from uuid import UUID, uuid5
 
 from uuid_utils import uuid7
 
@@ -41,6 +42,9 @@ _STATES: Mapping[str, RunState] = {
     "failed": RunState.FAILED,
 }
 
+_RUNS = UUID("0199f4c2-6a0e-7d11-9c53-3f1c7a6be2d4")
+"""The name space of the ids of runs that end in another process: both know the run's name alone."""
+
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -61,10 +65,10 @@ class TimedOperation:
     """
 
     operation_id: str
-    """A UUIDv7, from its beginning on."""
+    """A UUID, from its beginning on."""
 
     goes_on = False
-    """Its end comes later than that of the block."""
+    """Its end comes later than that of the block, unless that raises."""
     _is_recorded = False
     """An operation whose beginning is recorded gets an end, however many entries its run has by then."""
     _parent_id: str | None
@@ -76,7 +80,7 @@ class TimedOperation:
         self._name = text_of(name)
         self._texts = OPERATION_TEXTS[language]
         self._details: dict[str, Any] = {}
-        self._began_at = 0.0
+        self._began_at: float | None = None
 
     @property
     def details(self) -> dict[str, Any]:
@@ -101,7 +105,7 @@ class TimedOperation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self._block, self._token)
-        if not self.goes_on:
+        if error is not None or not self.goes_on:
             self._end(error)
 
     async def __aenter__(self) -> Self:
@@ -140,7 +144,7 @@ class TimedOperation:
             innermost.reset(token)
 
     def _begin(self) -> None:
-        self.operation_id = str(uuid7())
+        self.operation_id = self._new_id()
         self._parent_id = operation_here()
         begun = self._write(LogLevel.INFO, "started", None, None)
         self._is_recorded = bool(begun.id)
@@ -148,17 +152,22 @@ class TimedOperation:
         self._block.task_id = begun.task_id or self._block.task_id
         self._began_at = time.perf_counter()
 
-    def _end(self, error: BaseException | None) -> None:
-        duration_ms = round((time.perf_counter() - self._began_at) * 1000)
-        details = self._details or None
+    def _end(self, error: BaseException | str | None) -> LogEntry:
+        duration_ms, details = self._duration_ms(), self._details or None
         if error is None:
-            self._write(LogLevel.INFO, "completed", duration_ms, details)
-        elif _is_cancelled(error):
-            self._write(LogLevel.WARNING, "cancelled", duration_ms, details)
-        else:
-            text = text_of(error)
-            details = merged(details, {"error": text})
-            self._write(LogLevel.ERROR, "failed", duration_ms, details, text[:ERROR_CHARS])
+            return self._write(LogLevel.INFO, "completed", duration_ms, details)
+        if _is_cancelled(error):
+            return self._write(LogLevel.WARNING, "cancelled", duration_ms, details)
+        text = text_of(error)
+        details = merged(details, {"error": text})
+        return self._write(LogLevel.ERROR, "failed", duration_ms, details, text[:ERROR_CHARS])
+
+    def _duration_ms(self) -> int | None:
+        """Of what has begun here."""
+        return None if self._began_at is None else round((time.perf_counter() - self._began_at) * 1000)
+
+    def _new_id(self) -> str:
+        return str(uuid7())
 
     def _new_block(self) -> Block:
         return new_block({}, self.operation_id)
@@ -175,27 +184,59 @@ class RunOperation(TimedOperation):
     """A whole run: what is recorded within it has its `task_id`, and its own entries tell its state.
 
     Within the same run it is an operation like any other: the outer one tells how the run goes.
+
+    Args:
+        record: records an entry of it.
+        name: stands in its messages.
+        language: of its messages.
+        task_id: the run's name.
+        end_run: see `LoggingCalls`.
+        ends: whether the run ends with the block. Otherwise it ends in whatever process calls `end_run`, or
+            with a block that raises: whoever was to end it may know nothing of it yet.
     """
 
     _is_within = False
 
     def __init__(
-        self, record: Record, name: str, language: str, task_id: Any, end_run: Callable[[Any], int]
+        self,
+        record: Record,
+        name: str,
+        language: str,
+        task_id: Any,
+        end_run: Callable[[Any], int],
+        *,
+        ends: bool = True,
     ) -> None:
         super().__init__(record, name, language)
         self._task_id = task_id
         self._run = None if task_id is None else text_of(task_id)
         self._end_run = end_run
+        self._is_shared = not ends
+
+    def end(self, error: BaseException | str | None) -> LogEntry:
+        """Record the end of a run that has begun in a block which did not end it."""
+        self.operation_id = self._new_id()
+        # The code that ends it may be within it, and it is not within itself.
+        self._parent_id = None
+        self._is_recorded = True
+        return self._end(error)
 
     def _begin(self) -> None:
         self._is_within = self._run is not None and block_here().run == self._run
         self._is_recorded = not self._is_within
+        self.goes_on = self._is_shared and not self._is_within
         super()._begin()
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | str | None) -> LogEntry:
         if not self._is_within and (left_out := self._end_run(self._task_id)):
             self.set_details({"left_out": left_out})
-        super()._end(error)
+        return super()._end(error)
+
+    def _new_id(self) -> str:
+        if self._run is None or self._is_within or not self._is_shared:
+            return super()._new_id()
+        name = self._run.encode(errors="replace")  # there may be halves of characters in it
+        return str(uuid5(_RUNS, name.decode()))
 
     def _new_block(self) -> Block:
         fields = {} if self._run is None else {"task_id": self._task_id}
@@ -302,7 +343,7 @@ async def _inside(operation: TimedOperation, step: Awaitable[_T]) -> _T:
         return await step
 
 
-def _is_cancelled(error: BaseException) -> bool:
+def _is_cancelled(error: BaseException | str) -> bool:
     """Whether nothing else has happened, in any of several tasks either."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_cancelled, error.exceptions))

@@ -68,6 +68,7 @@ class SyncExecutionLogger:
     log_tool_call = _plain(LoggingCalls.log_tool_call)
     log_retry_start = _plain(LoggingCalls.log_retry_start)
     log_retry_complete = _plain(LoggingCalls.log_retry_complete)
+    end_run = _plain(LoggingCalls.end_run)
 
     timed_operation = _same(LoggingCalls.timed_operation)
     operation = _same(LoggingCalls.operation)

@@ -103,6 +103,10 @@ class RunState(StrEnum):
     NO_END = "no end recorded"
 
 
+ENDED = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
+"""The states of a run that has ended."""
+
+
 class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record, as it is stored: masked, cut and made safe already.
 

@@ -8,7 +8,6 @@ is an operation of its own. Celery catches and logs what a receiver of its signa
 """
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from execution_logger.api.operations import Record, TimedOperation
 from execution_logger.api.propagation import extract, inject
 from execution_logger.broker import embedded
 from execution_logger.broker.connection import TASK_NAME
-from execution_logger.entry.entry import LogCategory, LogLevel
+from execution_logger.entry.entry import LogCategory, LogEntry, LogLevel
 from execution_logger.entry.masking import SensitiveKeys
 from execution_logger.text import text_of
 
@@ -230,18 +229,16 @@ class _TaskOperation(TimedOperation):
         super().__init__(record, name, language)
         self._texts = {**self._texts, **_TEXTS[language]}
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | str | None) -> LogEntry:
         outcome = next((_OUTCOMES[kind] for kind in _OUTCOMES if isinstance(error, kind)), None)
         if outcome is None:
             # The text of what ends a process or a greenlet is a number, or nothing.
             is_told = error is None or isinstance(error, Exception)
-            super()._end(error if is_told else SystemExit(text_of(error, repr)))
-            return
+            return super()._end(error if is_told else SystemExit(text_of(error, repr)))
         level, event = outcome
-        duration_ms = round((time.perf_counter() - self._began_at) * 1000)
         # The text of a Reject is that of its arguments.
         reason = text_of(error.reason or "" if isinstance(error, Reject) else error)
-        self._write(level, event, duration_ms, {"reason": reason}, _after_colon(reason))
+        return self._write(level, event, self._duration_ms(), {"reason": reason}, _after_colon(reason))
 
 
 def _details(request: Context) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import msgspec
 
 from execution_logger.entry.entry import LogEntry, RunState
 from execution_logger.read.place import micros
-from execution_logger.read.tree import began_at, name_of, state_of
+from execution_logger.read.tree import began_at, begins_run, ends, name_of, state_of
 from execution_logger.store.table import FIELDS
 from execution_logger.text import printable_json
 
@@ -160,9 +160,11 @@ class ChromeTrace:
             yield _event("i", process, track, micros(entry.created_at), entry) | {"s": "t"}
             return
         key = (entry.task_id, entry.operation_id)
-        if key in self._bars:
+        if key in self._bars and begins_run(entry):  # again, without an end between
+            yield _event("i", process, self._bars[key].track, self._now, entry) | {"s": "t"}
+        elif key in self._bars:
             yield self._end(key, entry)
-        elif entry.duration_ms is not None:
+        elif ends(entry):
             ts = micros(began_at(entry))
             track = self._free_track(process, ts)
             track.free_from = self._now

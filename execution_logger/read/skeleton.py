@@ -1,15 +1,15 @@
 """The skeleton of a run: what a picture of all its entries needs, without their texts and details."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from execution_logger.entry.entry import RUN_STATE, LogEntry, RunState
+from execution_logger.entry.entry import ENDED, RUN_STATE, LogEntry, RunState
 from execution_logger.read.place import Place, micros, moment_of
 from execution_logger.read.timeline import Timeline, is_of_run, oldest_first
-from execution_logger.read.tree import name_of
+from execution_logger.read.tree import name_in, name_of
 from execution_logger.store.table import LogTable, kept_field, kept_value
 
 MOST_COUNTED = 1_000_000
@@ -54,14 +54,6 @@ class Outline(msgspec.Struct, frozen=True, gc=False):
     def place(self) -> Place:
         """Where it is."""
         return Place(moment_of(self.at_us), self.id)
-
-
-class _Title(NamedTuple):
-    """What the name of an operation is made of."""
-
-    message: str | None
-    duration_ms: int | None
-    level: str | None
 
 
 def outline_of(entry: LogEntry) -> Outline:
@@ -146,6 +138,7 @@ def _outlines(table: LogTable, rows: Sequence[Any]) -> list[Outline]:
         )
         moment, level = table.to_utc(created_at), text("level", level)
         duration_ms = None if duration_ms is None else int(duration_ms)
+        is_end = duration_ms is not None or state in ENDED
         outlines.append(
             Outline(
                 table.id_text(id_),
@@ -155,7 +148,7 @@ def _outlines(table: LogTable, rows: Sequence[Any]) -> list[Outline]:
                 text("step", step),
                 text("agent_name", agent),
                 tool,
-                name_of(_Title(title, duration_ms, level)) if operation else None,
+                name_in(title or "", level, is_end=is_end) if operation else None,
                 operation,
                 parent,
                 duration_ms,

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
-from execution_logger.entry.entry import ERRORS, OPERATION_TEXTS, RUN_STATE, LogEntry, LogLevel, RunState
+from execution_logger.entry.entry import (
+    ENDED,
+    ERRORS,
+    OPERATION_TEXTS,
+    RUN_STATE,
+    LogEntry,
+    LogLevel,
+    RunState,
+)
 
 
 def _after_name(*events: str) -> tuple[str, ...]:
@@ -68,9 +76,16 @@ class Node:
 
     @property
     def end(self) -> LogEntry | None:
-        """The entry that ends it, which has a duration or follows another one; None while it is open."""
-        last = next((entry for entry in reversed(self.own) if entry.duration_ms is not None), self.own[-1])
-        return None if last.duration_ms is None and len(self.own) == 1 else last
+        """The entry that ends it, or else the last one of several; None while it is open.
+
+        A run that begins again after its end is open.
+        """
+        for entry in reversed(self.own):
+            if ends(entry):
+                return entry
+            if begins_run(entry):
+                return None
+        return self.own[-1] if len(self.own) > 1 else None
 
     @property
     def outcome(self) -> str:
@@ -227,29 +242,32 @@ class Subtree(Generic[_PlaceT]):
                 del self._waiting[parent_id]
 
 
-class Titled(Protocol):
-    """What tells the name of an operation: an entry, or only these fields of it."""
-
-    @property
-    def message(self) -> str | None:
-        """The entry's."""
-
-    @property
-    def level(self) -> str | None:
-        """The entry's."""
-
-    @property
-    def duration_ms(self) -> int | None:
-        """The entry's; None where it begins the operation."""
+def ends(entry: LogEntry) -> bool:
+    """Whether an entry ends its operation: one with a duration does, and one that says so of its run."""
+    return entry.duration_ms is not None or _told(entry) in ENDED
 
 
-def name_of(entry: Titled) -> str:
+def begins_run(entry: LogEntry) -> bool:
+    """Whether an entry says that its run begins."""
+    return _told(entry) is RunState.RUNNING
+
+
+def _told(entry: LogEntry) -> RunState | None:
+    told = (entry.details or {}).get(RUN_STATE) if entry.operation_id else None
+    return next((state for state in RunState if state == told), None)
+
+
+def name_of(entry: LogEntry) -> str:
     """The name of the operation that an entry begins or ends."""
-    message = entry.message or ""
-    for suffix in _STARTED if entry.duration_ms is None else _ENDED:
+    return name_in(entry.message or "", entry.level, is_end=ends(entry))
+
+
+def name_in(message: str, level: str | None, *, is_end: bool) -> str:
+    """The name of an operation in the message of an entry of this level that ends it, or begins it."""
+    for suffix in _ENDED if is_end else _STARTED:
         if message.endswith(suffix):
             return message.removesuffix(suffix)
-    if entry.duration_ms is not None and entry.level in ERRORS:
+    if is_end and level in ERRORS:
         places = [place for infix in _FAILED if (place := message.find(infix)) >= 0]
         return message[: min(places, default=None)]
     return message
@@ -257,9 +275,8 @@ def name_of(entry: Titled) -> str:
 
 def state_of(end: LogEntry) -> RunState:
     """How the operation went that an entry ends."""
-    told = (end.details or {}).get(RUN_STATE)
-    if told in (RunState.DONE, RunState.FAILED, RunState.CANCELLED):
-        return RunState(told)
+    if (told := _told(end)) in ENDED:
+        return told
     if end.level in ERRORS:
         return RunState.FAILED
     return RunState.CANCELLED if end.level == LogLevel.WARNING else RunState.DONE

@@ -53,6 +53,20 @@ test("an operation without an end is open, one without a beginning is reckoned f
   assert.deepEqual([late.begin, late.end, late.beganAt, late.state], [null, end, 50_000, "failed"]);
 });
 
+test("a run that ends in another process has an end without a duration, and may begin again", () => {
+  const told = (at: number, state: Row["state"]) => row({ at, operation: "root", state });
+  const begin = told(1_000, "running");
+  const end = told(61_000, "done");
+  const ended = find(treeOf([begin, end]), "root");
+  assert.deepEqual([ended.begin, ended.end, ended.durationMs, ended.state], [begin, end, 60, "done"]);
+  const alone = find(treeOf([end]), "root");
+  assert.deepEqual([alone.begin, alone.end, alone.durationMs, alone.state], [null, end, 0, "done"]);
+  const again = find(treeOf([begin, end, told(70_000, "running")]), "root");
+  assert.deepEqual([again.begin, again.end, again.state], [begin, null, null]);
+  const failed = row({ at: 2_000, operation: "root", state: "failed", durationMs: 1, level: "error" });
+  assert.equal(find(treeOf([begin, failed, end]), "root").state, "done");
+});
+
 test("what an end says of a run goes before its level", () => {
   const tree = treeOf(ordered(...operation("root", 0, 1, { state: "cancelled" })));
   assert.equal(find(tree, "root").state, "cancelled");

@@ -19,6 +19,7 @@ from execution_logger import ExecutionLogger, LogEntry, Settings
 from execution_logger.api.context import innermost, not_left
 from execution_logger.broker.connection import TASK_NAME
 from execution_logger.integrations.celery import HEADER, bind_celery
+from execution_logger.read.tree import tree_of as tree_in_read
 from execution_logger.testing import MemoryDelivery, capture_entries
 from memory_broker import URL, MemoryBroker
 
@@ -494,3 +495,31 @@ def test_the_example_of_the_documentation(broker: MemoryBroker, monkeypatch: pyt
         (f"{name} 完成", "report"),
     ]
     assert entries[3].details == {"query": "prices", "tenant": "acme"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_that_the_last_of_its_tasks_ends(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Or one that is told that another has failed; all are within the run, whose end is at its root."""
+    monkeypatch.setattr(celery._state._tls, "current_app", None)
+    # Celery gives the tasks of one application to all others, also to those of other tests.
+    monkeypatch.setattr(celery._state, "_on_app_finalizers", set(celery._state._on_app_finalizers))
+
+    def research(question: str) -> str:
+        raise LookupError(f"nothing about {question}")
+
+    with capture_entries() as entries:
+        example = Document("docs/USING.md").run_example("end_run")
+        with example["app"] as app:
+            app.conf.update(broker_url=URL, task_default_queue=QUEUE, result_backend="cache+memory://")
+            if fails:
+                monkeypatch.setattr(example["research"], "run", research)
+            example["begin"]("task-1", ["prices"])
+            work(app, broker)
+    assert runs_of(entries) == {"task-1"}
+    (run,) = tree_in_read(entries).roots
+    assert (run.name, run.state) == ("report", "failed" if fails else "done")
+    assert [child.name for child in run.children] == [example["research"].name]
+    details = run.own[-1].details or {}
+    assert "nothing about prices" in details["error"] if fails else details["answers"] == 1

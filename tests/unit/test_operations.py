@@ -326,6 +326,75 @@ def test_a_run_within_itself_is_an_operation_of_it(entries: list[LogEntry]) -> N
     assert ("deep", "again") in tree_of(entries)
 
 
+def test_a_run_ends_in_another_block(entries: list[LogEntry]) -> None:
+    """Which knows nothing but its name; it is one operation, and what has begun within it is there."""
+    with logger.run("r-1", "report", ends=False, customers=3):
+        note("sent")
+    assert states(entries) == ["running", None]
+    with contextvars.Context().run(logger.context, task_id="r-1"):
+        logger.sync.end_run("r-1", "report", details={"pages": 12})
+    begin, sent, end = entries
+    assert sent.parent_id == begin.operation_id == end.operation_id
+    assert (end.task_id, end.parent_id, end.duration_ms, end.message) == (
+        "r-1",
+        None,
+        None,
+        "report completed",
+    )
+    assert (begin.details, end.details) == (
+        {"customers": 3, "run_state": "running"},
+        {"pages": 12, "run_state": "done"},
+    )
+
+
+async def test_how_a_run_ends_elsewhere(entries: list[LogEntry]) -> None:
+    """By an exception, or by a text; an exception in the block that begins it is an end already."""
+    ends: list[tuple[Any, str, str, Any]] = [
+        (None, "done", "info", None),
+        (ArithmeticError("nothing to divide by"), "failed", "error", "nothing to divide by"),
+        ("no answer", "failed", "error", "no answer"),
+        ("", "failed", "error", ""),
+        (asyncio.CancelledError(), "cancelled", "warning", None),
+    ]
+    for error, state, level, text in ends:
+        end = await logger.end_run("r-1", "nightly", error, roadmap_id="m", attempt=2)
+        assert (end.details or {}).get("run_state") == state
+        assert (end.level, (end.details or {}).get("error")) == (level, text)
+        assert (end.roadmap_id, (end.details or {})["attempt"]) == ("m", 2)
+    entries.clear()
+    with pytest.raises(ArithmeticError), logger.run("r-1", "nightly", ends=False):
+        raise ArithmeticError
+    assert states(entries) == ["running", "failed"]
+    assert entries[1].duration_ms is not None
+
+
+def test_runs_that_end_elsewhere_are_told_apart_by_their_names(entries: list[LogEntry]) -> None:
+    """In any process, of whatever type the name is; one without a name is an operation of its own."""
+    names: list[Any] = ["r-1", "r-2", "half \ud800", 7, Strange(), None]
+    for name in names:
+        with logger.run(name, ends=False):
+            pass
+        logger.sync.end_run(name)
+    begun, ended = entries[::2], entries[1::2]
+    for one, other in list(zip(begun, ended, strict=True))[:4]:
+        assert one.operation_id == other.operation_id
+    assert len({one.operation_id for one in begun}) == len(names)
+    assert begun[0].operation_id == "082b878a-f0a9-5827-961d-0c0f4703c6ab"  # as every other version has it
+
+
+def test_within_a_run_that_ends_elsewhere(entries: list[LogEntry]) -> None:
+    """A block of the same name is an operation of it, whether it would end the run or not."""
+    with logger.run("r-1", "outer", ends=False), logger.run("r-1", "inner", ends=False):
+        note("deep")
+    with logger.run("r-1", "outer"), logger.run("r-1", "inner", ends=False):
+        pass
+    assert [entry.message for entry in entries] == [
+        *("outer started", "inner started", "deep", "inner completed"),
+        *("outer started", "inner started", "inner completed", "outer completed"),
+    ]
+    assert states(entries) == ["running", None, None, None, "running", None, None, "done"]
+
+
 # Functions --------------------------------------------------------------------------------------
 
 

@@ -158,6 +158,19 @@ def test_a_trace_shows_what_is_known_of_an_operation() -> None:
     assert [each["pid"] for each in events] == [1, 2, 1]
 
 
+def test_a_trace_shows_a_run_that_ends_in_another_process() -> None:
+    """By what its entries say of it; where it begins twice, there is one bar."""
+    running, done = {"run_state": "running"}, {"run_state": "done"}
+    events = traced(
+        [at(each, "a", message="a started", details=running) for each in (0, 2)],
+        [at(5, "a", message="a completed", details=done), at(9, "b", message="b completed", details=done)],
+    )
+    check_threads(events)
+    assert bars(events) == {"a": (1, 0, 5), "b": (1, 9, 9)}
+    assert [each["args"]["state"] for each in events if each["ph"] == "X"] == ["done", "done"]
+    assert [each["ts"] for each in events if each["ph"] == "i"] == [2]
+
+
 def test_a_trace_of_nothing_is_valid() -> None:
     """And empty."""
     assert traced() == traced([]) == []

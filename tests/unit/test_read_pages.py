@@ -155,14 +155,16 @@ async def test_the_skeleton_says_of_each_entry_what_the_entry_says(site: SqliteS
         entry(5, details={"run_state": "failed", "tool_name": 5}),
         entry(6, message="run 完成", operation_id=operation, duration_ms=5, details={"run_state": "done"}),
         entry(7, message="odd", operation_id=operation, details={"run_state": "on its way"}),
+        entry(8, message="run completed", operation_id=operation, details={"run_state": "done"}),
     )
     timeline = Timeline(site.engine, site.settings, "t")
     outlines = await read_outlines(timeline, None, 100)
     whole = [outline_of(each) for each in await timeline.last(100)]
     assert [(each.name or "")[:100] for each in outlines] == [(each.name or "")[:100] for each in whole]
     assert [each.name for each in outlines[:3]] == ["run", None, "plan"]
-    assert [each.state for each in outlines] == ["running", None, None, None, None, "done", None]
-    assert [each.tool for each in outlines] == [None, "search", None, None, None, None, None]
+    assert [each.state for each in outlines] == ["running", *[None] * 4, "done", None, "done"]
+    assert outlines[-1].name == "run"
+    assert [each.tool for each in outlines] == [None, "search", *[None] * 6]
     for field in set(type(outlines[0]).__struct_fields__) - {"name"}:
         assert [getattr(each, field) for each in outlines] == [getattr(each, field) for each in whole], field
 

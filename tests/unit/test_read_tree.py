@@ -105,6 +105,29 @@ def test_an_open_operation_is_what_its_reader_takes_it_for() -> None:
     ]
 
 
+def test_a_run_that_ends_in_another_process_has_an_end_without_a_duration() -> None:
+    """The newest word counts: it may have failed before, end again, or begin again."""
+
+    def told(number: int, state: str, **changed: Any) -> LogEntry:
+        return entry(number, "a", details={"run_state": state}, **changed)
+
+    begin, end = told(1, "running", message="report started"), told(61, "done", message="report completed")
+    failed = told(2, "failed", message="report failed: no", level="error", duration_ms=20)
+    for entries, expected in (
+        ([begin, end], ("done", 60_000, begin, end)),
+        ([end], ("done", 0, None, end)),
+        ([begin, failed], ("failed", 20, begin, failed)),
+        ([begin, failed, end], ("done", 60_000, begin, end)),
+        ([begin, end, told(70, "running")], ("running", None, begin, None)),
+        ([begin, end, told(70, "running"), told(71, "cancelled")], ("cancelled", 70_000, begin, ...)),
+    ):
+        (node,) = tree_of(entries).roots
+        assert node.name == "report"
+        found = node.state, node.duration_ms, node.begin, node.end
+        assert found[:3] == expected[:3]
+        assert expected[3] in (node.end, ...)
+
+
 @pytest.mark.parametrize("language", OPERATION_TEXTS)
 def test_names_are_those_that_operations_were_given(language: str) -> None:
     """In both languages, from any entry of theirs; another message is the name itself."""

@@ -96,7 +96,7 @@ export function emptyOperation(id: string, own: Row[], isGroup: boolean): Operat
 function settle(operation: Operation): void {
   const { own } = operation;
   const first = own[0] as Row;
-  const last = own.findLast(row => row.durationMs !== null) ?? (own.length > 1 ? own.at(-1) : undefined);
+  const last = endOf(own);
   operation.end = last ?? null;
   operation.begin = first === last ? null : first;
   operation.name = own.find(row => row.name !== null)?.name ?? null;
@@ -106,6 +106,13 @@ function settle(operation: Operation): void {
   operation.beganAt = operation.begin ? first.at : last.at - Math.round((last.durationMs ?? 0) * 1000);
   operation.durationMs = last.durationMs ?? (last.at - operation.beganAt) / 1000;
   operation.state = last.state ?? (isError(last) ? "failed" : isWarning(last) ? "cancelled" : "done");
+}
+
+/** The entry that ends an operation, or else the last one of several. A run that begins again after its end is open. */
+function endOf(own: readonly Row[]): Row | undefined {
+  const telling = own.findLast(row => row.durationMs !== null || row.state !== null);
+  if (telling === undefined) return own.length > 1 ? own.at(-1) : undefined;
+  return telling.durationMs === null && telling.state === "running" ? undefined : telling;
 }
 
 /** Operations that are within each other in a circle are cut at the earliest of them. */

@@ -108,6 +108,11 @@ class Pipeline(ExampleHost):
         )
         return str(self.get(f"tasks/{task_id}")["error"])
 
+    def run(self, task_id: str) -> dict[str, Any]:
+        """What the page says of a run."""
+        answer = self.client.get("/execution-logs/api/run", params={"task_id": task_id})
+        return dict(answer.raise_for_status().json()["run"])
+
     def manage(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run the host's celery_manager.py."""
         command = [sys.executable, "-m", "pipeline_host.celery_manager", *words]
@@ -220,6 +225,7 @@ def test_a_collection_finds_duplicates_and_can_be_searched(host: Pipeline, bucke
         assert s3.list_objects_v2(Bucket="documents")["KeyCount"] == 30  # 35, of which 5 have others' content
 
     host.wait_until_stored()
+    assert host.run(task_id)["state"] == "done"
     tree = Tree(host, task_id)
     assert [tree.tasks[root] for root in tree.roots] == ["sync_pipeline"]
     assert Counter(tree.tasks.values()) == {
@@ -329,6 +335,7 @@ def test_a_task_that_fails_says_why(host: Pipeline, celery: Celery) -> None:
         task_id,
     )
     assert errors[0]["message"] == f"{url} answers 404"
+    assert host.run(task_id)["state"] == "failed"
 
 
 def test_what_beat_sends_is_done(host: Pipeline, celery: Celery) -> None:
@@ -416,10 +423,8 @@ def test_it_needs_no_server(tmp_path: Path) -> None:
         assert_collected(host, host.result(task_id))
         assert len(list((tmp_path / "documents").iterdir())) == 30
         host.wait_until_stored()
-        run = (
-            host.client.get("/execution-logs/api/run", params={"task_id": task_id}).raise_for_status().json()
-        )
-        assert run["run"]["entries"] == len(host.rows()), run
+        run = host.run(task_id)
+        assert (run["state"], run["entries"]) == ("done", len(host.rows())), run
 
 
 class HeldSource:
