@@ -8,7 +8,7 @@ import pytest
 
 import anything  # noqa: F401 - its profile is that of all property tests, which know no deadline
 from doubles import DEADLINE_SECONDS
-from execution_logger import ExecutionLogger, Settings, diagnostics
+from execution_logger import ExecutionLogger, Settings, diagnostics, execution_logger
 from execution_logger.delivery import Delivery
 from execution_logger.testing import MemoryDelivery
 from memory_broker import MemoryBroker, empty_broker
@@ -24,6 +24,14 @@ def internal_errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str,
     monkeypatch.setattr(diagnostics, "on_error", lambda *error: errors.append(error))
     yield errors
     assert not errors, "the library has hidden these errors from its host"
+
+
+@pytest.fixture(autouse=True)
+def unused_ready_logger() -> Iterator[None]:
+    """The ready instance takes its settings once, for all tests that follow: what it records is captured."""
+    yield
+    used = vars(execution_logger._host).pop("pipeline", None)
+    assert used is None, "the ready logger was used, and not by `capture_entries`"
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ from celery import Celery
 from kombu import Connection
 from kombu.transport import filesystem
 
+from celery_host import signals_given_back
 from doubles import DEADLINE_SECONDS
 from execution_logger.broker.embedded import transport_options
 from execution_logger.integrations.celery import bind_celery
+from execution_logger.testing import capture_entries
 
 
 def send(connection: Connection, queue: str, payload: object) -> None:
@@ -73,17 +75,14 @@ def test_another_process_finds_them(connection: Connection, url: str) -> None:
 
 def test_a_hosts_own_application_needs_the_url_only(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Once it is bound, or has taken our tasks: kombu knows the scheme, and the folder is in the URL."""
-    app = Celery("host", broker=url, set_as_current=False)
-    bind_celery(app)
-    try:
+    with signals_given_back(), Celery("host", broker=url, set_as_current=False) as app, capture_entries():
+        bind_celery(app)
         app.send_task("tasks.add", (1, 2), queue="example%20")
         with Connection(url, transport_options=transport_options(url)) as other:
             message = other.SimpleQueue("example%20").get(timeout=DEADLINE_SECONDS)
             assert message.headers["task"] == "tasks.add"
             message.ack()
-        assert not caplog.messages
-    finally:
-        app.close()
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize("path", ["100%25", "a%2520b", "学"])
