@@ -1,4 +1,6 @@
 // The page begins here.
+import "./i18n/browser";
+
 import { language } from "./i18n/language";
 import { savedChoice } from "./ui/element";
 import { applyTheme } from "./ui/theme";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fill } from "../src/i18n/language";
+import { fill, isKnown } from "../src/i18n/language";
 import { en, type TextKey, zh } from "../src/i18n/texts";
 
 test("both languages fill in the same values", () => {
@@ -11,4 +11,9 @@ test("both languages fill in the same values", () => {
 test("a number has the form that goes with it", () => {
   assert.equal(fill("{n} {n|entry|entries}", { n: 1 }, "en"), "1 entry");
   assert.equal(fill("{n} {n|entry|entries}", { n: 12345 }, "en"), "12,345 entries");
+});
+
+test("a language that no formatter takes is not asked for", () => {
+  const tags = ["en", "en-US", "zh-Hans-CN", "C", "en-US@posix", ""];
+  assert.deepEqual(tags.map(isKnown), [true, true, true, false, false, false]);
 });

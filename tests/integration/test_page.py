@@ -338,6 +338,22 @@ def test_a_run_of_100_000_entries_is_shown_whole(runs: StoredRuns, show: Open) -
         expect(page.locator(".matches")).to_have_text("100 of 100,000")
 
 
+@pytest.mark.parametrize("language", ["C", "en-US@posix", ""])
+def test_a_browser_without_a_language_shows_the_page(
+    browser: Browser, ui: UiProcess, runs: StoredRuns, language: str
+) -> None:
+    """As one says that runs on a system without a locale; in English then."""
+    runs.store(entry(1))
+    with opened(browser, "about:blank") as page:
+        page.add_init_script(
+            f"Object.defineProperty(Navigator.prototype, 'language', {{ get: () => {json.dumps(language)} }})"
+        )
+        page.goto(ui.url)
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.get_by_role("link", name="Statistics").click()
+        expect(page.get_by_role("heading", name="Statistics")).to_be_visible()
+
+
 def test_the_list_of_runs_is_live(runs: StoredRuns, show: Open) -> None:
     """It says how the first entry comes; a run appears, and grows, by itself."""
     with show() as page:

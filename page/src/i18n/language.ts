@@ -39,6 +39,15 @@ export function fill(text: string, values: Values, language: Language): string {
     });
 }
 
+/** Whether numbers and dates can be formatted for a language. */
+export function isKnown(tag: string): boolean {
+  try {
+    return Intl.getCanonicalLocales(tag).length > 0;
+  } catch {
+    return false;
+  }
+}
+
 /** A number as the reader writes it. */
 export function n(value: number): string {
   return value.toLocaleString(language.current);
