@@ -52,7 +52,7 @@ def command(task_id: str | None, name: str, output: Path | None, **wanted: Any) 
 
     ndjson has an entry on each line, as JSON. csv is for spreadsheets: UTF-8 with a byte order mark,
     the details as JSON; a text that begins like a formula (= + - @) gets an apostrophe in front. Times
-    are ISO 8601 in UTC. chrome-trace is for https://ui.perfetto.dev and chrome://tracing: runs are
+    are ISO 8601 in UTC. chrome-trace is for https://ui.perfetto.dev and speedscope: runs are
     processes, and operations are bars, those at the same time one below the other.
 
     The entries are as they are when the export begins, however many: only a few hundred are in memory

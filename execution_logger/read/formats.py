@@ -108,7 +108,7 @@ class _Bar:
 
 
 class ChromeTrace:
-    """The Trace Event Format, which https://ui.perfetto.dev and chrome://tracing open, an event on each line.
+    """The Trace Event Format, which https://ui.perfetto.dev and speedscope open, an event on each line.
 
     A run is a process. An operation is a complete event, from its first entry to its last one; where only
     the last one comes, its duration says when it began; one without an end lasts to the end of the trace.
