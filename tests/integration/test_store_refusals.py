@@ -479,9 +479,16 @@ async def test_one_entry_that_is_slow_alone(database_url: str) -> None:
         await add_trigger(site, "IF NEW.message = 'slow' THEN PERFORM pg_sleep(30); END IF;")
         entries = [encoded(message=str(number)) for number in range(4)]
         slow = [*entries[:2], encoded(message="slow"), *entries[2:]]
-        with pytest.raises(AssertionError, match="too many passes"):
-            await write_to_the_end(site, slow, 6)
-        assert len(await site.rows()) == 4
+        # On a machine that is slow for a moment, others may need another pass.
+        for _ in range(40):
+            with pytest.raises(StoreUnavailableError):
+                await site.write(*slow)
+            if len(await site.rows()) == 4:
+                break
+        else:
+            pytest.fail("the others wait for the slow one")
+        with pytest.raises(StoreUnavailableError):
+            await site.write(*slow)
         assert await site.write(encoded(), batch_id="c") == WriteResult(stored=1)
         await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
         assert (await site.write(*slow)).stored == 1
