@@ -41,13 +41,15 @@ class PipelineTask(Task):  # type: ignore[misc] # Celery has no types
     max_retries = 20
 
     def on_success(self, _: Any, task_id: str, *__: Any) -> None:
-        """The last task of a run has the id of the whole."""
-        if task_id == self.request.root_id:
+        """The last task of what a client has started has the id of the whole."""
+        if self.request.parent_id and task_id == self.request.root_id:
             log.end_run(task_id)
 
     def on_failure(self, error: Exception, task_id: str, *_: Any) -> None:
         """Let what a client has started fail with any part of it: Celery tells only the chord around it."""
-        log.end_run(root := self.request.root_id or task_id, error=error)
+        if (root := self.request.root_id) is None:
+            return  # a hard time limit: Celery tells in another process, and not of the root
+        log.end_run(root, error=error)
         if root != task_id:
             self.backend.mark_as_failure(root, error)
 

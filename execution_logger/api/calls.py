@@ -51,6 +51,10 @@ class LoggingCalls(ABC):
         """
 
     @abstractmethod
+    def _run_of(self, task_id: Any) -> Any:
+        """The run of a call: the one that it names, or that which is filled in."""
+
+    @abstractmethod
     def _end_run(self, task_id: Any) -> int:
         """Stop to count a run's entries; how many were left out because it had too many."""
 
@@ -419,11 +423,13 @@ class LoggingCalls(ABC):
             task_id: the run's name.
             name: stands in the messages of its entries.
             ends: the run ends with the block. With False it goes on: `end_run` ends it, in any process. A
-                block that raises ends it all the same, because what was to end it may never begin.
+                block that raises ends it all the same, because what was to end it may never begin; not
+                so `Ignore` and `Retry` of Celery, by which a task goes on in another one.
             category: of its entries.
             roadmap_id: of its entries.
             extra: kept in the details of its entries.
         """
+        task_id = self._run_of(task_id)
         record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
         return RunOperation(record, name, self.settings.language, task_id, self._end_run, ends=ends)
 
@@ -432,8 +438,8 @@ class LoggingCalls(ABC):
         /,
         task_id: str,
         name: str = "run",
-        error: BaseException | str | None = None,
         *,
+        error: BaseException | str | None = None,
         details: dict[str, Any] | None = None,
         category: str = _WORKFLOW,
         roadmap_id: str | None = None,
@@ -445,6 +451,7 @@ class LoggingCalls(ABC):
         error, cancelled by an exception that says so, and failed by any other one, or by a text. Of a run
         that is ended more than once the newest word counts.
         """
+        task_id = self._run_of(task_id)
         record = self._recorder(task_id, category, None, None, None, roadmap_id, extra)
         run = RunOperation(record, name, self.settings.language, task_id, self._end_run, ends=False)
         if details is not None:

@@ -36,6 +36,7 @@ class Block:
         fields: filled in for every call, those of the blocks around it among them.
         operation_id: the innermost operation's, which is the parent of what is recorded there.
         run: the `task_id` of the run that has begun around it.
+        run_goes_on: that run ends elsewhere; in the processes that it goes on in, it has begun around them.
         outer: the block around it.
         is_left: it has ended.
         task_id: of the entries of the innermost operation; for records of other loggers, which have none.
@@ -49,6 +50,7 @@ class Block:
     is_left: bool = False
     task_id: str | None = None
     scope: str | None = None
+    run_goes_on: bool = False
 
 
 innermost: ContextVar[Block | None] = ContextVar("execution_logger_fields", default=None)
@@ -113,12 +115,18 @@ def context(**fields: Any) -> Iterator[None]:
         leave(block, token)
 
 
-def new_block(fields: Mapping[str, Any], operation_id: str | None = None, run: str | None = None) -> Block:
+def new_block(
+    fields: Mapping[str, Any],
+    operation_id: str | None = None,
+    run: str | None = None,
+    *,
+    run_goes_on: bool = False,
+) -> Block:
     """A block within the one that is entered now; what it does not have of its own it has from that one."""
     outer = not_left(innermost.get())
     scope = scope_here() if scopes and operation_id is not None else None
     if outer is None:
-        return Block(fields, operation_id, run, None, scope=scope)
+        return Block(fields, operation_id, run, None, scope=scope, run_goes_on=run_goes_on)
     return Block(
         {**outer.fields, **fields},
         operation_id or outer.operation_id,
@@ -126,6 +134,7 @@ def new_block(fields: Mapping[str, Any], operation_id: str | None = None, run: s
         outer,
         task_id=outer.task_id,
         scope=outer.scope if operation_id is None else scope,
+        run_goes_on=run_goes_on if run else outer.run_goes_on,
     )
 
 

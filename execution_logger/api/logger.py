@@ -15,6 +15,7 @@ from execution_logger.api.calls import LoggingCalls
 from execution_logger.api.context import (
     FILLED,
     TRACING,
+    block_here,
     context,
     innermost,
     merged,
@@ -319,6 +320,11 @@ class ExecutionLogger(LoggingCalls):
             details = {"left_out": over, "limit": volume.most}
             self._record(task_id, _WARNING, _WORKFLOW, message, None, None, None, None, details, None, {})
         return False
+
+    def _run_of(self, task_id: Any) -> Any:
+        if task_id is not None:
+            return task_id
+        return {**block_here().fields, **self._bound}.get("task_id")
 
     def _end_run(self, task_id: Any) -> int:
         volume = self._host.volume

@@ -43,7 +43,7 @@ _STATES: Mapping[str, RunState] = {
 }
 
 _RUNS = UUID("0199f4c2-6a0e-7d11-9c53-3f1c7a6be2d4")
-"""The name space of the ids of runs that end in another process: both know the run's name alone."""
+"""The name space of the ids of runs that end in another process: both know the run's `task_id` alone."""
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -105,7 +105,9 @@ class TimedOperation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         leave(self._block, self._token)
-        if error is not None or not self.goes_on:
+        if self.goes_on and not _is_end(error):
+            self._go_on()
+        else:
             self._end(error)
 
     async def __aenter__(self) -> Self:
@@ -151,6 +153,9 @@ class TimedOperation:
         self._block = self._new_block()
         self._block.task_id = begun.task_id or self._block.task_id
         self._began_at = time.perf_counter()
+
+    def _go_on(self) -> None:
+        """Leave a block that does not end it."""
 
     def _end(self, error: BaseException | str | None) -> LogEntry:
         duration_ms, details = self._duration_ms(), self._details or None
@@ -227,6 +232,15 @@ class RunOperation(TimedOperation):
         self.goes_on = self._is_shared and not self._is_within
         super()._begin()
 
+    def _go_on(self) -> None:
+        """Record what the block has gathered for its end, which comes from somebody who does not know it."""
+        if left_out := self._end_run(self._task_id):
+            self.set_details({"left_out": left_out})
+        if self._details:
+            message = self._texts["goes on"].format(self._name)
+            within = (None, self.operation_id, None, None)
+            self._record(LogLevel.INFO, message, None, self._details, within, self._is_recorded)
+
     def _end(self, error: BaseException | str | None) -> LogEntry:
         if not self._is_within and (left_out := self._end_run(self._task_id)):
             self.set_details({"left_out": left_out})
@@ -239,8 +253,9 @@ class RunOperation(TimedOperation):
         return str(uuid5(_RUNS, name.decode()))
 
     def _new_block(self) -> Block:
-        fields = {} if self._run is None else {"task_id": self._task_id}
-        return new_block(fields, self.operation_id, self._run)
+        if self._run is None:
+            return new_block({}, self.operation_id)
+        return new_block({"task_id": self._task_id}, self.operation_id, self._run, run_goes_on=self.goes_on)
 
     def _write(
         self, level: LogLevel, event: str, duration_ms: int | None, details: Any, *more: str
@@ -341,6 +356,13 @@ def _async_generator(function: Callable[..., Any], begin: Callable[[], TimedOper
 async def _inside(operation: TimedOperation, step: Awaitable[_T]) -> _T:
     with operation.inside():
         return await step
+
+
+def _is_end(error: BaseException | None) -> bool:
+    """Whether a block ends what would go on after it: Celery's tasks hand it over by exceptions, too."""
+    celery = sys.modules.get("celery.exceptions")
+    handing_over = () if celery is None else (celery.Ignore, celery.Retry)
+    return error is not None and not isinstance(error, handing_over)
 
 
 def _is_cancelled(error: BaseException | str) -> bool:

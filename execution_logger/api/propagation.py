@@ -18,6 +18,7 @@ _FRAME_CHARS = 100
 class _Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: dict[str, str | bool | int | float] = {}
     operation_id: UUID | None = None
+    run_goes_on: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -43,7 +44,10 @@ def inject(keys: SensitiveKeys) -> str | None:
         if _may_leave(key, plain, keys) and (chars := _encoded_chars({key: plain})) <= room:
             fields[key] = plain
             room -= chars
-    return _encode(_Carried(fields, None if operation_id is None else UUID(operation_id))).decode()
+    # The run's name is that of the fields: whoever begins it fills it in.
+    goes_on = block.run_goes_on and fields.get("task_id") == block.run
+    carried = _Carried(fields, None if operation_id is None else UUID(operation_id), goes_on)
+    return _encode(carried).decode()
 
 
 def extract(text: Any) -> Block | None:
@@ -55,7 +59,8 @@ def extract(text: Any) -> Block | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     operation_id = None if carried.operation_id is None else str(carried.operation_id)
-    return Block(carried.fields, operation_id, None, None)
+    run = str(carried.fields["task_id"]) if carried.run_goes_on and "task_id" in carried.fields else None
+    return Block(carried.fields, operation_id, run, None, run_goes_on=run is not None)
 
 
 def _may_leave(key: str, value: Any, keys: SensitiveKeys) -> bool:

@@ -158,6 +158,8 @@ class _Binding:
         )
         told = None if self.task_id is None else self.task_id(request)
         run = told or block.fields.get("task_id") or request.root_id or request.id
+        if run != block.fields.get("task_id"):  # another one than that of who has sent it
+            block.run, block.run_goes_on = None, False
         block.fields = {**block.fields, "task_id": run}
         return block
 

@@ -59,7 +59,14 @@ def block_in(outer: Block | None, operation_id: str, fields: Mapping[str, Any]) 
     """The block of an operation that begins in this one, or outside any."""
     if outer is None:
         return FrameworkBlock(fields, operation_id, None, None)
-    return FrameworkBlock({**outer.fields, **fields}, operation_id, outer.run, outer, task_id=outer.task_id)
+    return FrameworkBlock(
+        {**outer.fields, **fields},
+        operation_id,
+        outer.run,
+        outer,
+        task_id=outer.task_id,
+        run_goes_on=outer.run_goes_on,
+    )
 
 
 def within(block: Block | None) -> Block | None:

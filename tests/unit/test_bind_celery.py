@@ -240,6 +240,44 @@ def test_what_polls_for_a_chord_is_no_operation(
     assert runs_of(entries) == {"run-1"}
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_run_of_the_same_name_in_a_task(
+    app: Celery, broker: MemoryBroker, entries: list[LogEntry], *, ends: bool
+) -> None:
+    """Is an operation of the run that has sent the task, while that goes on; else it is the run once more."""
+
+    def step() -> None:
+        with log.run("run-1", "step"):
+            note("in it")
+
+    with log.run("run-1", "request", ends=ends), log.timed_operation(None, "agent", "plan"):
+        task(app, step).delay()
+    work(app, broker)
+    (root,) = tree_in_read(entries).roots
+    told = [entry.details["run_state"] for entry in entries if entry.details and "run_state" in entry.details]
+    assert (root.name, told) == ("request", ["running"] if not ends else ["running", "done"] * 2)
+
+
+def test_a_task_of_another_run_is_within_none(broker: MemoryBroker, entries: list[LogEntry]) -> None:
+    """Where its argument names the run."""
+    with make_app() as app:
+        bind_celery(app, logger=logger, task_id=lambda request: request.args[0])
+
+        def step(run: str) -> None:
+            with log.run(run, "step"):
+                note("in it")
+
+        with log.run("run-1", "request", ends=False):
+            task(app, step).delay("run-2")
+        work(app, broker)
+    told = [(entry.task_id, (entry.details or {}).get("run_state")) for entry in entries]
+    assert [each for each in told if each[1]] == [
+        ("run-1", "running"),
+        ("run-2", "running"),
+        ("run-2", "done"),
+    ]
+
+
 def test_a_task_that_is_called(app: Celery, broker: MemoryBroker, entries: list[LogEntry]) -> None:
     """By `apply`, or with `task_always_eager`: it is within whatever is around the call."""
     app.conf.task_always_eager = True
@@ -521,5 +559,6 @@ def test_a_run_that_the_last_of_its_tasks_ends(
     (run,) = tree_in_read(entries).roots
     assert (run.name, run.state) == ("report", "failed" if fails else "done")
     assert [child.name for child in run.children] == [example["research"].name]
+    assert run.own[-1].parent_id is None
     details = run.own[-1].details or {}
     assert "nothing about prices" in details["error"] if fails else details["answers"] == 1

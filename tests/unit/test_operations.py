@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from celery.exceptions import Ignore, Retry
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -331,9 +332,9 @@ def test_a_run_ends_in_another_block(entries: list[LogEntry]) -> None:
     with logger.run("r-1", "report", ends=False, customers=3):
         note("sent")
     assert states(entries) == ["running", None]
-    with contextvars.Context().run(logger.context, task_id="r-1"):
+    with logger.timed_operation("r-1", "agent", "write"):
         logger.sync.end_run("r-1", "report", details={"pages": 12})
-    begin, sent, end = entries
+    begin, sent, _, end, _ = entries
     assert sent.parent_id == begin.operation_id == end.operation_id
     assert (end.task_id, end.parent_id, end.duration_ms, end.message) == (
         "r-1",
@@ -357,7 +358,7 @@ async def test_how_a_run_ends_elsewhere(entries: list[LogEntry]) -> None:
         (asyncio.CancelledError(), "cancelled", "warning", None),
     ]
     for error, state, level, text in ends:
-        end = await logger.end_run("r-1", "nightly", error, roadmap_id="m", attempt=2)
+        end = await logger.end_run("r-1", "nightly", error=error, roadmap_id="m", attempt=2)
         assert (end.details or {}).get("run_state") == state
         assert (end.level, (end.details or {}).get("error")) == (level, text)
         assert (end.roadmap_id, (end.details or {})["attempt"]) == ("m", 2)
@@ -380,6 +381,50 @@ def test_runs_that_end_elsewhere_are_told_apart_by_their_names(entries: list[Log
         assert one.operation_id == other.operation_id
     assert len({one.operation_id for one in begun}) == len(names)
     assert begun[0].operation_id == "082b878a-f0a9-5827-961d-0c0f4703c6ab"  # as every other version has it
+
+
+def test_a_run_that_is_filled_in_ends_elsewhere(entries: list[LogEntry]) -> None:
+    """By the context or by a bound logger, at either end."""
+    bound = logger.bind(task_id="r-1")
+    with logger.context(task_id="r-1"), logger.run(None, ends=False):  # type: ignore[arg-type]
+        bound.sync.end_run(None)  # type: ignore[arg-type]
+    with bound.run(None, ends=False):  # type: ignore[arg-type]
+        logger.sync.end_run("r-1")
+    assert len({entry.operation_id for entry in entries}) == 1
+    assert states(entries) == ["running", "done"] * 2
+
+
+def test_what_a_block_has_gathered_that_does_not_end_its_run(entries: list[LogEntry]) -> None:
+    """Nobody who ends it knows of that: it is recorded within the run, and only if there is something."""
+    with logger.run("r-1", "report", ends=False) as run:
+        run.set_details({"tasks": 3})
+    begin, gathered = entries
+    assert (gathered.message, gathered.details) == ("report goes on", {"tasks": 3})
+    assert (gathered.task_id, gathered.parent_id, gathered.operation_id) == ("r-1", begin.operation_id, None)
+    failing = logger.run("r-2", ends=False)
+    failing.set_details({"tasks": 3})
+    with pytest.raises(ArithmeticError), failing:
+        raise ArithmeticError("no")
+    assert entries[-1].details == {"tasks": 3, "error": "no", "run_state": "failed"}
+
+
+@pytest.mark.parametrize("kind", [Ignore, Retry])
+def test_a_task_of_celerys_that_goes_on_in_another_one_ends_no_run(
+    entries: list[LogEntry], kind: type[Exception]
+) -> None:
+    """It says so by an exception."""
+    with pytest.raises(kind), logger.run("r-1", ends=False):
+        raise kind
+    assert states(entries) == ["running"]
+
+
+def test_the_state_of_a_run_is_kept_however_much_is_said_besides(entries: list[LogEntry]) -> None:
+    """Where there is no room for all details, it is not the state that is cut off."""
+    with logger.run("r-1") as run:
+        run.set_details({"one": "x" * 400_000, "other": "y" * 400_000})
+    logger.sync.end_run("r-1", error="no", details={"one": "x" * 400_000, "other": "y" * 400_000})
+    assert states(entries) == ["running", "done", "failed"]
+    assert (entries[-1].details or {})["error"] == "no"
 
 
 def test_within_a_run_that_ends_elsewhere(entries: list[LogEntry]) -> None:
