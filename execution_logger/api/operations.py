@@ -42,6 +42,8 @@ _STATES: Mapping[str, RunState] = {
     "failed": RunState.FAILED,
 }
 
+_GOES_ON: Mapping[str, str] = {"zh": "{} 继续", "en": "{} goes on"}
+
 _RUNS = UUID("0199f4c2-6a0e-7d11-9c53-3f1c7a6be2d4")
 """The name space of the ids of runs that end in another process: both know the run's `task_id` alone."""
 
@@ -217,6 +219,7 @@ class RunOperation(TimedOperation):
         self._run = None if task_id is None else text_of(task_id)
         self._end_run = end_run
         self._is_shared = not ends
+        self._goes_on = _GOES_ON[language]
 
     def end(self, error: BaseException | str | None) -> LogEntry:
         """Record the end of a run that has begun in a block which did not end it."""
@@ -237,7 +240,7 @@ class RunOperation(TimedOperation):
         if left_out := self._end_run(self._task_id):
             self.set_details({"left_out": left_out})
         if self._details:
-            message = self._texts["goes on"].format(self._name)
+            message = self._goes_on.format(self._name)
             within = (None, self.operation_id, None, None)
             self._record(LogLevel.INFO, message, None, self._details, within, self._is_recorded)
 

@@ -79,22 +79,15 @@ class LogCategory(StrEnum):
 
 # Dashboards of existing hosts match on the Chinese texts: they are part of the API.
 OPERATION_TEXTS: Mapping[str, Mapping[str, str]] = {
-    "zh": {
-        "started": "{} 开始",
-        "completed": "{} 完成",
-        "cancelled": "{} 已取消",
-        "failed": "{} 失败: {}",
-        "goes on": "{} 继续",
-    },
+    "zh": {"started": "{} 开始", "completed": "{} 完成", "cancelled": "{} 已取消", "failed": "{} 失败: {}"},
     "en": {
         "started": "{} started",
         "completed": "{} completed",
         "cancelled": "{} cancelled",
         "failed": "{} failed: {}",
-        "goes on": "{} goes on",
     },
 }
-"""The messages of what operations record, by language, with the operation's name in place."""
+"""The messages of the entries that begin and end an operation, by language, with its name in place."""
 
 RUN_STATE = "run_state"
 """The key, in the details of the entries that begin and end a run, of its state."""
