@@ -13,11 +13,11 @@ from sqlite_site import SqliteSite
 
 ENVIRONMENT = """
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 {import_line}
 from {models} import metadata
 
-with create_engine("sqlite:///{database}").connect() as connection:
+with create_engine("sqlite:///{database}", poolclass=NullPool).connect() as connection:
     context.configure(connection=connection, target_metadata={metadata}, render_as_batch=True{option})
     with context.begin_transaction():
         context.run_migrations()
