@@ -406,7 +406,7 @@ class LoggingCalls(ABC):
     def run(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         name: str = "run",
         *,
         ends: bool = True,
@@ -420,7 +420,7 @@ class LoggingCalls(ABC):
         its entries tell everybody who reads runs whether this one is running, done, failed or cancelled.
 
         Args:
-            task_id: the run's name.
+            task_id: the run's name; None for that of the context, or of `bind()`.
             name: stands in the messages of its entries.
             ends: the run ends with the block. With False it goes on: `end_run` ends it, in any process. A
                 block that raises ends it all the same, because what was to end it may never begin; not
@@ -436,7 +436,7 @@ class LoggingCalls(ABC):
     async def end_run(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         name: str = "run",
         *,
         error: BaseException | str | None = None,

@@ -218,8 +218,8 @@ class RunOperation(TimedOperation):
         self._task_id = task_id
         self._run = None if task_id is None else text_of(task_id)
         self._end_run = end_run
-        self._is_shared = not ends
-        self._goes_on = _GOES_ON[language]
+        self.goes_on = not ends
+        self._text_between = _GOES_ON[language]
 
     def end(self, error: BaseException | str | None) -> LogEntry:
         """Record the end of a run that has begun in a block which did not end it."""
@@ -232,25 +232,28 @@ class RunOperation(TimedOperation):
     def _begin(self) -> None:
         self._is_within = self._run is not None and block_here().run == self._run
         self._is_recorded = not self._is_within
-        self.goes_on = self._is_shared and not self._is_within
+        self.goes_on = self.goes_on and not self._is_within
         super()._begin()
 
     def _go_on(self) -> None:
         """Record what the block has gathered for its end, which comes from somebody who does not know it."""
-        if left_out := self._end_run(self._task_id):
-            self.set_details({"left_out": left_out})
+        self._count_left_out()
         if self._details:
-            message = self._goes_on.format(self._name)
+            message = self._text_between.format(self._name)
             within = (None, self.operation_id, None, None)
             self._record(LogLevel.INFO, message, None, self._details, within, self._is_recorded)
 
     def _end(self, error: BaseException | str | None) -> LogEntry:
-        if not self._is_within and (left_out := self._end_run(self._task_id)):
-            self.set_details({"left_out": left_out})
+        if not self._is_within:
+            self._count_left_out()
         return super()._end(error)
 
+    def _count_left_out(self) -> None:
+        if left_out := self._end_run(self._task_id):
+            self.set_details({"left_out": left_out})
+
     def _new_id(self) -> str:
-        if self._run is None or self._is_within or not self._is_shared:
+        if self._run is None or not self.goes_on:
             return super()._new_id()
         name = self._run.encode(errors="replace")  # there may be halves of characters in it
         return str(uuid5(_RUNS, name.decode()))

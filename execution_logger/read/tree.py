@@ -249,12 +249,11 @@ def ends(entry: LogEntry) -> bool:
 
 def begins_run(entry: LogEntry) -> bool:
     """Whether an entry says that its run begins."""
-    return _told(entry) is RunState.RUNNING
+    return _told(entry) == RunState.RUNNING
 
 
-def _told(entry: LogEntry) -> RunState | None:
-    told = (entry.details or {}).get(RUN_STATE) if entry.operation_id else None
-    return next((state for state in RunState if state == told), None)
+def _told(entry: LogEntry) -> object:
+    return (entry.details or {}).get(RUN_STATE) if entry.operation_id else None
 
 
 def name_of(entry: LogEntry) -> str:
@@ -276,7 +275,7 @@ def name_in(message: str, level: str | None, *, is_end: bool) -> str:
 def state_of(end: LogEntry) -> RunState:
     """How the operation went that an entry ends."""
     if (told := _told(end)) in ENDED:
-        return told
+        return RunState(str(told))
     if end.level in ERRORS:
         return RunState.FAILED
     return RunState.CANCELLED if end.level == LogLevel.WARNING else RunState.DONE

@@ -20,7 +20,7 @@ from execution_logger import ExecutionLogger, LogCategory, LogLevel, Settings
 from execution_logger.store import ExecutionLogRepository, create_engine
 from rows import count_rows, fetch, messages_in_order
 from servers import PostgresServer, RedisServer
-from waiting import PATIENCE, wait_until
+from waiting import wait_until
 from workers import CELERY, DOCUMENTED, WorkerProcess
 
 RunHost = Callable[[str, dict[str, str]], str]
@@ -165,7 +165,7 @@ class TestThePath:
         await logger.info("t", LogCategory.WORKFLOW, "alone")
         began = time.monotonic()
         wait_until(lambda: count_rows(database_url) == 1)
-        assert 1.5 < time.monotonic() - began < 2.0 * PATIENCE
+        assert 1.5 < time.monotonic() - began < 5
 
     @pytest.mark.parametrize(("pool", "concurrency"), POOLS)
     async def test_every_pool_writes(

@@ -20,7 +20,7 @@ from execution_logger.worker.poison import MOST_DEATHS
 from messages import let_visibility_timeout_pass, send_batch
 from rows import count_rows, fetch, upgrade_database
 from servers import PostgresServer, RedisServer
-from waiting import PATIENCE, wait_until
+from waiting import wait_until
 from workers import CELERY, WorkerProcess
 
 # Celery's own call; with redis-py 8.
@@ -114,7 +114,9 @@ def site(redis_url: str, database_url: str) -> Iterator[Site]:
 class TestResults:
     """The result backend itself."""
 
-    def test_hundreds_are_one_request(self, redis_server: RedisServer, redis_url: str) -> None:
+    def test_hundreds_are_one_request_of_two_milliseconds(
+        self, redis_server: RedisServer, redis_url: str
+    ) -> None:
         """A shipper asks for all that is on the way, each second."""
         ids = [f"0192e4a0-0000-7000-8000-{number:012d}" for number in range(500)]
         with closing(Confirmations(Settings(broker_url=redis_url), timeout_seconds=1)) as results:
@@ -122,12 +124,15 @@ class TestResults:
                 results.store(batch_id, STORED, {"stored": 50, "duplicates": 0, "dead_lettered": 0})
             with redis_server.client() as client:
                 client.config_resetstat()
+                began_at = time.thread_time()  # others that keep the machine busy take nothing of it
                 assert len(results.outcomes(ids)) == 500
+                took_seconds = time.thread_time() - began_at
                 results.forget(ids)
                 commands = client.info("commandstats")
                 assert client.keys("*") == []
         assert {"cmdstat_mget", "cmdstat_del"} <= commands.keys()
         assert commands["cmdstat_mget"]["calls"] == commands["cmdstat_del"]["calls"] == 1
+        assert took_seconds < 0.05, "about 2 ms"
 
     @pytest.mark.parametrize("harm", ["pause", "kill"])
     def test_an_outage_takes_a_second(self, own_redis_server: RedisServer, harm: str) -> None:
@@ -145,7 +150,7 @@ class TestResults:
                     lambda results: results.forget(["b"]),
                     lambda results: results.store("b", STORED, {}),
                 ):
-                    assert seconds_to_fail(request, results) < 1.0 * PATIENCE
+                    assert seconds_to_fail(request, results) < 1.5
             (own_redis_server.resume if harm == "pause" else own_redis_server.start)()
             warm.store("b", STORED, {})
             assert warm.outcomes(["b"]) == cold.outcomes(["b"]) == {"b": Outcome(True)}
@@ -157,7 +162,7 @@ class TestResults:
             with socket.create_connection(("127.0.0.1", port)):  # the queue of the listener is full
                 settings = Settings(broker_url=f"redis://127.0.0.1:{port}/0")
                 with closing(Confirmations(settings, timeout_seconds=1)) as results:
-                    assert seconds_to_fail(lambda results: results.outcomes(["b"]), results) < 1.0 * PATIENCE
+                    assert seconds_to_fail(lambda results: results.outcomes(["b"]), results) < 1.5
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "solo"])

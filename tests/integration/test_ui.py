@@ -145,8 +145,8 @@ async def test_a_server_that_is_told_to_stop_ends_its_streams(site: PostgresqlSi
         assert ui.process is not None
         await asyncio.to_thread(ui.process.stop, signal.SIGTERM)
         await reader.wait_for("end")
-        # A reader that comes again before the port is closed is told once more.
-        assert all(end == {"reason": "shutdown"} for end in reader.of("end"))
+        # Once each time that it has come: it may come again before the port is closed.
+        assert reader.of("end") in [[{"reason": "shutdown"}] * n for n in range(1, reader.connections + 1)]
     assert "Traceback" not in ui.output
 
 

@@ -386,9 +386,9 @@ def test_runs_that_end_elsewhere_are_told_apart_by_their_names(entries: list[Log
 def test_a_run_that_is_filled_in_ends_elsewhere(entries: list[LogEntry]) -> None:
     """By the context or by a bound logger, at either end."""
     bound = logger.bind(task_id="r-1")
-    with logger.context(task_id="r-1"), logger.run(None, ends=False):  # type: ignore[arg-type]
-        bound.sync.end_run(None)  # type: ignore[arg-type]
-    with bound.run(None, ends=False):  # type: ignore[arg-type]
+    with logger.context(task_id="r-1"), logger.run(None, ends=False):
+        bound.sync.end_run(None)
+    with bound.run(None, ends=False):
         logger.sync.end_run("r-1")
     assert len({entry.operation_id for entry in entries}) == 1
     assert states(entries) == ["running", "done"] * 2
@@ -776,7 +776,7 @@ def test_a_run_of_any_name_raises_nothing(entries: list[LogEntry]) -> None:
     states = [(entry.details or {}).get("run_state") for entry in entries]
     assert states == ["running", "running", "done", "done"]
     entries.clear()
-    with logger.context(task_id="r"), logger.run(None):  # type: ignore[arg-type]
+    with logger.context(task_id="r"), logger.run(None):
         note("in it")
     assert {entry.task_id for entry in entries} == {"r"}
     assert (entries[0].details, entries[-1].details) == ({"run_state": "running"}, {"run_state": "done"})

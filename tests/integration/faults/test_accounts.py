@@ -18,7 +18,7 @@ from integration.faults.test_redis import SLOWEST_CALL_SECONDS
 from processes import LocalProcess
 from rows import messages_in_order
 from servers import PostgresServer, RedisServer
-from waiting import PATIENCE, wait_until
+from waiting import wait_until
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ class TestRedis:
             assert slowest < SLOWEST_CALL_SECONDS
             report = site.logger.sync.flush(1.5)
             assert not report.complete
-            assert report.elapsed_seconds < 1.5 * PATIENCE
+            assert report.elapsed_seconds < 2.5
             assert report.last_error is not None
             (site.redis.resume if harm == "pause" else site.redis.start)()
             site.check()
@@ -222,8 +222,8 @@ class TestHost:
         turning = asyncio.create_task(turn())
         began = time.monotonic()
         report = await site.logger.flush(1.0)
-        assert time.monotonic() - began < 1.0 * PATIENCE
-        assert turns > 100 / PATIENCE
+        assert time.monotonic() - began < 1.5
+        assert turns > 50
         assert report.waiting == 100
         turning.cancel()
         site.redis.resume()
