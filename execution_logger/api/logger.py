@@ -303,7 +303,7 @@ class ExecutionLogger(LoggingCalls):
         pipeline = host.pipeline
         if pipeline is None or not undivided[0] or host.volume is not None:
             return None
-        if self._bound or innermost.get() is not None:
+        if self._bound or not_left(innermost.get()) is not None:
             return None
         if (TRACING in sys.modules or scopes) and with_trace(NO_TREE) is not NO_TREE:
             return None

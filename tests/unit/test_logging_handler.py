@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,8 @@ from children import FORKS, in_fork, run_script
 from documents import Document
 from doubles import DEADLINE_SECONDS, BlockedDelivery, interrupted, lines_of
 from execution_logger import ExecutionLogger, LogEntry, Settings, execution_logger
+from execution_logger.api import logger as logger_module
+from execution_logger.api.context import Block
 from execution_logger.entry.masking import MASK
 from execution_logger.integrations.logging import RESERVED, ContextFilter, Handler
 from execution_logger.testing import MemoryDelivery, capture_entries
@@ -559,6 +562,8 @@ class TestHost:
         other.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(other)
         log.addHandler(Handler(logger=logger))
+        left = Block({"step": "over"}, None, None, None, is_left=True)  # as a generator leaves one behind
+        monkeypatch.setattr(logger_module, "innermost", ContextVar("left", default=left))
         for number in range(3):
             log.info("step %d", number)
             monkeypatch.setattr(logger._host.pipeline, "make_entry", None)
