@@ -15,7 +15,7 @@ from execution_logger import Settings
 from execution_logger.broker.confirmations import HELD, STORED, Confirmations, Outcome
 from execution_logger.errors import ResultsUnavailableError
 from execution_logger.worker.batch import ReceivedBatch
-from execution_logger.worker.confirmations import Confirmer
+from execution_logger.worker.confirmations import Confirmer, _deaths
 from execution_logger.worker.poison import MOST_DEATHS
 from messages import let_visibility_timeout_pass, send_batch
 from rows import count_rows, fetch, upgrade_database
@@ -74,6 +74,10 @@ class Site:
         """As if so many workers had died over a batch already."""
         with closing(Confirmer(self._settings)) as word:
             word.add_deaths(ReceivedBatch(batch_id, ""), number)
+
+    def deaths(self, batch_id: str) -> int:
+        """How many have, as far as the batch's next worker knows."""
+        return _deaths(self.results.result(f"{batch_id}.deaths"))
 
     def let_visibility_timeout_pass(self) -> None:
         """For what killed workers had in hand."""
@@ -299,7 +303,7 @@ class TestDeaths:
             for _ in range(3):
                 wait_until(lambda: "batches wait in the queue" in worker.process.output, 40)
                 wait_until(lambda: site.results.outcomes(["a"]))
-                time.sleep(0.2)  # the worker notes that nobody has died, right after
+                wait_until(lambda: site.deaths("a") == MOST_DEATHS - 2)  # this one will not have died of it
                 worker.kill()
                 site.let_visibility_timeout_pass()
                 worker.start()
