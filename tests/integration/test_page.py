@@ -55,6 +55,13 @@ asyncio.run(main())
 """
 
 
+BUSY_AFTER_THE_WHEEL = """
+    busyMs => document.querySelector("virtual-list").addEventListener("wheel", event => {
+        while (performance.now() < event.timeStamp + busyMs);
+    })
+"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for all tests of this file."""
@@ -158,20 +165,24 @@ def test_a_batch_that_comes_late_has_its_place(runs: StoredRuns, show: Open) -> 
         expect(page.locator(".run-head")).to_contain_text("21 entries")
 
 
-def test_a_reader_follows_a_run_until_they_scroll_up(runs: StoredRuns, show: Open) -> None:
-    """Then they are told how many have come, and a click leads to them."""
+@pytest.mark.parametrize("busy_ms", [0, 1000])
+def test_a_reader_follows_a_run_until_they_scroll_up(runs: StoredRuns, show: Open, busy_ms: int) -> None:
+    """Then they are told how many have come, and a click leads to them; also in a browser that is busy."""
     begin = operation("run", 0, 1, details={"run_state": "running"})[0]
     runs.store(begin, *(entry(second) for second in range(1, 100)))
     with show("?run=r&mode=log") as page:
         expect(page.get_by_text("message 99", exact=True)).to_be_in_viewport()
         runs.store(entry(100))
         expect(page.get_by_text("message 100", exact=True)).to_be_in_viewport()
+        page.evaluate(BUSY_AFTER_THE_WHEEL, busy_ms)
         rows(page).last.hover()
         page.mouse.wheel(0, -1000)
         expect(page.get_by_text("message 100", exact=True)).not_to_be_in_viewport()
         runs.store(entry(101), entry(102))
         page.get_by_role("button", name="2 new").click()
         expect(page.get_by_text("message 102", exact=True)).to_be_in_viewport()
+        runs.store(entry(103))
+        expect(page.get_by_text("message 103", exact=True)).to_be_in_viewport()
 
 
 def test_the_waterfall_nests_operations_and_counts_their_errors(runs: StoredRuns, show: Open) -> None:

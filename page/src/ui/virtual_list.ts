@@ -1,5 +1,5 @@
 // A list of rows of one height, of which only those in sight are in the document.
-import { html, nothing, type TemplateResult } from "lit";
+import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { repeat } from "lit/directives/repeat.js";
 import { PageElement, styled } from "./element";
@@ -7,7 +7,6 @@ import { PageElement, styled } from "./element";
 // Browsers cut what is higher than some ten million pixels: beyond this a pixel of the scroll bar is several.
 const TALLEST = 8_000_000;
 const SPARE_ROWS = 6;
-const INPUT_MS = 400;
 
 export type Place = "near" | "middle" | "end";
 
@@ -28,8 +27,8 @@ export class VirtualList extends PageElement {
   private last = 0;
   private frame = 0;
   private wanted: { index: number; where: Place } | null = null;
-  private touchedAt = Number.NEGATIVE_INFINITY;
-  private isHeld = false;
+  /** Where it has scrolled to by itself, which is no wish of the reader's; NaN once the reader has scrolled. */
+  private ownTop = 0;
   private knownWidth = 0;
 
   override connectedCallback(): void {
@@ -37,10 +36,6 @@ export class VirtualList extends PageElement {
     const observer = new ResizeObserver(() => this.resized());
     observer.observe(this);
     this.addEventListener("scroll", this.scrolled, { passive: true });
-    for (const input of ["wheel", "touchmove", "pointerdown", "keydown"])
-      this.addEventListener(input, this.touched, { passive: true });
-    this.listen("pointerup", this.released);
-    this.listen("pointermove", this.released);
     this.untilRemoved(() => observer.disconnect());
   }
 
@@ -81,21 +76,12 @@ export class VirtualList extends PageElement {
     else if (top < offset) to = top;
     else if (top + this.rowHeight > offset + view) to = top + this.rowHeight - view;
     this.scrollTop = Math.max(to, 0) / this.factor;
+    this.ownTop = this.scrollTop;
   }
 
-  /** What scrolls by itself is no wish of the reader's: only what follows an input is. */
-  private readonly touched = (event: Event): void => {
-    this.isHeld = event.type === "pointerdown";
-    this.touchedAt = performance.now();
-  };
-
-  private readonly released = (event: PointerEvent): void => {
-    if (event.type === "pointerup" || event.buttons === 0) this.isHeld = false;
-  };
-
   private readonly scrolled = (): void => {
-    if (this.isHeld || performance.now() - this.touchedAt < INPUT_MS) {
-      this.touchedAt = performance.now(); // a finger that was lifted lets it glide on
+    if (this.scrollTop !== this.ownTop) {
+      this.ownTop = Number.NaN;
       this.onScroll(this.isAtEnd);
     }
     if (this.frame) return;
@@ -111,6 +97,7 @@ export class VirtualList extends PageElement {
       this.knownWidth = this.clientWidth;
       this.onWidth(this.clientWidth);
     }
+    this.ownTop = this.scrollTop; // the browser moves it when there is more room than rows
     this.scrollToWanted();
     this.requestUpdate();
   }
@@ -141,7 +128,8 @@ export class VirtualList extends PageElement {
     </div>`;
   }
 
-  protected override updated(): void {
+  protected override updated(changed: PropertyValues<this>): void {
+    if (this.count < (changed.get("count") ?? 0)) this.ownTop = this.scrollTop; // as when there is more room
     this.scrollToWanted();
     this.onRange(this.first, this.last);
   }

@@ -223,7 +223,7 @@ class TestHost:
         began = time.monotonic()
         report = await site.logger.flush(1.0)
         assert time.monotonic() - began < 1.5
-        assert turns > 50
+        assert turns > 10  # a loop that is held up makes none
         assert report.waiting == 100
         turning.cancel()
         site.redis.resume()
