@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The one test command: from a fresh clone to all checks, on the wheel that users install.
 #
-#   scripts/test.sh                             everything but elsewhere, pythons and frameworks
+#   scripts/test.sh                             everything but lowest, pythons and frameworks
 #   scripts/test.sh lint                        the style, the types, the direction of imports
 #   scripts/test.sh page                        the page that shows runs: its style, its types, the tests of its models
 #   scripts/test.sh docs                        the site of the documentation, into build/docs/site
@@ -213,14 +213,11 @@ all() {
 }
 
 beside_the_unit_tests() {
-    local python
-    python="$(command -v python)"
     install_servers
     lint
     page
     docs
-    make_environment lowest "$python"
-    again_in "$(folder_of lowest "$python")" "$@"
+    elsewhere "$@"
 }
 
 unit() {
