@@ -144,8 +144,13 @@ class TimedOperation:
         try:
             yield
         finally:
-            self._block = innermost.get() or self._block
-            innermost.reset(token)
+            last = innermost.get()
+            try:
+                innermost.reset(token)
+            except ValueError:  # it is closed somewhere else, as by the garbage collector: see `leave`
+                self._block.is_left = True
+            else:
+                self._block = last or self._block
 
     def _begin(self) -> None:
         self.operation_id = self._new_id()

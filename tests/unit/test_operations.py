@@ -6,7 +6,7 @@ import contextvars
 import functools
 import gc
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -753,6 +753,55 @@ def test_a_task_that_a_function_returns_is_that_task(entries: list[LogEntry]) ->
         await task
 
     asyncio.run(body())
+
+
+@logger.operation
+async def waiting() -> AsyncIterator[int]:
+    """A stream whose first value never comes."""
+    with logger.context(step="s"):
+        await asyncio.Event().wait()
+        yield 1
+
+
+@logger.operation("waiting")
+def waiting_too() -> Awaitable[Any]:
+    """A plain function that returns a coroutine, which never ends."""
+    return asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("make", [waiting_too, lambda: anext(waiting())])
+def test_an_operation_that_is_collected_with_its_loop_is_cancelled(
+    entries: list[LogEntry], make: Callable[[], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever that happens: what goes on there stays in its own block, and nothing is raised."""
+    raised: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", raised.append)
+
+    def begin_and_forget() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # the task is destroyed while it waits
+        loop.create_task(awaited(make))  # noqa: RUF006 - it is to be collected
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+
+    with logger.timed_operation("r", "agent", "elsewhere"):
+        begin_and_forget()
+        gc.collect()
+        note("in elsewhere")
+    assert raised == []
+    assert tree_of(entries) == [
+        ("elsewhere started", None),
+        ("waiting started", "elsewhere"),
+        ("waiting cancelled", "elsewhere"),
+        ("in elsewhere", "elsewhere"),
+        ("elsewhere completed", None),
+    ]
+
+
+async def awaited(make: Callable[[], Awaitable[Any]]) -> None:
+    """Made in the loop."""
+    await make()
 
 
 class Strange:
