@@ -181,7 +181,8 @@ class JournalFiles:
         except FileNotFoundError:
             return False
         is_ours = self.lock_fd is not None and os.path.samestat(lock, os.fstat(self.lock_fd))
-        return is_ours and all(segment.is_in(self.folder) for segment in self.segments)
+        with self.using:  # or a call that begins a segment closes an old one while it is looked at
+            return is_ours and all(segment.is_in(self.folder) for segment in self.segments)
 
     def replace_lock(self, lock_fd: int) -> None:
         """Use the lock of a folder that was made anew."""

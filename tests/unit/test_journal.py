@@ -390,6 +390,26 @@ class TestDeleted:
         journal.look_after(lambda: 102)
         assert segments_in(folder) == 9
 
+    def test_a_call_begins_a_segment_while_they_are_looked_at(
+        self, make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That closes the oldest one, which nobody has deleted: the journal goes on."""
+        monkeypatch.setattr("execution_logger.journal.journal._SEGMENT_BYTES", 1000)
+        journal = make_journal()
+        log(journal, 1, 100, 500)
+        stat, numbers = Path.stat, iter(range(101, 200))
+
+        def stat_and_log(path: Path, **named: Any) -> os.stat_result:
+            if path.suffix == ".entries" and (number := next(numbers)) < 110:
+                log(journal, number, number, 500)
+            return stat(path, **named)
+
+        monkeypatch.setattr(Path, "stat", stat_and_log)
+        journal.look_after(lambda: 110)
+        assert journal.error is None
+        assert (following := next(numbers)) > 101, "it was looked at"
+        assert log(journal, following, following) == [True]
+
     def test_nothing_is_written_while_nothing_is_missing(
         self, make_journal: MakeJournal, folder: Path
     ) -> None:
