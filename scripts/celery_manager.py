@@ -24,7 +24,7 @@ use_environment()
 
 from execution_logger import Settings  # noqa: E402 - it may need the other environment
 from execution_logger.errors import ExecutionLoggerError  # noqa: E402
-from execution_logger.journal.directory import make_private_folder, service_folder  # noqa: E402
+from execution_logger.journal.directory import check_folder, make_own_folder, service_folder  # noqa: E402
 from execution_logger.worker.inspection import ask_workers  # noqa: E402
 
 CONFIGURATION = Path(__file__).resolve().parent.parent / "deploy" / "supervisord.conf"
@@ -40,7 +40,9 @@ class Manager:
         self.environment = {**os.environ, "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(folder), "PATH": path}
 
     def run(self, program: str, *words: str, quiet: bool = False) -> int:
-        """Run supervisord or supervisorctl; its exit code."""
+        """Run supervisord or supervisorctl; its exit code. Raises OSError for a folder that is not ours."""
+        if self.folder.exists():
+            check_folder(self.folder)  # whoever may write there may put a socket of his own in it
         command = [sys.executable, "-P", "-m", f"supervisor.{program}", "-c", str(CONFIGURATION), *words]
         return subprocess.run(  # noqa: S603 - our own command
             command, env=self.environment, check=False, stdout=subprocess.DEVNULL if quiet else None
@@ -52,7 +54,7 @@ class Manager:
 
     def start(self, *names: str) -> int:
         """Start supervisord if it does not run, and the programs."""
-        make_private_folder(self.folder)
+        make_own_folder(self.folder)
         if self.control("pid", quiet=True) and (code := self.run("supervisord")):
             return code
         if code := self.control("start", *(names or ALL)):

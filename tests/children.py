@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 
 _TASKS = Path("/proc/self/task")
 _QUIET_SECONDS = 0.01
+_NOBODY = 65_534
 
 
 def run_script(
@@ -98,6 +99,13 @@ def in_fork(function: Callable[[], _T], fork: Callable[[], int] | None = None) -
         os.close(reading)
         os.kill(process_id, 9)
         os.waitpid(process_id, 0)
+
+
+def close_to_this_process(folder: Path) -> None:
+    """Let nothing in a folder be reached by this process: a fork, which is root no longer then."""
+    folder.chmod(0)
+    if os.geteuid() == 0:
+        os.setuid(_NOBODY)
 
 
 def _answer(function: Callable[[], Any], writing: int) -> None:

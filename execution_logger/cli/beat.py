@@ -17,7 +17,7 @@ from execution_logger.cli.options import (
     stop_at_eof_option,
 )
 from execution_logger.errors import ExecutionLoggerError, SettingsError
-from execution_logger.journal.directory import make_private_folder, service_folder
+from execution_logger.journal.directory import make_own_folder, service_folder
 from execution_logger.settings import BROKER, Settings
 from execution_logger.worker import create_client
 
@@ -65,7 +65,9 @@ def the_only_beat(settings: Settings) -> Iterator[None]:
     """
     folder = service_folder(settings) / "beat"
     try:
-        make_private_folder(folder)
+        if settings.service_directory is None:
+            make_own_folder(folder.parent)  # one that is named may be a volume, to which anybody may write
+        make_own_folder(folder)
         lock = FileLock(folder / "beat.lock")
         lock.acquire(timeout=_WAIT_SECONDS)
     except Timeout:

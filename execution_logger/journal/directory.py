@@ -102,14 +102,18 @@ def state_directory(settings: Settings) -> Path:
 def user_directory(chosen: str | None, name: str, setting: str) -> Path:
     """The directory that a setting names, or one of this name among the user's; absolute.
 
-    Without a home directory, as of a container's user without an entry in `passwd`, it is one among the
-    temporary files, and a WARNING says so once.
+    Without a home directory, as of a container's user without an entry in `passwd`, or with one that is
+    closed to this user, it is one among the temporary files, and a WARNING says so once.
     """
     try:
-        return Path(chosen or user_state_path(name, appauthor=False)).expanduser().absolute()
+        directory = Path(chosen or user_state_path(name, appauthor=False)).expanduser().absolute()
+        if not chosen:
+            with suppress(FileNotFoundError):
+                directory.stat()  # HOME may still be that of root, who has started this process
     except (RuntimeError, OSError) as error:
         problem = f"{chosen or 'the state directory of this user'} cannot be used ({error})"
         return _temporary_directory(name, problem, PREFIX + setting)
+    return directory
 
 
 def service_folder(settings: Settings) -> Path:
@@ -119,7 +123,7 @@ def service_folder(settings: Settings) -> Path:
 
 @cache  # for the warning's sake
 def _temporary_directory(name: str, problem: str, variable: str) -> Path:
-    # Predictable, as the next process must find it. It holds nothing that is not ours: see open_ours.
+    # Predictable, as the next process must find it. What others have made is not used: see check_folder.
     folder = Path(os.environ.get("TMPDIR") or "/tmp", f"{name}-{_user_id()}").absolute()  # noqa: S108
     report(
         logging.WARNING,
@@ -152,12 +156,17 @@ def make_private_folder(folder: Path) -> None:
             folder.mkdir(_PRIVATE_FOLDER)
 
 
+def make_own_folder(folder: Path) -> None:
+    """Make a folder, or find it there; raises OSError, also when it is not ours."""
+    make_private_folder(folder)
+    check_folder(folder)
+
+
 def make_process_folder(destination: Destination, process: str) -> Path:
     """Make the folder of a process, or find it there; raises OSError, also when it is not ours."""
     folder = destination.folder / process
-    for each in (destination.folder, folder):
-        make_private_folder(each)
-        check_folder(each)
+    make_own_folder(destination.folder)
+    make_own_folder(folder)
     return folder
 
 

@@ -209,6 +209,22 @@ def test_a_wrong_setting_is_not_tried_for_ever(machine: Machine) -> None:
     assert machine.run("stop").returncode == 0
 
 
+def test_a_folder_that_others_may_write_to_holds_no_socket(tmp_path: Path) -> None:
+    """Whoever writes to that runs programs as this user; and another's would answer the operator."""
+    tmp_path.chmod(0o777)
+    environment = {
+        **os.environ, "VIRTUAL_ENV": sys.prefix, "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(tmp_path)
+    }  # fmt: skip
+    for action in ("start", "status"):
+        done = subprocess.run(
+            [sys.executable, SCRIPT, action], check=False, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert "anybody may write to it" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_front_without_supervisor_says_what_to_install(tmp_path: Path) -> None:
     """One line, and no traceback."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['supervisor'] = None\n")

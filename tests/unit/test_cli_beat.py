@@ -1,5 +1,6 @@
 """`execution-logger beat`: what it starts, and that it is the only one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,28 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         the_only_beat(settings),
     ):
         raise AssertionError
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who may write is a matter of POSIX here")
+@pytest.mark.parametrize("culprit", [".", "beat"])
+def test_what_others_may_write_to_holds_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, culprit: str
+) -> None:
+    """Without a home directory its place is one that others can guess, and make first."""
+    monkeypatch.setenv("HOME", str(Path(__file__)))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    folder = tmp_path / f"execution-logger-services-{os.geteuid()}"
+    for each in (folder, folder / culprit):
+        each.mkdir(0o700, exist_ok=True)
+    (folder / culprit).chmod(0o777)
+    with pytest.raises(ExecutionLoggerError, match="anybody may write to it"), the_only_beat(Settings()):
+        raise AssertionError
+    assert not list(folder.rglob("*.lock"))
+
+
+def test_the_lock_is_in_a_folder_of_its_own_on_a_shared_volume(tmp_path: Path) -> None:
+    """As Kubernetes makes them: anybody may write to it."""
+    tmp_path.chmod(0o777)
+    with the_only_beat(Settings(service_directory=str(tmp_path))):
+        assert (tmp_path / "beat").stat().st_mode & 0o777 == 0o700

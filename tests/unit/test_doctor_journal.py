@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from children import FORKS, close_to_this_process, in_fork
 from execution_logger import Settings
 from execution_logger.journal.survey import DestinationSummary, JournalSummary
 from execution_logger.operate.doctor import Finding, Level, Subject, journal
@@ -108,6 +109,21 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert unwritable(tmp_path / "file") == f"{tmp_path / 'file'} is no folder"
     assert unwritable(tmp_path / "file" / "below") == f"{tmp_path / 'file'} is no folder"
+
+
+@pytest.mark.skipif(not FORKS, reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_directory_that_is_closed_to_this_user(tmp_path: Path) -> None:
+    """It is said in its words, with the advice."""
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+
+    def found() -> list[str]:
+        close_to_this_process(closed)
+        return [finding.advice for finding in findings(closed / "journal")]
+
+    (advice,) = in_fork(found)
+    assert "EXECUTION_LOGGER_JOURNAL_DIRECTORY" in advice
 
 
 def test_a_full_disk_is_said_in_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from children import run_script
+from children import FORKS, close_to_this_process, in_fork, run_script
 from execution_logger import Settings
 from execution_logger.cli import main
 from execution_logger.journal import Adoption, Destination, directory, find_destination
@@ -81,6 +81,29 @@ def test_without_a_home_directory_it_is_among_the_temporary_files(
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "set EXECUTION_LOGGER_JOURNAL_DIRECTORY" in record.getMessage()
+
+
+@pytest.mark.skipif(not FORKS, reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("home", ["a file", "closed"])
+def test_a_home_directory_that_cannot_be_used_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    """As where a process has left root, and HOME is root's still."""
+    folder = tmp_path / "home"
+    folder.mkdir(0o700) if home == "closed" else folder.touch()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+
+    def directories() -> tuple[str, str]:
+        if home == "closed":
+            close_to_this_process(folder)
+        return str(state_directory(Settings())), str(service_folder(Settings()))
+
+    of_journals, of_services = in_fork(directories)
+    assert of_journals.startswith("/elsewhere/execution-logger-")
+    assert of_services.startswith("/elsewhere/execution-logger-services-")
 
 
 def test_a_current_folder_that_is_gone_is_survived(

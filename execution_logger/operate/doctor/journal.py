@@ -74,10 +74,10 @@ def examine_journal(subject: Subject) -> Iterator[Finding]:
 
 def unwritable(directory: Path) -> str | None:
     """Why a process could not keep a journal there, or make the folder; None when it can."""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    if not existing.is_dir():
-        return f"{existing} is no folder"
     try:
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+        if not existing.is_dir():
+            return f"{existing} is no folder"
         if existing != directory:
             # Nothing is made: its owner would be who runs the doctor, not who runs the host.
             return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} cannot be written"
