@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, cast
 from uuid import uuid4
 from weakref import WeakSet, WeakValueDictionary
 
@@ -84,6 +84,8 @@ class _Host:
     def begin_in_child(self) -> None:
         if self.pipeline is not None:
             self.pipeline = self.pipeline.in_this_process()
+        if self.known_volume is not None:
+            self.limit(self.known_volume.settings)  # what the parent has left out is the parent's
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
@@ -129,16 +131,16 @@ class _Host:
         # A delivery of the host's own may lead anywhere: whose entries to adopt is for the host to say.
         if settings.journal and (self.make_delivery is None or settings.journal_directory):
             destination = find_destination(settings, self._broker_url)
+        pipeline = Pipeline(settings, make_delivery, destination)
+        if self.known_volume is None:  # before there is a pipeline, which says that all is ready
+            self.limit(settings)
         # Atomic: threads that make the first call at once get the pipeline of one of them. Without a
         # lock, which a signal handler could meet, and a fork could leave locked.
-        pipeline: Pipeline = vars(self).setdefault("pipeline", Pipeline(settings, make_delivery, destination))
-        if self.known_volume is None:
-            self.limit(pipeline.settings)
-        return pipeline
+        return cast("Pipeline", vars(self).setdefault("pipeline", pipeline))
 
-    def limit(self, settings: Settings) -> None:
-        """Record from now on what these settings say."""
-        self.known_volume = volume = Volume(settings, self.left_out)
+    def limit(self, settings: Settings, left_out: int = 0) -> None:
+        """Record from now on what these settings say; so many entries were left out before."""
+        self.known_volume = volume = Volume(settings, left_out)
         self.volume = None if volume.is_all else volume
 
     @property
@@ -352,8 +354,9 @@ class ExecutionLogger(LoggingCalls):
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         if isinstance(level, str):
             given["level"] = parsed(tuple[str, ...], level)
-        before = self._host.known_volume
-        self._host.limit(replace(settings if before is None else before.settings, **given))
+        host = self._host
+        before = host.known_volume
+        host.limit(replace(settings if before is None else before.settings, **given), host.left_out)
 
     # Fields that are filled in ---------------------------------------------------------------
 

@@ -115,6 +115,23 @@ class TestChild:
         assert name != of_parent["process"]
         delivery.open()
 
+    def test_what_the_parent_has_left_out_is_the_parents(self, make_logger: MakeLogger, fork: Fork) -> None:
+        """The child counts its own, by the settings that were in force."""
+        logger = make_logger(MemoryDelivery(), run_max_entries=2)
+        logger.set_volume(level="info")
+        for _ in range(4):
+            record(logger)
+        assert logger.stats()["left_out"] == 2
+
+        def counts() -> tuple[int, int, bool]:
+            before = logger.stats()["left_out"]
+            ids = [record(logger).id for _ in range(3)]
+            wanted = logger.sync.debug("t", "agent", "less than info").id
+            return before, logger.stats()["left_out"], bool(all(ids[:2]) and not ids[2] and not wanted)
+
+        assert in_fork(counts, fork) == (0, 2, True)
+        assert logger.stats()["left_out"] == 2
+
     def test_the_parents_exit_hooks_deliver_nothing_in_the_child(
         self, make_logger: MakeLogger, fork: Fork
     ) -> None:
