@@ -386,6 +386,7 @@ class Settings:
             raise SettingsError("; ".join(problems))
         for name in ("journal_directory", "service_directory"):
             object.__setattr__(self, name, _absolute(values[name]))
+        object.__setattr__(self, "database_url", _with_absolute_file(values["database_url"]))
 
     @classmethod
     def from_environment(
@@ -645,6 +646,17 @@ def _absolute(path: str | None) -> str | None:
     with suppress(RuntimeError, OSError):  # no home directory, or no current one: said where it is used
         return path and str(Path(path).expanduser().absolute())
     return path
+
+
+_SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)", re.IGNORECASE)
+
+
+def _with_absolute_file(url: str | None) -> str | None:
+    """A URL of SQLite's with the file that it names now, for the same reason."""
+    if (found := _SQLITE_FILE.match(url or "")) is not None:
+        with suppress(OSError):
+            return f"{found[1]}{Path(found[2]).absolute()}{found.string[found.end() :]}"
+    return url
 
 
 def _variable(setting: "Field[Any]") -> str:

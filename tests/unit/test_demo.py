@@ -171,6 +171,6 @@ def test_the_demonstration_keeps_to_its_own_broker_and_database(
     assert settings.language == "en"
     assert settings.queue.startswith("demo-")
     monkeypatch.setenv("EXECUTION_LOGGER_LANGUAGE", "zh")
-    settings = Settings.from_environment(demo_environment(tmp_path, "redis://real", "sqlite:///real"))
-    assert (settings.broker_url, settings.database_url) == ("redis://real", "sqlite:///real")
+    settings = Settings.from_environment(demo_environment(tmp_path, "redis://real", "sqlite:////real"))
+    assert (settings.broker_url, settings.database_url) == ("redis://real", "sqlite:////real")
     assert settings.language == "zh"

@@ -5,6 +5,7 @@ import math
 import os
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,12 +274,24 @@ def test_the_variable_that_was_read_is_named(variable: str, text: str) -> None:
     "url",
     [
         "postgres://u:p@h/d", "postgresql+psycopg2://u:p@h/d", "postgresql+asyncpg://h/d", "postgresql+pg8000://h/d",
-        "sqlite:///./x.db", "sqlite+aiosqlite:////var/x.db",
+        "sqlite:////x.db", "sqlite+aiosqlite:////var/x.db", "sqlite://", "sqlite:///:memory:",
     ],
 )  # fmt: skip
 def test_a_database_may_be_named_for_any_driver(url: str) -> None:
     """The host's own driver is its business: the server is the same."""
     assert Settings.from_environment({"DATABASE_URL": url}, uses=WORKER).database_url == url
+
+
+def test_a_database_file_is_where_it_was_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever folder the process changes to afterwards, and whoever is handed the settings."""
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(database_url="sqlite+aiosqlite:///data/logs.db?timeout=5")
+    monkeypatch.chdir("/")
+    expected = f"sqlite+aiosqlite:///{tmp_path}/data/logs.db?timeout=5"
+    assert settings.database_url == expected
+    assert dataclasses.replace(settings, queue="q").database_url == expected
 
 
 @pytest.mark.parametrize("mark", ["'", '"'])
