@@ -47,7 +47,8 @@ class WithLifespan:
                 if lifespan.has_started or lifespan.is_over:
                     await lifespan.fail(error)
                     raise
-                # What the protocol has an application do that knows no lifespan.
+                # What the protocol has an application do that knows no lifespan; the server goes on.
+                lifespan.report_start(error)
             await lifespan.answer()
 
 
@@ -89,6 +90,11 @@ class _Lifespan:
         if not self.is_over:
             await self._wait_for_end()
             await self.send({"type": "lifespan.shutdown.complete"})
+
+    def report_start(self, error: Exception) -> None:
+        """The application has raised without an answer: one that has read the question has failed."""
+        if self._startup is None:
+            report(logging.WARNING, "the application's start has failed; it goes on without", error=error)
 
     async def fail(self, error: Exception) -> None:
         """The application serves on, whatever has become of its lifespan: wait for the end all the same."""

@@ -132,6 +132,21 @@ async def test_a_start_that_fails(logger: ExecutionLogger, server: Server) -> No
     assert (server.answers, server.delivered) == (["lifespan.startup.failed"], [1])
 
 
+@pytest.mark.parametrize(("make", "lines"), [(lambda: raising_late, 1), (django, 0)])
+async def test_a_start_that_fails_without_an_answer(
+    make: Callable[[], Application],
+    lines: int,
+    logger: ExecutionLogger,
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The protocol has the server go on, and the error is said; it is none where nothing was asked for."""
+    await server.serve(logger.asgi(make()))
+    assert server.answers == [STARTED, ENDED]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * lines
+    assert ("this application is for HTTP only" in caplog.text) == bool(lines)
+
+
 async def test_a_lifespan_that_fails_in_the_middle(
     logger: ExecutionLogger, server: Server, delivery: MemoryDelivery, caplog: pytest.LogCaptureFixture
 ) -> None:
