@@ -84,6 +84,9 @@ class TimedOperation:
         self._details: dict[str, Any] = {}
         self._began_at: float | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # in users' data, as its logger is: there is one block, which ends once
+
     @property
     def details(self) -> dict[str, Any]:
         """What `set_details` has gathered for the entry at the end."""

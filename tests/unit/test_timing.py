@@ -1,6 +1,7 @@
 """A timed block: an entry when it begins, one when it ends, and what the block raises goes on."""
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -202,6 +203,14 @@ def test_details_are_gathered_and_readable() -> None:
         timer.details["c"] = 3
         assert timer.details == {"a": 1, "b": 2, "c": 3}
     assert timed.last[3] == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_deep_copy_is_itself() -> None:
+    """Of a host's data that has one that is entered: there is one block, and one end."""
+    timed = Timed()
+    with timed.operation as timer:
+        copy.deepcopy({"timer": timer})["timer"].set_details({"n": 1})
+    assert timed.last[3] == {"n": 1}
 
 
 def test_without_details_there_are_none() -> None:
