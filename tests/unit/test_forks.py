@@ -429,6 +429,46 @@ class TestHooks:
             own = [message for message in found if message.startswith(f"{thread}:")]
             assert own == [f"{thread}:{number}" for number in range(count)]
 
+    def test_another_thread_is_making_the_first_call(self, tmp_path: Path) -> None:
+        """At whatever step of it the fork comes: the child logs, delivers and ends."""
+        run_script(
+            """
+            import sys, threading, time
+            from children import in_fork
+            from doubles import DEADLINE_SECONDS
+            from execution_logger import Settings, execution_logger as logger
+            from execution_logger.testing import MemoryDelivery
+
+            delivery = MemoryDelivery()
+
+            def log():
+                logger.sync.info("t", "agent", "of the child")
+                assert logger.sync.shutdown(DEADLINE_SECONDS).complete
+                return [entry["message"] for entry in delivery.entries]
+
+            def host(number):
+                settings = Settings(journal_directory=f"{sys.argv[1]}/{number}")
+                logger.configure(settings, make_delivery=lambda: delivery)
+                gate = threading.Barrier(2)
+
+                def first():
+                    gate.wait()
+                    logger.sync.info("t", "agent", "first")
+
+                threading.Thread(target=first, daemon=True).start()
+                gate.wait()
+                until = time.perf_counter() + number / 5000
+                while time.perf_counter() < until:
+                    pass
+                return in_fork(log)
+
+            for number in range(10):
+                messages = in_fork(lambda: host(number))
+                assert messages == ["of the child"], messages
+            """,
+            tmp_path,
+        )
+
     def test_the_parents_locks_are_given_back(self, make_logger: MakeLogger) -> None:
         """By the thread that forked, each as often as it took it."""
         logger = make_logger()
