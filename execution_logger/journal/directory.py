@@ -176,9 +176,15 @@ def check_folder(folder: Path) -> None:
 
 
 def own_folders(directory: Path) -> list[Path]:
-    """The folders in a directory that are ours, by their names; raises OSError when it cannot be read."""
-    with os.scandir(directory) as found:
-        paths = sorted(directory / each.name for each in found if each.is_dir(follow_symlinks=False))
+    """The folders in a directory that are ours, by their names; none where there is no such directory.
+
+    Raises OSError when it cannot be read.
+    """
+    try:
+        with os.scandir(directory) as found:
+            paths = sorted(directory / each.name for each in found if each.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     return [path for path in paths if _is_ours(path)]
 
 

@@ -56,18 +56,16 @@ _decode = msgspec.json.Decoder(_Recorded).decode
 
 def survey(state_directory: Path) -> Iterator[DestinationSummary]:
     """All destinations of a state directory; raises OSError when it cannot be read."""
-    if state_directory.is_dir():
-        for folder in own_folders(state_directory):
-            yield survey_destination(folder)
+    for folder in own_folders(state_directory):
+        yield survey_destination(folder)
 
 
 def survey_destination(folder: Path) -> DestinationSummary:
     """One destination; raises OSError when it cannot be read."""
-    folders = own_folders(folder) if folder.is_dir() else []
     return DestinationSummary(
         folder=folder,
         description=_content(folder / DESTINATION_NAME).decode(errors="replace").strip(),
-        journals=tuple(summary for path in folders if (summary := _summarise(path)) is not None),
+        journals=tuple(summary for path in own_folders(folder) if (summary := _summarise(path)) is not None),
         damaged_lines=_content(folder / DAMAGED_NAME).count(b"\n"),
     )
 
