@@ -10,7 +10,6 @@ import msgspec
 from uuid_utils import uuid7
 
 from execution_logger.entry.entry import (
-    IDENTIFIERS,
     MAX_DURATION_MS,
     MAX_IDENTIFIER_CHARS,
     NO_TREE,
@@ -136,12 +135,13 @@ class EntryEncoder:
             type(task_id) is str
             and (type(level) is str or type(level) is LogLevel)
             and (type(category) is str or type(category) is LogCategory)
+            and len(task_id) + len(level) + len(category) <= MAX_IDENTIFIER_CHARS
             and type(message) is str
             and len(message) <= self._max_bytes
-            and (step is None or type(step) is str)
-            and (agent_name is None or type(agent_name) is str)
-            and (roadmap_id is None or type(roadmap_id) is str)
-            and (concept_id is None or type(concept_id) is str)
+            and (step is None or (type(step) is str and len(step) <= MAX_IDENTIFIER_CHARS))
+            and (agent_name is None or (type(agent_name) is str and len(agent_name) <= MAX_IDENTIFIER_CHARS))
+            and (roadmap_id is None or (type(roadmap_id) is str and len(roadmap_id) <= MAX_IDENTIFIER_CHARS))
+            and (concept_id is None or (type(concept_id) is str and len(concept_id) <= MAX_IDENTIFIER_CHARS))
             and (duration_ms is None or (type(duration_ms) is int and 0 <= duration_ms <= MAX_DURATION_MS))
         ):
             try:
@@ -173,7 +173,7 @@ class EntryEncoder:
                     and _EQUALS not in encoded
                 ):
                     return entry, encoded
-                if self._is_storable(entry, encoded):
+                if self._is_storable(encoded):
                     return entry, _fitted(encoded)
         # A struct checks no types: here it only carries what the caller passed.
         passed = LogEntry(
@@ -189,7 +189,7 @@ class EntryEncoder:
         None when that is not known yet, or the message needs a closer look.
         """
         known = self._forms.get(form)
-        if known is None or (":" in message and self._keys.shown_in(message)):
+        if known is None or len(message) > known.room or (":" in message and self._keys.shown_in(message)):
             return None
         try:
             text = self._encode(message)
@@ -231,7 +231,7 @@ class EntryEncoder:
                 raise _NotPlainError
             rest -= len(key)
             kind = type(value)
-            if keys[key] and value is not None and (verdict := keys.of(key, key, copy)):
+            if keys[key] and value is not None and (verdict := keys.of(key, key, copy.items())):
                 copy[key] = _masked(value, verdict)
             elif kind is str:
                 rest -= len(value)
@@ -253,7 +253,7 @@ class EntryEncoder:
     def _copy_list(self, values: list[Any], room: int) -> list[Any]:
         if (size := len(values)) > room:
             raise _NotPlainError
-        if size == 2 and self._keys.first_of(values):  # noqa: PLR2004 - a name and a value
+        if size == 2 and self._keys.named(values[0]):  # noqa: PLR2004 - a name and a value
             raise _NotPlainError
         rest = room
         copy = values.copy()
@@ -267,22 +267,15 @@ class EntryEncoder:
             raise _NotPlainError
         return copy
 
-    def _is_storable(self, entry: LogEntry, encoded: bytes) -> bool:
-        # JSON writes a NUL as \\u0000; so may a harmless text, which the thorough way leaves alone.
-        if encoded.find(b"\\u0000") >= 0:  # `in` takes bytes for a number first, which costs far more
+    def _is_storable(self, encoded: bytes) -> bool:
+        # The size comes first: it bounds what is looked at. JSON writes a NUL as \\u0000; so may a harmless
+        # text, which the thorough way leaves alone. `in` takes bytes for a number first, which costs more.
+        if len(encoded) > self._max_bytes or encoded.find(b"\\u0000") >= 0:
             return False
-        is_short = len(encoded) <= MAX_IDENTIFIER_CHARS
-        if (
+        may_show = (
             _SLASH in encoded
             or _EQUALS in encoded
             or _BACKSLASH in encoded
-            or (not is_short and _BEARER in encoded)
-        ) and self._keys.shown_in(encoded.decode()):
-            return False
-        # No identifier can be too long in an entry that is short as a whole.
-        if is_short:
-            return True
-        return len(encoded) <= self._max_bytes and all(
-            identifier is None or len(identifier) <= MAX_IDENTIFIER_CHARS
-            for identifier in (getattr(entry, name) for name in IDENTIFIERS)
+            or (len(encoded) > MAX_IDENTIFIER_CHARS and _BEARER in encoded)
         )
+        return not may_show or not self._keys.shown_in(encoded.decode())

@@ -4,6 +4,8 @@ import re
 import string
 from collections.abc import Iterable, Mapping
 from enum import Enum, IntEnum
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 MASK = "[masked]"
@@ -22,11 +24,12 @@ _VALUE = re.compile(
 )
 
 _LOGIN = r"""(?:[^\s/?\#"'<>]|'(?![,\])}:\s]))*"""
-# Credentials in plain texts. A password may hold what should have been escaped, if no port stands there.
+# Credentials in plain texts, also where JSON has escaped the slashes. If no port stands there, a password may
+# hold what should have been escaped, and a quote that else ends a URL.
 _CREDENTIALS = re.compile(
     rf"""
-      (?<=://)(?:{_LOGIN}@
-               |[^\s/?\#@:"'<>\[]*:(?!\d{{0,5}}(?:[/?\#,;\s"'<>)\]}}]|$))[^\s"'<>]{{0,1000}}@)
+      (?P<slashes>:(?:\\{{0,7}}/){{2}})
+        (?:{_LOGIN}@|[^\s/?\#@:"'<>\[]*:(?!\d{{1,5}}'|\d{{0,5}}(?:\\{{0,7}}/|[?\#,;\s"<>)\]}}]|$))[^\s"<>]{{0,1000}}@)
       | (?<=[?&\#;])(?P<parameter>[\w.%-]{{1,100}}+)=[^&\s"'<>\#]++
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -72,6 +75,16 @@ _DESCRIPTIONS = (
     "version", "algorithm", "alg", "method", "type", "format", "count", "length", "size", "valid", "verified",
     "enabled", "required", "expires", "ttl",
 )  # fmt: skip
+# Keys of a value whose name stands beside it, and those of such a name: also header_name and VARIABLE.
+_VALUE_KEY = re.compile(r"values?[\W_]*$|(?:^|[\W_]|(?-i:(?<=[^\W_A-Z])(?=V)))vals?$", re.IGNORECASE)
+_NAMED_THINGS = (
+    "header", "cookie", "variable", "var", "envvar", "parameter", "param", "field", "option", "setting",
+    "property", "attribute",
+)  # fmt: skip
+_NAMES = frozenset(
+    {*_NAMED_THINGS, *(f"{thing}{word}" for thing in ("", *_NAMED_THINGS) for word in ("name", "key"))}
+)
+_MOST_BESIDE = 32
 
 
 class Verdict(IntEnum):
@@ -97,6 +110,8 @@ class SensitiveKeys(dict[str, Verdict]):
         self._words = tuple(word for word in map(_folded, words) if word)
 
     def __missing__(self, key: str) -> Verdict:
+        if len(key) > WINDOW_CHARS:  # it is a text: what is judged of it does not grow with it
+            return self.named(key[: WINDOW_CHARS // 2] + key[-WINDOW_CHARS // 2 :])
         verdict = self._judge(key, _folded(key))
         if len(key) <= _LONGEST_REMEMBERED:
             if len(self) >= _MOST_VERDICTS:
@@ -104,27 +119,26 @@ class SensitiveKeys(dict[str, Verdict]):
             self[key] = verdict
         return verdict
 
-    def of(self, key: object, text: str, parts: Mapping[Any, Any]) -> Verdict:
-        """What happens to the value under a key of `parts`, whose text is `text`."""
+    def of(self, key: object, text: str, pairs: Iterable[tuple[Any, Any]]) -> Verdict:
+        """What happens to the value under a key, whose text is `text`, among the pairs of a mapping."""
         verdict = self[text]
         if verdict is Verdict.KEEP and isinstance(key, Enum):
             verdict = self[str(key._name_)]
-        return self.as_named(text, parts) if verdict is Verdict.AS_NAMED else verdict
+        return self._as_named(text, pairs) if verdict is Verdict.AS_NAMED else verdict
 
-    def as_named(self, key: str, parts: Mapping[Any, Any]) -> Verdict:
+    def _as_named(self, key: str, pairs: Iterable[tuple[Any, Any]]) -> Verdict:
         """What happens to a value whose name is beside it, as Docker, Kubernetes and AWS write them."""
-        prefix = key[: -len("value")]  # of "value", "Value", "default_value", "ParameterValue"
-        for name in (f"{at}{word}" for at in {"", prefix} for word in ("name", "key", "Name", "Key")):
-            if (verdict := self.first_of((parts.get(name), None))) is not Verdict.KEEP:
+        key = key[-_LONGEST_REMEMBERED:]
+        for beside, name in islice(pairs, _MOST_BESIDE):
+            if _is_name_of(key, _text_of(beside)[:_LONGEST_REMEMBERED]) and (verdict := self.named(name)):
                 return verdict
         return Verdict.KEEP
 
-    def first_of(self, pair: Any) -> Verdict:
-        """What happens to the second of a pair, such as a header: the first one may be its name."""
-        name = pair[0]
-        if type(name) is bytes:
-            name = name[:_LONGEST_REMEMBERED].decode("latin-1")
-        verdict = self[name[:WINDOW_CHARS]] if type(name) is str else Verdict.KEEP
+    def named(self, name: Any) -> Verdict:
+        """What happens to a value with this name, as a header has one: a text, bytes or an enum's member."""
+        if type(name) is not str and issubclass(type(name), Enum):
+            return self.named(name._value_) or self.named(name._name_)
+        verdict = self[_text_of(name)[:WINDOW_CHARS]]
         return Verdict.KEEP if verdict is Verdict.AS_NAMED else verdict
 
     def masked(self, text: str) -> str:
@@ -145,7 +159,7 @@ class SensitiveKeys(dict[str, Verdict]):
 
     def without_credentials(self, text: str) -> str:
         """Mask users and passwords in URLs, sensitive parameters, and passwords, headers and cookies."""
-        if "://" in text or "assword=" in text:
+        if "://" in text or "assword=" in text or ("\\" in text and "\\/" in text):
             text = _CREDENTIALS.sub(self._without, text)
         return _NAMED.sub(_without_secret, text) if _may_name(text.lower()) else text
 
@@ -167,14 +181,14 @@ class SensitiveKeys(dict[str, Verdict]):
         if name := found["parameter"]:
             is_secret = name.lower() in _PARAMETERS or self[name] is Verdict.MASK
             return f"{name}={MASK}" if is_secret else found[0]
-        return f"{MASK}@"
+        return f"{found['slashes']}{MASK}@"
 
     def _judge(self, key: str, folded: str) -> Verdict:
         found = [word for word in self._words if word in folded]
         if found and not _DESCRIBED.isdisjoint(found):
             found = _without_descriptions(found, key, folded)
         if not found:
-            return Verdict.AS_NAMED if folded.endswith("value") else Verdict.KEEP
+            return Verdict.AS_NAMED if _VALUE_KEY.search(key) else Verdict.KEEP
         # `prompt_tokens: 1200` is what people look for in the log of an agent.
         return Verdict.NUMBERS_ONLY if found == ["token"] and _counts_tokens(folded) else Verdict.MASK
 
@@ -199,9 +213,9 @@ def _without_secret(found: re.Match[str]) -> str:
 def seen(text: str, most_chars: int) -> str:
     """The beginning of a longer text, cut where no URL, and no password, is cut in two."""
     window = text[: most_chars + WINDOW_CHARS]
-    head = window.rsplit(maxsplit=1)[0]
+    parts = window.rsplit(maxsplit=1)
     # One that never ends might be a URL whose login is not over: as if it were.
-    return head if len(head) >= most_chars else f"{window}@"
+    return parts[0] if len(parts) > 1 and len(parts[0]) >= most_chars else f"{window}@"
 
 
 def _without_descriptions(found: list[str], key: str, folded: str) -> list[str]:
@@ -212,6 +226,24 @@ def _without_descriptions(found: list[str], key: str, folded: str) -> list[str]:
 
 def _counts_tokens(key: str) -> bool:
     return "tokens" in key or any(f"token{what}" in key for what in ("count", "usage", "limit", "detail"))
+
+
+@lru_cache(_MOST_VERDICTS)
+def _is_name_of(key: str, beside: str) -> bool:
+    """Whether what is beside the value of a key is its name, by the keys of both."""
+    folded = _folded(beside)
+    prefix = _folded(key).rpartition("val")[0]  # of "value", "Values", "default_value", "ParameterValue"
+    return folded in _NAMES or folded.removeprefix(prefix) in _NAMES
+
+
+def _text_of(name: Any) -> str:
+    """The text of what may be a name, of bytes as much as a name has; empty when it is none."""
+    kind = type(name)
+    if kind is str:
+        return name  # type: ignore[no-any-return]
+    if issubclass(kind, (bytes, bytearray)):
+        return name[:_LONGEST_REMEMBERED].decode("latin-1")  # type: ignore[no-any-return]
+    return str.__str__(name) if issubclass(kind, str) else ""
 
 
 def _folded(key: str) -> str:

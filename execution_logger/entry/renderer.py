@@ -47,12 +47,14 @@ def exact_text(value: Any) -> str | None:
 
 
 def simplified(value: Any, max_bytes: int) -> Any:
-    """What an enum's member, a pydantic model or a NumPy value stands for; any other value as it is.
+    """What an enum's member, a split URL, a pydantic model or a NumPy value stands for; any other as it is.
 
     An array of more than `max_bytes`, or of an unknown size, and a model that holds more stay what they are.
     """
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple) and _has(value, "geturl"):  # its "netloc" alone would show a login
+        return value._make(part[: max_bytes + WINDOW_CHARS] for part in value).geturl()  # type: ignore[attr-defined]
     # Asked of the type: a proxy of something remote has every attribute.
     if _has(value, "model_dump") and is_light(value, max_bytes):  # pydantic
         return value.model_dump()

@@ -231,13 +231,14 @@ class Sanitizer:
     def _mapping(self, parts: Mapping[Any, Any], verdict: Verdict) -> dict[str, Any]:
         safe: dict[str, Any] = {}
         at = self._changes.at
-        for key, value in self._taken(parts.items()):
+        taken = self._taken(parts.items())
+        for key, value in taken:
             text = key if type(key) is str else at(" (a key)", self._text, key, self._bytes_left)
             name = at(" (a key)", self._name, text, safe) if self._bytes_left >= _ROOM_BYTES else ""
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)
                 break
-            below = self._keys.of(key, text, parts) or verdict
+            below = self._keys.of(key, text, taken) or verdict
             if below is Verdict.MASK and value is not None:
                 safe[name] = self._spend(MASK)
             else:
@@ -248,7 +249,7 @@ class Sanitizer:
         safe: list[Any] = []
         taken = self._taken(parts)
         # Headers are often pairs: of a lone list nobody knows whether it is one.
-        named = self._keys.first_of(taken) if len(taken) == 2 and self._is_pair(parts) else Verdict.KEEP  # noqa: PLR2004
+        named = self._keys.named(taken[0]) if len(taken) == 2 and self._is_pair(parts) else Verdict.KEEP  # noqa: PLR2004
         for item in taken:
             if self._bytes_left < _ROOM_BYTES:
                 self._mark_cut(len(safe), parts)

@@ -20,16 +20,21 @@ from hypothesis import strategies as st
 
 from anything import Anything, laughs, nested, plain_details, plain_texts
 from execution_logger.entry import encoder as encoder_module
+from execution_logger.entry import masking as masking_module
 from execution_logger.entry.changes import CHANGED
 from execution_logger.entry.encoder import EntryEncoder, entry_clock
 from execution_logger.entry.entry import MAX_DURATION_MS, NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds
-from execution_logger.entry.masking import MASK, SensitiveKeys
+from execution_logger.entry.masking import MASK, WINDOW_CHARS, SensitiveKeys
 from execution_logger.entry.sanitizer import Sanitizer
 from execution_logger.settings import SENSITIVE_KEYS, Settings
 
 SIZES = (1024, 1500, 20_000, 262_144)
 ENCODERS = {size: EntryEncoder(Settings(max_entry_bytes=size)) for size in SIZES}
 KEYS = SensitiveKeys(SENSITIVE_KEYS)
+
+
+class Key(str):  # noqa: SLOT000 - as hosts have them
+    """A key that is no plain text."""
 
 
 def make(*fields: Any, max_bytes: int = 262_144, **more: Any) -> tuple[LogEntry, bytes]:
@@ -319,7 +324,7 @@ def test_what_is_not_changed_is_not_marked() -> None:
 
 
 @pytest.mark.parametrize("max_bytes", SIZES)
-@pytest.mark.parametrize("character", ["x", "\x01", "😀", "\\", "\0", "\ud800"])
+@pytest.mark.parametrize("character", ["x", " ", "\x01", "😀", "\\", "\0", "\ud800"])
 def test_a_message_of_50_mb_is_cut_and_marked(character: str, max_bytes: int) -> None:
     """Its beginning is kept, and how long it was."""
     entry, encoded = make("task", "info", "agent", character * 12_500_000, max_bytes=max_bytes)
@@ -382,6 +387,75 @@ def test_huge_details_are_cut_before_they_are_copied(
     entry = encoded_once(monkeypatch, "message", details)
     assert entry.details is not None
     assert entry.details[CHANGED]
+
+
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of the texts in which secrets are looked for, and of the keys that are judged."""
+    lengths: list[int] = []
+    search, fold = SensitiveKeys.without_credentials, masking_module._folded
+
+    def searching(keys: SensitiveKeys, text: str) -> str:
+        lengths.append(len(text))
+        return search(keys, text)
+
+    def folding(key: str) -> str:
+        lengths.append(len(key))
+        return fold(key)
+
+    monkeypatch.setattr(SensitiveKeys, "without_credentials", searching)
+    monkeypatch.setattr(masking_module, "_folded", folding)
+    return lengths
+
+
+@pytest.mark.parametrize("position", [0, 1, 2, 4, 5, 6, 7])
+@pytest.mark.parametrize("size", [1_000, 40_000, 1_000_000])
+def test_of_a_long_identifier_no_more_is_read_than_may_be_kept(
+    position: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither encoded nor searched for secrets, however long it is."""
+    fields: list[Any] = ["task", "info", "agent", "message", *[None] * 6]
+    fields[position] = "://a:b" * size
+    lengths = searched(monkeypatch)
+    made = EntryEncoder(Settings())
+    encode, sizes = made._encode, []
+
+    def counted(entry: LogEntry) -> bytes:
+        sizes.append(len(encode(entry)))
+        return encode(entry)
+
+    monkeypatch.setattr(made, "_encode", counted)
+    _, encoded = made.make(*fields)
+    assert sizes == [len(encoded)]
+    assert max(lengths) <= 512 + WINDOW_CHARS + 1
+
+
+@pytest.mark.parametrize("key", ["x" * 12_000_000, "value" * 2_000_000, Key("x" * 12_000_000)])
+@pytest.mark.parametrize("before", [{}, {"value": 1, "name": 2, "set": {3}}])
+def test_of_a_long_key_no_more_is_judged_than_a_name_may_have(
+    key: str, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is a text as a whole is cut as any other text is."""
+    lengths = searched(monkeypatch)
+    entry = make_simple(details={**before, key: "y", "list": [(key, 1)]})
+    assert entry.details is not None
+    assert entry.details[CHANGED]
+    assert max(lengths) <= 262_144
+
+
+def test_a_long_key_is_judged_by_its_ends() -> None:
+    """Where it begins, and where a name would end."""
+    for key in (f"{'x.' * 5000}password", f"password{'.x' * 5000}"):
+        assert make_simple(details={key: "hunter2"}).details == {key: MASK}
+
+
+def test_a_huge_line_is_not_read_to_be_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an entry has no room for is left to the thorough way."""
+    encoder = EntryEncoder(Settings())
+    encoder.know("form", "app", "info", "app", {})
+    lengths = searched(monkeypatch)
+    monkeypatch.setattr(encoder, "_encode", pytest.fail)
+    assert encoder.fill_in("form", "://a:b" * 40_000) is None
+    assert lengths == []
 
 
 def test_a_huge_message_is_cut_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlparse, urlsplit
 from uuid import UUID
 
 import pytest
@@ -78,10 +79,13 @@ def test_these_have_none(value: Any) -> None:
         (Root([1, 2]), [1, 2]),
         (ArrayLike([1, 2]), [1, 2]),
         (ArrayLike(1.5), 1.5),
+        (urlsplit("redis://u:secret@db/0?a=b#c"), "redis://u:secret@db/0?a=b#c"),
+        (urlparse("redis://u:secret@db/0;p"), "redis://u:secret@db/0;p"),
+        (urlsplit(b"redis://u:secret@db"), b"redis://u:secret@db"),
     ],
 )
 def test_these_stand_for_something_simpler(value: Any, simple: Any) -> None:
-    """Enums, pydantic models, NumPy's arrays and numbers."""
+    """Enums, pydantic models, NumPy's arrays and numbers, and URLs that were split."""
     assert simplified(value, 1000) == simple
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlparse, urlsplit
 from uuid import UUID
 
 import attrs
@@ -740,6 +741,16 @@ def test_a_cut_leaves_no_beginning_of_a_secret(position: int, template: str) -> 
 # Secrets whose names stand beside them --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("split", [urlsplit, urlparse])
+def test_the_login_of_a_split_url_is_masked(split: Callable[[Any], Any]) -> None:
+    """It is recorded as its text, also where that is longer than any entry."""
+    assert value_of(split("redis://u:secret@db/0")) == f"redis://{MASK}@db/0"
+    assert value_of(split(b"redis://u:secret@db/0")) == f"redis://{MASK}@db/0"
+    assert value_of(split("https://db/a@b?c=d")) == "https://db/a@b?c=d"
+    long, _ = recorded({"x": split(f"redis://u:{'secret' * 100_000}@db/0")})
+    assert long["x"] == f"redis://{MASK}@"
+
+
 class Header(enum.Enum):
     """Names of headers, whose values say nothing."""
 
@@ -747,10 +758,31 @@ class Header(enum.Enum):
     AGENT = 2
 
 
+class HeaderText(enum.StrEnum):
+    """Names of headers, which are texts."""
+
+    AUTHORIZATION = "Authorization"
+    AGENT = "User-Agent"
+
+
+class Istr(str):  # noqa: SLOT000 - as hosts have them
+    """A name of a header as some servers have it, which is equal to itself in any case."""
+
+
 @pytest.mark.parametrize(
     ("value", "safe"),
     [
         ([("Authorization", "Bearer x"), ("Accept", "y")], [["Authorization", MASK], ["Accept", "y"]]),
+        ([(Istr("Authorization"), "x"), (Istr("Accept"), "y")], [["Authorization", MASK], ["Accept", "y"]]),
+        (
+            [[HeaderText.AUTHORIZATION, "x"], [HeaderText.AGENT, "y"]],
+            [["Authorization", MASK], ["User-Agent", "y"]],
+        ),
+        ([(Header.AUTHORIZATION, "x"), (Header.AGENT, "y")], [[1, MASK], [2, "y"]]),
+        ([(bytearray(b"cookie"), b"x"), (bytearray(b"accept"), b"y")], [["cookie", MASK], ["accept", "y"]]),
+        ({"name": HeaderText.AUTHORIZATION, "value": "x"}, {"name": "Authorization", "value": MASK}),
+        ({"name": Istr("cookie"), "value": "x"}, {"name": "cookie", "value": MASK}),
+        ({b"name": b"cookie", b"value": b"x"}, {"name": "cookie", "value": MASK}),
         ([[b"cookie", b"x"], [b"accept", b"y"]], [["cookie", MASK], ["accept", "y"]]),
         ((("X-Api-Key", "x"),), [["X-Api-Key", MASK]]),
         ([["Authorization", "Bearer x"]], [["Authorization", MASK]]),
@@ -767,6 +799,18 @@ class Header(enum.Enum):
             {"ParameterKey": "DbPassword", "ParameterValue": MASK},
         ),
         ({"name": "password", "default_value": "x"}, {"name": "password", "default_value": MASK}),
+        ({"NAME": "DB_PASSWORD", "VALUE": "x"}, {"NAME": "DB_PASSWORD", "VALUE": MASK}),
+        ({"value": "x", "header_name": "Cookie"}, {"value": MASK, "header_name": "Cookie"}),
+        ({"headerName": "Cookie", "headerValue": "x"}, {"headerName": "Cookie", "headerValue": MASK}),
+        ({"header": "Cookie", "header_value": "x"}, {"header": "Cookie", "header_value": MASK}),
+        ({"variable": "API_TOKEN", "value": "x"}, {"variable": "API_TOKEN", "value": MASK}),
+        ({"name": "set-cookie", "values": ["x"]}, {"name": "set-cookie", "values": MASK}),
+        ({"key": "jwt", "val": "x"}, {"key": "jwt", "val": MASK}),
+        ({"env_key": "jwt", "envVal": "x"}, {"env_key": "jwt", "envVal": MASK}),
+        ({"key": "jwt", "interval": 5, "retrieval": "x"}, {"key": "jwt", "interval": 5, "retrieval": "x"}),
+        ({"name": "max_tokens", "values": [1, 2]}, {"name": "max_tokens", "values": [1, 2]}),
+        ({"agent_name": "token-counter", "value": 5}, {"agent_name": "token-counter", "value": 5}),
+        ({"key": "name", "value": "x"}, {"key": "name", "value": "x"}),
         ({"name": "HOME", "value": "/root"}, {"name": "HOME", "value": "/root"}),
         ({"file_name": "secrets.txt", "value": 1}, {"file_name": "secrets.txt", "value": 1}),
         ({"name": "token_count", "value": 5}, {"name": "token_count", "value": 5}),
