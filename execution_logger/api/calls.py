@@ -167,7 +167,7 @@ class LoggingCalls(ABC):
     async def exception(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,
@@ -189,7 +189,7 @@ class LoggingCalls(ABC):
     async def critical(
         self,
         /,
-        task_id: str,
+        task_id: str | None,
         category: str,
         message: str,
         step: str | None = None,

@@ -154,10 +154,12 @@ def with_exception(extra: Mapping[str, Any]) -> Mapping[str, Any]:
     rest, exc_info = dict(extra), extra["exc_info"]
     if type(exc_info) is tuple:
         exc_info = exc_info[1] if len(exc_info) > 1 else None
-    if type(exc_info) is bool:
+    if type(exc_info) is bool or type(exc_info) is int:
         exc_info = sys.exception() if exc_info else None
     if exc_info is not None and not issubclass(type(exc_info), BaseException):
-        return extra  # somebody else's word for something else
+        exc_info = sys.exception()
+        if exc_info is None:
+            return extra  # somebody else's word for something else
     del rest["exc_info"]
     return rest if exc_info is None else {**rest, "exception": exc_info}
 

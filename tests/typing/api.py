@@ -31,6 +31,8 @@ async def calls() -> None:
     assert_type(await log.info("t", LogCategory.API, "m", step="s", duration_ms=5), LogEntry)
     assert_type(await log.warning("t", LogCategory.API, "m", details=None), LogEntry)
     assert_type(await log.error("t", LogCategory.API, "m", any_other_argument=object()), LogEntry)
+    assert_type(await log.exception("t", LogCategory.API, "m", exc_info=ValueError()), LogEntry)
+    assert_type(await log.critical("t", LogCategory.API, "m", any_other_argument=object()), LogEntry)
     assert_type(await log.log_error(task_id="t", category="x", message="m"), LogEntry)
     assert_type(await log.log_workflow_start("t", "s", "m", "r", {}), LogEntry)
     assert_type(await log.log_workflow_complete("t", "s", "m", 5, "r", {}), LogEntry)
@@ -87,6 +89,16 @@ async def fields_that_are_filled_in() -> None:
     assert_type(execution_logger.context(task_id="t"), AbstractContextManager[None])
     with execution_logger.context(task_id="t"):
         assert_type(await execution_logger.bind(step="s").info("t", "x", "m"), LogEntry)
+    bound = execution_logger.bind(task_id="t")
+    assert_type(await bound.log(None, "info", "x", "m"), LogEntry)
+    assert_type(await bound.debug(None, "x", "m"), LogEntry)
+    assert_type(await bound.info(None, "x", "m"), LogEntry)
+    assert_type(await bound.warning(None, "x", "m"), LogEntry)
+    assert_type(await bound.error(None, "x", "m"), LogEntry)
+    assert_type(await bound.exception(None, "x", "m"), LogEntry)
+    assert_type(await bound.critical(None, "x", "m"), LogEntry)
+    assert_type(bound.sync.critical(None, "x", "m"), LogEntry)
+    assert_type(bound.sync.exception(None, "x", "m"), LogEntry)
 
 
 async def ending() -> None:

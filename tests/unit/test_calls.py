@@ -243,14 +243,35 @@ class TestExceptions:
         LOGGER.sync.exception("t", "x", "m", exc_info=(ValueError, error, None))
         assert [exception_of(entry)["message"] for entry in entries] == ["passed", "passed"]
 
-    @pytest.mark.parametrize("exc_info", [None, False, True, (None, None, None), ()])
+    @pytest.mark.parametrize("exc_info", [1, 2, "yes", 1.0, object()])
+    def test_any_true_value_asks_for_the_one_that_is_handled(
+        self, exc_info: Any, entries: list[LogEntry]
+    ) -> None:
+        """As in the standard library, where `exc_info=1` is usual."""
+        try:
+            raise KeyError("k")  # noqa: TRY301 - it is what is logged
+        except KeyError:
+            LOGGER.sync.error("t", "x", "m", exc_info=exc_info)
+        assert exception_of(entries[0])["type"] == "KeyError"
+        assert "exc_info" not in (entries[0].details or {})
+
+    @pytest.mark.parametrize("exc_info", [None, False, 0, (), (None, None, None)])
+    def test_no_false_value_does(self, exc_info: Any, entries: list[LogEntry]) -> None:
+        """Whatever is handled."""
+        try:
+            raise KeyError("k")  # noqa: TRY301 - it is not logged
+        except KeyError:
+            LOGGER.sync.error("t", "x", "m", exc_info=exc_info)
+        assert entries[0].details is None
+
+    @pytest.mark.parametrize("exc_info", [None, False, True, 0, 1, (None, None, None), ()])
     def test_none(self, exc_info: Any, entries: list[LogEntry]) -> None:
         """Where none is handled, none is stored."""
         LOGGER.sync.exception("t", "x", "m", exc_info=exc_info)
         assert entries[0].details is None
 
     def test_somebody_elses_word(self, entries: list[LogEntry]) -> None:
-        """It is kept as any other argument is."""
+        """It is kept as any other argument is, where no exception is handled."""
         LOGGER.sync.info("t", "x", "m", exc_info="text", other=1)
         assert entries[0].details == {"exc_info": "text", "other": 1}
 
