@@ -3,11 +3,13 @@
 import base64
 import codecs
 import dataclasses
+import importlib
 import math
 import traceback
 from collections import UserString, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from enum import Enum
@@ -132,6 +134,9 @@ def _fields_of(value: Any, kind: Any) -> dict[str, Any] | None:
 def _has(value: Any, method: str) -> bool:
     return callable(getattr(type(value), method, None))
 
+
+with suppress(ImportError):  # Python 3.13 has it, and would import it for a traceback, in a call
+    importlib.import_module("_suggestions")
 
 BYTES = (bytes, bytearray, memoryview)
 

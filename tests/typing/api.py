@@ -31,7 +31,7 @@ async def calls() -> None:
     assert_type(await log.info("t", LogCategory.API, "m", step="s", duration_ms=5), LogEntry)
     assert_type(await log.warning("t", LogCategory.API, "m", details=None), LogEntry)
     assert_type(await log.error("t", LogCategory.API, "m", any_other_argument=object()), LogEntry)
-    assert_type(await log.exception("t", LogCategory.API, "m", exc_info=ValueError()), LogEntry)
+    assert_type(await log.exception("t", LogCategory.API, "m", exc_info=ValueError()), LogEntry)  # noqa: LOG004 - it is not run
     assert_type(await log.critical("t", LogCategory.API, "m", any_other_argument=object()), LogEntry)
     assert_type(await log.log_error(task_id="t", category="x", message="m"), LogEntry)
     assert_type(await log.log_workflow_start("t", "s", "m", "r", {}), LogEntry)

@@ -43,6 +43,28 @@ try:
 except ValueError:
     pass
 """,
+    "errors that Python explains": """
+import asyncio, json
+colour = 1
+def name(): return colou
+def attribute(): return json.load_s
+def from_module(): from asyncio import task_s
+def module(): import no_such_module
+def syntax(): compile('if x\\n', 'f', 'exec')
+def in_a_file(): json.loads('x')
+def group(): raise ExceptionGroup('several', errors)
+errors = []
+for fail in (name, attribute, from_module, module, syntax, in_a_file, group):
+    try:
+        fail()
+    except Exception as error:
+        errors = [*errors, error]
+assert len(errors) == 7
+logger.sync.info('t', 'agent', 'x')
+imported.clear()
+for error in errors:
+    logger.sync.exception('t', 'agent', 'failed', exc_info=error)
+""",
     "a coroutine": """
 async def run():
     with logger.context(step='s'):
