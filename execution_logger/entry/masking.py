@@ -84,6 +84,7 @@ _NAMED_THINGS = (
 _NAMES = frozenset(
     {*_NAMED_THINGS, *(f"{thing}{word}" for thing in ("", *_NAMED_THINGS) for word in ("name", "key"))}
 )
+_NAMING = ("name", "key", *_NAMED_THINGS)
 _MOST_BESIDE = 32
 
 
@@ -128,9 +129,12 @@ class SensitiveKeys(dict[str, Verdict]):
 
     def _as_named(self, key: str, pairs: Iterable[tuple[Any, Any]]) -> Verdict:
         """What happens to a value whose name is beside it, as Docker, Kubernetes and AWS write them."""
-        key = key[-_LONGEST_REMEMBERED:]
+        # What stands before "value", also in the key of its name: "default_value", "ParameterValue".
+        prefix, _, _ = _folded(key[-_LONGEST_REMEMBERED:]).rpartition("val")
         for beside, name in islice(pairs, _MOST_BESIDE):
-            if _is_name_of(key, _text_of(beside)[:_LONGEST_REMEMBERED]) and (verdict := self.named(name)):
+            naming = _naming(_text_of(beside)[:_LONGEST_REMEMBERED])
+            is_its = naming in _NAMES or naming.removeprefix(prefix) in _NAMES
+            if is_its and (verdict := self.named(name)):
                 return verdict
         return Verdict.KEEP
 
@@ -229,11 +233,10 @@ def _counts_tokens(key: str) -> bool:
 
 
 @lru_cache(_MOST_VERDICTS)
-def _is_name_of(key: str, beside: str) -> bool:
-    """Whether what is beside the value of a key is its name, by the keys of both."""
-    folded = _folded(beside)
-    prefix = _folded(key).rpartition("val")[0]  # of "value", "Values", "default_value", "ParameterValue"
-    return folded in _NAMES or folded.removeprefix(prefix) in _NAMES
+def _naming(key: str) -> str:
+    """The key, folded, of what may be the name of a value beside it; empty when it is none."""
+    folded = _folded(key)
+    return folded if folded.endswith(_NAMING) else ""
 
 
 def _text_of(name: Any) -> str:
