@@ -399,7 +399,7 @@ class Settings:
         Args:
             environ: the variables.
             uses: which of the settings that hosts have under names of their own this process uses,
-                e.g. `BROKER | DATABASE`; by default, what a host uses that delivers as the settings say.
+                e.g. `BROKER | DATABASE`; by default, what a host needs that delivers as the settings say.
                 A value of the others that cannot be used is passed over: it may be meant for somebody else.
 
         Raises:
@@ -429,11 +429,12 @@ def problems_in(environ: Mapping[str, str], uses: Collection[str] | None = None)
     read = _read_all(environ)
     values = {setting.name: setting.default for setting in fields(Settings)} | _values(read)
     used = _used_by_host(values) if uses is None else set(uses)
-    if not values["celery_enabled"] or values["fallback"] == "direct":
-        used |= DATABASE
     wrong = {name: each.problem for name, each in read.items()}
-    named = [problem for name, problem in wrong.items() if problem and name not in WORKER - used]
-    return [*named, *_problems_between(values, wrong)]
+    problems = [problem for name, problem in wrong.items() if problem and name not in WORKER - used]
+    problems += _problems_between(values, wrong)
+    if uses is None and (who := _who_writes(values)) and not (wrong["database_url"] or values["database_url"]):
+        problems.append(why_no_database(who, {}))
+    return problems
 
 
 def unsupported(name: str, url: str, *, in_code: bool = False) -> str | None:
@@ -570,7 +571,14 @@ def _values(read: Mapping[str, _Read]) -> dict[str, Any]:
 
 
 def _used_by_host(values: Mapping[str, Any]) -> set[str]:
-    return set(BROKER if values["celery_enabled"] else NOTHING)
+    return set((BROKER if values["celery_enabled"] else NOTHING) | (DATABASE if _who_writes(values) else NOTHING))
+
+
+def _who_writes(values: Mapping[str, Any]) -> str | None:
+    """The setting with which a host writes to the database itself."""
+    if not values["celery_enabled"]:
+        return "CELERY_ENABLED=false"
+    return "FALLBACK=direct" if values["fallback"] == "direct" else None
 
 
 def _unsupported(setting: "Field[Any]", value: object, variable: str) -> str | None:
@@ -634,11 +642,6 @@ def _problems_between(values: Mapping[str, Any], wrong: Mapping[str, str | None]
         if not (wrong[name] or wrong[limit]) and values[name] * share > values[limit]:
             variable = f"{PREFIX}{name.upper()}={written(values[name])}"
             yield f"{variable}: {rule}{PREFIX}{limit.upper()}={written(values[limit])}"
-    if not wrong["database_url"] and not values["database_url"]:
-        if not values["celery_enabled"]:
-            yield why_no_database("CELERY_ENABLED=false", {})
-        elif values["fallback"] == "direct":
-            yield why_no_database("FALLBACK=direct", {})
 
 
 def _absolute(path: str | None) -> str | None:

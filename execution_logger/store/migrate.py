@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Table, column, insert, inspect, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
-from execution_logger.settings import Settings
+from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import missing_indexes
@@ -61,7 +61,7 @@ def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | 
         return True
     if name == VERSION_TABLE or any(name == own or name.startswith(f"{own}_") for own in OWN_TABLES):
         return False
-    schema, entries = schema_and_name(Settings.from_environment().table)
+    schema, entries = schema_and_name(Settings.from_environment(uses=NOTHING).table)
     if name != entries or (schema is not None and schema != parent_names.get("schema_name")):
         return True
     return parent_names.get("schema_qualified_table_name") in _tables_of_host()

@@ -102,6 +102,16 @@ def test_a_broker_that_cannot_work_stops_the_first_call(url: str, problem: str) 
         ExecutionLogger(Settings(broker_url=url)).sync.start()
 
 
+@pytest.mark.parametrize(
+    ("settings", "who"),
+    [({"celery_enabled": False}, "CELERY_ENABLED=false"), ({"fallback": "direct"}, "FALLBACK=direct")],
+)
+def test_who_writes_to_the_database_must_know_one(settings: dict[str, Any], who: str) -> None:
+    """Also where the settings come from code."""
+    with pytest.raises(SettingsError, match=f"^DATABASE_URL is not set: {who} needs it"):
+        ExecutionLogger(Settings(**settings)).sync.start()
+
+
 def test_the_broker_of_the_hosts_application_is_looked_at_instead() -> None:
     """With it CELERY_BROKER_URL leads nowhere, and may be anything."""
     app = Celery("host", broker="sqs://key:s3cret@", set_as_current=False)

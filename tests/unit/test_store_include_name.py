@@ -135,6 +135,24 @@ async def test_other_names_are_known(host: Host, monkeypatch: pytest.MonkeyPatch
     assert "drop_table('" + "x" * 60 in text  # of which this host's environment says nothing
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CELERY_ENABLED", "false"),
+        ("EXECUTION_LOGGER_FALLBACK", "direct"),
+        ("CELERY_BROKER_URL", "sqs://"),
+        ("CELERY_BROKER_URL", "memory://"),
+        ("DATABASE_URL", "mysql://host/database"),
+    ],
+)
+def test_only_the_name_of_the_table_matters(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Where Alembic runs, in CI for instance, nothing is delivered: what delivering needs may be missing."""
+    monkeypatch.setenv(variable, value)
+    assert include_name("users", "table", {"schema_name": None, "schema_qualified_table_name": "users"})
+
+
 def test_what_is_no_table_of_ours_is_compared() -> None:
     """Columns, indexes and schemas, and tables whose names only begin like ours."""
     for name in ("execution_log", "execution_log_batch", "execution_logger", "users", None):
