@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
+from execution_logger.levels import LEVELS, known_level
 from execution_logger.text import HIDDEN, each_url, public_url
 
 _ALLOWED = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
@@ -184,18 +185,15 @@ _ZONE = (
 )
 
 
-_LEVELS = ("debug", "info", "warning", "error", "critical")
-
-
 def _are_levels(words: Any) -> bool:
     pairs = [word.rpartition("=") for word in words]
     has_categories = all(category.strip() or not mark for category, mark, _ in pairs)
-    return has_categories and all(level.strip().lower() in _LEVELS for _, _, level in pairs)
+    return has_categories and all(known_level(level.strip()) in LEVELS for _, _, level in pairs)
 
 
 _LEVELS_OF = (
     _are_levels,
-    "must be a level, and category=level for others, separated by commas; levels are " + ", ".join(_LEVELS),
+    "must be a level, and category=level for others, separated by commas; levels are " + ", ".join(LEVELS),
 )
 
 
@@ -432,7 +430,8 @@ def problems_in(environ: Mapping[str, str], uses: Collection[str] | None = None)
     wrong = {name: each.problem for name, each in read.items()}
     problems = [problem for name, problem in wrong.items() if problem and name not in WORKER - used]
     problems += _problems_between(values, wrong)
-    if uses is None and (who := _who_writes(values)) and not (wrong["database_url"] or values["database_url"]):
+    has_database = wrong["database_url"] or values["database_url"]
+    if uses is None and not has_database and (who := _who_writes(values)):
         problems.append(why_no_database(who, {}))
     return problems
 
@@ -571,7 +570,8 @@ def _values(read: Mapping[str, _Read]) -> dict[str, Any]:
 
 
 def _used_by_host(values: Mapping[str, Any]) -> set[str]:
-    return set((BROKER if values["celery_enabled"] else NOTHING) | (DATABASE if _who_writes(values) else NOTHING))
+    broker = BROKER if values["celery_enabled"] else NOTHING
+    return set(broker | (DATABASE if _who_writes(values) else NOTHING))
 
 
 def _who_writes(values: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,8 @@ from typing import Any, TypeVar, overload
 
 from execution_logger.api.context import merged
 from execution_logger.api.operations import Record, RunOperation, TimedOperation, decorated
-from execution_logger.entry.entry import NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds, known_level
+from execution_logger.entry.entry import NO_TREE, LogCategory, LogEntry, LogLevel, TreeIds
+from execution_logger.levels import known_level
 from execution_logger.settings import Settings
 
 _DEBUG, _INFO, _WARNING, _ERROR, _CRITICAL = (level.value for level in LogLevel)

@@ -5,21 +5,31 @@ import re
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import click
 
-from execution_logger.entry.entry import LogLevel
+from execution_logger.levels import LEVELS, known_level
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 
+
+class _Level(click.Choice):  # type: ignore[type-arg] # of click 8.1, which is no generic
+    """A level, by any of its names."""
+
+    def __init__(self) -> None:
+        super().__init__(LEVELS, case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """One of `LEVELS`."""
+        level: str = super().convert(known_level(value), param, ctx)
+        return level
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-log_level = click.option(
-    "--loglevel",
-    type=click.Choice(("debug", "info", "warning", "error", "critical"), case_sensitive=False),
-    default="info",
-)
+log_level = click.option("--loglevel", type=_Level(), default="info")
 stop_at_eof_option = click.option(
     "--stop-at-eof", is_flag=True, help="Also end when the standard input ends: who started it is gone."
 )
@@ -74,11 +84,7 @@ def _to_ids(_context: click.Context, _option: click.Parameter, texts: tuple[str,
 _FILTERS = (
     click.option("--since", callback=to_moment, metavar="AGE|TIME", help="Only from then on (2h, ISO)."),
     click.option("--until", callback=to_moment, metavar="AGE|TIME", help="Only before then."),
-    click.option(
-        "--level",
-        type=click.Choice([level.value for level in LogLevel], case_sensitive=False),
-        help="Only this level and graver ones.",
-    ),
+    click.option("--level", type=_Level(), help="Only this level and graver ones."),
     click.option("--category", "categories", multiple=True, help="Only this category; may be given again."),
     click.option("--agent", "agents", multiple=True, help="Only this agent; may be given again."),
     click.option("--step", "steps", multiple=True, help="Only this step; may be given again."),

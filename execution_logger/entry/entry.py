@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from execution_logger.levels import known_level
+
 IDENTIFIERS = ("task_id", "level", "category", "step", "agent_name", "roadmap_id", "concept_id")
 """The fields that hold short texts, which are looked up and counted."""
 
@@ -31,7 +33,7 @@ MAX_DURATION_MS = 2**31 - 1
 class LogLevel(StrEnum):
     """The usual levels, from the least to the gravest; members are equal to their strings.
 
-    Any other string is one too, whose place among these nobody knows.
+    Any other string is one too, whose place among these nobody knows. `LogLevel("WARN")` is `WARNING`.
     """
 
     DEBUG = "debug"
@@ -40,30 +42,14 @@ class LogLevel(StrEnum):
     ERROR = "error"
     CRITICAL = "critical"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "LogLevel | None":
+        known = known_level(value)
+        return None if known is value else cls(known)
+
 
 ERRORS = (LogLevel.ERROR, LogLevel.CRITICAL)
 """The levels of what has failed."""
-
-LEVEL_NAMES: Mapping[str, LogLevel] = {
-    **{level.value: level for level in LogLevel},
-    "warn": LogLevel.WARNING,
-    "err": LogLevel.ERROR,
-    "fatal": LogLevel.CRITICAL,
-    "crit": LogLevel.CRITICAL,
-}
-"""What loggers call them, the own name of each first."""
-
-_LEVEL_NUMBERS = dict(zip((10, 20, 30, 40, 50), LogLevel, strict=True))  # the standard library's
-
-
-def known_level(level: Any) -> Any:
-    """The level that is meant, `"ERROR"` and `logging.ERROR` included; an unknown one as it is."""
-    if type(level) is int:
-        return _LEVEL_NUMBERS[level].value if level in _LEVEL_NUMBERS else level
-    if type(level) is not str:
-        return level
-    known = LEVEL_NAMES.get(level) or LEVEL_NAMES.get(level.lower())
-    return level if known is None else known.value
 
 
 class LogCategory(StrEnum):

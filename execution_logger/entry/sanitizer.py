@@ -20,10 +20,10 @@ from execution_logger.entry.entry import (
     REQUIRED,
     TREE,
     LogEntry,
-    known_level,
 )
 from execution_logger.entry.masking import MASK, SensitiveKeys, Verdict
 from execution_logger.entry.renderer import BYTES, Renderer, parts_of, simplified
+from execution_logger.levels import known_level
 from execution_logger.text import fitted, is_hostile, json_size, storable, type_name
 
 MAX_DEPTH = 32

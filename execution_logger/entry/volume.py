@@ -8,6 +8,7 @@ from uuid import UUID
 from zlib import crc32
 
 from execution_logger.entry.entry import LogCategory, LogLevel
+from execution_logger.levels import LEVELS, known_level
 from execution_logger.settings import Settings
 
 _MOST_RUNS = 10_000
@@ -15,7 +16,7 @@ _MOST_RUNS = 10_000
 
 _SHARES = 2**32  # of a CRC-32
 
-_PLACES: Mapping[Any, int] = {level.value: place for place, level in enumerate(LogLevel)}
+_PLACES: Mapping[Any, int] = {level: place for place, level in enumerate(LEVELS)}
 _WARNING = _PLACES[LogLevel.WARNING.value]
 _TEXTS = (str, LogLevel, LogCategory)  # of any other type nobody knows what its hash does
 
@@ -32,10 +33,8 @@ class Volume:
 
     def __init__(self, settings: Settings, left_out: int = 0) -> None:
         lowest = dict(word.rpartition("=")[::2] for word in settings.level)
-        self._lowest = _PLACES[lowest.pop("", LogLevel.DEBUG.value).lower()]
-        self._lowest_of = {
-            category.strip(): _PLACES[name.strip().lower()] for category, name in lowest.items()
-        }
+        self._lowest = _place(lowest.pop("", LogLevel.DEBUG.value))
+        self._lowest_of = {category.strip(): _place(name) for category, name in lowest.items()}
         self._debug_share = settings.debug_share
         self.settings = settings
         self.most = settings.run_max_entries
@@ -87,6 +86,10 @@ class Volume:
     def _forget_one(self) -> None:
         with suppress(RuntimeError, StopIteration):  # another thread has begun a run in between
             self._runs.pop(next(iter(self._runs)), None)
+
+
+def _place(level: str) -> int:
+    return _PLACES[known_level(level.strip())]
 
 
 def _name(task_id: Any) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from execution_logger.api.context import FILLED, block_here, innermost, operation_here
 from execution_logger.api.logger import ExecutionLogger
-from execution_logger.entry.entry import known_level
+from execution_logger.levels import known_level
 from execution_logger.shipping.thread import THREAD_NAME
 
 DEFAULT = "app"

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from execution_logger.entry.encoder import EntryEncoder
-from execution_logger.entry.entry import ERRORS, LEVEL_NAMES, LogEntry, known_level
+from execution_logger.entry.entry import ERRORS, LogEntry
+from execution_logger.levels import LEVEL_NAMES, known_level
 from execution_logger.read.timeline import (
     Only,
     OperationPlace,

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.entry import LEVEL_NAMES, LogLevel
+from execution_logger.entry.entry import LogLevel
+from execution_logger.levels import LEVEL_NAMES
 from execution_logger.settings import time_zone
 from execution_logger.store.schema import storable
 from execution_logger.store.sql import statement
@@ -167,7 +168,7 @@ def _level(column: Column[object], table: LogTable) -> str:
 
 def _level_name(level: LogLevel, held: set[str]) -> str | None:
     levels = list(LogLevel)[::-1] if level is LogLevel.CRITICAL else [level]
-    names = (name for each in levels for name, known in LEVEL_NAMES.items() if known is each)
+    names = (name for each in levels for name, known in LEVEL_NAMES.items() if known == each)
     return next((name for name in names if name in held), None)
 
 

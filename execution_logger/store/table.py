@@ -19,8 +19,9 @@ from sqlalchemy.pool import Pool
 from sqlalchemy.types import TypeEngine
 
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.entry import LEVEL_NAMES, MAX_DURATION_MS, TREE, known_level
+from execution_logger.entry.entry import MAX_DURATION_MS, TREE
 from execution_logger.errors import StoreUnavailableError
+from execution_logger.levels import LEVEL_NAMES, known_level
 from execution_logger.settings import Settings, time_zone
 from execution_logger.store.faults import UPGRADE
 from execution_logger.store.schema import schema_and_name

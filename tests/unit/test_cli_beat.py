@@ -32,10 +32,10 @@ def run(folder: Path, *arguments: str, **environment: str) -> Result:
 def test_options_reach_celery(started: list[list[str]], tmp_path: Path) -> None:
     """Whatever comes after the two dashes, as it is."""
     assert run(tmp_path).exit_code == 0
-    run(tmp_path, "--loglevel", "Debug", "--", "--max-interval", "5")
+    run(tmp_path, "--loglevel", "Warn", "--", "--max-interval", "5")
     assert started == [
         ["beat", "--loglevel", "INFO"],
-        ["beat", "--loglevel", "DEBUG", "--max-interval", "5"],
+        ["beat", "--loglevel", "WARNING", "--max-interval", "5"],
     ]
 
 

@@ -78,6 +78,7 @@ def test_runs_that_have_an_entry_may_be_asked_for(stored: StoredRuns) -> None:
         (("--agent", "p", "--agent", "a"), ["mine", "troubled"]),
         (("--agent", "a", "--contains", "2", "--errors"), []),
         (("--level", "error"), ["mine", "failed", "troubled"]),
+        (("--level", "ERR"), ["mine", "failed", "troubled"]),
         (("--operation", id_), ["mine"]),
         (("--until", "3h"), ["failed", "troubled"]),
         (("--since", "5h", "--until", "3h"), ["failed"]),

@@ -15,8 +15,8 @@ from execution_logger.entry.entry import (
     MAX_IDENTIFIER_CHARS,
     REQUIRED,
     TREE,
-    known_level,
 )
+from execution_logger.levels import known_level
 
 NOW = datetime(2026, 11, 22, 2, 13, 53, 123456, UTC)
 UNKNOWN: list[Any] = ["notice", "NOTICE", "", "warn ", 35, None, True, 2.5, ("error",), {}]
@@ -53,6 +53,14 @@ def test_known_levels(passed: Any, level: Any) -> None:
     """Whatever another logger calls them; what nobody knows stays as it is."""
     assert known_level(passed) == level
     assert type(known_level(passed)) is type(level)
+
+
+def test_a_level_is_made_of_any_of_its_names() -> None:
+    """As a filter of the page's API is; what nobody knows is none."""
+    assert LogLevel("WARN") is LogLevel.WARNING
+    assert LogLevel("Fatal") is msgspec.convert("fatal", LogLevel) is LogLevel.CRITICAL
+    with pytest.raises(ValueError, match="notice"):
+        LogLevel("notice")
 
 
 def test_categories_are_their_strings() -> None:
