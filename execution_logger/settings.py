@@ -26,6 +26,7 @@ from execution_logger.diagnostics import report
 from execution_logger.errors import SettingsError
 from execution_logger.levels import LEVELS, known_level
 from execution_logger.text import HIDDEN, each_url, public_url
+from execution_logger.urls import DATABASE_EXAMPLES, broker_problem, database_problem, results_problem
 
 _ALLOWED = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}
 
@@ -102,15 +103,6 @@ DATABASE = frozenset({"database_url"})
 WORKER = BROKER | DATABASE | {"task_track_started", "task_time_limit", "task_soft_time_limit"}
 """What a process uses of the settings that hosts have under names of their own."""
 
-DATABASE_EXAMPLES = "postgresql://user:password@host/database or sqlite:///file"
-_SCHEMES = {
-    "broker_url": ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "embedded"),
-    "database_url": ("postgresql", "postgres", "sqlite"),
-}
-_EXAMPLES = {
-    "broker_url": "redis://, rediss://, sentinel://, amqp://, amqps:// or embedded:///folder",
-    "database_url": DATABASE_EXAMPLES,
-}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SIMILAR = 0.7
 _TABLE = re.compile(r"\w+(\.\w+)?")
@@ -427,6 +419,8 @@ def problems_in(environ: Mapping[str, str], uses: Collection[str] | None = None)
     read = _read_all(environ)
     values = {setting.name: setting.default for setting in fields(Settings)} | _values(read)
     used = _used_by_host(values) if uses is None else set(uses)
+    if values["confirmation"] == "off":
+        used.discard("result_backend")
     wrong = {name: each.problem for name, each in read.items()}
     problems = [problem for name, problem in wrong.items() if problem and name not in WORKER - used]
     problems += _problems_between(values, wrong)
@@ -434,26 +428,6 @@ def problems_in(environ: Mapping[str, str], uses: Collection[str] | None = None)
     if uses is None and not has_database and (who := _who_writes(values)):
         problems.append(why_no_database(who, {}))
     return problems
-
-
-def unsupported(name: str, url: str, *, in_code: bool = False) -> str | None:
-    """Why a URL of this setting leads nowhere, as far as its scheme tells; None when it does not.
-
-    Args:
-        name: of the setting.
-        url: one that can be read.
-        in_code: it comes from code, where memory:// has both ends in one process, a test for instance.
-    """
-    if name not in _SCHEMES:
-        return None
-    allowed = (*_SCHEMES[name], "memory") if in_code else _SCHEMES[name]
-    parts = url.split(";") if name == "broker_url" else [url]
-    schemes = [scheme.lower() for scheme, mark, _ in (each.partition("://") for each in parts) if mark]
-    if (scheme := next((each for each in schemes if each.partition("+")[0] not in allowed), None)) is None:
-        return None
-    close = get_close_matches(scheme, allowed, n=1, cutoff=_SIMILAR)
-    hint = f"; did you mean {close[0]}://?" if close else ""
-    return f"{scheme}:// is not supported: must be {_EXAMPLES[name]}{hint}"
 
 
 def variable_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -554,7 +528,7 @@ def _read(setting: "Field[Any]", environ: Mapping[str, str]) -> _Read:
     except ValueError as error:
         value, problem = text, f"{variable}={_shown(setting, text)}: {error}"
     else:
-        problem = _problem(setting, value, variable) or _unsupported(setting, value, variable)
+        problem = _problem(setting, value, variable) or _unusable(setting, value, variable)
     if problem and (text[0] in _QUOTES or text[-1] in _QUOTES):
         problem += "; a quotation mark is part of the value"
     return _Read(variable, value, problem)
@@ -581,9 +555,15 @@ def _who_writes(values: Mapping[str, Any]) -> str | None:
     return "FALLBACK=direct" if values["fallback"] == "direct" else None
 
 
-def _unsupported(setting: "Field[Any]", value: object, variable: str) -> str | None:
-    problem = unsupported(setting.name, value) if isinstance(value, str) else None
-    return f"{variable}=(hidden): {problem}" if problem else None
+def _unusable(setting: "Field[Any]", url: Any, variable: str) -> str | None:
+    problem = None
+    if setting.name == "broker_url":
+        problem = broker_problem(url)
+    elif setting.name == "result_backend":
+        problem = results_problem(url, is_ours=variable.startswith(PREFIX))
+    elif setting.name == "database_url":
+        problem = database_problem(url)
+    return f"{variable}={HIDDEN}: {problem}" if problem else None
 
 
 @cache

@@ -83,9 +83,14 @@ def result_backend_configuration(
 ) -> dict[str, Any]:
     """Celery's settings for this result backend, of which not all can be said in its URL.
 
+    A folder is made: Celery insists on it.
+
     Raises:
-        SettingsError: the name of Sentinel's master is missing, or a TLS option cannot be used.
+        SettingsError: the name of Sentinel's master is missing, a TLS option cannot be used, or a folder
+            cannot be made.
     """
+    if scheme_of(url) == "file":
+        _make_folder(url)
     # Celery's own policy tries once more every second, 20 times.
     options = {"retry_policy": {"max_retries": 0}, **sentinel_options(settings, url, timeout_seconds)}
     return {
@@ -197,14 +202,11 @@ class Confirmations:
 
     def _make_backend(self, url: str, timeout_seconds: float, variable: str) -> Any:
         try:
-            if not self._is_redis:
-                Path(re.sub("^file://(localhost)?", "", url)).mkdir(parents=True, exist_ok=True)
             backend_class, backend_url = by_url(url, self._app.loader)
             backend = backend_class(app=self._app, url=backend_url)
         except (
             ImproperlyConfigured,
             ImportError,
-            OSError,
             ValueError,
         ) as error:  # whose text can hold parts of the password
             raise SettingsError(
@@ -240,6 +242,16 @@ def _configuration(settings: Settings, url: str, timeout_seconds: float) -> dict
         "redis_socket_timeout": timeout_seconds,
         "redis_socket_connect_timeout": timeout_seconds,
     }
+
+
+def _make_folder(url: str) -> None:
+    try:
+        Path(re.sub("^file://(localhost)?", "", url)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the result backend {url} cannot be made ({type(error).__name__}): name a folder that this user "
+            "may write to"
+        ) from None
 
 
 def _is_usable(url: str, settings: Settings) -> bool:

@@ -27,8 +27,9 @@ from execution_logger.broker.message import (
     sent_at,
 )
 from execution_logger.errors import BrokerFullError, ExecutionLoggerError, SettingsError
-from execution_logger.settings import Settings
+from execution_logger.settings import Settings, variable_of
 from execution_logger.text import public_url
+from execution_logger.urls import broker_problem
 
 _T = TypeVar("_T")
 
@@ -180,6 +181,8 @@ def check_broker_url(settings: Settings) -> None:
     Raises:
         SettingsError: the broker's URL cannot be used.
     """
+    if problem := broker_problem(settings.broker_url, in_code=True):
+        raise SettingsError(f"{variable_of('broker_url')}=(hidden): {problem}")
     _release(_connection(settings))
 
 

@@ -8,7 +8,8 @@ from execution_logger.broker.connection import QueueView, sentinel_options, sett
 from execution_logger.delivery.interface import Confirming, Delivery, Receipt
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError, SettingsError
-from execution_logger.settings import Settings, unsupported, variable_of
+from execution_logger.settings import Settings, variable_of
+from execution_logger.urls import broker_problem, database_problem, results_problem
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -118,16 +119,20 @@ def _check_broker(settings: Settings, celery_app: "Celery | None") -> None:
     """See what can be seen of the broker's URL without Celery."""
     where = variable_of("broker_url") if celery_app is None else "the broker of the Celery application"
     settings = settings if celery_app is None else settings_of_host(celery_app, settings)
-    if problem := unsupported("broker_url", settings.broker_url, in_code=True):
+    if problem := broker_problem(settings.broker_url, in_code=True):
         raise SettingsError(f"{where}: {problem}")
     tls_options(settings.broker_url)
     if celery_app is None:
         sentinel_options(settings, settings.broker_url)
+    if settings.result_backend and settings.confirmation != "off":
+        if problem := results_problem(settings.result_backend):
+            raise SettingsError(f"{variable_of('result_backend')}: {problem}")
+        tls_options(settings.result_backend)
 
 
 def _check_database(settings: Settings) -> None:
     who = "FALLBACK=direct" if settings.celery_enabled else "CELERY_ENABLED=false"
-    if problem := unsupported("database_url", settings.require_database(who)):
+    if problem := database_problem(settings.require_database(who)):
         raise SettingsError(f"{variable_of('database_url')}: {problem}")
     if missing := missing_packages():
         raise SettingsError(

@@ -4,7 +4,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from difflib import get_close_matches
 from ssl import get_default_verify_paths
 from typing import Any
 from urllib.parse import urlencode
@@ -17,8 +16,9 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from execution_logger.errors import SettingsError
-from execution_logger.settings import DATABASE_EXAMPLES, Settings, variable_of
+from execution_logger.settings import Settings, variable_of
 from execution_logger.store.faults import attempt
+from execution_logger.urls import DATABASE_EXAMPLES, LIBPQ_PARAMETERS, database_problem, ssl_mode
 
 _IDLE_SECONDS = 1.0
 _RETURNED_AT = "execution_logger_returned_at"
@@ -52,20 +52,6 @@ def ping_idle_connections(engine: AsyncEngine) -> None:
     event.listen(engine.sync_engine, "checkout", on_checkout)
 
 
-_POSTGRESQL = ("postgres", "postgresql")
-
-_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# As SQLAlchemy writes it for asyncpg, JDBC, and node-postgres.
-_OTHER_SSL_MODES = {
-    "true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"
-}  # fmt: skip
-_UNDERSTOOD = frozenset({
-    # read by asyncpg (its `connect()` documents them) ...
-    "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
-    "ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "passfile", "krbsrvname",
-    # ... or by the server
-    "application_name", "options",
-})  # fmt: skip
 _IDENTITY = {"user": "username", "password": "password", "dbname": "database"}
 _POOLERS = {"prepared_statement_cache_size": "0", "statement_cache_size": "0", "pgbouncer": "true"}
 """What says, for SQLAlchemy, asyncpg and Prisma, that each transaction may get another connection."""
@@ -73,7 +59,6 @@ _POOLERS = {"prepared_statement_cache_size": "0", "statement_cache_size": "0", "
 # Who has waited for a lock must see what the one before has made, so no snapshot.
 _ISOLATION_LEVELS = {"postgresql": "READ COMMITTED", "sqlite": "SERIALIZABLE"}
 _STATEMENT_CACHES = ("prepared_statement_cache_size", "statement_cache_size")
-_SIMILAR = 0.85
 _SERVER_SHARE_OF_TIMEOUT = 0.9
 _SQLITE_SHARE_OF_TIMEOUT = 0.25
 
@@ -107,13 +92,14 @@ def create_engine(settings: Settings, *, pool_size: int) -> AsyncEngine:
     Raises:
         SettingsError: the URL is missing, cannot be read, or is for another kind of database.
     """
-    url = _parse(settings.database_url)
-    server = url.drivername.partition("+")[0]
-    if server in _POSTGRESQL:
-        return _postgresql_engine(url, settings, pool_size)
-    if server == "sqlite":
-        return _sqlite_engine(url, settings, pool_size)
-    raise SettingsError(f"{_variable()}={url.drivername}://...: must be {DATABASE_EXAMPLES}")
+    text = settings.require_database("the store")
+    if problem := database_problem(text):
+        raise SettingsError(f"{_variable()}=(hidden): {problem}")
+    make = _sqlite_engine if text.lower().startswith("sqlite") else _postgresql_engine
+    try:
+        return make(make_url(text), settings, pool_size)
+    except (ArgumentError, TypeError, ValueError):  # whose texts can hold parts of the password
+        raise SettingsError(f"{_variable()}=(hidden): cannot be read; must be {DATABASE_EXAMPLES}") from None
 
 
 def transaction(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -150,15 +136,6 @@ async def patient_transaction(engine: AsyncEngine, seconds: float) -> AsyncItera
         yield connection
 
 
-def _parse(text: str | None) -> URL:
-    if not text:
-        raise SettingsError(f"DATABASE_URL is not set: must be {DATABASE_EXAMPLES}")
-    try:
-        return make_url(text)
-    except (ArgumentError, ValueError):  # whose texts can hold parts of the password
-        raise SettingsError(f"{_variable()}=(hidden): cannot be read; must be {DATABASE_EXAMPLES}") from None
-
-
 def _variable() -> str:
     return variable_of("database_url")
 
@@ -193,32 +170,16 @@ def _postgresql_engine(url: URL, settings: Settings, pool_size: int) -> AsyncEng
 
 def _connect_timeout(text: str, settings: Settings) -> float:
     """Seconds; as for libpq, zero means no timeout, which is ours then."""
-    if not text.removeprefix("-").isdecimal():
-        raise SettingsError(f"{_variable()}: connect_timeout={text!r} must be a whole number of seconds")
     return min(max(0, int(text)) or settings.database_timeout_seconds, settings.database_timeout_seconds)
 
 
 def _libpq_parameters(query: dict[str, str]) -> dict[str, str]:
-    """Those that asyncpg or the server reads.
-
-    URLs are shared with other programs, whose parameters mean nothing here and are left out: Prisma's
-    `schema` and `connection_limit`, `channel_binding` and keepalives of libpq, and so on. But who writes
-    `sslmod=require` must not get a connection without TLS.
-    """
-    if "ssl" in query:
-        query["sslmode"] = query.pop("ssl")
-    if "sslmode" in query:
-        mode = query["sslmode"].lower()
-        query["sslmode"] = mode = _OTHER_SSL_MODES.get(mode, mode)
-        if mode not in _SSL_MODES:
-            raise SettingsError(f"{_variable()}: sslmode={mode!r} must be one of {', '.join(_SSL_MODES)}")
+    """Those that asyncpg or the server reads."""
+    if mode := ssl_mode(query):
+        query["sslmode"] = mode
     if query.get("sslrootcert") == "system":
         query["sslrootcert"] = _system_authorities()
-    for name in sorted(query.keys() - _UNDERSTOOD):
-        close = get_close_matches(name.lower(), _UNDERSTOOD, n=1, cutoff=_SIMILAR)
-        if close and name.lower().startswith("ssl"):
-            raise SettingsError(f"{_variable()}: there is no parameter {name}; did you mean {close[0]}?")
-    return {name: value for name, value in query.items() if name in _UNDERSTOOD}
+    return {name: value for name, value in query.items() if name in LIBPQ_PARAMETERS}
 
 
 def _system_authorities() -> str:

@@ -37,7 +37,9 @@ def create_client(settings: Settings | None = None) -> Celery:
     settings = settings or Settings.from_environment(uses=BROKER)
     check_broker_url(settings)
     app = Celery("execution_logger", set_as_current=False)
-    app.conf.update(worker_configuration(settings))
+    app.conf.update(configuration := worker_configuration(settings))
+    # Celery prefers CELERY_RESULT_BACKEND, which may be for the host's tasks, to what is configured.
+    app.backend_cls = configuration["result_backend"]
     return app
 
 
@@ -54,7 +56,7 @@ def worker_configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": worker_options(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": settings.result_backend,
+        "result_backend": "disabled",
         **(result_backend_configuration(settings, results_url) if results_url else {}),
         # Nothing but JSON is ever decoded, so nothing on the queue can execute.
         "accept_content": ["json"],

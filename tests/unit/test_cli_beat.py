@@ -46,7 +46,8 @@ def test_what_its_scheduler_needs_is_there_before_celery_starts(
     loaded: list[bool] = []
     monkeypatch.setattr(Celery, "start", lambda app, _: loaded.append(app._backend is not None))
     assert run(tmp_path, CELERY_RESULT_BACKEND="redis://127.0.0.1:1/0").exit_code == 0
-    assert loaded == [True]
+    assert run(tmp_path, CELERY_BROKER_URL=f"embedded://{tmp_path}/broker").exit_code == 0
+    assert loaded == [True, True]
 
 
 def test_a_second_beat_is_refused(started: list[list[str]], tmp_path: Path) -> None:
