@@ -6,6 +6,7 @@ import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -313,22 +314,54 @@ def test_quotation_marks_of_an_env_file_are_removed(mark: str) -> None:
     )
 
 
-def test_misspelt_names_are_one_warning() -> None:
-    """They have no effect, and hosts ask no doctor. Once a process, however often settings are read."""
-    printed = run_script(
-        """
-        from execution_logger import Settings, execution_logger
+STARTS = {
+    "host": """
+        from execution_logger import execution_logger
         from execution_logger.testing import capture_entries
         with capture_entries():
             execution_logger.sync.info("t", "agent", "hello")
-        Settings.from_environment()
         """,
-        environment={"EXECUTION_LOGGER_BATCHSIZE": "7", "EXECUTION_LOGGER_XYZZY": "1", **KUBERNETES},
+    "worker": "from execution_logger.worker import create_app; create_app()",
+    "host's own worker": """
+        from celery import Celery
+        from execution_logger.worker import register_tasks
+        register_tasks(Celery("host"))
+        """,
+    "Beat": """
+        from celery import Celery
+        from execution_logger.cli import main
+        Celery.start = lambda *_: None
+        main(["beat"], standalone_mode=False)
+        """,
+    "Flower": """
+        from celery import Celery
+        from execution_logger.cli import flower, main
+        Celery.start = lambda *_: None
+        flower.check_flower = lambda *_: None
+        main(["flower"], standalone_mode=False)
+        """,
+}
+
+
+@pytest.mark.parametrize("role", STARTS)
+def test_misspelt_names_are_one_warning(role: str, tmp_path: Path) -> None:
+    """They have no effect, and nobody asks a doctor. Once a process, however often settings are read."""
+    again = "print('started'); from execution_logger import Settings; Settings.from_environment()"
+    printed = run_script(
+        f"{dedent(STARTS[role])}\n{again}",
+        environment={
+            "EXECUTION_LOGGER_BATCHSIZE": "7",
+            "EXECUTION_LOGGER_XYZZY": "1",
+            "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(tmp_path),
+            "DATABASE_URL": DATABASE_URL,
+            **KUBERNETES,
+        },
     )
     no_setting = "is set, and there is no such setting;"
     assert printed.splitlines() == [
         f"EXECUTION_LOGGER_BATCHSIZE {no_setting} did you mean EXECUTION_LOGGER_BATCH_SIZE?",
         f"EXECUTION_LOGGER_XYZZY {no_setting} `execution-logger config` lists all",
+        "started",
     ]
 
 
