@@ -90,9 +90,8 @@ def _scheme_problem(
 def _result_problem(scheme: str, place: str, *, is_ours: bool) -> str | None:
     if scheme in _RESULTS:
         return _place_problem(scheme, place.rstrip("/"))  # which kombu does not allow, and Celery does
-    is_meant = scheme.partition("+")[0] in _RESULTS or get_close_matches(
-        scheme, _RESULTS, n=1, cutoff=_MOST_SIMILAR
-    )
+    base = scheme.partition("+")[0]
+    is_meant = base in _RESULTS or get_close_matches(scheme, _RESULTS, n=1, cutoff=_MOST_SIMILAR)
     return _scheme_problem(scheme, _RESULTS, _RESULTS_EXAMPLES) if is_ours or is_meant else None
 
 
@@ -117,7 +116,7 @@ def _is_number(parts: SplitResult) -> bool:
     return not number or number.isdecimal()
 
 
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # As SQLAlchemy writes it for asyncpg, JDBC, and node-postgres.
 _OTHER_SSL_MODES = {
     "true": "require", "1": "require", "no-verify": "require", "false": "disable", "0": "disable"
@@ -153,8 +152,8 @@ def _parameter_problem(query: Mapping[str, str]) -> str | None:
     `schema` and `connection_limit`, `channel_binding` and keepalives of libpq, and so on. But who writes
     `sslmod=require` must not get a connection without TLS.
     """
-    if (mode := ssl_mode(query)) and mode not in SSL_MODES:
-        return f"sslmode={mode!r} must be one of {', '.join(SSL_MODES)}"
+    if (mode := ssl_mode(query)) and mode not in _SSL_MODES:
+        return f"sslmode={mode!r} must be one of {', '.join(_SSL_MODES)}"
     if not (seconds := query.get("connect_timeout", "0")).removeprefix("-").isdecimal():
         return f"connect_timeout={seconds!r} must be a whole number of seconds"
     for name in sorted(query.keys() - LIBPQ_PARAMETERS - {"ssl"}):
