@@ -1,12 +1,17 @@
 """What the library says about itself: on the standard logger `execution_logger`, sparingly; and no spans."""
 
 import logging
+import math
 import sys
+import time
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from execution_logger.text import printable
 
+_SAY_AGAIN_SECONDS = 3600.0
+_MOST_SAID = 100
 _TRACING = "opentelemetry.instrumentation.utils"
 """Where each instrumentation asks whether it is to make spans: where it is not loaded, there is none."""
 
@@ -54,6 +59,29 @@ def report(level: int, message: str, *args: object, error: BaseException | None 
         logger.log(level, message, *args, exc_info=error, stacklevel=2)
     except Exception as failure:  # noqa: BLE001 - there is no other place to say it
         on_error("logging", failure)
+
+
+class Seldom:
+    """Lets a thing be said once an hour, whatever else is said meanwhile.
+
+    Args:
+        now: a clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._said: dict[Hashable, float] = {}
+
+    def may_say(self, what: Hashable) -> bool:
+        """Whether it is time to say this, which counts as said then."""
+        now = self._now()
+        if now < self._said.get(what, -math.inf) + _SAY_AGAIN_SECONDS:
+            return False
+        self._said.pop(what, None)
+        if len(self._said) >= _MOST_SAID:
+            del self._said[next(iter(self._said))]
+        self._said[what] = now
+        return True
 
 
 class InternalErrors:

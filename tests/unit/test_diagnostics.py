@@ -8,7 +8,7 @@ import pytest
 
 from children import run_script
 from execution_logger import diagnostics
-from execution_logger.diagnostics import InternalErrors, report
+from execution_logger.diagnostics import InternalErrors, Seldom, report
 
 InternalErrorsSeen = list[tuple[str, BaseException]]
 
@@ -25,6 +25,17 @@ def failing_handler() -> Iterator[None]:
     diagnostics.logger.addHandler(handler)
     yield
     diagnostics.logger.removeHandler(handler)
+
+
+def test_a_thing_is_said_once_an_hour_whatever_else_is_said() -> None:
+    """Things that alternate do not make each other news; how many are remembered is bounded."""
+    now = 0.0
+    seldom = Seldom(lambda: now)
+    assert [seldom.may_say(what) for what in "ababab"] == [True, True, False, False, False, False]
+    now = 3600.0
+    assert seldom.may_say("a")
+    assert all(seldom.may_say(number) for number in range(1000))
+    assert len(seldom._said) == 100
 
 
 def test_each_kind_of_error_is_logged_once_and_counted_always(
