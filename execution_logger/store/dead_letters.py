@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -13,9 +14,18 @@ from sqlalchemy import ColumnElement, and_, delete, or_, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from execution_logger.diagnostics import Seldom, logger
+from execution_logger.errors import BatchHeldError
 from execution_logger.settings import Settings
 from execution_logger.store.engine import transaction
-from execution_logger.store.faults import attempt, is_refusal, reason_of
+from execution_logger.store.faults import (
+    attempt,
+    cause_of,
+    explanation_of,
+    is_refusal,
+    reason_of,
+    sqlstate_of,
+)
 from execution_logger.store.insert import insert_entries, join
 from execution_logger.store.ledger import Ledger
 from execution_logger.store.schema import batch_key, dead_letter_table, escape, storable
@@ -25,6 +35,8 @@ from execution_logger.store.table import look_up_table
 _NAMESPACE = UUID("5f2c9a54-6d0b-4c0e-9a55-0d1a3f7c6b21")
 _MAX_ENTRY_CHARS = 16 * 1024 * 1024
 _MAX_REASON_CHARS = 2000
+_MOST_FAILED_ALONE = 3
+"""So many letters, and nothing stored before: it is not they that are slow, nothing can be stored now."""
 
 
 def dead_letter_id(entry: str) -> str:
@@ -71,12 +83,17 @@ def _forms(entry: str, reason: str) -> Iterator[tuple[str, str]]:
 class DeadLetters:
     """Keeps the dead letters of all batches.
 
+    Args:
+        settings: names the schema.
+        now: a clock in seconds.
+
     Raises:
         sqlalchemy.exc.DBAPIError: from every method. `attempt` of `store.faults` explains it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
         self._table = dead_letter_table(settings)
+        self._seldom = Seldom(now)
 
     async def add(self, connection: AsyncConnection, batch_id: str, entry: str, reason: str) -> None:
         """Keep an entry, and commit; nothing happens when it is kept already.
@@ -89,17 +106,20 @@ class DeadLetters:
             batch_id: the batch that it came with.
             entry: any text; beyond 16 Mi characters, which no entry has, it is cut.
             reason: why it was refused.
+
+        Raises:
+            BatchHeldError: the database works, and refuses whatever is to be kept; that is logged.
         """
         insert = text(statement("insert_dead_letter", connection.dialect, table=self._table))
         if len(entry) > _MAX_ENTRY_CHARS:
             reason = f"(cut from {len(entry)} characters) {reason}"
         values = {"id": dead_letter_id(entry), "batch_id": batch_key(batch_id)}
-        refusal: Exception | None = None
+        refusal: DBAPIError | None = None
         for kept, why in _forms(storable(entry)[:_MAX_ENTRY_CHARS], storable(reason)[:_MAX_REASON_CHARS]):
             try:
                 await connection.execute(insert, {**values, "entry": kept, "reason": why})
                 await connection.commit()
-            except Exception as error:
+            except DBAPIError as error:
                 if not is_refusal(error):
                     raise
                 await connection.rollback()
@@ -107,7 +127,16 @@ class DeadLetters:
             else:
                 return
         if refusal is not None:
-            raise refusal
+            self._say(refusal)
+            raise BatchHeldError(f"dead letters cannot be kept: {explanation_of(refusal)}") from refusal
+
+    def _say(self, refusal: DBAPIError) -> None:
+        if self._seldom.may_say(cause_of(refusal)):
+            logger.error(
+                "the database refuses to keep dead letters; batches that have any are held until that is put "
+                "right: %s. See: execution-logger doctor",
+                explanation_of(refusal),
+            )
 
     async def ids_of(self, connection: AsyncConnection, batch_id: str) -> set[str]:
         """The ids of the dead letters that this batch has left already."""
@@ -166,34 +195,44 @@ class DeadLetters:
 async def retry(engine: AsyncEngine, settings: Settings, letters: Sequence[DeadLetter]) -> Mapping[str, str]:
     """Store the entries of dead letters and delete the letters, each with its entry or not at all.
 
-    All go at once, and in halves of halves when that is refused. A dead letter that holds a whole batch
-    is stored as such. An entry that is in the table by now is not stored again, and its letter is deleted.
+    All go at once, and in halves of halves when that is refused or takes too long. A dead letter that holds
+    a whole batch is stored as such. An entry that is in the table by now is not stored again, and its letter
+    is deleted.
 
     Returns:
-        The database's words about those that are still refused, by their ids.
+        The database's words about those that are still refused, or too slow alone, by their ids.
 
     Raises:
         StoreUnavailableError: the database cannot take any rows now; what is not stored stays a letter.
     """
     refused: dict[str, str] = {}
     entries = [letter for letter in letters if _is_entry(letter)]
-    pieces = [[letter] for letter in letters if letter not in entries] + [entries]
+    pieces = deque([letter] for letter in letters if letter not in entries)
+    if entries:
+        pieces.appendleft(entries)
+    most, patience = len(letters), min(len(letters), _MOST_FAILED_ALONE)
     while pieces:
-        piece = pieces.pop()
-        if not piece:
+        piece = pieces.popleft()
+        # Halves go to the end of the line, and what fails alone comes last: it is in nobody's way.
+        middle = len(piece) // 2
+        if len(piece) > most:
+            pieces += [piece[:middle], piece[middle:]]
             continue
         async with attempt(engine, settings.database_timeout_seconds):
             try:
                 async with transaction(engine) as connection:
                     await _store(connection, settings, piece)
+                patience = len(letters)
             except DBAPIError as error:
                 if not is_refusal(error):
-                    raise
-                if len(piece) == 1:
-                    refused[piece[0].id] = reason_of(error)
+                    patience -= not middle
+                    most = max(1, middle)
+                    if not sqlstate_of(error) or not patience:
+                        raise
+                if middle:
+                    pieces += [piece[:middle], piece[middle:]]
                 else:
-                    middle = len(piece) // 2
-                    pieces += [piece[middle:], piece[:middle]]
+                    refused[piece[0].id] = reason_of(error)
     return refused
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
 from batches import batch, encoded
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.store import WriteResult
+from execution_logger.store import WriteResult, dead_letters
 from execution_logger.store.dead_letters import DeadLetter, DeadLetters, retry
+from execution_logger.store.insert import insert_entries
 from sqlite_site import SqliteSite, make_tables
 
 LOUD = (
@@ -148,6 +150,76 @@ async def test_a_retry_that_breaks_off_leaves_everything_as_it_was(site: Site) -
     with pytest.raises(StoreUnavailableError, match="cut"):
         await retry(site.engine, site.settings, [letter])
     assert (site.rows(), await site.letters()) == ([], [letter])
+
+
+class TimeoutOfServer(Exception):  # noqa: N818 - the driver's word
+    """What PostgreSQL says of a statement that takes too long."""
+
+    sqlstate = "57014"
+
+
+class SlowInsert:
+    """Inserts as the store does, unless there are too many entries, or one of them is slow alone."""
+
+    def __init__(self, most: int) -> None:
+        self.counts: list[int] = []
+        self._most = most
+
+    async def __call__(self, connection: Any, table: Any, entries: str) -> int:
+        """As the function in its place."""
+        self.counts.append(entries.count('"id"'))
+        if self.counts[-1] > self._most or "slow" in entries:
+            raise DBAPIError(None, None, TimeoutOfServer("too slow"))
+        return await insert_entries(connection, table, entries)
+
+
+async def slow_letters(site: Site, monkeypatch: pytest.MonkeyPatch, most: int, *slow: str) -> SlowInsert:
+    """Let there be letters, 10 of which are quick enough, so many at a time."""
+    entries = [*slow, *(encoded(step=str(number)) for number in range(10))]
+    await site.writer.refuse("b", batch(*entries), "by hand")
+    insert = SlowInsert(most)
+    monkeypatch.setattr(dead_letters, "insert_entries", insert)
+    return insert
+
+
+async def test_letters_are_retried_together(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One statement stores them."""
+    insert = await slow_letters(site, monkeypatch, 10)
+    assert await retry(site.engine, site.settings, await site.letters()) == {}
+    assert insert.counts == [10]
+
+
+async def test_letters_that_take_too_long_together_are_stored_in_pieces(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No larger piece is tried after the first one that was quick enough."""
+    insert = await slow_letters(site, monkeypatch, 3)
+    assert await retry(site.engine, site.settings, await site.letters()) == {}
+    assert (len(site.rows()), site.dead()) == (10, [])
+    assert max(insert.counts[2:]) <= 3
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_letter_that_takes_too_long_alone_stays_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The others are stored, and the database's words about it are told."""
+    await slow_letters(site, monkeypatch, 10, *(encoded(message="slow") for _ in range(number)))
+    refused = await retry(site.engine, site.settings, await site.letters())
+    assert set(refused.values()) == {"TimeoutOfServer: too slow"}
+    assert {letter.id for letter in await site.letters()} == refused.keys()
+    assert (len(site.rows()), len(refused)) == (10, number)
+
+
+async def test_when_every_letter_takes_too_long_nothing_can_be_stored(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is found out without trying each."""
+    insert = await slow_letters(site, monkeypatch, 0)
+    with pytest.raises(StoreUnavailableError, match="too slow"):
+        await retry(site.engine, site.settings, await site.letters())
+    assert insert.counts == [10, 5, 2, 1, 1, 1]
+    assert len(site.dead()) == 10
 
 
 async def test_a_retry_needs_no_ledger(site: Site) -> None:
