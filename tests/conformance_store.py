@@ -140,12 +140,15 @@ FORGED = ["", "nothing", "{}", '"text"', "5", "[", "[" * 3000, "[]]", "\0", "\ud
 
 
 @pytest.mark.parametrize("forged", FORGED, ids=lambda forged: repr(forged)[:8])
-async def test_what_is_no_batch_is_kept_whole(site: Site, forged: Any) -> None:
-    """The worker goes on, and nothing vanishes without a trace."""
+async def test_what_is_no_batch_is_kept_whole(
+    site: Site, forged: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker goes on, and nothing vanishes without a trace; the log says so."""
     for _ in range(2):
         assert await site.writer.write("b", forged) == WriteResult(dead_lettered=1)
     (letter,) = await letters_of(site)
     assert letter["reason"].startswith("Not a batch: ")
+    assert caplog.messages[0].startswith("what came as batch b is none, and is a dead letter now: ")
 
 
 async def test_any_text_can_become_a_dead_letter(site: Site) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from execution_logger.broker.connection import QueueView
 from execution_logger.delivery.interface import Guarantee, Receipt
 from execution_logger.entry.batch import Batch
-from execution_logger.errors import BatchHeldError, DeliveryError, StoreUnavailableError, TableRefusesError
+from execution_logger.errors import BatchHeldError, DeliveryError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store import Writer, WriteResult, create_engine
 
@@ -54,7 +54,7 @@ class DatabaseDelivery:
         try:
             result = self._write(batch)
         except BatchHeldError as error:
-            if isinstance(error, TableRefusesError) or len(self._held) >= _MOST_HELD:
+            if len(self._held) >= _MOST_HELD:
                 raise DeliveryError(str(error)) from error
             self._held[batch.id] = batch, self._now()
             return Receipt(Guarantee.AWAITED)

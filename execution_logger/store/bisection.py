@@ -4,7 +4,6 @@ A server that answers is at work, whatever it says of these entries: they must n
 """
 
 import itertools
-import math
 import random
 import time
 from asyncio import CancelledError
@@ -19,16 +18,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
-from execution_logger.diagnostics import logger
+from execution_logger.diagnostics import Seldom, logger
 from execution_logger.errors import BatchHeldError, TableRefusesError
 from execution_logger.store.dead_letters import DeadLetters, dead_letter_id
 from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import (
+    cause_of,
     is_for_good,
     is_foreign_key,
     is_missing_partition,
+    is_of_other_rows,
     is_refusal,
     is_timeout,
+    may_be_refusal,
     reason_of,
     summary_of,
 )
@@ -37,15 +39,17 @@ from execution_logger.store.table import LogTable
 
 _Refused = list[tuple[str, DBAPIError]]
 
-_FOREIGN_KEY_SECONDS = 300.0
-"""How long an entry waits for what it refers to: an asynchronous log overtakes its host's commit."""
+_LONG_SECONDS = 300.0
+"""How long an entry waits for what is elsewhere: an asynchronous log overtakes its host's commit, and another
+server, which a trigger asks, may be away."""
 _REFUSAL_SECONDS = 10.0
 """How long an entry waits for a host that may be in the middle of a migration."""
 _MOST_REMEMBERED = 10_000
-_SAY_AGAIN_SECONDS = 3600.0
 _VERDICT_SECONDS = 60.0
 _PLENTY = 100_000
-_MOST_REASONS = 20
+_MOST_CAUSES = 20
+_NAMES = ("task_id", "roadmap_id", "concept_id", "step", "agent_name")
+"""What is the host's own in an entry."""
 
 
 class Pace:
@@ -62,14 +66,13 @@ class Pace:
         self._limit_seconds = limit_seconds
         self._now = now
         self._stored_at: float | None = None
-        self._said_at = -math.inf
+        self._seldom = Seldom(now)
 
     def takes(self, count: int) -> bool:
         """Whether a statement may have so many; if not that is logged, once an hour."""
         if self.most is None or count <= self.most:
             return True
-        if self._now() >= self._said_at + _SAY_AGAIN_SECONDS:
-            self._said_at = self._now()
+        if self._seldom.may_say("slow"):
             logger.warning(
                 "batches took too long for the database, and are stored in pieces: of %d entries now. "
                 "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS limits them",
@@ -132,8 +135,8 @@ class Bisection:
         self._limit_seconds = limit_seconds
         self._now = now
         self._since: dict[str, float] = {}
-        self._said: dict[str, float] = {}
-        self._verdict: str | None = None
+        self._seldom = Seldom(now)
+        self._verdict: tuple[str, ...] | None = None
         """Why every entry is refused, as far as that was found out within the last minute."""
         self._verdict_ends_at = 0.0
 
@@ -167,7 +170,7 @@ class Bisection:
             BatchHeldError: some of them must wait; the batch is to be written again, with the same id.
         """
         await in_transactions(connection)
-        if error is not None and self._verdict == summary_of(error) and self._now() < self._verdict_ends_at:
+        if error is not None and self._verdict == cause_of(error) and self._now() < self._verdict_ends_at:
             # Not once more entry by entry: the server's log would note each of them.
             await self._hold_if_all_are(connection, table, [error])
         dead = await self._buried(connection, batch_id)
@@ -186,6 +189,22 @@ class Bisection:
             raise pause
         self._since.pop(batch_id, None)
         return stored, len(entries) - len(living) + len(refused)
+
+    async def has_refused(self, connection: AsyncConnection, table: LogTable, error: BaseException) -> bool:
+        """Whether a server that works has refused these entries: it says so, or takes another one.
+
+        A trigger of the host's that asks another server may fail as if this one were away.
+        """
+        if is_refusal(error):
+            return True
+        if not may_be_refusal(error) or connection.invalidated:
+            return False
+        try:
+            await connection.rollback()
+            await in_transactions(connection)
+            return await refusal_of(connection, table, await self._good_entry(connection, table)) is None
+        except DBAPIError:
+            return False
 
     async def _buried(self, connection: AsyncConnection, batch_id: str) -> set[str]:
         try:
@@ -214,7 +233,7 @@ class Bisection:
                 await connection.rollback()
                 return stored, refused, error
             except DBAPIError as error:
-                if not is_refusal(error):
+                if not await self.has_refused(connection, table, error):
                     raise
                 await connection.rollback()
                 if len(piece) > 1:
@@ -239,39 +258,56 @@ class Bisection:
         self, connection: AsyncConnection, table: LogTable, errors: Sequence[Exception]
     ) -> None:
         """Hold the batch when the table refuses a good entry for one of these reasons as well."""
-        reasons = {summary_of(error): error for error in errors if not is_foreign_key(error)}
-        refusal = await refusal_of(connection, table, good_entry(self.accepted)) if reasons else None
-        if refusal is None or (reason := summary_of(refusal)) not in reasons:
+        causes = {cause_of(error): error for error in errors if not is_of_other_rows(error)}
+        if not causes:
+            return
+        refusal = await refusal_of(connection, table, await self._good_entry(connection, table))
+        if refusal is None or (cause := cause_of(refusal)) not in causes:
             return
         if self._verdict is None or self._now() >= self._verdict_ends_at:
-            self._verdict, self._verdict_ends_at = reason, self._now() + _VERDICT_SECONDS
-        self._say(reason)
-        raise TableRefusesError(f"every entry is refused: {reason}") from reasons[reason]
+            self._verdict, self._verdict_ends_at = cause, self._now() + _VERDICT_SECONDS
+        self._say(refusal)
+        raise TableRefusesError(f"every entry is refused: {summary_of(refusal)}") from causes[cause]
+
+    async def _good_entry(self, connection: AsyncConnection, table: LogTable) -> str:
+        """One that the table takes, if it takes any.
+
+        Before the first one is accepted, it has the names of a row: a policy may be about them.
+        """
+        if self.accepted is not None:
+            return good_entry(self.accepted)
+        return good_entry(**await _names_in_use(connection, table))
 
     def _hold_if_no_partition(self, refused: _Refused) -> None:
         """Hold a batch that has no partition, all of it: others have one, so that a good entry is taken."""
-        error, reason = refused[0][1], summary_of(refused[0][1])
-        if is_missing_partition(error) and all(summary_of(other) == reason for _, other in refused):
-            self._say(reason)
-            raise BatchHeldError(f"every entry of the batch is refused: {reason}") from error
+        error = refused[0][1]
+        if is_missing_partition(error) and {cause_of(other) for _, other in refused} == {cause_of(error)}:
+            self._say(error)
+            raise BatchHeldError(f"every entry of the batch is refused: {summary_of(error)}") from error
 
-    async def _outdated(self, connection: AsyncConnection, table: LogTable, refused: _Refused) -> set[str]:
-        """The reasons that do not hold any more: an entry would be taken now, or refused for another one."""
-        reasons = {summary_of(error): entry for entry, error in refused if is_for_good(error)}
+    async def _outdated(
+        self, connection: AsyncConnection, table: LogTable, refused: _Refused
+    ) -> set[tuple[str, ...]]:
+        """The causes that do not hold any more: an entry would be taken now, or refused for another one."""
+        causes = {cause_of(error): entry for entry, error in refused if is_for_good(error)}
         outdated = set()
-        for reason, entry in itertools.islice(reasons.items(), _MOST_REASONS):
+        for cause, entry in itertools.islice(causes.items(), _MOST_CAUSES):
             refusal = await refusal_of(connection, table, entry)
-            if refusal is None or summary_of(refusal) != reason:
-                outdated.add(reason)
+            if refusal is None or cause_of(refusal) != cause:
+                outdated.add(cause)
         return outdated
 
     async def _bury(
-        self, connection: AsyncConnection, batch_id: str, refused: _Refused, outdated: set[str]
+        self,
+        connection: AsyncConnection,
+        batch_id: str,
+        refused: _Refused,
+        outdated: set[tuple[str, ...]],
     ) -> None:
         """Keep as dead letters those that have waited for long enough; hold the batch for the others."""
         doomed, later = _Refused(), _Refused()
         for entry, error in refused:
-            seconds = _REFUSAL_SECONDS if summary_of(error) in outdated else _seconds_to_wait_after(error)
+            seconds = _REFUSAL_SECONDS if cause_of(error) in outdated else _seconds_to_wait_after(error)
             is_doomed = not seconds or self._waited_seconds(batch_id) >= seconds
             (doomed if is_doomed else later).append((entry, error))
         for entry, error in doomed:
@@ -292,20 +328,18 @@ class Bisection:
         now = self._now()
         if batch_id not in self._since and len(self._since) >= _MOST_REMEMBERED:
             oldest = next(iter(self._since))
-            if now - self._since[oldest] < 2 * _FOREIGN_KEY_SECONDS:
-                return _FOREIGN_KEY_SECONDS  # no room to remember that it waits
+            if now - self._since[oldest] < 2 * _LONG_SECONDS:
+                return _LONG_SECONDS  # no room to remember that it waits
             del self._since[oldest]
         return now - self._since.setdefault(batch_id, now)
 
-    def _say(self, reason: str) -> None:
-        now = self._now()
-        if now >= self._said.get(reason, -_SAY_AGAIN_SECONDS) + _SAY_AGAIN_SECONDS:
+    def _say(self, error: DBAPIError) -> None:
+        if self._seldom.may_say(cause_of(error)):
             logger.error(
                 "the database refuses all entries of a batch, which are held until that is put right: %s. "
                 "See: execution-logger doctor",
-                reason,
+                summary_of(error),
             )
-            self._said = {reason: now}
 
 
 async def refusal_of(connection: AsyncConnection, table: LogTable, entry: str) -> DBAPIError | None:
@@ -349,7 +383,22 @@ def good_entry(like: msgspec.Raw | str | None = None, **changed: str) -> str:
 def _seconds_to_wait_after(error: DBAPIError) -> float:
     if is_for_good(error):
         return 0.0
-    return _FOREIGN_KEY_SECONDS if is_foreign_key(error) else _REFUSAL_SECONDS
+    is_elsewhere = is_foreign_key(error) or not is_refusal(error)
+    return _LONG_SECONDS if is_elsewhere else _REFUSAL_SECONDS
+
+
+async def _names_in_use(connection: AsyncConnection, table: LogTable) -> dict[str, str]:
+    """Those of a row, mostly the newest: one that an index finds."""
+    names = [table.columns[name] for name in _NAMES if name in table.columns]
+    order = [table.table.columns[name].desc() for name in table.key]
+    try:
+        row = (await connection.execute(select(*names).order_by(*order).limit(1))).first()
+    except DBAPIError as error:
+        if not is_refusal(error):
+            raise
+        row = None  # without the right to read
+    await connection.rollback()
+    return {} if row is None else {name: str(value) for name, value in row._mapping.items() if value}  # noqa: SLF001
 
 
 async def _without_stored(connection: AsyncConnection, table: LogTable, entries: list[str]) -> list[str]:

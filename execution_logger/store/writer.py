@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from execution_logger.diagnostics import logger
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
 from execution_logger.store.bisection import Bisection, Pace, good_entry, id_of
@@ -60,7 +61,7 @@ class Writer:
         self._engine = engine
         self._settings = settings
         self._now = now
-        self._dead_letters = DeadLetters(settings)
+        self._dead_letters = DeadLetters(settings, now)
         self._ledger = Ledger(settings)
         self._checked: LogTable | None = None
         self._pace = Pace(limit_seconds, now)
@@ -183,6 +184,7 @@ class Writer:
         except (TypeError, ValueError, RecursionError) as error:
             text = batch if isinstance(batch, str) else repr(batch)
             await self._dead_letters.add(connection, batch_id, text, f"Not a batch: {error}")
+            logger.warning("what came as batch %s is none, and is a dead letter now: %s", batch_id, error)
             return WriteResult(dead_lettered=1)
         count = len(array.entries)
         if not count:
@@ -196,7 +198,7 @@ class Writer:
             try:
                 stored = await self._store(connection, table, array.text, count, span)
             except Exception as error:
-                if not is_refusal(error):
+                if not await self._bisection.has_refused(connection, table, error):
                     raise
                 refusal = error
                 await connection.rollback()

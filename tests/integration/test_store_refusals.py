@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -142,6 +142,49 @@ async def test_what_row_security_refuses(ann: RefusingSite, site: RefusingSite) 
     assert "row-level security" in (await site.dead())[0]["reason"]
 
 
+ONLY_OURS = "IF NEW.task_id NOT LIKE 'ours-%' THEN RAISE 'not ours'; END IF;"
+
+
+async def test_a_writer_that_begins_with_what_is_refused(site: RefusingSite) -> None:
+    """The rows tell it what would be taken: it is no table that refuses everything."""
+    await add_trigger(site, ONLY_OURS)
+    assert await site.write(encoded(task_id="ours-1"), batch_id="a") == WriteResult(stored=1)
+    async with RefusingSite(site.url) as restarted:
+        assert await restarted.write(encoded(task_id="theirs")) == WriteResult(dead_lettered=1)
+
+
+async def test_an_entry_that_is_there_in_another_row(site: RefusingSite) -> None:
+    """That is no reason against others: it is a dead letter."""
+    await execute(site.url, "ALTER TABLE execution_logs ADD UNIQUE (task_id, message)")
+    assert await site.write(encoded(), batch_id="a") == WriteResult(stored=1)
+    assert await site.write(encoded()) == WriteResult(dead_lettered=1)
+
+
+@pytest.mark.parametrize("sqlstate", ["08001", "53400", "58P01"])
+async def test_a_trigger_that_asks_another_server_which_is_away(site: RefusingSite, sqlstate: str) -> None:
+    """This one is not: entries that need no other are stored; those that do wait for it, for five minutes."""
+    await add_trigger(
+        site, f"IF NEW.message = 'bad' THEN RAISE 'no peer' USING ERRCODE = '{sqlstate}'; END IF;"
+    )
+    entries = [encoded(message="1"), encoded(message="bad"), encoded(message="2")]
+    for _ in range(3):
+        with pytest.raises(BatchHeldError, match="1 entries are refused and tried again: no peer"):
+            await site.write(*entries)
+        assert await site.messages() == ["1", "2"]
+        site.clock.now += 90
+    site.clock.now += 90
+    assert await site.write(*entries) == WriteResult(duplicates=2, dead_lettered=1)
+
+
+async def test_a_trigger_that_always_fails_like_a_server_that_is_away(site: RefusingSite) -> None:
+    """Nothing is stored, so it is an outage; and nothing of what was tried is left."""
+    await add_trigger(site, "RAISE 'no peer' USING ERRCODE = '08001';")
+    with pytest.raises(StoreUnavailableError, match="no peer") as away:
+        await site.write(encoded(), encoded())
+    assert not isinstance(away.value, BatchHeldError)
+    assert (await site.rows(), await site.dead()) == ([], [])
+
+
 async def check_is_held(site: RefusingSite, caplog: pytest.LogCaptureFixture, reason: str) -> None:
     """Nothing is a dead letter, however long it lasts, and it is said once."""
     for number in range(6):
@@ -161,6 +204,15 @@ async def found_by_the_doctor(site: PostgresqlSite) -> list[Finding]:
 
 
 REFUSING = {
+    "a trigger that quotes the entry": (
+        (
+            "CREATE FUNCTION hosts() RETURNS trigger LANGUAGE plpgsql "
+            "AS $$ BEGIN RAISE 'entry % is unknown', NEW.id; END $$; "
+            "CREATE TRIGGER hosts BEFORE INSERT ON execution_logs FOR EACH ROW EXECUTE FUNCTION hosts()"
+        ),
+        "is unknown",
+        "DROP TRIGGER hosts ON execution_logs",
+    ),
     "a check on the levels": (
         "ALTER TABLE execution_logs ADD CONSTRAINT capitals CHECK (level IN ('INFO', 'ERROR'))",
         "capitals",
@@ -204,6 +256,20 @@ async def test_a_table_that_refuses_everything(
     await execute(site.url, remedy)
     assert await found_by_the_doctor(site) == []
     assert await site.write(encoded(), batch_id="0") == WriteResult(stored=1)
+
+
+async def test_causes_that_alternate(site: RefusingSite, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is said once."""
+    for number in range(6):
+        name = f"cause_{number % 2}"
+        await execute(
+            site.url, f"ALTER TABLE execution_logs ADD CONSTRAINT {name} CHECK (level = 'INFO') NOT VALID"
+        )
+        with pytest.raises(TableRefusesError, match=name):
+            await site.write(encoded())
+        await execute(site.url, f"ALTER TABLE execution_logs DROP CONSTRAINT {name}")
+        site.clock.now += 100
+    assert len(caplog.records) == 2
 
 
 async def test_rights_and_policies_that_are_missing(
@@ -364,6 +430,34 @@ async def test_a_place_for_dead_letters_that_refuses_them(site: RefusingSite) ->
     assert "null value" in letter["reason"]
 
 
+NO_PLACE = {
+    "a table that is missing": "DROP TABLE execution_log_dead_letters",
+    "a check": "ALTER TABLE execution_log_dead_letters ADD CONSTRAINT nothing CHECK (false) NOT VALID",
+}
+
+
+@pytest.mark.parametrize("what", NO_PLACE)
+async def test_no_place_for_dead_letters(
+    site: RefusingSite, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch that has one waits, which is said once; its other entries and other batches are stored."""
+    bad = encoded(message=None)
+    await execute(site.url, NO_PLACE[what])
+    for number in range(3):
+        with pytest.raises(BatchHeldError, match="dead letters cannot be kept"):
+            await site.write(encoded(message="1"), bad, batch_id=f"b{number}")
+        with pytest.raises(BatchHeldError, match="dead letters cannot be kept"):
+            await site.writer.write("no batch", "{}")
+        site.clock.now += 400
+    assert await site.write(encoded(message="2"), batch_id="c") == WriteResult(stored=1)
+    assert await site.messages() == ["1", "1", "1", "2"]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    await execute(site.url, "DROP TABLE IF EXISTS execution_log_dead_letters")
+    await asyncio.to_thread(upgrade_database, site.url)
+    assert await site.write(bad) == WriteResult(dead_lettered=1)
+
+
 ADD_RUNS = (
     "CREATE TABLE runs (id text PRIMARY KEY); INSERT INTO runs VALUES ('early'); "
     "ALTER TABLE execution_logs ADD FOREIGN KEY (task_id) REFERENCES runs"
@@ -433,6 +527,28 @@ async def test_a_month_without_partition(postgres_url: str, caplog: pytest.LogCa
         assert await site.dead() == []
 
 
+async def test_a_check_on_a_table_with_partitions(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the same one in each of them: entries of other times are refused for it as well, and wait."""
+    await execute(
+        postgres_url,
+        """
+        CREATE TABLE execution_logs (
+            id UUID, task_id TEXT NOT NULL, level TEXT CHECK (level IN ('INFO')), category TEXT NOT NULL,
+            message TEXT NOT NULL, details JSONB, created_at TIMESTAMPTZ, PRIMARY KEY (created_at, id)
+        ) PARTITION BY RANGE (created_at);
+        CREATE TABLE old PARTITION OF execution_logs FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+        CREATE TABLE others PARTITION OF execution_logs DEFAULT
+        """,
+    )
+    await asyncio.to_thread(upgrade_database, postgres_url)
+    async with RefusingSite(postgres_url) as site:
+        with pytest.raises(TableRefusesError, match="execution_logs_level_check"):
+            await site.write(encoded(created_at="2020-05-01T00:00:00Z"))
+        assert await site.dead() == []
+
+
 @asynccontextmanager
 async def hurried(url: str) -> AsyncIterator[PostgresqlSite]:
     """A site that gives a statement less than two seconds."""
@@ -493,6 +609,37 @@ async def test_one_entry_that_is_slow_alone(database_url: str) -> None:
         await execute(site.url, "DROP TRIGGER hosts ON execution_logs")
         assert (await site.write(*slow)).stored == 1
         assert await site.dead() == []
+
+
+async def test_letters_that_are_slow(database_url: str) -> None:
+    """They are stored in smaller pieces, too."""
+    async with hurried(database_url) as site:
+        await site.writer.refuse("b", batch(*(encoded() for _ in range(24))), "by hand")
+        await add_trigger(site, "PERFORM pg_sleep(0.2);")
+        for _ in range(40):  # on a machine that is slow for a moment our patience may be the shorter one
+            async with site.engine.connect() as connection:
+                letters = await DeadLetters(site.settings).list(connection)
+            with suppress(StoreUnavailableError):
+                await retry(site.engine, site.settings, letters)
+                break
+        assert (len(await site.rows()), await site.dead()) == (24, [])
+
+
+def test_a_host_that_begins_with_what_is_refused(database_url: str) -> None:
+    """Before there is any row nobody knows whether it is the table; those behind it tell."""
+    clock = Clock()
+    site = PostgresqlSite(database_url)
+    asyncio.run(add_trigger(site, ONLY_OURS))
+    delivery = DatabaseDelivery(site.settings, clock)
+    try:
+        theirs = Batch((encoded(task_id="theirs").encode(),))
+        assert delivery.deliver(theirs).guarantee is Guarantee.AWAITED
+        assert delivery.deliver(Batch((encoded(task_id="ours-1").encode(),))).guarantee is Guarantee.STORED
+        clock.now += 6
+        outcome = delivery.collect([theirs.id])[theirs.id]
+        assert (outcome.is_stored, outcome.dead_lettered) == (True, 1)
+    finally:
+        delivery.close()
 
 
 def test_a_host_that_writes_by_itself(database_url: str) -> None:
