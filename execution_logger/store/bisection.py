@@ -390,7 +390,7 @@ def _seconds_to_wait_after(error: DBAPIError) -> float:
 async def _names_in_use(connection: AsyncConnection, table: LogTable) -> dict[str, str]:
     """Those of a row, mostly the newest: one that an index finds."""
     names = [table.columns[name] for name in _NAMES if name in table.columns]
-    order = [table.table.columns[name].desc() for name in table.key]
+    order = [table.columns[name].desc() for name in table.key]
     try:
         row = (await connection.execute(select(*names).order_by(*order).limit(1))).first()
     except DBAPIError as error:
