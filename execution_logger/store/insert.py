@@ -10,6 +10,7 @@ from typing import Any, Self
 import msgspec
 from sqlalchemy import Column, DateTime, Dialect, Enum, TextClause, Uuid, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.changes import CHANGED
@@ -82,11 +83,26 @@ _EMPTY = {
 """What is stored for an absent field where a host's column allows no NULL."""
 
 
+class UnreadRowsError(Exception):
+    """Entries are no rows of the table, or several: a trigger has it so."""
+
+    sqlstate = "23000"  # refused as by a constraint
+
+    def __init__(self, triggers: Sequence[str]) -> None:
+        super().__init__(
+            f"the trigger {', '.join(triggers)} takes entries elsewhere, or stores them twice: let that leave "
+            "one row of each in the table, or name the one that it fills in EXECUTION_LOGGER_TABLE"
+        )
+
+
 async def insert_entries(connection: AsyncConnection, table: LogTable, entries: str) -> int:
     """Store a batch, in the connection's transaction.
 
+    Where the table has triggers, each entry has to be one row after that.
+
     Args:
-        connection: to PostgreSQL or SQLite; a host's own one will do.
+        connection: to PostgreSQL or SQLite; a host's own one will do. With triggers it has to be in a
+            transaction, which is then rolled back after an error.
         table: what `look_up_table` says of the table.
         entries: a JSON array of encoded entries.
 
@@ -94,14 +110,23 @@ async def insert_entries(connection: AsyncConnection, table: LogTable, entries: 
         How many rows are new; the others had been stored before.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: and nothing is stored.
+        sqlalchemy.exc.DBAPIError: and nothing is stored; of an UnreadRowsError, once it is rolled back.
     """
     if connection.dialect.name == "sqlite" and _LOCAL_TIME not in connection.info:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.create_function(_LOCAL_TIME, 2, _local_time, deterministic=True)
         connection.info[_LOCAL_TIME] = True
-    result = await connection.execute(_statement(table, connection.dialect), {"entries": entries})
-    return result.rowcount
+    insert, values = _statement(table, connection.dialect), {"entries": entries}
+    if not table.triggers:
+        return (await connection.execute(insert, values)).rowcount
+    # Of what a trigger has put into another table the database says nothing.
+    count = _unread_statement(table, connection.dialect)
+    new: int = (await connection.execute(count, values)).scalar_one()
+    if new:
+        await connection.execute(insert, values)
+        if (await connection.execute(count, values)).scalar_one():
+            raise IntegrityError(None, None, UnreadRowsError(table.triggers))
+    return new
 
 
 @lru_cache(maxsize=16)
@@ -109,18 +134,40 @@ def _statement(table: LogTable, dialect: Dialect) -> TextClause:
     return text(entries_statement(table, dialect))
 
 
+@lru_cache(maxsize=16)
+def _unread_statement(table: LogTable, dialect: Dialect) -> TextClause:
+    return text(f"SELECT count(*) FROM ({_unread(table, dialect)}) AS unread")  # noqa: S608
+
+
 def entries_statement(table: LogTable, dialect: Dialect) -> str:
     """The statement as text; its one parameter is the JSON array `:entries`."""
-    value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
-    values = [_not_null(column, value(column, table)) for column in table.columns.values()]
     return statement(
-        f"insert_entries.{dialect.name}",
+        "insert_entries",
         dialect,
-        json=_json(table),
         table=table.table,
         columns=", ".join(table.columns),
-        values=",\n    ".join(values),
+        # A trigger is not to see once more what it may have taken elsewhere.
+        entries=_unread(table, dialect) if table.triggers else _entries(table, dialect),
         key=", ".join(table.key),
+    )
+
+
+def _entries(table: LogTable, dialect: Dialect) -> str:
+    value = _postgresql_value if dialect.name == "postgresql" else _sqlite_value
+    values = (
+        f"{_not_null(column, value(column, table))} AS {field}" for field, column in table.columns.items()
+    )
+    return statement(f"entries.{dialect.name}", dialect, json=_json(table), values=",\n    ".join(values))
+
+
+def _unread(table: LogTable, dialect: Dialect) -> str:
+    return statement(
+        "unread_entries",
+        dialect,
+        table=table.table,
+        columns=", ".join(table.columns),
+        entries=_entries(table, dialect),
+        same=" AND ".join(f"known.{field} = entry.{field}" for field in table.key),
     )
 
 

@@ -157,10 +157,11 @@ class Ledger:
     async def store(self, connection: AsyncConnection, table: LogTable, entries: str, span: Span) -> int:
         """Store a batch and note it, both or neither, in the connection's transaction.
 
-        PostgreSQL does both in one statement. On SQLite the caller's commit ends the transaction.
+        PostgreSQL does both in one statement, unless the table has triggers. Otherwise the caller's commit
+        ends the transaction.
 
         Args:
-            connection: to PostgreSQL or SQLite.
+            connection: to PostgreSQL or SQLite; in a transaction where the table has triggers.
             table: what `look_up_table` says of the table.
             entries: a JSON array of encoded entries.
             span: what the array holds.
@@ -171,11 +172,12 @@ class Ledger:
         Raises:
             asyncpg.PostgresError, sqlalchemy.exc.DBAPIError: and nothing is stored.
         """
-        if connection.dialect.name == "postgresql":
+        if connection.dialect.name == "postgresql" and not table.triggers:
             both, names = _batch_statement(table, self.table, connection.dialect)
             values = {"entries": entries, "dead_lettered": 0, **span.values()}
             return await driver.execute(connection, both, [values[name] for name in names])
-        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if connection.dialect.name == "sqlite":
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
         stored = await insert_entries(connection, table, entries)
         await self.add(connection, span)
         return stored

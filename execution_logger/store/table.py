@@ -60,7 +60,7 @@ class LogTable:
         kept: the value of each field that has none, in the details.
         limits: most characters of a field that the database would refuse to store longer.
         key: the columns by which an entry that was stored already is recognised.
-        triggers: those that see a row before it is stored, and may take it elsewhere.
+        triggers: those that see rows stored, and may take them elsewhere.
         zone: the time zone of a `created_at` without time zone.
         dialect: the database's: `postgresql` or `sqlite`.
     """

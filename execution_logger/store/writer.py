@@ -11,18 +11,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from execution_logger.diagnostics import logger
 from execution_logger.errors import BatchHeldError, StoreUnavailableError
 from execution_logger.settings import Settings
-from execution_logger.store.bisection import Bisection, Pace, good_entry, id_of
+from execution_logger.store.bisection import Bisection, Pace, good_entry
 from execution_logger.store.dead_letters import DeadLetters
 from execution_logger.store.engine import in_transactions
 from execution_logger.store.faults import attempt, is_refusal, summary_of
-from execution_logger.store.insert import EntryArray, insert_entries, join
+from execution_logger.store.insert import EntryArray, UnreadRowsError, insert_entries, join
 from execution_logger.store.ledger import Ledger, Span
 from execution_logger.store.table import LogTable, forget_tables, look_up_table
 
@@ -190,8 +189,11 @@ class Writer:
         if not count:
             return WriteResult()
         table = await look_up_table(connection, self._settings)
-        if table.triggers and table is not self._checked:
-            await self._check_triggers(connection, table)
+        if table.triggers:
+            await connection.rollback()  # what was only looked up
+            await in_transactions(connection)
+            if table is not self._checked:
+                await self._check_triggers(connection, table)
         span = await self._span(connection, Span.of(batch_id, process, first, array.entries))
         refusal: Exception | None = None
         if not one_by_one and self._pace.takes(count):
@@ -215,27 +217,16 @@ class Writer:
         return await self._note(connection, span, result)
 
     async def _check_triggers(self, connection: AsyncConnection, table: LogTable) -> None:
-        """Find out whether an entry that comes twice is one row that can be read, whatever triggers do."""
-        await connection.rollback()  # what was only looked up
-        await in_transactions(connection)
+        """Find out whether an entry that comes twice at the same time is one row, whatever triggers do."""
         entry = good_entry(self._bisection.accepted)
-        ids = [table.id_value(id_) for id_ in (id_of(entry),) if id_ is not None]
-        copies = select(func.count()).select_from(table.table).where(table.columns["id"].in_(ids))
         try:
-            for _ in range(2):
-                await insert_entries(connection, table, join([entry]))
-            number = (await connection.execute(copies)).scalar_one()
+            await insert_entries(connection, table, join([entry, entry]))
         except DBAPIError as error:
+            if isinstance(error.orig, UnreadRowsError):
+                raise StoreUnavailableError(f'Table "{self._settings.table}": {error.orig}') from error
             if not is_refusal(error):
-                raise
-            number = 1  # refused: no such entry is a row, and the batch itself will tell why
+                raise  # otherwise no such entry is a row, and the batch itself will tell why
         await connection.rollback()
-        if number != 1:
-            raise StoreUnavailableError(
-                f'Table "{self._settings.table}": an entry that comes twice would be {number} rows there. '
-                f"It has the trigger {', '.join(table.triggers)}: let that leave rows in the table, or "
-                "name the one that it fills in EXECUTION_LOGGER_TABLE"
-            )
         self._checked = table
 
     async def _store_some(self, connection: AsyncConnection, table: LogTable, entries: Sequence[str]) -> int:

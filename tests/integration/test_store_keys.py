@@ -14,7 +14,8 @@ from execution_logger.read.runs import recent_runs
 from execution_logger.read.statistics import count_hour
 from execution_logger.read.timeline import Timeline
 from execution_logger.store import ExecutionLogRepository, WriteResult
-from execution_logger.store.table import look_up_table
+from execution_logger.store.dead_letters import DeadLetters, retry
+from execution_logger.store.table import forget_tables, look_up_table
 from postgresql_site import PostgresqlSite
 from rows import upgrade_database
 from selections import check_selections
@@ -26,6 +27,7 @@ COLUMNS = (
 TABLE = f"CREATE TABLE execution_logs (id UUID PRIMARY KEY, {COLUMNS}); "
 KEYLESS = f"CREATE TABLE execution_logs (id UUID NOT NULL, {COLUMNS}); "
 ROUTE = "CREATE FUNCTION route() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$; "
+CHILD = "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (execution_logs); "
 BEFORE = "CREATE TRIGGER route BEFORE INSERT ON execution_logs FOR EACH ROW EXECUTE FUNCTION route();"
 
 ACCEPTED = {
@@ -57,9 +59,23 @@ ACCEPTED = {
     ),
     "a trigger that fills a child": (
         TABLE
-        + "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (execution_logs); "
+        + CHILD
         + ROUTE.format(body="INSERT INTO child SELECT NEW.* ON CONFLICT DO NOTHING; RETURN NULL;")
         + BEFORE
+    ),
+    "a trigger that fills a child, and knows no conflicts": (
+        TABLE + CHILD + ROUTE.format(body="INSERT INTO child SELECT NEW.*; RETURN NULL;") + BEFORE
+    ),
+    "a trigger that fills a child with errors": (
+        TABLE
+        + CHILD
+        + ROUTE.format(body="INSERT INTO child SELECT NEW.*; RETURN NULL;")
+        + BEFORE.replace("EXECUTE", "WHEN (NEW.level = 'error') EXECUTE")
+    ),
+    "a trigger after it": (
+        TABLE
+        + ROUTE.format(body="PERFORM pg_notify('entries', CAST(NEW.id AS text)); RETURN NULL;")
+        + BEFORE.replace("BEFORE", "AFTER")
     ),
 }
 
@@ -104,16 +120,41 @@ REFUSED = {
     ),
     "a trigger that drops rows": (
         TABLE + ROUTE.format(body="RETURN NULL;") + BEFORE,
-        "would be 0 rows there. It has the trigger route",
+        "the trigger route takes entries elsewhere, or stores them twice: let that leave one row of each",
     ),
     "a trigger that fills a child without key": (
         TABLE
         + "CREATE TABLE child () INHERITS (execution_logs); "
         + ROUTE.format(body="INSERT INTO child SELECT NEW.*; RETURN NULL;")
         + BEFORE,
-        "would be 2 rows there",
+        "the trigger route takes entries elsewhere, or stores them twice: let that leave one row of each",
     ),
 }
+
+
+AWAY = "CREATE TABLE away (LIKE execution_logs); "
+MOVE = AWAY + ROUTE.format(
+    body="INSERT INTO away SELECT NEW.*; DELETE FROM execution_logs WHERE id = NEW.id; RETURN NULL;"
+)
+PARTITIONED = TABLE.replace("UUID PRIMARY KEY", "UUID").replace(
+    "); ",
+    ", PRIMARY KEY (id, level)) PARTITION BY LIST (level); "
+    "CREATE TABLE usual PARTITION OF execution_logs DEFAULT; "
+    "CREATE TABLE errors PARTITION OF execution_logs FOR VALUES IN ('error'); ",
+)
+MOVED = {
+    "before it": TABLE + AWAY + ROUTE.format(body="INSERT INTO away SELECT NEW.*; RETURN NULL;")
+    + BEFORE.replace("EXECUTE", "WHEN (NEW.level = 'error') EXECUTE"),
+    "after it": TABLE + MOVE
+    + BEFORE.replace("BEFORE", "AFTER").replace("EXECUTE", "WHEN (NEW.level = 'error') EXECUTE"),
+    "after the statement": TABLE
+    + ROUTE.format(body="DELETE FROM execution_logs WHERE level = 'error'; RETURN NULL;") + AWAY
+    + BEFORE.replace("BEFORE", "AFTER").replace("EACH ROW", "EACH STATEMENT"),
+    "after it, on a partition": PARTITIONED + MOVE
+    + BEFORE.replace("BEFORE", "AFTER").replace("ON execution_logs", "ON errors"),
+    "before it, on a partition": PARTITIONED + AWAY + ROUTE.format(body="RETURN NULL;")
+    + BEFORE.replace("ON execution_logs", "ON errors"),
+}  # fmt: skip
 
 
 async def prepare(url: str, script: str) -> None:
@@ -182,6 +223,25 @@ async def test_what_is_refused_says_what_to_do(postgres_url: str, what: str) -> 
                 await site.write(encoded(), encoded())
             assert words in str(refused.value)
         assert (await site.rows(), await site.dead()) == ([], [])
+
+
+@pytest.mark.parametrize("when", MOVED)
+async def test_an_entry_that_a_trigger_takes_elsewhere_is_a_dead_letter(postgres_url: str, when: str) -> None:
+    """It is in no other table and can be stored when the trigger lets it; entries beside it are rows."""
+    await prepare(postgres_url, MOVED[when])
+    async with PostgresqlSite(postgres_url) as site:
+        entries = [encoded(), encoded(level="error"), encoded()]
+        assert await site.write(*entries) == WriteResult(stored=2, dead_lettered=1)
+        assert await site.write(*entries) == WriteResult(duplicates=2, dead_lettered=1)
+        assert len(await site.rows()) == 2
+        assert await site.rows("SELECT * FROM away") == []
+        assert "the trigger route takes entries elsewhere" in (await site.dead())[0]["reason"]
+        await site.rows(f"DROP TRIGGER route ON {'errors' if 'partition' in when else 'execution_logs'}")
+        async with site.engine.connect() as connection:
+            (letter,) = await DeadLetters(site.settings).list(connection)
+        forget_tables(site.engine.pool)
+        assert await retry(site.engine, site.settings, [letter]) == {}
+        assert (len(await site.rows()), await site.dead()) == (3, [])
 
 
 async def test_rows_are_never_twice_behind_a_trigger_that_refuses(postgres_url: str) -> None:

@@ -1,5 +1,10 @@
 -- What the catalogue says of a table beyond its columns: what can recognise a row (ON CONFLICT takes no index that
 -- is partial, deferrable, invalid or on an expression), and what may take a row elsewhere.
+WITH RECURSIVE part (oid) AS (
+    SELECT CAST(CAST(:name AS regclass) AS oid)
+    UNION
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
 SELECT
     'key' AS trait,
     CAST(place.relname AS text) AS name,
@@ -19,8 +24,9 @@ SELECT 'rule', CAST(rulename AS text), NULL
 FROM pg_rewrite
 WHERE ev_class = CAST(:name AS regclass) AND ev_type IN ('2', '3')
 UNION ALL
--- 1 is FOR EACH ROW, 2 BEFORE, 4 INSERT
-SELECT 'trigger', CAST(tgname AS text), NULL
+-- 4 is INSERT. One after it may delete a row; one on a partition, or on a table that inherits, sees what goes there.
+SELECT DISTINCT 'trigger', CAST(tgname AS text), CAST(NULL AS text[])
 FROM pg_trigger
-WHERE tgrelid = CAST(:name AS regclass) AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 7 = 7
+JOIN part ON part.oid = tgrelid
+WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 4 = 4
 ORDER BY 1, 2

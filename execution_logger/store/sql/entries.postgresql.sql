@@ -1,5 +1,4 @@
--- Store a batch, which is passed on as the JSON array that it is; rows that are there already stay as they are.
-INSERT INTO {table} ({columns})
+-- A batch, which is passed on as the JSON array that it is, as rows of the table.
 SELECT {values}
 FROM {json}_to_recordset(CAST(:entries AS {json})) AS entry (
     id uuid,
@@ -19,4 +18,3 @@ FROM {json}_to_recordset(CAST(:entries AS {json})) AS entry (
     trace_id text,
     span_id text
 )
-ON CONFLICT ({key}) DO NOTHING

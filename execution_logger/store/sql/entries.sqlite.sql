@@ -1,6 +1,5 @@
--- Store a batch, which is passed on as the JSON array that it is; rows that are there already stay as they are.
+-- A batch, which is passed on as the JSON array that it is, as rows of the table.
 -- What is no object has no id, and is refused. Without WHERE, ON CONFLICT would be read as the ON of a join.
-INSERT INTO {table} ({columns})
 SELECT {values}
 FROM (
     SELECT
@@ -23,4 +22,3 @@ FROM (
     FROM (SELECT CASE type WHEN 'object' THEN value END AS entry FROM json_each(:entries))
 )
 WHERE true
-ON CONFLICT ({key}) DO NOTHING
