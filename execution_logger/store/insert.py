@@ -90,8 +90,9 @@ class UnreadRowsError(Exception):
 
     def __init__(self, triggers: Sequence[str]) -> None:
         super().__init__(
-            f"the trigger {', '.join(triggers)} takes entries elsewhere, or stores them twice: let that leave "
-            "one row of each in the table, or name the one that it fills in EXECUTION_LOGGER_TABLE"
+            f"the trigger {', '.join(triggers)} takes entries elsewhere, or stores them twice: "
+            "let that leave one row of each in the table, "
+            "or name the one that it fills in EXECUTION_LOGGER_TABLE"
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, Table, column, insert, inspect, select, table, text
+from sqlalchemy import Connection, Table, TableClause, column, insert, inspect, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
@@ -10,10 +10,19 @@ from execution_logger.settings import NOTHING, Settings
 from execution_logger.store.engine import transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import missing_indexes
-from execution_logger.store.schema import DEAD_LETTERS, OWN_TABLES, STATISTICS, USUAL_NAME, schema_and_name
+from execution_logger.store.schema import (
+    DEAD_LETTERS,
+    OWN_TABLES,
+    STATISTICS,
+    USUAL_NAME,
+    index_names,
+    schema_and_name,
+    table_beside,
+)
+from execution_logger.store.table import FIELDS, MARK
 
 VERSION_TABLE = "execution_logger_alembic_version"
-"""The version of the tables; `alembic_version` is the host's."""
+"""The usual name of that with the tables' version; `alembic_version` is the host's."""
 
 _EARLIER = ("0001", "0002")
 """Versions of the tables whose migrations became one."""
@@ -48,32 +57,58 @@ async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
     return done
 
 
+def version_table(settings: Settings) -> TableClause:
+    """Where the version of the tables beside `settings.table`, and of that one, is noted."""
+    schema, name = table_beside(settings, VERSION_TABLE)
+    return table(name, column("version_num"), schema=schema)
+
+
 def include_name(name: str | None, type_: str, parent_names: Mapping[str, str | None]) -> bool:
     """For `include_name` of `context.configure` in a host's Alembic: leaves our tables to `db upgrade`.
 
     Without it `alembic revision --autogenerate` drops them, because the host's models do not have them.
-    The table of the entries (`EXECUTION_LOGGER_TABLE`) is compared when the host has a model of it.
+    The table of the entries (`EXECUTION_LOGGER_TABLE`) is compared when the host has a model of it; where
+    `db upgrade` has made it, the columns and indexes of ours that the model does not have are left alone.
 
     Returns:
         Whether Alembic is to compare it with the models.
     """
-    if type_ != "table" or name is None:
+    table_name = name if type_ == "table" else parent_names.get("table_name")
+    if name is None or table_name is None:
         return True
-    if name == VERSION_TABLE or any(name == own or name.startswith(f"{own}_") for own in OWN_TABLES):
+    own = (VERSION_TABLE, *OWN_TABLES)
+    if type_ == "table" and any(name == each or name.startswith(f"{each}_") for each in own):
         return False
     schema, entries = schema_and_name(Settings.from_environment(uses=NOTHING).table)
-    if name != entries or (schema is not None and schema != parent_names.get("schema_name")):
+    if table_name != entries or (schema is not None and schema != parent_names.get("schema_name")):
         return True
-    return parent_names.get("schema_qualified_table_name") in _tables_of_host()
+    model = _model_of_host(parent_names.get("schema_qualified_table_name"))
+    if type_ == "table" or model is None:
+        return model is not None
+    return not _is_left_alone(name, type_, model)
 
 
-def _tables_of_host() -> set[str]:
-    """The tables of the models that Alembic compares with."""
+def _is_left_alone(name: str, type_: str, model: Table) -> bool:
+    """Whether `db upgrade` has made this column or index, and the model does not have it."""
+    ours = {"column": FIELDS, "index": index_names(model.name)}.get(type_, ())
+    theirs = {each.name for each in (*model.columns, *model.indexes)}
+    return name in ours and name not in theirs and _is_own(model)
+
+
+def _is_own(model: Table) -> bool:
+    from alembic import context  # noqa: PLC0415
+
+    checks = inspect(context.get_bind()).get_check_constraints(model.name, model.schema)
+    return MARK in {check["name"] for check in checks}
+
+
+def _model_of_host(name: str | None) -> Table | None:
+    """The model of a table among those that Alembic compares with."""
     from alembic import context  # noqa: PLC0415
 
     metadata = context.get_context().opts.get("target_metadata")
     models = metadata if isinstance(metadata, list | tuple) else [metadata] if metadata is not None else []
-    return {table for each in models for table in each.tables}
+    return next((each.tables[name] for each in models if name in each.tables), None)
 
 
 async def _index_ledger(engine: AsyncEngine, settings: Settings) -> None:
@@ -130,10 +165,9 @@ def _upgrade(connection: Connection, settings: Settings) -> str:
 
 
 def _version(connection: Connection, settings: Settings) -> str | None:
-    schema, _ = schema_and_name(settings.table)
-    if not _has(connection, VERSION_TABLE, schema):
+    versions = version_table(settings)
+    if not _has(connection, versions.name, versions.schema):
         return None
-    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
     found: str | None = connection.execute(select(versions.c.version_num)).scalar()
     return found
 

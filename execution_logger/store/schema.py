@@ -169,6 +169,11 @@ def table_beside(settings: Settings, name: str) -> tuple[str | None, str]:
     return schema, name if entries == USUAL_NAME else identifier(f"{name}_{entries}")
 
 
+def index_names(table: str) -> tuple[str, str]:
+    """Those of the table of the entries that `db upgrade` makes: a run's timeline, and the time."""
+    return identifier(f"ix_{table}_timeline"), identifier(f"ix_{table}_created_at")
+
+
 def identifier(name: str) -> str:
     """A name that PostgreSQL takes; a longer one is cut, and still differs from all others."""
     encoded = name.encode()

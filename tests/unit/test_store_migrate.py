@@ -218,5 +218,23 @@ async def test_two_tables_in_one_schema_share_nothing(tmp_path: Path) -> None:
         assert runs["statistics"] != "never", "it was run for each, to its end or not"
         await site.engine.dispose()
     tables = sites[0].rows("SELECT name FROM sqlite_master WHERE type = 'table'")
-    assert len({row["name"] for row in tables}) == 4 * 5 + 1
+    assert len({row["name"] for row in tables}) == 4 * (len(TABLES) + 1)
     assert max(len(row["name"]) for row in tables) <= 63
+
+
+async def test_two_tables_of_one_database_have_versions_of_their_own(tmp_path: Path) -> None:
+    """Each gets what it lacks, also where an earlier version noted one version for both."""
+    path = tmp_path / "logs.db"
+    async with SqliteSite(path) as site, SqliteSite(path, table="app_logs") as other:
+        for each in (site, other):
+            await upgrade(each.engine, each.settings)
+            for column in TREE:
+                site.execute(f"ALTER TABLE {each.settings.table} DROP COLUMN {column}")
+        site.execute(
+            "DROP TABLE execution_logger_alembic_version_app_logs;"
+            "UPDATE execution_logger_alembic_version SET version_num = '0003'"
+        )
+        for each in (site, other):
+            await upgrade(each.engine, each.settings)
+            columns = {row["name"] for row in site.rows(f"PRAGMA table_info({each.settings.table})")}
+            assert columns >= set(TREE)

@@ -9,7 +9,7 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import column, func, inspect, select, table, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
@@ -39,8 +39,8 @@ from execution_logger.settings import PREFIX, Settings
 from execution_logger.store import create_engine
 from execution_logger.store.engine import AUTOCOMMIT
 from execution_logger.store.faults import UPGRADE, attempt
-from execution_logger.store.migrate import VERSION_TABLE
-from execution_logger.store.schema import job_run_table, schema_and_name
+from execution_logger.store.migrate import version_table
+from execution_logger.store.schema import job_run_table
 from execution_logger.text import public_url
 from execution_logger.worker.job_status import JobStatus, job_statuses
 
@@ -233,15 +233,14 @@ async def _sqlite(connection: AsyncConnection, subject: Subject) -> list[Finding
 
 async def _migrations(connection: AsyncConnection, subject: Subject) -> list[Finding]:
     """Whether `db upgrade` of this version was run; a role without the right to look is no finding."""
-    schema, _ = schema_and_name(subject.settings.table)
+    versions = version_table(subject.settings)
     config = Config()
     config.set_main_option("script_location", "execution_logger.store:migrations")
     head = ScriptDirectory.from_config(config).get_current_head()
-    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(VERSION_TABLE, schema))
+    exists = await connection.run_sync(lambda sync: inspect(sync).has_table(versions.name, versions.schema))
     if not exists:
-        what = f"the library's migrations were never run (there is no table {VERSION_TABLE})"
+        what = f"the library's migrations were never run (there is no table {versions.name})"
         return [warning("database.migrations", what, UPGRADE)]
-    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
     if not await may(connection, versions, "SELECT"):
         return []
     found: Any = (await connection.execute(select(versions.c.version_num))).scalar()

@@ -2,15 +2,14 @@
 
 from alembic import context
 
-from execution_logger.store.migrate import VERSION_TABLE
-from execution_logger.store.schema import schema_and_name
+from execution_logger.store.migrate import version_table
 
 attributes = context.config.attributes
-schema, _ = schema_and_name(attributes["settings"].table)
+versions = version_table(attributes["settings"])
 
 context.configure(
     connection=attributes["connection"],
-    version_table=VERSION_TABLE,
-    version_table_schema=schema,
+    version_table=versions.name,
+    version_table_schema=versions.schema,
 )
 context.run_migrations()

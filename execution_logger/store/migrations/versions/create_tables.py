@@ -5,7 +5,7 @@ from alembic import context, op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from execution_logger.store.job_runs import JOB_NAMES, NOTHING
-from execution_logger.store.schema import OWN_TABLES, identifier, job_run_table, schema_and_name
+from execution_logger.store.schema import OWN_TABLES, index_names, job_run_table, schema_and_name
 from execution_logger.store.table import MARK
 
 revision = "0003"  # earlier versions had a migration for each table: see `migrate`
@@ -50,7 +50,8 @@ def _create_entries(name: str, schema: str | None) -> None:
         sa.CheckConstraint(_READABLE, name=MARK),
         schema=schema,
     )
+    timeline, created_at = index_names(name)
     # A run's timeline, in its order.
-    op.create_index(identifier(f"ix_{name}_timeline"), name, ["task_id", "created_at", "id"], schema=schema)
+    op.create_index(timeline, name, ["task_id", "created_at", "id"], schema=schema)
     # The newest, the oldest, and those that are old enough to be deleted.
-    op.create_index(identifier(f"ix_{name}_created_at"), name, ["created_at"], schema=schema)
+    op.create_index(created_at, name, ["created_at"], schema=schema)
