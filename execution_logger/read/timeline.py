@@ -79,7 +79,9 @@ class Only:
 
     def conditions(self, table: LogTable) -> list[sa.ColumnElement[bool]]:
         """What a row has to meet."""
-        conditions = [sa.not_(table.is_level(*self.hidden))] if self.hidden else []
+        # A host's row may have no level, and NULL is neither of them nor none of them.
+        shown = sa.or_(table.columns["level"].is_(None), sa.not_(table.is_level(*self.hidden)))
+        conditions = [shown] if self.hidden else []
         for field, names in self._names().items():
             if names:
                 conditions.append(sa.or_(*(table.equals(field, each) for each in names)))

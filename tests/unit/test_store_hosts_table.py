@@ -24,7 +24,7 @@ from sqlalchemy import (
 from batches import encoded, fields
 from detailed import HOSTS, NO_JSON, check_readers_agree, encoded_entries
 from execution_logger.errors import StoreUnavailableError
-from execution_logger.read.timeline import Timeline
+from execution_logger.read.timeline import Only, Timeline
 from execution_logger.store import WriteResult, upgrade
 from sqlite_site import SqliteSite
 
@@ -216,3 +216,14 @@ async def test_a_host_may_have_columns_for_the_trace(tmp_path: Path) -> None:
         assert set(row["details"]) == {"operation_id", "parent_id"}
         (entry,) = await Timeline(site.engine, site.settings, "t").last(1)
         assert {name: getattr(entry, name) for name in IDS} == IDS
+
+
+async def test_an_unknown_level_is_hidden_by_no_filter(tmp_path: Path) -> None:
+    """A row of the host's may have none."""
+    async with hosts_site(tmp_path / "logs.db", Column("level", String(20))) as (site, _):
+        await site.write(encoded(level="debug"), encoded(level="loud"), encoded(level="error"))
+        site.execute("UPDATE execution_logs SET level = NULL WHERE level = 'error'")
+        timeline, only = Timeline(site.engine, site.settings, None), Only.at_least("error")
+        found = await timeline.last(10, only)
+        assert [entry.level for entry in found] == ["loud", None]
+        assert [entry for entry in await timeline.last(10) if only.takes(entry)] == found
