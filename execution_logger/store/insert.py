@@ -209,9 +209,9 @@ def _level(column: Column[object], table: LogTable) -> str:
         held = {label.lower() for label in column.type.enums}
     else:
         held = {name for name in LEVEL_NAMES if len(name) <= table.limits.get("level", len(name))}
-    names = {level: _level_name(level, held) for level in LogLevel if level not in held}
-    whens = " ".join(f"WHEN '{level}' THEN '{name}'" for level, name in names.items() if name)
-    return f"(CASE level {whens} ELSE level END)" if whens else "level"
+    names = {name: _level_name(level, held) for name, level in LEVEL_NAMES.items() if name not in held}
+    whens = " ".join(f"WHEN '{name}' THEN '{other}'" for name, other in names.items() if other)
+    return f"(CASE lower(level) {whens} ELSE level END)" if whens else "level"
 
 
 def _level_name(level: LogLevel, held: set[str]) -> str | None:
