@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # the jobs know what each does
 STATISTICS_DAYS = 400
 """Statistics outlive their entries: a year and a month, to compare with."""
 
+LEDGER_DAYS = 400
+"""Where entries are kept for ever: a process leaves a row a day, and short ones are many."""
+
 HOURS_AGAIN = 3
 """Of the hours that were counted, the last ones are counted once more: entries come late."""
 
@@ -42,19 +45,17 @@ async def delete_expired(tick: "Tick") -> bool:
     days = days_kept(tick.settings, table)
     if not days:
         tick.summary["off"] = _OFF if tick.settings.retention_days == 0 else _OFF_UNTIL_SET
-        return await _compact(tick)
+        return await _compact(tick) and await _delete_batches(tick, _expiry(tick, LEDGER_DAYS))
     if "before" not in tick.summary:
         _begin(tick, table, days)
     expiry = _expiry(tick, days)
-    if not (await _delete_entries(tick, expiry) and await _compact(tick)):
-        return False
-    async for deleted in expiry.ledger():
-        tick.summary["batches"] = tick.summary.get("batches", 0) + deleted
-        if not tick.has_time():
-            return False
     old_statistics = _expiry(tick, max(days, STATISTICS_DAYS)).statistics()
-    return await _delete(tick, "dead_letters", expiry.dead_letters()) and await _delete(
-        tick, "statistics", old_statistics
+    return (
+        await _delete_entries(tick, expiry)
+        and await _compact(tick)
+        and await _delete_batches(tick, expiry)
+        and await _delete(tick, "dead_letters", expiry.dead_letters())
+        and await _delete(tick, "statistics", old_statistics)
     )
 
 
@@ -66,6 +67,14 @@ async def _compact(tick: "Tick") -> bool:
     async for at in compact(tick.engine, tick.settings, until, since, timeout_seconds=tick.limit_seconds):
         tick.summary["compacted_until"] = at.isoformat(timespec="microseconds")
         if at < until and not tick.has_time():
+            return False
+    return True
+
+
+async def _delete_batches(tick: "Tick", expiry: Expiry) -> bool:
+    async for deleted in expiry.ledger():
+        tick.summary["batches"] = tick.summary.get("batches", 0) + deleted
+        if not tick.has_time():
             return False
     return True
 

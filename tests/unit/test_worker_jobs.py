@@ -111,6 +111,19 @@ class TestRetention:
             assert result.run.summary["off"] == "EXECUTION_LOGGER_RETENTION_DAYS=0 keeps everything"
             assert len(site.rows()) == 1
 
+    async def test_switched_off_it_bounds_the_ledger(self, tmp_path: Path) -> None:
+        """By more than a year: each of many short processes leaves a row there."""
+        async with Site(tmp_path, retention_days=0) as site:
+            make_tables(site.path)
+            for process, age in (("long gone", 401), ("gone", 399)):
+                site.execute(
+                    "INSERT INTO execution_log_batches "
+                    "(batch_id, process, first, entries, dead_lettered, stored_at) "
+                    f"VALUES ('{process}', '{process}', 1, 5, 0, datetime('now', '-{age} days'))"
+                )
+            assert (await site.run(RETENTION)).run.summary["batches"] == 1
+            assert site.rows("SELECT process FROM execution_log_batches") == [{"process": "gone"}]
+
     @pytest.mark.parametrize(("retention_days", "left"), [(None, 2), (0, 2), (90, 1)])
     async def test_a_table_of_the_hosts_is_deleted_from_when_that_was_asked_for(
         self, tmp_path: Path, retention_days: int | None, left: int
