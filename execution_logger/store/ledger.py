@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeEngine
@@ -23,7 +22,7 @@ from execution_logger.store.faults import UPGRADE
 from execution_logger.store.insert import entries_statement, insert_entries
 from execution_logger.store.schema import Moment, batch_key, ledger_table
 from execution_logger.store.sql import quoted, statement
-from execution_logger.store.table import LogTable
+from execution_logger.store.table import LogTable, missing_rights
 
 _PROCESS = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _MAX_SEQUENCE = 2**48  # a million entries a second for nine years; sums of it stay within 64 bits
@@ -216,12 +215,8 @@ class Ledger:
         for column in self.table.columns:
             if found.get(column.name) is not _python_type(column.type):
                 return f'table "{name}" is another one: see its column "{column.name}". Rename it. {UPGRADE}'
-        if connection.dialect.name == "postgresql":
-            shown = quoted(self.table, connection.dialect)
-            for right in rights:
-                question = sa.select(sa.func.has_table_privilege(sa.cast(shown, REGCLASS), right))
-                if not connection.execute(question).scalar_one():
-                    return f'permission denied for table "{name}". It takes {" and ".join(rights)}'
+        if missing_rights(connection, self.table, rights):
+            return f'permission denied for table "{name}". It takes {" and ".join(rights)}'
         return None
 
 

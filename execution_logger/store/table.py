@@ -213,6 +213,25 @@ def forget_tables(pool: Pool) -> None:
     _looked_up.pop(pool, None)
 
 
+def missing_rights(
+    connection: sa.Connection, table: sa.FromClause, rights: Sequence[str], columns: Collection[str] = ()
+) -> Sequence[str]:
+    """Those of these rights that the connection's user has not on the table; SQLite has none.
+
+    Args:
+        connection: whose user is asked about.
+        table: which one.
+        rights: `SELECT` and so on.
+        columns: on which of its columns; by default on all.
+    """
+    if connection.dialect.name != "postgresql":
+        return ()
+    name = connection.dialect.identifier_preparer.format_table(table)
+    values = {"name": name, "rights": list(rights), "columns": list(columns or table.columns.keys())}
+    question = text(statement("missing_rights.postgresql", connection.dialect))
+    return connection.execute(question, values).scalars().all()
+
+
 def _describe(connection: sa.Connection, settings: Settings) -> LogTable:
     schema, name = schema_and_name(settings.table)
     try:

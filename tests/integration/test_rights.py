@@ -14,6 +14,7 @@ from execution_logger.operate.doctor.database import examine_database
 from execution_logger.operate.doctor.finding import Finding, Subject
 from execution_logger.store import WriteResult
 from execution_logger.store.dead_letters import DeadLetters, retry
+from execution_logger.store.table import FIELDS
 from execution_logger.worker.jobs import Runner
 from execution_logger.worker.schedule import JOBS
 from postgresql_site import PostgresqlSite
@@ -79,3 +80,17 @@ async def test_each_right_is_named_when_it_is_missing(role_url: str, database_ur
             found = await asyncio.to_thread(rights_found, site)
             assert any(right in each.advice and table in each.advice for each in found), (table, right, found)
             fetch(database_url, f"GRANT {right} ON {table} TO log_writer")
+
+
+async def test_rights_on_columns_suffice(role_url: str, database_url: str) -> None:
+    """A host may give no more of its table, which has columns of its own."""
+    used = ", ".join(FIELDS)
+    fetch(database_url, "ALTER TABLE execution_logs ADD secret TEXT")
+    fetch(database_url, "REVOKE SELECT, INSERT ON execution_logs FROM log_writer")
+    fetch(database_url, f"GRANT SELECT ({used}), INSERT ({used}) ON execution_logs TO log_writer")
+    async with PostgresqlSite(role_url, celery_enabled=False) as site:
+        assert await site.write(encoded()) == WriteResult(stored=1)
+        assert await asyncio.to_thread(rights_found, site) == []
+        fetch(database_url, "REVOKE INSERT (step) ON execution_logs FROM log_writer")
+        (found,) = await asyncio.to_thread(rights_found, site)
+        assert "no INSERT on table" in found.what

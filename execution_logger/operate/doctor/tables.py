@@ -1,11 +1,11 @@
 """The tables: columns, rights, indexes, the time zone, and what lies there that should not."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import PrimaryKeyConstraint, func, inspect, select, text
+from sqlalchemy import PrimaryKeyConstraint, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.expression import FromClause
 
@@ -26,7 +26,7 @@ from execution_logger.store.faults import (
 )
 from execution_logger.store.ledger import Ledger, missing_indexes
 from execution_logger.store.schema import dead_letter_table, job_run_table, ledger_table, statistics_table
-from execution_logger.store.table import LogTable, look_up_table
+from execution_logger.store.table import LogTable, look_up_table, missing_rights
 
 _AHEAD = timedelta(minutes=10)
 """Clocks differ by less, time zones by more."""
@@ -51,7 +51,7 @@ async def examine_entries(connection: AsyncConnection, subject: Subject) -> list
     findings = [
         ok("database.table", f'table "{settings.table}"' + (f"; in details: {missing}" if missing else ""))
     ]
-    findings += await _rights(connection, found.table, settings.table, ("SELECT", "INSERT"))
+    findings += await _rights(connection, found.table, settings.table, ("SELECT", "INSERT"), found.columns)
     findings += _indexes(found, settings.table)
     if connection.dialect.name == "postgresql":
         findings += _zone(found, subject)
@@ -125,26 +125,18 @@ async def examine_job_rights(connection: AsyncConnection, settings: Settings) ->
 
 async def may(connection: AsyncConnection, table: FromClause, right: str) -> bool:
     """Whether the connection's user has a right on a table; SQLite has none."""
-    return not await _missing(connection, table, (right,))
-
-
-async def _missing(connection: AsyncConnection, table: FromClause, rights: Sequence[str]) -> Sequence[str]:
-    """Those of these rights that the connection's user has not."""
-    if connection.dialect.name != "postgresql":
-        return ()
-    name = connection.dialect.identifier_preparer.format_table(table)
-    question = text(
-        "SELECT r FROM unnest(CAST(:rights AS text[])) AS r "
-        "WHERE NOT has_table_privilege(CAST(:name AS regclass), r)"
-    )
-    return (await connection.execute(question, {"name": name, "rights": list(rights)})).scalars().all()
+    return not await connection.run_sync(missing_rights, table, (right,))
 
 
 async def _rights(
-    connection: AsyncConnection, table: FromClause, name: str, rights: Sequence[str]
+    connection: AsyncConnection,
+    table: FromClause,
+    name: str,
+    rights: Sequence[str],
+    columns: Collection[str] = (),
 ) -> list[Finding]:
     """One error for those that are missing."""
-    missing = await _missing(connection, table, rights)
+    missing = await connection.run_sync(missing_rights, table, rights, columns)
     if not missing:
         return []
     what = f'the user of DATABASE_URL has no {" and no ".join(missing)} on table "{name}"'
