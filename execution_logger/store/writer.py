@@ -225,7 +225,8 @@ class Writer:
             if isinstance(error.orig, UnreadRowsError):
                 raise StoreUnavailableError(f'Table "{self._settings.table}": {error.orig}') from error
             if not is_refusal(error):
-                raise  # otherwise no such entry is a row, and the batch itself will tell why
+                raise
+            # No such entry is a row, and the batch itself will tell why.
         await connection.rollback()
         self._checked = table
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from batches import encoded, fields
+from batches import batch, encoded, fields
 from execution_logger.errors import StoreUnavailableError
 from execution_logger.store import WriteResult, engine, upgrade
 from sqlite_site import SqliteSite
@@ -164,3 +164,21 @@ async def test_what_a_hosts_trigger_refuses_is_a_dead_letter(site: SqliteSite) -
     )
     assert await site.write(encoded(), encoded(level="loud")) == WriteResult(stored=1, dead_lettered=1)
     assert "too loud" in site.dead()[0]["reason"]
+
+
+async def test_what_a_hosts_trigger_takes_away_is_a_dead_letter(site: SqliteSite) -> None:
+    """It is nowhere else, however often it comes; the ledger has the others."""
+    site.execute(
+        "CREATE TABLE away (id TEXT); "
+        "CREATE TRIGGER t AFTER INSERT ON execution_logs WHEN NEW.level = 'error' "
+        "BEGIN INSERT INTO away VALUES (NEW.id); DELETE FROM execution_logs WHERE id = NEW.id; END"
+    )
+    entries = batch(encoded(), encoded(level="error"), encoded())
+    result = await site.writer.write("b", entries, process="p", first=1)
+    assert result == WriteResult(stored=2, dead_lettered=1)
+    result = await site.writer.write("b", entries, process="p", first=1)
+    assert result == WriteResult(duplicates=2, dead_lettered=1)
+    assert "the trigger t takes entries elsewhere" in site.dead()[0]["reason"]
+    assert (len(site.rows()), site.rows("SELECT * FROM away")) == (2, [])
+    (noted,) = site.rows("SELECT entries, dead_lettered FROM execution_log_batches")
+    assert noted == {"entries": 3, "dead_lettered": 1}
