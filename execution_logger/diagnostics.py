@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from execution_logger.text import printable
+from execution_logger.text import printable, printable_lines
 
 _SAY_AGAIN_SECONDS = 3600.0
 _MOST_SAID = 100
@@ -28,6 +28,7 @@ class _Logger(logging.Logger):
         record = super().makeRecord(*args, **kwargs)
         try:
             text = record.getMessage()
+            record.exc_text = record.exc_info and _safe_traceback(record.exc_info)
         except Exception:  # noqa: BLE001 - an object that raises; the host's handlers say so in their way
             return record
         if not text.isprintable():
@@ -41,6 +42,12 @@ class _Logger(logging.Logger):
 
     @disabled.setter
     def disabled(self, _: bool) -> None: ...
+
+
+def _safe_traceback(exc_info: Any) -> str | None:
+    """What formatters are to print of a traceback that would steer a terminal; None leaves it to them."""
+    text = logging.Formatter().formatException(exc_info)
+    return None if text.replace("\n", "").isprintable() else printable_lines(text)
 
 
 def our_logger(name: str) -> logging.Logger:

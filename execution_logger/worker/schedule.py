@@ -13,14 +13,12 @@ from zoneinfo import ZoneInfo
 
 from celery.beat import Scheduler, SchedulingError
 from celery.schedules import ParseException, crontab
-from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
 from execution_logger.broker.connection import Backoff
+from execution_logger.diagnostics import logger
 from execution_logger.errors import SettingsError
 from execution_logger.settings import PREFIX, Settings, time_zone
-
-logger = get_logger("celery.beat")
 
 OFF = ("off", "")
 

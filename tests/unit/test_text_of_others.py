@@ -192,6 +192,18 @@ def test_a_log_record_is_one_line(lines: list[str], name: str) -> None:
     assert lines == [f"ERROR batch {SHOWN}: {SHOWN}", f"WARNING {SHOWN}", f"INFO {SHOWN}"]
 
 
+def test_a_traceback_does_not_steer_a_terminal(lines: list[str]) -> None:
+    """It keeps its lines; none but the first looks like the beginning of another message."""
+    error = ValueError(HOSTILE)
+    error.add_note(f"{HOSTILE}\nERROR forged")
+    logger.error("batch", exc_info=error)
+    logger.error("batch", exc_info=ExceptionGroup(HOSTILE, [error]))
+    for text in lines:
+        assert steering(text) == []
+        assert r"x\x1b[2J" in text
+        assert all(line.startswith("  ") for line in text.splitlines()[2:])
+
+
 def test_an_ordinary_record_is_untouched(caplog: pytest.LogCaptureFixture) -> None:
     """Hosts group records by their message before its arguments; tracebacks have lines of their own."""
     logger.error("batch %s", "b1", exc_info=ValueError("why"))
