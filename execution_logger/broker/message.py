@@ -173,6 +173,8 @@ class _Embed(msgspec.Struct):
 
 _Body = tuple[list[Any], dict[str, Any], _Embed | None]
 
+_MOST_LOGGED_CHARS = 255
+
 
 def problem_of(item: str | bytes) -> str | None:
     """Why no worker should be given this item of a queue; None for what Celery's producers send.
@@ -186,12 +188,23 @@ def problem_of(item: str | bytes) -> str | None:
         return envelope
     if not _is_encodable(envelope):
         return "it is not of Celery's making: it holds half of a character"
+    headers = envelope.headers
+    if problem := problem_of_logged(headers.id, headers.task, headers.shadow or ""):
+        return problem
     try:
         body = decode_body(envelope.body, envelope.properties.body_encoding)
     except ValueError as error:
         return f"its body is not base64: {error}"
     problem = _read(body, _Body, "its body")
     return problem if isinstance(problem, str) else None
+
+
+def problem_of_logged(*texts: str) -> str | None:
+    """Why Celery must not log these texts of a message, which it does as they are; None when it may."""
+    for text in texts:
+        if not text.isprintable() or len(text) > _MOST_LOGGED_CHARS:
+            return f"its id or name is not printable, or too long: {text[:_MOST_LOGGED_CHARS]!a}"
+    return None
 
 
 def decode_body(body: str, encoding: str | None) -> str | bytes:

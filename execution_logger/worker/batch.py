@@ -9,7 +9,7 @@ from typing import Any, Self
 from celery.exceptions import InvalidTaskError
 from celery.worker.request import Request
 
-from execution_logger.broker.message import restore_quotes
+from execution_logger.broker.message import problem_of_logged, restore_quotes
 
 _SPAN = frozenset({"process", "first"})
 _ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -54,7 +54,7 @@ class ReceivedBatch:
 
 
 class BatchRequest(Request):  # type: ignore[misc] # Celery has no types
-    """A request that refuses a message which it cannot read.
+    """A request that refuses a message which it cannot read, or whose id Celery must not log.
 
     Celery's own would end the worker, or for a message without an id, which kombu takes for a lost
     connection, connect again and be given the same message, for ever.
@@ -63,5 +63,8 @@ class BatchRequest(Request):  # type: ignore[misc] # Celery has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)
+            problem = problem_of_logged(self.id, self.name)
         except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
             raise InvalidTaskError(f"{type(error).__name__}: {error}") from error
+        if problem:
+            raise InvalidTaskError(problem)

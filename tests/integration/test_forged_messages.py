@@ -126,6 +126,18 @@ def test_a_worker_without_a_supervisor_refuses_strange_headers(site: Site, heade
         assert "Unrecoverable error" not in worker.output
 
 
+def test_no_message_steers_the_workers_terminal(site: Site) -> None:
+    """Celery logs the id of each that it takes, and its name."""
+    forged = [copy.deepcopy(site.model) for _ in range(2)]
+    for message, header in zip(forged, ("id", "shadow"), strict=True):
+        message["headers"][header] = "x\x1b[2J"
+    site.push([json.dumps(message).encode() for message in forged], batches=1)
+    with WorkerProcess(environment=site.environment) as worker:
+        site.check(worker)
+        assert worker.output.count("Received invalid task message: its id or name") == len(forged)
+        assert "\x1b[2J" not in worker.output
+
+
 def test_a_message_that_keeps_the_worker_busy_is_moved_aside(site: Site) -> None:
     """One without an id, of a task that the worker does not know, is taken for a lost connection."""
     forged = copy.deepcopy(site.model)

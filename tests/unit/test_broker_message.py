@@ -44,6 +44,7 @@ GOOD = {
     "a batch": message(),
     "a body as it is": message(envelope={"body": GOOD_BODY}, properties={"body_encoding": None}),
     "arguments by name": message(body='[[], {"a": 1}, {}]'),
+    "an id of a host's": message(headers={"id": "导入 7/x", "shadow": "import files"}),
     "nothing embedded": message(body="[[], {}, null]"),
     "a chain": message(body='[[], {}, {"chain": [{"task": "t"}], "callbacks": []}]'),
     "time limits": message(headers={"timelimit": [5, 1.5]}),
@@ -72,6 +73,10 @@ BAD = {
     "a delivery tag that is a list": message(properties={"delivery_tag": [1]}),
     "a delivery tag that is half a character": message(properties={"delivery_tag": "\ud800"}),
     "an id that is half a character": message(headers={"id": "\ud800"}),
+    "an id that steers a terminal": message(headers={"id": "1\x1b[2J"}),
+    "an id that turns round what follows": message(headers={"id": "1\u202e"}),
+    "an id without end": message(headers={"id": "x" * 256}),
+    "a name that steers a terminal": message(headers={"shadow": "t\x1b[2J"}),
     "a delivery from nowhere": message(properties={"delivery_info": {"routing_key": "logs"}}),
     "another body encoding": message(properties={"body_encoding": "rot13"}),
     "no body": message(envelope={"body": None}),
@@ -114,6 +119,7 @@ def test_what_can_end_a_worker_is_told_apart(item: str | bytes) -> None:
     problem = problem_of(item)
     assert problem
     assert len(problem.splitlines()) == 1
+    assert len(problem) < 1000
 
 
 def test_the_messages_of_our_own_producer_are_good(tmp_path: Path) -> None:

@@ -33,11 +33,18 @@ def test_a_message_of_celerys_is_taken() -> None:
     assert make().id == "1"
 
 
-@pytest.mark.parametrize("headers", [{"id": ...}, {"eta": ""}, {"expires": ""}, {"eta": [1]}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"id": ...}, {"eta": ""}, {"expires": ""}, {"eta": [1]}, {"id": 5}, {"id": "x\x1b[2J"},
+        {"id": "1\u202e"}, {"id": "x" * 256}, {"shadow": "x\x1b[2J"},
+    ],
+)  # fmt: skip
 def test_another_is_refused(headers: dict[str, Any]) -> None:
-    """By the error that Celery knows what to do with."""
-    with pytest.raises(InvalidTaskError):
+    """By the error that Celery knows what to do with, and logs."""
+    with pytest.raises(InvalidTaskError) as refused:
         make(**headers)
+    assert str(refused.value).isprintable()
 
 
 def test_the_task_uses_it() -> None:
