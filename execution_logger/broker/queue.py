@@ -13,10 +13,17 @@ from typing import Any, TypeVar
 import msgspec
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.exceptions import KombuError
+from redis import Redis
 from redis.exceptions import NoPermissionError
 from uuid_utils import uuid7
 
-from execution_logger.broker.connection import QueueView, connection_arguments, error_text
+from execution_logger.broker.connection import (
+    QueueView,
+    connection_arguments,
+    error_text,
+    producer_options,
+    settings_of_host,
+)
 from execution_logger.broker.message import (
     CONTENT_ENCODING,
     CONTENT_TYPE,
@@ -71,10 +78,10 @@ def oldest_entry_at(channel: Any, settings: Settings) -> datetime | None:
     Returns:
         Its `created_at` in UTC; None when there is no batch, or none whose entries can be read.
     """
-    client = channel.client
-    waiting = client.lrange(settings.queue, -_MOST_MESSAGES, -1)
-    tags = client.zrange(channel.unacked_index_key, 0, _MOST_MESSAGES - 1)
-    in_hand = client.hmget(channel.unacked_key, tags) if tags else []
+    client, prefix = _plain_client(channel), channel.global_keyprefix
+    waiting = client.lrange(f"{prefix}{settings.queue}", -_MOST_MESSAGES, -1)
+    tags = client.zrange(f"{prefix}{channel.unacked_index_key}", 0, _MOST_MESSAGES - 1)
+    in_hand = client.hmget(f"{prefix}{channel.unacked_key}", tags) if tags else []
     times = [_recorded_at(item) for item in waiting]
     times += [_recorded_at(item, of_queue=settings.queue) for item in in_hand]
     return min(filter(None, times), default=None)
@@ -114,13 +121,13 @@ class QueueLength:
     """When the oldest message that waits was sent, in seconds since 1970."""
 
 
-def queue_length(settings: Settings) -> QueueLength:
-    """Ask the broker.
+def queue_length(settings: Settings, app: Any = None) -> QueueLength:
+    """Ask the broker, or that of a Celery application.
 
     Raises:
         BrokerUnavailableError: it does not answer within a second or so.
     """
-    with open_channel(settings) as channel:
+    with open_channel(settings, app) as channel:
         return measure_queue(channel, settings)
 
 
@@ -128,14 +135,20 @@ def measure_queue(channel: Any, settings: Settings) -> QueueLength:
     """The same over a channel; of a Redis by single commands that it answers even when it is full."""
     if not is_redis(channel):
         return QueueLength(_declared(channel, settings.queue))
-    client, keys = channel.client, _keys_by_priority(channel, settings.queue)
+    client, prefix = _plain_client(channel), channel.global_keyprefix
+    key, *others = _keys_by_priority(channel, f"{prefix}{settings.queue}")
     return QueueLength(
-        waiting=client.llen(settings.queue) + sum(_if_allowed(client.llen, key) or 0 for key in keys[1:]),
-        in_flight=client.hlen(channel.unacked_key),
-        quarantined=_if_allowed(client.llen, quarantine_key(settings)),
+        waiting=client.llen(key) + sum(_if_allowed(client.llen, other) or 0 for other in others),
+        in_flight=client.hlen(f"{prefix}{channel.unacked_key}"),
+        quarantined=_if_allowed(client.llen, f"{prefix}{quarantine_key(settings)}"),
         oldest=_if_allowed(oldest_entry_at, channel, settings),
-        sent_at=sent_at(client.lindex(settings.queue, -1)),
+        sent_at=sent_at(client.lindex(key, -1)),
     )
+
+
+def _plain_client(channel: Any) -> Any:
+    """One that takes keys as they are: kombu's puts a `global_keyprefix` before those of some commands."""
+    return Redis(connection_pool=channel.client.connection_pool)
 
 
 def _keys_by_priority(channel: Any, queue: str) -> list[str]:
@@ -183,18 +196,23 @@ def check_broker_url(settings: Settings) -> None:
     """
     if problem := broker_problem(settings.broker_url, in_code=True):
         raise SettingsError(f"{variable_of('broker_url')}=(hidden): {problem}")
-    _release(_connection(settings))
+    _release(_connection(settings, None))
 
 
 @contextmanager
-def open_channel(settings: Settings) -> Iterator[Any]:
+def open_channel(settings: Settings, app: Any = None) -> Iterator[Any]:
     """A kombu channel of a connection of its own, whose every kind of failure is one kind of error.
+
+    Args:
+        settings: name the broker.
+        app: a Celery application, whose broker and transport options apply instead.
 
     Raises:
         BrokerUnavailableError: connecting failed, or what is done with the channel.
         SettingsError: the broker's URL cannot be used.
     """
-    connection = _connection(settings)
+    settings = settings if app is None else settings_of_host(app, settings)
+    connection = _connection(settings, app)
     errors = (KombuError, *connection.connection_errors, *connection.channel_errors, OSError)
     try:
         yield connection.default_channel
@@ -207,9 +225,12 @@ def open_channel(settings: Settings) -> Iterator[Any]:
         _release(connection)
 
 
-def _connection(settings: Settings) -> Connection:
+def _connection(settings: Settings, app: Any) -> Connection:
     try:
-        connection = Connection(**connection_arguments(settings))
+        if app is None:
+            connection = Connection(**connection_arguments(settings))
+        else:
+            connection = app.connection_for_write(transport_options=producer_options(settings))
         _ = connection.transport
     except (KeyError, TypeError, ValueError, ImportError):  # whose texts can hold parts of the password
         raise SettingsError(

@@ -97,7 +97,7 @@ async def _check_broker(tick: "Tick") -> list[str]:
     if not settings.celery_enabled:
         return []
     try:
-        length = await asyncio.to_thread(queue_length, settings)
+        length = await asyncio.to_thread(queue_length, settings, tick.app)
     except BrokerUnavailableError as error:
         tick.summary["broker"] = "unavailable"
         return [f"the broker does not answer: {error}"]

@@ -44,6 +44,7 @@ class Tick:
         limit_seconds: after which the tick is cut off.
         has_time: whether to go on; otherwise the job returns, and the next tick is given its summary.
         summary: what the run has done so far, for people and for the next tick; of what JSON knows.
+        app: the Celery application whose worker runs it; None outside of one.
     """
 
     engine: AsyncEngine
@@ -53,6 +54,7 @@ class Tick:
     limit_seconds: float
     has_time: Callable[[], bool]
     summary: dict[str, Any] = field(default_factory=dict)
+    app: Any = None
 
     @property
     def started_at(self) -> datetime:
@@ -115,6 +117,7 @@ class Runner:
             the shortest time limit, and is cut off at half of that limit.
         is_stopping: whether the process ends: then a tick ends early.
         work: what each job does.
+        app: the Celery application whose worker runs them.
     """
 
     def __init__(
@@ -123,11 +126,13 @@ class Runner:
         settings: Settings,
         is_stopping: Callable[[], bool] = lambda: False,
         work: Mapping[str, Work] = WORK,
+        app: Any = None,
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._is_stopping = is_stopping
         self._work = work
+        self._app = app
         self._job_runs = JobRuns(settings)
         shortest = time_limit_seconds(settings)
         self._tick_seconds = min(_TICK_SECONDS, shortest * _TICK_SHARE)
@@ -173,6 +178,7 @@ class Runner:
             limit_seconds=self._limit_seconds,
             has_time=lambda: time.monotonic() < stop_at and not self._is_stopping(),
             summary=dict(run.summary),
+            app=self._app,
         )
 
     async def _work_and_note(self, job: Job, tick: Tick) -> Result:
@@ -222,7 +228,7 @@ def _has_work(schedule: ZonedCrontab, run: JobRun, now: datetime) -> bool:
     return run.started_at is None or run.finished_at is None or is_due(schedule, run.started_at, now)
 
 
-async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool]) -> Result:
+async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool], app: Any) -> Result:
     """Run a tick over connections of its own: a child of a prefork pool has a single one for batches.
 
     Raises:
@@ -230,6 +236,6 @@ async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool]
     """
     engine = create_engine(settings, pool_size=CONNECTIONS)
     try:
-        return await Runner(engine, settings, is_stopping).run(job)
+        return await Runner(engine, settings, is_stopping, app=app).run(job)
     finally:
         await engine.dispose()

@@ -195,7 +195,7 @@ class JobTasks:
         return result.outcome
 
     def _tick(self, job: Job) -> Result:
-        tick = run_tick(self._settings, job, lambda: self._runtime.stopping)
+        tick = run_tick(self._settings, job, lambda: self._runtime.stopping, self._app)
         return self._runtime.run(tick, most_seconds(self._settings))
 
     def _send_missed(self, run: JobRun) -> None:

@@ -5,13 +5,14 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
+from celery import Celery
 from kombu import Producer
 from uuid_utils import uuid7
 
@@ -27,6 +28,7 @@ from execution_logger.store.table import look_up_table
 from execution_logger.worker import create_app
 from execution_logger.worker.jobs import Result, Runner, Tick
 from execution_logger.worker.schedule import JOBS, RETENTION, STATISTICS, Job
+from planted import of_application
 from postgresql_site import PostgresqlSite
 from processes import LocalProcess
 from rows import count_rows, fetch
@@ -45,6 +47,14 @@ from execution_logger.worker import create_app
 app = create_app()
 for entry in app.conf.beat_schedule.values():
     entry["schedule"] = 1.0
+"""
+HOST = """
+from celery import Celery
+from execution_logger.worker import register_tasks
+
+app = Celery("host")
+app.conf.broker_transport_options = {"global_keyprefix": "host:"}
+register_tasks(app)
 """
 LOCKS = """
     SELECT pid FROM pg_locks JOIN pg_database ON database = pg_database.oid
@@ -91,11 +101,16 @@ def send(environment: dict[str, str], *names: str) -> None:
     app = create_app(settings)
     with open_channel(settings) as channel:
         for name in names:
-            headers, properties, body, _ = app.amqp.as_task_v2(str(uuid7()), JOBS[name].task, expires=60)
-            Producer(channel).publish(
-                body, exchange="", routing_key="logs", serializer="json", headers=headers, **properties
-            )
+            publish(channel, app, name)
     app.close()
+
+
+def publish(channel: Any, app: Celery, name: str, queue: str = "logs") -> None:
+    """Send a job to a queue."""
+    headers, properties, body, _ = app.amqp.as_task_v2(str(uuid7()), JOBS[name].task, expires=60)
+    Producer(channel).publish(
+        body, exchange="", routing_key=queue, serializer="json", headers=headers, **properties
+    )
 
 
 @contextmanager
@@ -177,6 +192,30 @@ def test_a_job_that_was_missed_is_sent_by_the_health_check(redis_url: str, datab
             lambda: all(job(database_url, name)["finished_at"] for name in ("statistics", "retention"))
         )
     assert "retention" in job(database_url, "health")["summary"]["missed"]
+
+
+def test_a_host_with_a_key_prefix(redis_url: str, database_url: str) -> None:
+    """Its own worker stores its entries, and the health check counts those that wait there."""
+    environment = {"CELERY_BROKER_URL": redis_url, "DATABASE_URL": database_url}
+    with closing(Celery("host", broker=redis_url, set_as_current=False)) as app:
+        app.conf.broker_transport_options = {"global_keyprefix": "host:"}
+        logger = ExecutionLogger(Settings(broker_url=redis_url), celery_app=app)
+        for message in ("first", "second"):
+            logger.sync.info("t", "c", message)
+            assert logger.sync.flush().complete
+        with open_channel(Settings(), app) as channel:
+            publish(channel, app, "health", "others")
+        worker = of_application(HOST, environment)
+        documented = worker.command
+        worker.command = ["others" if word == "logs" else word for word in documented]
+        with worker:
+            wait_until(lambda: job(database_url, "health")["finished_at"], 30)
+            assert job(database_url, "health")["summary"]["waiting"] == 2
+            worker.stop()
+            worker.command = documented
+            worker.start()
+            wait_until(lambda: count_rows(database_url) == 2, 30)
+        assert logger.sync.shutdown().complete
 
 
 def test_how_long_the_oldest_batch_waits_is_known(redis_url: str) -> None:

@@ -18,7 +18,7 @@ from batches import encoded
 from execution_logger import Settings
 from execution_logger.broker.connection import QueueView
 from execution_logger.broker.message import Message
-from execution_logger.broker.queue import BrokerQueue, RedisQueue, queue_of
+from execution_logger.broker.queue import BrokerQueue, RedisQueue, queue_length, queue_of
 from execution_logger.delivery.celery import CeleryDelivery
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import DeliveryError
@@ -112,6 +112,23 @@ class TestRedis:
         view = queue.look()
         assert view.waiting == 1
         assert view != QueueView(1, 0, None), "the oldest message was found, too"
+
+    def test_a_prefix_of_the_hosts_applies_to_the_whole_measure(
+        self, redis: "Redis", url: str, make_queue: MakeQueue
+    ) -> None:
+        """What the health check says of the queue that the host's own worker has."""
+        queue = make_queue(global_keyprefix="host:")
+        queue.send(message("first"))
+        queue.send(message("second"))
+        redis.lmove("host:logs", "host:logs-in-hand")
+        item = redis.lpop("host:logs-in-hand")
+        redis.hset("host:logs.unacked", "tag", json.dumps([json.loads(str(item)), "", "logs"]))
+        redis.zadd("host:logs.unacked_index", {"tag": 1.0})
+        with closing(Celery("host", broker=url, set_as_current=False)) as app:
+            app.conf.broker_transport_options = {"global_keyprefix": "host:"}
+            found = queue_length(Settings(broker_url="redis://127.0.0.1:1"), app)
+        assert (found.waiting, found.in_flight, found.quarantined) == (1, 1, 0)
+        assert None not in (found.oldest, found.sent_at)
 
     def test_each_answer_tells_the_length(self, make_queue: MakeQueue) -> None:
         """So that nobody has to ask for it while batches are being sent."""

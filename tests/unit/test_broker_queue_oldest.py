@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakeredis import FakeRedis
+from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from batches import batch, encoded
@@ -18,6 +19,7 @@ from execution_logger.broker.queue import measure_queue, oldest_entry_at
 class Channel:
     """What is used of kombu's channel to a Redis."""
 
+    global_keyprefix = ""
     unacked_key = "unacked"
     unacked_index_key = "unacked_index"
     priority_steps = (0, 3)
@@ -127,6 +129,6 @@ def test_who_may_not_look_into_the_queue_is_told_its_length(
     def refuse(*_: object) -> None:
         raise NoPermissionError("no permissions")
 
-    monkeypatch.setattr(channel.client, "lrange", refuse)
+    monkeypatch.setattr(Redis, "lrange", refuse)
     found = measure_queue(channel, Settings())
     assert (found.waiting, found.in_flight, found.oldest) == (2, 0, None)

@@ -206,7 +206,7 @@ class TestHealth:
         self.length: Any = QueueLength(0, 0, 0)
         self.sent_at: float | None = None
 
-        def queue_length(_: object) -> QueueLength:
+        def queue_length(*_: object) -> QueueLength:
             if isinstance(self.length, Exception):
                 raise self.length
             found: QueueLength = replace(self.length, sent_at=self.sent_at)
