@@ -107,6 +107,7 @@ install_servers() {
         missing+=(postgresql)
     command -v pgbouncer >/dev/null || missing+=(pgbouncer)
     command -v openssl >/dev/null || missing+=(openssl)
+    command -v objdump >/dev/null || missing+=(binutils) # PyInstaller asks it what a library needs
     command -v chromium >/dev/null || missing+=(chromium)
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }

@@ -1,4 +1,4 @@
-"""What PyInstaller cannot see: modules that are imported by name or at their first use, and SQL files."""
+"""What PyInstaller cannot see: modules imported by name or at their first use, SQL files, migrations."""
 
 from PyInstaller.utils.hooks import collect_data_files, collect_submodules
 
@@ -9,6 +9,11 @@ hiddenimports = [
     *collect_submodules("celery.loaders", on_error="ignore"),
     "celery.backends.base", "celery.backends.filesystem", "celery.backends.redis", "celery.fixups.django",
     "kombu.transport.filesystem", "kombu.transport.pyamqp", "kombu.transport.redis",
-    "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite",
+    # As SQLAlchemy does its dialects, and these their drivers.
+    "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite", "aiosqlite", "asyncpg",
 ]  # fmt: skip
-datas = collect_data_files("execution_logger")
+datas = [
+    *collect_data_files("execution_logger"),
+    # Alembic reads these as files.
+    *collect_data_files("execution_logger", subdir="store/migrations", include_py_files=True),
+]
