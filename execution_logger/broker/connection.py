@@ -18,7 +18,7 @@ TASK_NAME = "execution_logger.write_batch"
 
 FIRST_PAUSE_SECONDS = 0.5
 REDIS_SCHEMES = ("redis", "rediss", "sentinel")
-_SENTINEL = re.compile(r"<redis\.client\.Redis\(.*?,host=(?P<host>[^,]*),port=(?P<port>\d+).*?\)>\)>\)>")
+_SENTINEL = re.compile(r"<redis\.client\.Redis\(.*?\bhost=(?P<host>[^,]*),port=(?P<port>\d+).*?\)>\)>\)>")
 _CERTIFICATE_CHECKS = ("required", "optional", "none")
 
 
