@@ -228,7 +228,7 @@ def _has_work(schedule: ZonedCrontab, run: JobRun, now: datetime) -> bool:
     return run.started_at is None or run.finished_at is None or is_due(schedule, run.started_at, now)
 
 
-async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool], app: Any) -> Result:
+async def run_tick(settings: Settings, job: Job, is_stopping: Callable[[], bool], app: Any = None) -> Result:
     """Run a tick over connections of its own: a child of a prefork pool has a single one for batches.
 
     Raises:

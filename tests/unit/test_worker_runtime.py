@@ -477,7 +477,7 @@ class TestJobs:
         asyncio.run(upgrade_tables(settings))
         runtime = Runtime(settings)
         try:
-            result = runtime.run(run_tick(settings, STATISTICS, lambda: False, None), DEADLINE_SECONDS)
+            result = runtime.run(run_tick(settings, STATISTICS, lambda: False), DEADLINE_SECONDS)
         finally:
             runtime.close()
         assert result.outcome == "succeeded"
@@ -492,7 +492,7 @@ class TestJobs:
         try:
             runtime.write(ReceivedBatch("b", batch(old)))
             runtime.stopping = True
-            result = runtime.run(run_tick(settings, RETENTION, lambda: runtime.stopping, None), DEADLINE_SECONDS)
+            result = runtime.run(run_tick(settings, RETENTION, lambda: runtime.stopping), DEADLINE_SECONDS)
         finally:
             runtime.close()
         assert result.outcome == "unfinished"
@@ -503,7 +503,7 @@ class TestJobs:
         runtime = Runtime(settings)
         try:
             with pytest.raises(StoreUnavailableError, match="cannot be used now"):
-                runtime.run(run_tick(settings, STATISTICS, lambda: False, None), DEADLINE_SECONDS)
+                runtime.run(run_tick(settings, STATISTICS, lambda: False), DEADLINE_SECONDS)
         finally:
             runtime.close()
 
