@@ -49,7 +49,7 @@ def _print(
         for setting in found
     ]
     if found:
-        print_rows(console, ("setting", "value", "from"), rows, folded={"value": 24})
+        print_rows(console, ("setting", "value", "from"), rows, whole={"value": 10})
     for problem in problems:
         say(console, f"wrong: {problem}", "red")
     for passed_over in (each.problem for each in found if each.problem and each.problem not in problems):

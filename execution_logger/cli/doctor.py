@@ -4,13 +4,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import click
 
 from execution_logger.cli.options import json_option
-from execution_logger.cli.terminal import SIMPLE_HEAD, Table, Text, echo_json, open_console
+from execution_logger.cli.terminal import Text, echo_json, hanging, open_console, print_lines, words
 from execution_logger.errors import SettingsError
 from execution_logger.operate.doctor import (
     AREAS,
@@ -31,6 +31,7 @@ from execution_logger.text import printable
 WRONG_USAGE = 2
 
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+_LEVEL_CELLS, _AREA_CELLS = (2 + max(map(len, names)) for names in (Level, AREAS))
 
 
 @click.command(context_settings={"show_default": True})
@@ -105,21 +106,19 @@ def _print(found: Sequence[Finding], probe: Probe | None, began_at: float, *, as
         echo_json(facts)
         return
     console = open_console()
-    console.print(_table(found))
+    for each in found:
+        print_lines(console, _lines(each, console.width))
+    console.print()
     console.print(_summary(found, seconds))
 
 
-def _table(found: Sequence[Finding]) -> Table:
-    table = Table(box=SIMPLE_HEAD, show_header=False)
-    table.add_column("level", no_wrap=True)
-    table.add_column("area", no_wrap=True)
-    table.add_column("what", overflow="fold")
-    for each in found:
-        text = Text(printable(each.what))
-        if each.advice:
-            text.append(f"\n-> {printable(each.advice)}", "bold")
-        table.add_row(Text(each.level, _STYLES[each.level]), each.area, text)
-    return table
+def _lines(finding: Finding, width: int) -> Iterator[Text]:
+    level, area = f"{finding.level:<{_LEVEL_CELLS}}", f"{finding.area:<{_AREA_CELLS}}"
+    head = Text.assemble((level, _STYLES[finding.level]), area)
+    yield from hanging(head, words(Text(printable(finding.what))), width)
+    if finding.advice:
+        advice = Text(f"-> {printable(finding.advice)}", "bold")
+        yield from hanging(Text(" " * len(head.plain)), words(advice), width)
 
 
 def _summary(found: Sequence[Finding], seconds: float) -> Text:

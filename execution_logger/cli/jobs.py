@@ -88,9 +88,9 @@ def _print(jobs: Sequence[JobStatus]) -> None:
         run = each.run
         took = "-" if run.duration_seconds is None else f"{run.duration_seconds:.1f} s"
         state = Text(each.state, _STATE_STYLES.get(each.state, "yellow"))
-        facts = (_shown(run.summary), day_and_time(each.next_at), each.schedule or "off")
-        rows.append([run.name, day_and_time(run.started_at), took, state, *facts])
-    columns = ("job", "last run", "took", "outcome", "what it did", "next", "schedule")
+        due = (day_and_time(each.next_at), each.schedule or "off")
+        rows.append([run.name, state, day_and_time(run.started_at), took, *due, _shown(run.summary)])
+    columns = ("job", "outcome", "last run", "took", "next", "schedule", "what it did")
     print_rows(console, columns, rows, folded={"what it did": 24})
     for each in jobs:
         if each.problem:

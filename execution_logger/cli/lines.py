@@ -67,7 +67,7 @@ class EntryLines:
             " ",
             (_padded(printable(entry.level).upper(), _LEVEL_CELLS), style),
             " ",
-            (f"{_padded(printable(entry.task_id), _RUN_CELLS)} " if self._with_run else "", "magenta"),
+            (f"{_widened(printable(entry.task_id), _RUN_CELLS)} " if self._with_run else "", "magenta"),
             (_padded(printable(who), _WHO_CELLS), "cyan"),
             " ",
             (printable(entry.message), style),
@@ -186,6 +186,11 @@ def _time(moment: datetime) -> str:
 
 def _who(entry: LogEntry, but: str = "") -> str:
     return "/".join(printable(name) for name in (entry.step, entry.agent_name) if name and name != but)
+
+
+def _widened(text: str, cells: int) -> str:
+    """The text in at least so many cells: one that is to be copied is never cut."""
+    return text + " " * (cells - cell_len(text))
 
 
 def _padded(text: str, cells: int) -> str:

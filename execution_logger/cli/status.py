@@ -12,11 +12,19 @@ from typing import Any, NoReturn
 import click
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from execution_logger.cli.options import json_option
-from execution_logger.cli.terminal import ago, day_and_time, echo_json, open_console
+from execution_logger.cli.terminal import (
+    ago,
+    day_and_time,
+    echo_json,
+    hanging,
+    listed,
+    open_console,
+    print_lines,
+    words,
+)
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.operate.asking import Part
 from execution_logger.operate.facts import ANSWER_SECONDS, StatusReader, ask_for
@@ -72,7 +80,8 @@ def command(as_json: bool, watch_seconds: float | None, answer_seconds: float) -
     if as_json:
         echo_json(_facts(parts), default=str)
     else:
-        open_console().print(_table(parts))
+        console = open_console()
+        print_lines(console, _table(parts, console.width))
     sys.exit(any(part.error for part in parts.values()))
 
 
@@ -84,13 +93,13 @@ def _watch(reader: StatusReader, every_seconds: float, *, as_json: bool) -> NoRe
         while True:
             parts, now = reader.read(), datetime.now(UTC)
             head = f"execution-logger status, {day_and_time(now)} UTC, {often}"
-            screen = Group(Text(head, "dim"), _table(parts))
+            screen = [Text(head, "dim"), *_table(parts, console.width)]
             if as_json:
                 echo_json({"at": now, "parts": _facts(parts)}, default=str, indent=None)
             elif live is None:
-                console.print(screen)
+                print_lines(console, screen)
             else:
-                live.update(screen, refresh=True)
+                live.update(Group(*screen), refresh=True)
             _sleep(every_seconds)
 
 
@@ -98,25 +107,32 @@ def _facts(parts: Mapping[str, Part]) -> dict[str, Any]:
     return {name: asdict(part) for name, part in parts.items()}
 
 
-def _table(parts: Mapping[str, Part]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column("part", style="bold")
-    table.add_column("fact", style="dim")
-    table.add_column("value", overflow="fold")
-    for name, part in parts.items():
-        for number, (fact, value) in enumerate(_lines(name, part)):
-            table.add_row("" if number else name, fact, value)
-    return table
+def _table(parts: Mapping[str, Part], width: int) -> Iterator[Text]:
+    rows = [(name, fact, pieces) for name, part in parts.items() for fact, pieces in _rows(name, part)]
+    part_cells, fact_cells = (2 + max(len(row[column]) for row in rows) for column in (0, 1))
+    before = ""
+    for name, fact, pieces in rows:
+        part = "" if name == before else name
+        head = Text.assemble((part.ljust(part_cells), "bold"), (fact.ljust(fact_cells), "dim"))
+        yield from hanging(head, pieces, width)
+        before = name
 
 
-def _lines(name: str, part: Part) -> Iterator[tuple[str, Text]]:
-    """Each fact and its value; what matters only sometimes is left out at other times."""
+def _rows(name: str, part: Part) -> Iterator[tuple[str, list[Text]]]:
+    """Each fact, and the pieces of its value; what matters only sometimes is left out at other times."""
     if part.error is not None:
-        yield "error", Text(printable(part.error), "red")
+        yield "error", words(Text(printable(part.error), "red"))
     for fact, value in part.facts.items():
         if fact in _LEFT_OUT or (fact in _LEFT_OUT_IF_ZERO and not value):
             continue
-        yield fact.replace("_", " "), _shown(fact, value, is_waiting=name in _WAITING_PARTS)
+        yield fact.replace("_", " "), _pieces(name, fact, value)
+
+
+def _pieces(name: str, fact: str, value: Any) -> list[Text]:
+    if value and isinstance(value, list):
+        return listed([Text(printable(each)) for each in value])
+    shown = _shown(fact, value, is_waiting=name in _WAITING_PARTS)
+    return words(shown) if name == "jobs" else [shown]  # what is wrong with a job is a sentence
 
 
 def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
@@ -124,10 +140,10 @@ def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
         age_seconds = (datetime.now(UTC) - value).total_seconds()
         is_late = is_waiting and age_seconds >= _OLD_SECONDS
         return Text(f"{day_and_time(value)} UTC, {ago(age_seconds)}", "yellow" if is_late else "")
-    if isinstance(value, list):
-        return Text(", ".join(map(printable, value))) if value else Text("none", "yellow")
     if isinstance(value, int):
         return Text(f"{value:,}", "red" if value > 0 and fact in _ALARMING else "")
+    if value == []:
+        return Text("none", "yellow")
     return Text("-" if value is None else printable(str(value)))
 
 

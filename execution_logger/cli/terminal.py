@@ -1,14 +1,16 @@
 """The terminal: texts of others shown safely, and a page where there is no terminal."""
 
 import json
+import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import click
 
@@ -30,57 +32,19 @@ class _PlainText:
 
     @property
     def cell_len(self) -> int:
-        """The cells it takes, of a text in Latin letters."""
-        return len(self.plain)
+        """The cells it takes, of which a Chinese character has two."""
+        return sum(1 + (east_asian_width(char) in "WF") for char in self.plain)
 
-    def append(self, text: str, style: object = "") -> None:  # noqa: ARG002 - Rich's signature
-        """Add to it."""
-        self.plain += text
+    def divide(self, offsets: Iterable[int]) -> "list[_PlainText]":
+        """Its pieces between these offsets."""
+        return [_PlainText(self.plain[start:end]) for start, end in pairwise([0, *offsets, None])]
 
-    def join(self, texts: "list[_PlainText]") -> "_PlainText":
-        """These texts with this one between them."""
-        return _PlainText(self.plain.join(map(str, texts)))
+    def rstrip(self) -> None:
+        """Take the blanks from its end."""
+        self.plain = self.plain.rstrip()
 
     def __str__(self) -> str:
         return self.plain
-
-
-class _PlainPadding:
-    """Something with blanks before it: `pad` is (top, right, bottom, left)."""
-
-    def __init__(self, renderable: object, pad: tuple[int, int, int, int], **_: object) -> None:
-        self._text, self._left = str(renderable), pad[-1]
-
-    def __str__(self) -> str:
-        return "\n".join(" " * self._left + line for line in self._text.splitlines())
-
-
-class _PlainTable:
-    """Columns of texts."""
-
-    def __init__(self, *_: object, show_header: bool = True, **__: object) -> None:
-        self._show_header = show_header
-        self._names: list[str] = []
-        self._is_right: list[bool] = []
-        self._rows: list[list[str]] = []
-
-    def add_column(self, name: str, *, justify: str = "left", **_: object) -> None:
-        """Add a column."""
-        self._names.append(name)
-        self._is_right.append(justify == "right")
-
-    def add_row(self, *cells: object) -> None:
-        """Add a row; a cell may have several lines."""
-        self._rows += map(list, zip_longest(*(str(cell).split("\n") for cell in cells), fillvalue=""))
-
-    def __str__(self) -> str:
-        rows = [self._names, *self._rows] if self._show_header else self._rows
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(self._line(row, widths) for row in rows)
-
-    def _line(self, row: list[str], widths: list[int]) -> str:
-        cells = zip(row, widths, self._is_right, strict=True)
-        return "  ".join(c.rjust(width) if right else c.ljust(width) for c, width, right in cells).rstrip()
 
 
 class _PlainConsole:
@@ -89,6 +53,7 @@ class _PlainConsole:
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         self._file = sys.stderr if stderr else sys.stdout
         self.is_terminal = self._file.isatty()
+        self.encoding = (self._file.encoding or "utf-8").lower()
         self.width = width or shutil.get_terminal_size().columns
 
     def print(self, *objects: object, **_: object) -> None:
@@ -97,24 +62,27 @@ class _PlainConsole:
 
 
 if TYPE_CHECKING or find_spec("rich") is not None:
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 else:  # a host, which has not the worker's extra: the texts without colours
-    SIMPLE_HEAD, Console, Padding, Table, Text = None, _PlainConsole, _PlainPadding, _PlainTable, _PlainText
+    Console, Text = _PlainConsole, _PlainText
 
 __all__ = [
-    "PAGE_WIDTH", "SIMPLE_HEAD", "Cell", "Console", "OutputError", "Table", "Text", "ago", "day_and_time",
-    "echo_json", "open_console", "output_errors", "print_rows", "say", "span",
+    "PAGE_WIDTH", "Cell", "Console", "OutputError", "Text", "ago", "day_and_time", "echo_json", "hanging",
+    "listed", "open_console", "output_errors", "print_lines", "print_rows", "say", "span", "words",
 ]  # fmt: skip
 
 PAGE_WIDTH = 140
+"""The cells of a table where there is no terminal, unless a value is longer."""
 
 Cell = str | Text
 
-_NONE_FOLDED: Mapping[str, int] = {}
+_NO_TERMINAL_WIDTH = 2**31
+
+_NO_COLUMNS: Mapping[str, int] = {}
+
+_BLANKS = " \u3001\u3002\uff01\uff0c\uff1a\uff1b\uff1f"  # Chinese has none, but it has commas and full stops
+_WORD = re.compile(f" *[^{_BLANKS}]+[{_BLANKS}]*")
 
 _CLOCKS_DIFFER_SECONDS = 2
 
@@ -124,7 +92,7 @@ class OutputError(ExecutionLoggerError):
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """The terminal, or a page wide enough for tables when the output goes elsewhere.
+    """The terminal; when the output goes elsewhere, lines of any length.
 
     What the encoding of the output does not have is written as an escape.
     """
@@ -133,7 +101,7 @@ def open_console(*, stderr: bool = False) -> Console:
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=PAGE_WIDTH)
+    return console if console.is_terminal else Console(stderr=stderr, width=_NO_TERMINAL_WIDTH)
 
 
 def echo_json(
@@ -155,12 +123,14 @@ def print_rows(
     *,
     title: str = "",
     right: Collection[str] = (),
-    folded: Mapping[str, int] = _NONE_FOLDED,
+    folded: Mapping[str, int] = _NO_COLUMNS,
+    whole: Mapping[str, int] = _NO_COLUMNS,
 ) -> None:
     """Print a table, or, where the terminal is too narrow for it, a paragraph a row.
 
-    Only the columns in `folded` may be broken: an identifier in two pieces can neither be copied nor
-    searched for. A paragraph begins with the row's first cell, and leaves out what is empty.
+    Only the columns in `folded` may be broken, between words, and in a terminal only: an identifier in
+    two pieces can neither be copied nor searched for. A paragraph begins with the row's first cell, and
+    leaves out what is empty. Where there is no terminal a row is a line.
 
     Args:
         console: of `open_console`.
@@ -169,55 +139,118 @@ def print_rows(
         title: printed above.
         right: the columns of numbers.
         folded: the columns of free text, and the cells that each must get in a table.
+        whole: the same for columns of values, of which a longer one shifts the rest of its line.
     """
     cells = [[_safe(cell) for cell in row] for row in rows]
+    width = console.width if console.is_terminal else PAGE_WIDTH
+    broken = folded if console.is_terminal else _NO_COLUMNS
+    widths = _widths(columns, cells, {**folded, **whole}, broken, width)
     if title:
-        console.print(Text(f"\n{title}", "bold"))
-    width = _width(columns, cells, folded)
-    if width > console.width:
+        print_lines(console, [Text(f"\n{title}", "bold")])
+    if console.is_terminal and sum(widths) + len(widths) - 1 > width:
         for row in cells:
-            _print_paragraph(console, columns, row, folded)
+            print_lines(console, _paragraph(columns, row, broken, width))
         return
-    # The box has a blank between two columns; a second one only where there is room.
-    gap = int(width + len(columns) - 1 <= console.width)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, gap, 0, 0), pad_edge=False)
-    for name in columns:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=name not in folded,
-            overflow="fold",
-        )
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
+    places = [(number, name in right) for number, name in zip(widths, columns, strict=True)]
+    rule = "─" if console.encoding.startswith("utf") else "-"
+    total = sum(widths) + gap * (len(widths) - 1)
+    print_lines(console, [_line([Text(name, "bold") for name in columns], places, gap), Text(rule * total)])
     for row in cells:
-        table.add_row(*row)
-    console.print(table)
+        named = zip(columns, row, widths, strict=True)
+        pieces = [_packed(words(cell), room) if name in broken else [cell] for name, cell, room in named]
+        lines = zip_longest(*pieces, fillvalue=Text())
+        print_lines(console, [_line(line, places, gap) for line in lines])
+
+
+def print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Print each as it is: one that is longer than the terminal's is left to this, which copies it whole."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def hanging(head: Text, pieces: Iterable[Text], width: int) -> list[Text]:
+    """Lines of as many pieces as fit, the first of them behind `head`, the others below that one."""
+    lines = _packed(pieces, width - head.cell_len)
+    return [Text.assemble(" " * head.cell_len if number else head, line) for number, line in enumerate(lines)]
+
+
+def words(text: Text) -> list[Text]:
+    """The pieces between which a text may be broken."""
+    ends = [word.end() for word in _WORD.finditer(text.plain)]
+    return list(text.divide(ends[:-1]))
 
 
 def _safe(cell: Cell) -> Text:
     return Text(printable(cell)) if isinstance(cell, str) else Text(printable(cell.plain), cell.style)
 
 
-def _width(columns: Sequence[str], rows: Sequence[Sequence[Text]], folded: Mapping[str, int]) -> int:
-    """The cells that a table takes at least, with one between two columns."""
-    widths = []
+def _widths(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    flexible: Mapping[str, int],
+    broken: Collection[str],
+    width: int,
+) -> list[int]:
+    """The cells of each column; a flexible one has what the others leave, but not less than it must have."""
+    lengths = [[len(name), *(row[number].cell_len for row in rows)] for number, name in enumerate(columns)]
+    widths = [max(column) for column in lengths]
     for number, name in enumerate(columns):
-        widest = max([len(name), *(row[number].cell_len for row in rows)])
-        widths.append(min(widest, folded.get(name, widest)))
-    return sum(widths) + len(widths) - 1
+        if name in flexible:
+            left = width - sum(widths) + widths[number] - 2 * (len(columns) - 1)
+            room = max(flexible[name], left)
+            if name in broken:
+                longest = max((word.cell_len for row in rows for word in words(row[number])), default=0)
+                widths[number] = min(widths[number], max(room, longest))
+            else:
+                widths[number] = max(length for length in lengths[number] if length <= room)
+    return widths
 
 
-def _print_paragraph(
-    console: Console, columns: Sequence[str], row: Sequence[Text], folded: Mapping[str, int]
-) -> None:
-    console.print(row[0], soft_wrap=True)
+def _line(cells: Iterable[Text], places: Iterable[tuple[int, bool]], gap: int) -> Text:
+    """A line of a table; each of its places has a width, and may be to the right."""
+    parts: list[Cell] = []
+    for cell, (width, is_right) in zip(cells, places, strict=True):
+        blanks = " " * (width - cell.cell_len)
+        parts += [blanks, cell] if is_right else [cell, blanks]
+        parts.append(" " * gap)
+    return _stripped(Text.assemble(*parts))
+
+
+def _paragraph(
+    columns: Sequence[str], row: Sequence[Text], broken: Collection[str], width: int
+) -> Iterator[Text]:
+    yield row[0]
     named = list(zip(columns, row, strict=True))[1:]
     told = [(name, cell) for name, cell in named if cell.plain not in ("", "-")]
-    facts = [Text.assemble((f"{name}: ", "dim"), cell) for name, cell in told if name not in folded]
-    if facts:
-        console.print(Padding(Text(", ").join(facts), (0, 0, 0, 2), expand=False))
+    facts = [Text.assemble((f"{name}: ", "dim"), cell) for name, cell in told if name not in broken]
+    yield from hanging(Text("  "), listed(facts), width)
     for name, cell in told:
-        if name in folded:
-            console.print(Padding(cell, (0, 0, 0, 2), expand=False))
+        if name in broken:
+            yield from hanging(Text("  "), words(cell), width)
+
+
+def listed(texts: Sequence[Text]) -> list[Text]:
+    """Texts with commas between them."""
+    return [Text.assemble(text, ", ") for text in texts[:-1]] + list(texts[-1:])
+
+
+def _packed(pieces: Iterable[Text], width: int) -> list[Text]:
+    """Lines of as many pieces as fit; one that is wider than a line has one of its own."""
+    lines: list[list[Text]] = []
+    room = 0
+    for piece in pieces:
+        if not lines or piece.cell_len - (len(piece.plain) - len(piece.plain.rstrip())) > room:
+            lines.append([])
+            room = width
+        lines[-1].append(piece)
+        room -= piece.cell_len
+    return [_stripped(Text.assemble(*line)) for line in lines]
+
+
+def _stripped(line: Text) -> Text:
+    line.rstrip()
+    return line
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -176,7 +176,8 @@ def test_names_of_processes_stay_whole(
     database: Database, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     """They are for copying, into --process and into searches."""
-    monkeypatch.setattr(cli_audit, "open_console", lambda: Console(width=width))
+    shown = Console(width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(cli_audit, "open_console", lambda: shown)
     name = "web-7d9f8b6c5-x2x9p.production.example-1-0193a7c2b4d5"
     database.fill(noted(1, name), noted(1011, name), noted(1021, name, delay=300, deliveries=2), noted(1))
     lines = database.audit().stdout.splitlines()

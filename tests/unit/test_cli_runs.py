@@ -43,7 +43,8 @@ def test_people_get_a_table(stored: StoredRuns) -> None:
 @pytest.mark.parametrize("name", ["a-name-as-long-as-a-uuid-is-36-chars", "order/" + 24 * "4711-"])
 def test_names_stay_whole(stored: StoredRuns, monkeypatch: pytest.MonkeyPatch, width: int, name: str) -> None:
     """`tail` wants them; and how the run went is there, too."""
-    monkeypatch.setattr(cli_runs, "open_console", lambda: Console(width=width))
+    shown = Console(width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(cli_runs, "open_console", lambda: shown)
     stored.store_run(name, "info", "error", step="s" * 90)
     lines = stored.run("runs").stdout.splitlines()
     assert any(name in line for line in lines)

@@ -56,7 +56,7 @@ def test_a_full_disk_is_an_error_line() -> None:
 
 def printed(width: int, columns: Sequence[str], *rows: Sequence[str | Text]) -> list[str]:
     """The lines that a terminal of this width shows."""
-    console = Console(width=width, color_system=None)
+    console = Console(width=width, force_terminal=True, color_system=None)
     with console.capture() as capture:
         print_rows(console, columns, rows, right=("entries",), folded={"reason": 20})
     return [line.rstrip() for line in capture.get().splitlines()]
