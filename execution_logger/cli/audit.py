@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from execution_logger.cli.db import in_database
-from execution_logger.cli.options import check_span, json_option, to_moment
+from execution_logger.cli.options import Number, check_span, json_option, to_moment
 from execution_logger.cli.terminal import Cell, day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.audit import MOST_FINDINGS, Account, Audit, Delay, Gap, Range, Repeat, audit
@@ -42,7 +42,7 @@ _HONEST = "What a process made after its last stored entry cannot be seen from t
 @click.option("--process", metavar="NAME", help="Only batches of this process.")
 @click.option(
     "--late-after",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60.0,
     metavar="SECONDS",
     help="From a call to its row; a gap that is younger is not called missing yet.",
@@ -93,8 +93,8 @@ def _print(console: Console, found: Audit, span: str) -> None:
         return
     _print_accounts(console, found.accounts)
     for title, gaps in (("missing", found.missing), ("not stored yet", found.pending)):
-        _print_ranges(console, title, ("made after", "made before"), gaps, _gap_cells)
-    _print_ranges(console, "stored late", ("longest delay", "stored at"), found.late, _delay_cells)
+        _print_ranges(console, title, ("made after (UTC)", "made before (UTC)"), gaps, _gap_cells)
+    _print_ranges(console, "stored late", ("longest delay", "stored at (UTC)"), found.late, _delay_cells)
     _print_ranges(console, "delivered again", ("deliveries",), found.repeated, _repeat_cells)
     if found.is_cut:
         console.print(f"Looked at {MOST_FINDINGS:,} batches one by one; there are more.")
@@ -114,7 +114,7 @@ def _print_accounts(console: Console, accounts: Sequence[Account]) -> None:
     rows = [_account_cells(account.process, [account]) for account in shown[:_MOST_LINES]]
     if len(accounts) > 1:
         rows.append(_account_cells(f"all {len(accounts):,}", accounts))
-    columns = ("process", "batches", *(name.replace("_", " ") for name in _SUMS), "last stored at")
+    columns = ("process", "batches", *(name.replace("_", " ") for name in _SUMS), "last stored at (UTC)")
     print_rows(console, columns, rows, title="processes", right=columns[1:])
     if len(shown) > _MOST_LINES:
         console.print(f"... and {len(shown) - _MOST_LINES:,} more with something to tell; --json lists them.")

@@ -135,7 +135,7 @@ def command() -> None:
 
 @command.command("upgrade")
 def upgrade_command() -> None:
-    """Create the tables that are missing, and bring the library's own up to date.
+    """Create missing tables, and bring the library's own up to date.
 
     A table of that name which the application made itself is used as it is.
     """

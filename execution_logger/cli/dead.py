@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from execution_logger.cli.options import json_option
+from execution_logger.cli.options import Integer, json_option
 from execution_logger.cli.terminal import day_and_time, echo_json, open_console, print_rows
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.settings import Settings
@@ -138,7 +138,7 @@ def command() -> None:
 
 @command.command("list", context_settings={"show_default": True})
 @json_option
-@click.option("--limit", type=click.IntRange(min=1), default=50, help="Most of each kind, newest first.")
+@click.option("--limit", type=Integer(min=1), default=50, help="Most of each kind, newest first.")
 def list_command(as_json: bool, limit: int) -> None:
     """List the newest ones, with their reasons."""
     with Refused() as refused:
@@ -147,7 +147,7 @@ def list_command(as_json: bool, limit: int) -> None:
         echo_json([_facts(each) for each in found])
     elif found:
         rows = [_row(each) for each in found]
-        print_rows(open_console(), ("id", "refused at", "run", "reason"), rows, folded={"reason": 40})
+        print_rows(open_console(), ("id", "refused at (UTC)", "run", "reason"), rows, folded={"reason": 40})
     else:
         click.echo("No entry was refused, and no message was moved aside.")
 

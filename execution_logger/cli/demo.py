@@ -26,6 +26,7 @@ from execution_logger.broker.queue import delete_queue, queue_length
 from execution_logger.cli.db import upgrade_database
 from execution_logger.cli.demo_host import DocumentPipeline, find_documents
 from execution_logger.cli.lines import EntryLines
+from execution_logger.cli.options import Integer
 from execution_logger.entry.entry import LogCategory, LogEntry
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.read.timeline import Only, Timeline
@@ -42,7 +43,7 @@ _PATIENCE_SECONDS = 30.0
 
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--runs", type=click.IntRange(1, 200), default=8, help="Concurrent runs.")
+@click.option("--runs", type=Integer(1, 200), default=8, help="Concurrent runs.")
 @click.option("--broker", metavar="URL", help="A real broker, e.g. redis://localhost:6379/0.")
 @click.option("--database", metavar="URL", help="A real database, e.g. postgresql://user@host/database.")
 @click.option("--ui", "has_page", is_flag=True, help="Serve the page of the runs meanwhile, until Ctrl-C.")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from execution_logger.cli.options import json_option
+from execution_logger.cli.options import Number, json_option
 from execution_logger.cli.terminal import Text, echo_json, hanging, open_console, print_lines, words
 from execution_logger.errors import SettingsError
 from execution_logger.operate.doctor import (
@@ -39,7 +39,7 @@ _LEVEL_CELLS, _AREA_CELLS = (2 + max(map(len, names)) for names in (Level, AREAS
 @click.option(
     "--timeout",
     "timeout_seconds",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     default=20.0,
     metavar="SECONDS",
     help="How long --end-to-end waits for the row.",

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import click
 
-from execution_logger.cli.options import stop_at_end_of_input, stop_at_eof_option
+from execution_logger.cli.options import Integer, stop_at_end_of_input, stop_at_eof_option
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.text import printable
 from execution_logger.worker import create_client
@@ -19,7 +19,7 @@ _AUTHENTICATION = ("basic_auth", "auth", "auth_provider")
 
 @click.command(context_settings={"show_default": True})
 @click.option("--address", default="127.0.0.1", envvar="FLOWER_ADDRESS", show_envvar=True)
-@click.option("--port", type=click.IntRange(1, 65535), default=5555, envvar="FLOWER_PORT", show_envvar=True)
+@click.option("--port", type=Integer(1, 65535), default=5555, envvar="FLOWER_PORT", show_envvar=True)
 @stop_at_eof_option
 @click.argument("flower_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- FLOWER OPTIONS]")
 def command(address: str, port: int, stop_at_eof: bool, flower_options: tuple[str, ...]) -> None:

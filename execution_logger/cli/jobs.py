@@ -43,7 +43,7 @@ def command(context: click.Context, as_json: bool) -> None:
 
 
 @command.command("run")
-@click.argument("name", type=click.Choice(list(JOBS)))
+@click.argument("name", metavar="NAME", type=click.Choice(list(JOBS)))
 @json_option
 def run_command(name: str, as_json: bool) -> None:
     """Run a job now, in this process, without Beat, broker or worker.
@@ -90,7 +90,7 @@ def _print(jobs: Sequence[JobStatus]) -> None:
         state = Text(each.state, _STATE_STYLES.get(each.state, "yellow"))
         due = (day_and_time(each.next_at), each.schedule or "off")
         rows.append([run.name, state, day_and_time(run.started_at), took, *due, _shown(run.summary)])
-    columns = ("job", "outcome", "last run", "took", "next", "schedule", "what it did")
+    columns = ("job", "outcome", "last run (UTC)", "took", "next (UTC)", "schedule", "what it did")
     print_rows(console, columns, rows, folded={"what it did": 24})
     for each in jobs:
         if each.problem:

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 import click
 
 from execution_logger.broker.queue import check_broker_url
+from execution_logger.cli.options import Integer
 from execution_logger.diagnostics import logger
 from execution_logger.errors import ExecutionLoggerError
 from execution_logger.metrics import PROCESS_COLLECTOR, MetricsServer, exposition
@@ -22,7 +23,7 @@ _WAKE_SECONDS = 1.0
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--port", type=click.IntRange(1, 65_535), default=9541, help="The port to listen on.")
+@click.option("--port", type=Integer(1, 65_535), default=9541, help="The port to listen on.")
 @click.option("--address", help="The address of that port. [default: EXECUTION_LOGGER_METRICS_ADDRESS]")
 @click.option("--once", is_flag=True, help="Print the metrics and end: for people, and for text files.")
 def command(port: int, address: str | None, once: bool) -> None:

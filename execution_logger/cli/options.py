@@ -16,7 +16,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 
 
-class _Level(click.Choice):  # type: ignore[type-arg] # of click 8.1, which is no generic
+class _Level(click.Choice[str]):
     """A level, by any of its names."""
 
     def __init__(self) -> None:
@@ -26,6 +26,18 @@ class _Level(click.Choice):  # type: ignore[type-arg] # of click 8.1, which is n
         """One of `LEVELS`."""
         level: str = super().convert(known_level(value), param, ctx)
         return level
+
+
+class Integer(click.IntRange):
+    """A range of them; click would say of a word that it is no valid `integer range`."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A range of them, as above."""
+
+    name = "number"
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -70,15 +82,20 @@ def to_moment(_context: click.Context, _option: click.Parameter, text: str | Non
 def check_span(since: datetime | None, until: datetime | None) -> None:
     """Raise UsageError for a time that ends before it begins."""
     if since is not None and until is not None and since >= until:
-        raise click.UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is not before --until")
+        first, last = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (since, until))
+        raise click.UsageError(f"--since {first} is not before --until {last}")
 
 
 def _to_ids(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
     """The ids that an option names, as they are stored."""
+    return tuple(map(_to_id, texts))
+
+
+def _to_id(text: str) -> str:
     try:
-        return tuple(str(UUID(text)) for text in texts)
+        return str(UUID(text))
     except ValueError:
-        raise click.BadParameter("an operation has a UUID: the operation_id of its entries") from None
+        raise click.BadParameter(f"{text!r} is no UUID: take the operation_id of an entry") from None
 
 
 _FILTERS = (

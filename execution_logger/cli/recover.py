@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import click
 
-from execution_logger.cli.options import json_option
+from execution_logger.cli.options import Number, json_option
 from execution_logger.cli.terminal import (
     Console,
     Text,
@@ -30,7 +30,13 @@ _STOP_SECONDS = 5.0
 
 @click.command(context_settings={"show_default": True})
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
-@click.option("--timeout", default=60.0, metavar="SECONDS", help="Stop after that; the rest stays on disk.")
+@click.option(
+    "--timeout",
+    type=Number(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="Stop after that; the rest stays on disk.",
+)
 @json_option
 def command(dry_run: bool, timeout: float, as_json: bool) -> None:
     """Send entries that dead processes have left in their journals.

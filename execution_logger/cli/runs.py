@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from execution_logger.cli.db import in_database, to_only
-from execution_logger.cli.options import filters, json_option
+from execution_logger.cli.options import Integer, filters, json_option
 from execution_logger.cli.terminal import (
     PAGE_WIDTH,
     Cell,
@@ -34,7 +34,7 @@ _NUMBERS = ("took", "entries", "errors", "warn")
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="How many runs.")
+@click.option("--limit", type=Integer(1, 1000), default=20, help="How many runs.")
 @click.option("--errors", "with_errors", is_flag=True, help="Only runs with errors, the latest error first.")
 @filters
 @json_option

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from execution_logger.cli.options import json_option
+from execution_logger.cli.options import Number, json_option
 from execution_logger.cli.terminal import (
     ago,
     day_and_time,
@@ -47,7 +47,7 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
 @click.option(
     "--watch",
     "watch_seconds",
-    type=click.FloatRange(min=0.5),
+    type=Number(min=0.5),
     is_flag=False,
     flag_value=_WATCH_SECONDS,
     metavar="[SECONDS]",
@@ -56,7 +56,7 @@ _ALARMING = ("dead_letters", "quarantined", "damaged_lines")
 @click.option(
     "--timeout",
     "answer_seconds",
-    type=click.FloatRange(min=0.5),
+    type=Number(min=0.5),
     default=ANSWER_SECONDS,
     show_default=True,
     metavar="SECONDS",

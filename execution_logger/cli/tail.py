@@ -12,7 +12,7 @@ import click
 
 from execution_logger.cli.db import NothingStoredError, located, open_database, to_only
 from execution_logger.cli.lines import EntryLines, TreeLines
-from execution_logger.cli.options import filters
+from execution_logger.cli.options import Integer, filters
 from execution_logger.cli.terminal import open_console, output_errors, say
 from execution_logger.entry.entry import LogEntry, RunState
 from execution_logger.errors import StoreUnavailableError
@@ -37,7 +37,7 @@ _sleep = asyncio.sleep
 @click.option(
     "--lines",
     "-n",
-    type=click.IntRange(min=0),
+    type=Integer(min=0),
     show_default=f"{_LINES}; with --tree {_TREE_LINES:,}",
     help="The newest so many.",
 )

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from execution_logger.cli.options import stop_at_end_of_input, stop_at_eof_option
+from execution_logger.cli.options import Integer, stop_at_end_of_input, stop_at_eof_option
 from execution_logger.errors import ExecutionLoggerError, SettingsError
 from execution_logger.settings import DATABASE, Settings
 from execution_logger.text import printable
@@ -26,7 +26,7 @@ _MIN_TOKEN_CHARS = 16
 
 @click.command(context_settings={"show_default": True})
 @click.option("--address", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8420, help="The port; 0 takes a free one.")
+@click.option("--port", type=Integer(0, 65_535), default=8420, help="The port; 0 takes a free one.")
 @click.option("--url", metavar="URL", help="What people open, where a container or a proxy stands before it.")
 @click.option("--open", "is_opened", is_flag=True, help="Open the page in the browser.")
 @click.option("--allow-changes", is_flag=True, help="Dead letters may be retried from the page.")

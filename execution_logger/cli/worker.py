@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from execution_logger.cli.options import (
+    Integer,
     celery_options_argument,
     log_level,
     stop_at_end_of_input,
@@ -22,7 +23,7 @@ _LOG_FORMAT = "[%(asctime)s: %(levelname)s/Supervisor] %(message)s"  # as Celery
 
 @click.command(context_settings={"show_default": True})
 @click.option("--pool", type=click.Choice(["threads", "prefork", "solo"]), help="Celery's pool.")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Batches written at once.")
+@click.option("--concurrency", type=Integer(min=1), metavar="N", help="Batches written at once.")
 @log_level
 @stop_at_eof_option
 @click.option("--run", type=click.Choice(["first", "after-crash"]), hidden=True)

@@ -179,3 +179,32 @@ def test_a_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("status")
     assert result.exit_code == 130
     assert result.stderr == "execution-logger: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("runs --limit many", "'--limit': 'many' is not a valid integer."),
+        ("runs --limit 0", "'--limit': 0 is not in the range 1<=x<=1000."),
+        ("audit --late-after soon", "'--late-after': 'soon' is not a valid number."),
+        ("recover --timeout -5", "'--timeout': -5.0 is not in the range x>=0."),
+        ("runs --operation 42", "'--operation': '42' is no UUID: take the operation_id of an entry"),
+        ("runs --since 2d --until 3d", "--since 2"),
+        ("jobs run retntion", "'NAME': 'retntion' is not one of 'health', 'statistics', 'retention'."),
+        ("jobs run", "Missing argument 'NAME'. Choose from:"),
+        ("dead show", "Missing argument 'ID'."),
+        ("tail --level eror", "'eror' is not one of 'debug', 'info', 'warning', 'error', 'critical'."),
+    ],
+)
+def test_wrong_usage_names_option_and_value(words: str, said: str) -> None:
+    """And says what may be there; what to ask for more stands above."""
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "--help' for help." in result.stderr
+
+
+def test_no_text_of_a_help_is_cut() -> None:
+    """At 80 columns each command of a group is told in whole sentences."""
+    for group in ((), ("db",), ("dead",), ("jobs",)):
+        assert "..." not in run(*group, "--help", COLUMNS="80").stdout.partition("Commands:")[2]

@@ -30,7 +30,7 @@ RUNS = [
 PROCESS = f"host-{'of-the-cluster-' * 5}31662-a0b7352987b4"
 WORKERS = [f"logs@web-{number}.{'cluster.' * 10}eu-central-1.example.com" for number in (1, 2)]
 FOLDER = f"a folder 日志{'目录' * 5}{'-state' * 10}"
-REASON = "列「金额」没有这样的值，" * 8
+REASON = "列「金额」没有这样的值。" * 8
 
 
 class Site(StoredRuns):
@@ -68,10 +68,11 @@ class Site(StoredRuns):
 @pytest.fixture(params=[80, 120, None], ids="{} cells".format)
 def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
     """That of the terminal; None where the output goes elsewhere."""
-    if request.param:
-        shown = partial(Console, width=request.param, force_terminal=True, color_system=None)
+    cells: int | None = request.param
+    if cells:
+        shown = partial(Console, width=cells, force_terminal=True, color_system=None)
         monkeypatch.setattr(terminal, "Console", shown)
-    return request.param
+    return cells
 
 
 @pytest.fixture
@@ -119,8 +120,7 @@ def test_a_run_that_is_named_is_whole(site: Site, name: str) -> None:
 
 def test_the_names_of_processes_are_whole(site: Site, width: int | None) -> None:
     """In the audit, and among those that have left something; so are their folder and its destination."""
-    usual = {"process": PROCESS, "deliveries": 2, "age": 3600, "delay": 100}
-    site.fill_ledger(*(Noted(f"b{first}", first=first, entries=10, **usual) for first in (1, 21)))
+    site.fill_ledger(*(Noted(f"b{first}", PROCESS, first, 10, 2, age=3600, delay=100) for first in (1, 21)))
     lines = site.lines("audit")
     assert are_whole([PROCESS], lines)
     assert fits(lines, width, [PROCESS])
