@@ -152,15 +152,12 @@ def print_rows(
             print_lines(console, _paragraph(columns, row, broken, width))
         return
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= width else 1
-    places = [(number, name in right) for number, name in zip(widths, columns, strict=True)]
     rule = "─" if console.encoding.startswith("utf") else "-"
-    total = sum(widths) + gap * (len(widths) - 1)
-    print_lines(console, [_line([Text(name, "bold") for name in columns], places, gap), Text(rule * total)])
+    places = [(room, name in right) for room, name in zip(widths, columns, strict=True)]
+    print_lines(console, [_line([Text(name, "bold") for name in columns], places, gap)])
+    print_lines(console, [Text(rule * (sum(widths) + gap * (len(widths) - 1)))])
     for row in cells:
-        named = zip(columns, row, widths, strict=True)
-        pieces = [_packed(words(cell), room) if name in broken else [cell] for name, cell, room in named]
-        lines = zip_longest(*pieces, fillvalue=Text())
-        print_lines(console, [_line(line, places, gap) for line in lines])
+        print_lines(console, _table_row(columns, row, places, broken, gap))
 
 
 def print_lines(console: Console, lines: Iterable[Text]) -> None:
@@ -198,13 +195,28 @@ def _widths(
     for number, name in enumerate(columns):
         if name in flexible:
             left = width - sum(widths) + widths[number] - 2 * (len(columns) - 1)
-            room = max(flexible[name], left)
+            room = max(flexible[name], len(name), left)
             if name in broken:
                 longest = max((word.cell_len for row in rows for word in words(row[number])), default=0)
                 widths[number] = min(widths[number], max(room, longest))
             else:
                 widths[number] = max(length for length in lengths[number] if length <= room)
     return widths
+
+
+def _table_row(
+    columns: Sequence[str],
+    row: Sequence[Text],
+    places: Sequence[tuple[int, bool]],
+    broken: Collection[str],
+    gap: int,
+) -> Iterator[Text]:
+    pieces = [
+        _packed(words(cell), room) if name in broken else [cell]
+        for name, cell, (room, _) in zip(columns, row, places, strict=True)
+    ]
+    for cells in zip_longest(*pieces, fillvalue=Text()):
+        yield _line(cells, places, gap)
 
 
 def _line(cells: Iterable[Text], places: Iterable[tuple[int, bool]], gap: int) -> Text:
