@@ -22,6 +22,7 @@ from documents import TRANSLATED, Document
 from execution_logger import Settings
 from execution_logger.cli import demo, main
 from execution_logger.journal import find_destination
+from execution_logger.shipping.flush import Report
 from execution_logger.store import create_engine
 from journals import DyingProcess
 from ledgers import Noted, fill
@@ -273,3 +274,12 @@ def test_the_demonstration_counts_this() -> None:
     named = re.findall("^(\\w[\\w ]+?) {2,}", block.code, re.MULTILINE)
     assert len(named) == 6
     assert re.findall("^(\\w[\\w ]+?) {2,}", inspect.getsource(demo), re.MULTILINE) == named
+
+
+def test_the_reports_of_a_flush_are_this() -> None:
+    """Sent, confirmed, and kept while the broker is away."""
+    shown = "".join(block.code for block in Document("docs/USING.md").blocks if block.language == "console")
+    (late,) = re.findall("^log entries are late: (.*: redis.*)$", shown, re.MULTILINE)
+    error = late.partition(" s: ")[2]
+    assert late == str(Report(False, 0, 1, 2.0, last_error=error))
+    assert f"{Report(True, 120, 0, 0.03, 120)}\n{Report(True, 0, 0, 0.07)}\n" in shown
