@@ -104,12 +104,12 @@ def cause_of(error: BaseException) -> tuple[str, ...]:
     told by its line.
     """
     origin: Any = _origin(error)
-    if not (sqlstate := sqlstate_of(error)):
+    if not hasattr(origin, "constraint_name"):  # no word of PostgreSQL's
         return (summary_of(error),)
     name = origin.constraint_name or origin.column_name
     if not name and origin.server_source_function == _RAISE and origin.context:
         name = origin.context.splitlines()[0]
-    return sqlstate, name or summary_of(error)
+    return sqlstate_of(error), name or summary_of(error)
 
 
 def reason_of(error: BaseException) -> str:

@@ -14,8 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from execution_logger.entry.changes import CHANGED
-from execution_logger.entry.entry import LogLevel
-from execution_logger.levels import LEVEL_NAMES
+from execution_logger.levels import LEVEL_NAMES, LEVELS
 from execution_logger.settings import time_zone
 from execution_logger.store.schema import storable
 from execution_logger.store.sql import statement
@@ -214,8 +213,8 @@ def _level(column: Column[object], table: LogTable) -> str:
     return f"(CASE lower(level) {whens} ELSE level END)" if whens else "level"
 
 
-def _level_name(level: LogLevel, held: set[str]) -> str | None:
-    levels = list(LogLevel)[::-1] if level is LogLevel.CRITICAL else [level]
+def _level_name(level: str, held: set[str]) -> str | None:
+    levels = LEVELS[::-1] if level == LEVELS[-1] else (level,)
     names = (name for each in levels for name, known in LEVEL_NAMES.items() if known == each)
     return next((name for name in names if name in held), None)
 
