@@ -45,6 +45,7 @@ def bound(*processors: Any, logger: Any = None) -> Any:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")  # of structlog's, on Python 3.12
 def test_the_example_of_the_page(entries: list[LogEntry], capsys: pytest.CaptureFixture[str]) -> None:
     """Events of a run are its entries, with what the context variables have, and are written as ever."""
     PAGE.run_example("structlog")["handle"]("task-1")
