@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 
 from execution_logger import Settings
 from execution_logger.operate.doctor import Finding, Level, Subject, examine
+from execution_logger.store.migrate import VERSION_TABLE, version_table
 from execution_logger.store.schema import dead_letter_table, job_run_table, ledger_table, statistics_table
 from rows import fetch
 from servers import PostgresServer, RedisServer
@@ -289,6 +290,8 @@ def naive_table(*statements: str, **variables: str) -> Plant:
     made += [CreateIndex(index) for table in tables for index in table.indexes]
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     copies = [str(each.compile(dialect=dialect)) for each in made]
+    version = version_table(settings).name
+    copies.append(f"CREATE TABLE {version} AS TABLE {VERSION_TABLE}")
     before = ";".join((NAIVE_TABLE, *copies, *statements))
-    after = f"DROP TABLE naive_logs, {', '.join(table.name for table in tables)}"
+    after = f"DROP TABLE naive_logs, {version}, {', '.join(table.name for table in tables)}"
     return sql(before, after, EXECUTION_LOGGER_TABLE="naive_logs", **variables)
