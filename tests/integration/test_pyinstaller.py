@@ -39,7 +39,7 @@ LEFT_OUT = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     sys.platform == "linux" and not sysconfig.get_config_var("Py_ENABLE_SHARED"),
     reason="PyInstaller needs a Python with a shared library",

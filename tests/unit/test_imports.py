@@ -88,7 +88,9 @@ logger.sync.shutdown(0.01)
 logger.sync.info('t', 'agent', 'x')
 """,
     "many": "for _ in range(3000): logger.sync.info('t', 'agent', 'started' * 40)",
-    "a logger of one's own": "ExecutionLogger(Settings(journal=False)).sync.error('t', 'api', 'x')",
+    "a logger of one's own": """
+ExecutionLogger(Settings(journal=False, shutdown_timeout_seconds=0.1)).sync.error('t', 'api', 'x')
+""",
     "the end of the process": "logger.sync.info('t', 'agent', 'x'); logger._host.start().at_exit()",
     "a fork": """
 import os

@@ -20,7 +20,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[2]
 
-OTHERS = ("test_forged_messages.py", "test_guarded_redis.py")
+OTHERS = ("test_forged_messages.py", "test_guarded_redis.py", "test_pyinstaller.py")
 """Files beside the suite with tests that are marked `long`: they are run, and have no line in the table."""
 
 HEADINGS = (
