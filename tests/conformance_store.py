@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table, delete, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -264,6 +264,13 @@ async def test_the_audit_says_what_a_plain_count_says(
 
 @MANY
 @given(ledger=LEDGERS)
+@example(
+    ledger=[
+        Noted("young", "p", first=12, entries=5, deliveries=1, age=5, delay=None),
+        Noted("old", "p", first=12, entries=4, deliveries=1, age=100, delay=None),
+        Noted("older", "p", first=16, entries=2, deliveries=1, age=100, delay=None),
+    ]
+)
 async def test_an_audit_finds_in_a_merged_ledger_what_it_found_before(
     site: Site, ledger: list[Noted]
 ) -> None:

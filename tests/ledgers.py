@@ -96,7 +96,7 @@ def expected(ledger: list[Noted], since_age: int | None, until_age: int | None) 
     for process in {noted.process for noted in ledger}:
         batches = sorted(
             (noted for noted in ledger if noted.process == process),
-            key=lambda b: (b.first, -b.entries, b.batch_id),
+            key=lambda b: (b.first, -b.age, -b.entries, b.batch_id),
         )
         judged = [
             noted

@@ -1,4 +1,5 @@
 -- The batches to be judged, each with what the others of its process say about it.
+-- Of those that begin with one number the oldest comes first: since then what is missing before it is due.
 -- Which numbers are there is asked of all batches: one from outside the time range may hold what seems to be missing.
 WITH numbered AS (
     SELECT
@@ -8,7 +9,7 @@ WITH numbered AS (
     FROM {ledger}
     WHERE CAST(:process AS text) IS NULL OR process = CAST(:process AS text)
     WINDOW before AS (
-        PARTITION BY process ORDER BY first, entries DESC, batch_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        PARTITION BY process ORDER BY first, stored_at, entries DESC, batch_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     )
 ),
 batches AS (
