@@ -87,6 +87,7 @@ export class RunView extends PageElement {
   private bringToSight(index: number, where?: RowPlace): void {
     if (index < 0) return;
     requestAnimationFrame(() => {
+      if (where === "end" && !this.isFollowing) return; // the reader has scrolled meanwhile
       this.querySelector<VirtualList>(".left-pane virtual-list")?.scrollToRow(index, where);
     });
   }

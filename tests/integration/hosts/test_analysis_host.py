@@ -394,9 +394,13 @@ def test_the_web_process_may_end_in_any_way(site: Site) -> None:
 
 
 def test_a_killed_workers_task_comes_back(site: Site) -> None:
-    """After twice the time limit, from the results that were kept; the tests before have used the time."""
+    """After twice the time limit, from the results that were kept; the tests before have used the time.
+
+    On a slow machine it is back during one of these, which may end its worker once more.
+    """
     killed = site.wait_for(site.killed, "completed")
-    assert (killed["attempt"], killed["results"]["DocumentReview"]["words"]) == (2, 12)
+    assert killed["attempt"] > 1
+    assert killed["results"]["DocumentReview"]["words"] == 12
 
 
 def test_the_soft_time_limit_ends_an_analysis(site: Site) -> None:
