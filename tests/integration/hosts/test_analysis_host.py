@@ -101,6 +101,11 @@ class Site:
         self.wait_for(session_id, "running", percent=20)
         return session_id
 
+    def kill_worker_of_one(self) -> None:
+        """Kill the worker of an analysis, which comes back much later; the worker is to be started again."""
+        self.killed = self.interrupted()
+        self.host.kill("high")
+
     def exceed(self, soft: int, hard: int) -> str:
         """The id of an analysis that has begun, and will not end within these limits."""
         self.host.stop("web")
@@ -220,8 +225,7 @@ def test_a_worker_or_one_of_its_processes_may_be_killed(site: Site) -> None:
     for child in psutil.Process(site.host["high"].pid).children():
         child.kill()
     assert site.wait_for(lost, "completed")["attempt"] == 2
-    site.killed = site.interrupted()
-    site.host.kill("high")
+    site.kill_worker_of_one()
     queued = site.begin()
     assert site.task(queued["celery_task_id"], "SENT")["result"] is None
     site.start("high")
@@ -398,6 +402,9 @@ def test_a_killed_workers_task_comes_back(site: Site) -> None:
 
     On a slow machine it is back during one of these, which may end its worker once more.
     """
+    if not site.killed:  # they run in another process of the tests
+        site.kill_worker_of_one()
+        site.start("high")
     killed = site.wait_for(site.killed, "completed")
     assert killed["attempt"] > 1
     assert killed["results"]["DocumentReview"]["words"] == 12
@@ -435,6 +442,8 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
 def test_the_hard_time_limit_ends_an_analysis_whose_process_does_not_react(site: Site) -> None:
     """Its parent ends the process, and tells; the test before has used the time."""
     said = "Hard time limit (11.0s)"
+    if not site.stuck:  # that one runs in another process of the tests
+        site.begin_stuck()
     for _ in range(5):
         site.wait_for(site.stuck, "failed")
         if said in site.host["high"].output:
