@@ -4,10 +4,8 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import click
-from celery.signals import beat_init
 from filelock import FileLock, Timeout
 
 from execution_logger.cli.options import (
@@ -49,8 +47,7 @@ def command(loglevel: str, stop_at_eof: bool, celery_options: tuple[str, ...]) -
     settings = Settings.from_environment(uses=BROKER)
     app = create_client(settings)
     app.conf.worker_redirect_stdouts = False  # else a traceback is hundreds of log lines
-    beat_init.connect(_end_at_once)
-    _ = app.backend  # until then Celery's signal handler makes a scheduler, amid what making one imports
+    app.Beat.install_sync_handler = _end_at_signals
     with the_only_beat(settings):
         app.start(["beat", "--loglevel", loglevel.upper(), *celery_options])
 
@@ -83,14 +80,10 @@ def the_only_beat(settings: Settings) -> Iterator[None]:
         lock.release()
 
 
-def _end_at_once(**_: object) -> None:
+def _end_at_signals(*_: object) -> None:
     """Let a signal end this process, instead of raising an exception wherever it is.
 
-    Celery's SystemExit is lost in a send to a broker that hangs. There is nothing to keep.
+    Celery's SystemExit is lost in a finalizer, or in a send to a broker that hangs. There is nothing to keep.
     """
-
-    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - Python's signature
-        os._exit(0)
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+        signal.signal(number, lambda *_: os._exit(0))

@@ -8,6 +8,7 @@ from celery import Celery
 from click.testing import CliRunner, Result
 from filelock import FileLock
 
+from children import run_script
 from execution_logger import Settings
 from execution_logger.cli import beat, main
 from execution_logger.cli.beat import the_only_beat
@@ -39,15 +40,34 @@ def test_options_reach_celery(started: list[list[str]], tmp_path: Path) -> None:
     ]
 
 
-def test_what_its_scheduler_needs_is_there_before_celery_starts(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """A SIGTERM in Beat's first moment makes a scheduler: amid the imports for one, that fails."""
-    loaded: list[bool] = []
-    monkeypatch.setattr(Celery, "start", lambda app, _: loaded.append(app._backend is not None))
-    assert run(tmp_path, CELERY_RESULT_BACKEND="redis://127.0.0.1:1/0").exit_code == 0
-    assert run(tmp_path, CELERY_BROKER_URL=f"embedded://{tmp_path}/broker").exit_code == 0
-    assert loaded == [True, True]
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_in_its_first_moment(tmp_path: Path, number: str) -> None:
+    """Whatever it is amid: what a handler raises in a finalizer, nobody sees."""
+    output = run_script(
+        """
+        import os, signal, sys
+        from execution_logger.cli import main
+        from execution_logger.worker.schedule import PatientScheduler
+
+        class Finalised:
+            def __del__(self):
+                signal.raise_signal(signal.Signals[sys.argv[1]])
+
+        def begin(scheduler):
+            Finalised()
+            os._exit(1)
+
+        PatientScheduler.setup_schedule = begin
+        main(["beat"])
+        """,
+        number,
+        environment={
+            "CELERY_BROKER_URL": f"embedded://{tmp_path}/broker",
+            "EXECUTION_LOGGER_SERVICE_DIRECTORY": str(tmp_path),
+        },
+    )
+    assert "Traceback" not in output
+    assert "beat: Starting..." in output
 
 
 def test_a_second_beat_is_refused(started: list[list[str]], tmp_path: Path) -> None:
