@@ -129,8 +129,8 @@ def _rows(name: str, part: Part) -> Iterator[tuple[str, list[Text]]]:
 
 
 def _pieces(name: str, fact: str, value: Any) -> list[Text]:
-    if value and isinstance(value, list):
-        return listed([Text(printable(each)) for each in value])
+    if isinstance(value, list):
+        return listed([Text(printable(each)) for each in value]) or [Text("none", "yellow")]
     shown = _shown(fact, value, is_waiting=name in _WAITING_PARTS)
     return words(shown) if name == "jobs" else [shown]  # what is wrong with a job is a sentence
 
@@ -142,8 +142,6 @@ def _shown(fact: str, value: Any, *, is_waiting: bool = False) -> Text:
         return Text(f"{day_and_time(value)} UTC, {ago(age_seconds)}", "yellow" if is_late else "")
     if isinstance(value, int):
         return Text(f"{value:,}", "red" if value > 0 and fact in _ALARMING else "")
-    if value == []:
-        return Text("none", "yellow")
     return Text("-" if value is None else printable(str(value)))
 
 

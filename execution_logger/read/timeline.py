@@ -79,9 +79,11 @@ class Only:
 
     def conditions(self, table: LogTable) -> list[sa.ColumnElement[bool]]:
         """What a row has to meet."""
-        # A host's row may have no level, and NULL is neither of them nor none of them.
-        shown = sa.or_(table.columns["level"].is_(None), sa.not_(table.is_level(*self.hidden)))
-        conditions = [shown] if self.hidden else []
+        conditions = []
+        if self.hidden:
+            # A host's row may have no level, and NULL is neither of them nor none of them.
+            level = table.columns["level"]
+            conditions.append(sa.or_(level.is_(None), sa.not_(table.is_level(*self.hidden))))
         for field, names in self._names().items():
             if names:
                 conditions.append(sa.or_(*(table.equals(field, each) for each in names)))

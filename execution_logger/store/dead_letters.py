@@ -215,8 +215,9 @@ async def retry(engine: AsyncEngine, settings: Settings, letters: Sequence[DeadL
         piece = pieces.popleft()
         # Halves go to the end of the line, and what fails alone comes last: it is in nobody's way.
         middle = len(piece) // 2
+        halves = [piece[:middle], piece[middle:]]
         if len(piece) > most:
-            pieces += [piece[:middle], piece[middle:]]
+            pieces += halves
             continue
         async with attempt(engine, settings.database_timeout_seconds):
             try:
@@ -225,14 +226,15 @@ async def retry(engine: AsyncEngine, settings: Settings, letters: Sequence[DeadL
                 patience = len(letters)
             except DBAPIError as error:
                 if not is_refusal(error):
-                    patience -= not middle
                     most = max(1, middle)
+                    if len(piece) == 1:
+                        patience -= 1
                     if not sqlstate_of(error) or not patience:
                         raise
-                if middle:
-                    pieces += [piece[:middle], piece[middle:]]
-                else:
+                if len(piece) == 1:
                     refused[piece[0].id] = reason_of(error)
+                else:
+                    pieces += halves
     return refused
 
 

@@ -315,9 +315,8 @@ async def test_enums_are_written_by_the_labels_that_there_are(postgres_url: str)
         assert await site.write(*entries, unknown) == WriteResult(stored=2, dead_lettered=1)
         written = [(row["level"], row["category"]) for row in await site.rows()]
         assert written == [("INFO", "agent"), ("ERROR", "agent")]
-        for number, level in enumerate(
-            ("warn", "FATAL")
-        ):  # as earlier versions left them among the dead letters
+        # As earlier versions left them among the dead letters.
+        for number, level in enumerate(("warn", "FATAL")):
             await site.write(encoded(task_id=str(UUID(int=number)), level=level), batch_id=level)
         assert [row["level"] for row in await site.rows()][2:] == ["WARNING", "ERROR"]
         repository = ExecutionLogRepository(session, site.settings)
