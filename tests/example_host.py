@@ -91,6 +91,10 @@ class ExampleHost:
         """The process that was started last under this name."""
         return self._processes[process]
 
+    def is_running(self, process: str) -> bool:
+        """Whether it was started, and has not ended."""
+        return process in self._processes and self._processes[process].is_running()
+
     def stop(self, process: str) -> None:
         """SIGTERM, and wait for the end."""
         self._processes[process].stop(timeout_seconds=STOP_TIMEOUT_SECONDS)

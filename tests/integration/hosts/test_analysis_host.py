@@ -33,6 +33,7 @@ CASE = {
     "user_input": "We want damages, and to terminate the contract",
     "document_ids": ["contract", "invoice"],
 }
+WORKERS = ("logs", "high", "medium", "low")
 TIME_LIMIT = 15
 """Of a task; Redis gives a killed worker's to another after twice as long."""
 
@@ -42,6 +43,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.killed = self.stuck = ""
+        self.web_is_usual = False
         self.redis = RedisServer().start()
         self.postgres = PostgresServer().start()
         upgrade_database(self.postgres.url())
@@ -60,12 +62,25 @@ class Site:
         # No connection is left from one test to the next.
         self.host.client.headers.update({"Connection": "close", **BEARER})
 
-    def start(self, process: str, **environment: str) -> None:
-        """Start a process, with these variables besides."""
+    def start_web(self, **environment: str) -> None:
+        """Start the web process, with these variables besides."""
         before = dict(self.host.environment)
         self.host.environment.update(environment)
-        self.host.start(process, ready="Uvicorn running" if process == "web" else "ready.")
+        self.host.start("web", ready="Uvicorn running")
         self.host.environment = before
+        self.web_is_usual = not environment
+
+    def make_whole(self) -> None:
+        """Let all processes run as usual, whatever a test before has done to them."""
+        for worker in WORKERS:
+            if not self.host.is_running(worker):
+                self.host.start(worker, ready=None)
+            self.host[worker].resume()
+        if self.host.is_running("web") and not self.web_is_usual:
+            self.host.stop("web")
+        if not self.host.is_running("web"):
+            self.start_web()
+        wait_until(lambda: all("ready." in self.host[worker].output for worker in WORKERS), 60)
 
     def begin(self, **changes: Any) -> dict[str, Any]:
         """Start an analysis; the answer."""
@@ -110,18 +125,16 @@ class Site:
         """The id of an analysis that has begun, and will not end within these limits."""
         self.host.stop("web")
         limits = {"CELERY_TASK_SOFT_TIME_LIMIT": str(soft), "CELERY_TASK_TIME_LIMIT": str(hard)}
-        self.start("web", **limits)
+        self.start_web(**limits)
         session_id = str(self.begin(user_input="[slow=600]")["session_id"])
         self.wait_for(session_id, "running", "failed")
         return session_id
 
     def begin_stuck(self) -> None:
         """Begin an analysis whose process does not react to its soft limit."""
-        children = psutil.Process(self.host["high"].pid).children
-        for child in children():
-            child.resume()
+        self.host["high"].resume()
         self.stuck = self.exceed(soft=10, hard=11)
-        for child in children():
+        for child in psutil.Process(self.host["high"].pid).children():
             child.suspend()
 
     def ends_by_limit(self, session_id: str, said: str) -> None:
@@ -151,6 +164,11 @@ class Site:
     def send(self, path: str, **request: Any) -> str:
         """Send a task; its id."""
         return str(self.host.client.post(f"{TASKS}/{path}", **request).raise_for_status().json()["task_id"])
+
+    def process_contract(self) -> dict[str, Any]:
+        """Have the task for documents read the contract; its result."""
+        sent = self.send("process-document", json={"document_id": "contract", "text": CONTRACT})
+        return dict(self.task(sent, "SUCCESS")["result"])
 
     def events(self, session_id: str) -> list[dict[str, Any]]:
         """All events of a session, by the WebSocket."""
@@ -201,17 +219,22 @@ def plan(request: pytest.FixtureRequest, all_given_back: None) -> Iterator[subpr
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The whole host; the tests come one after another."""
+def site_as_it_is(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The whole host, which knows one document, as the tests before have left it."""
     site = Site(tmp_path_factory.mktemp("host"))
     try:
-        for process in ("logs", "high", "medium", "low"):
-            site.host.start(process, ready=None)
-        site.start("web")
-        wait_until(lambda: site.host.output.count("ready.") == 4, 60)
+        site.make_whole()
+        site.process_contract()
         yield site
     finally:
         site.close()
+
+
+@pytest.fixture
+def site(site_as_it_is: Site) -> Site:
+    """The whole host, with all its processes: which tests have run before, and whether, is left open."""
+    site_as_it_is.make_whole()
+    return site_as_it_is
 
 
 def roots(entries: list[dict[str, Any]]) -> set[str]:
@@ -228,19 +251,18 @@ def test_a_worker_or_one_of_its_processes_may_be_killed(site: Site) -> None:
     site.kill_worker_of_one()
     queued = site.begin()
     assert site.task(queued["celery_task_id"], "SENT")["result"] is None
-    site.start("high")
+    site.host.start("high")
     site.wait_for(queued["session_id"], "completed")
 
 
 def test_tasks_go_to_their_queues_and_tell_how_far_they_are(site: Site) -> None:
     """Each ends with what it has computed; a failed one with its error."""
     slow = site.send("example", params={"name": "tea", "seconds": 3})
-    document = site.send("process-document", json={"document_id": "contract", "text": CONTRACT})
     empty = site.send("process-document", json={"document_id": "nothing", "text": " "})
     assert site.task(site.send("add", params={"x": 2, "y": 3}), "SUCCESS")["result"] == 5
     progress = site.task(slow, "PROGRESS", "SUCCESS")
     assert progress["state"] == "SUCCESS" or progress["progress"]["message"].startswith("tea: ")
-    kept = site.task(document, "SUCCESS")["result"]
+    kept = site.process_contract()
     assert (kept["document_id"], kept["words"]) == ("contract", 12)
     facts = site.task(kept["evidence_task_id"], "SUCCESS")["result"]
     assert facts == {
@@ -382,14 +404,14 @@ def test_the_web_process_may_end_in_any_way(site: Site) -> None:
     remote = site.interrupted()
     site.host["high"].send_signal(signal.SIGTERM)
     site.host.kill("web")
-    site.start("web", CELERY_ENABLED="false")
+    site.start_web(CELERY_ENABLED="false")
     assert site.wait_for(remote, "completed")["attempt"] == 1
     site.host.stop("high")
     site.host.start("high", ready=None)
     for end in (site.host.stop, site.host.kill):
         local = site.interrupted()
         end("web")
-        site.start("web", CELERY_ENABLED="false")
+        site.start_web(CELERY_ENABLED="false")
         done = site.wait_for(local, "completed")
         assert (done["task_system"], done["attempt"]) == ("background_tasks", 2)
         assert site.events(local)[-1]["kind"] == "completed"
@@ -403,10 +425,8 @@ def test_a_killed_workers_task_comes_back(site: Site) -> None:
     On a slow machine it is back during one of these, which may end its worker once more.
     """
     if not site.killed:  # they run in another process of the tests
-        document = site.send("process-document", json={"document_id": "contract", "text": CONTRACT})
-        site.task(document, "SUCCESS")
         site.kill_worker_of_one()
-        site.start("high")
+        site.host.start("high")
     killed = site.wait_for(site.killed, "completed")
     assert killed["attempt"] in (2, 3)
     assert killed["results"]["DocumentReview"]["words"] == 12
@@ -441,9 +461,9 @@ def test_it_runs_without_a_server(tmp_path: Path) -> None:
         host.wait_until_stored()
 
 
-def test_the_hard_time_limit_ends_an_analysis_whose_process_does_not_react(site: Site) -> None:
+def test_the_hard_time_limit_ends_an_analysis_whose_process_does_not_react(site_as_it_is: Site) -> None:
     """Its parent ends the process, and tells; the test before has used the time."""
-    said = "Hard time limit (11.0s)"
+    site, said = site_as_it_is, "Hard time limit (11.0s)"
     if not site.stuck:  # that one runs in another process of the tests
         site.begin_stuck()
     for _ in range(5):
