@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from execution_logger.settings import NOTHING, Settings
-from execution_logger.store.engine import transaction
+from execution_logger.store.engine import patient_transaction
 from execution_logger.store.faults import attempt
 from execution_logger.store.ledger import missing_indexes
 from execution_logger.store.schema import (
@@ -28,6 +28,7 @@ _EARLIER = ("0001", "0002")
 """Versions of the tables whose migrations became one."""
 _TAKEN_OVER = (DEAD_LETTERS, STATISTICS)
 """What would be missed; the ledger may be large, and the job runs begin anew."""
+_UPGRADE_SECONDS = 600.0  # an earlier version may have left many dead letters
 _INDEX_SECONDS = 3600  # 25 million batches take minutes
 _INDEXING = "hashtext('execution_logger index')"
 
@@ -41,7 +42,8 @@ _LOCKS = {
 async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
     """Create the tables that are missing; any number of processes may do so at the same time.
 
-    A table that the host made is left as it is.
+    A table that the host made is left as it is. The database has to answer within
+    `settings.database_timeout_seconds`; all the work, and waiting for another upgrade, may take ten minutes.
 
     Returns:
         One line that says what was done.
@@ -49,8 +51,9 @@ async def upgrade(engine: AsyncEngine, settings: Settings) -> str:
     Raises:
         StoreUnavailableError: the database cannot be used now, or its user may not create tables.
     """
-    timeout_seconds = settings.database_timeout_seconds
-    async with attempt(engine, timeout_seconds), transaction(engine) as connection:
+    async with attempt(engine, settings.database_timeout_seconds), engine.connect():
+        pass  # it answers
+    async with patient_transaction(engine, _UPGRADE_SECONDS) as connection:
         await connection.execute(text(_LOCKS[connection.dialect.name]))
         done = await connection.run_sync(_upgrade, settings)
     await _index_ledger(engine, settings)

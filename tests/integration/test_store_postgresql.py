@@ -18,6 +18,8 @@ from execution_logger.read.timeline import Timeline
 from execution_logger.store import ExecutionLogRepository, WriteResult, overview, upgrade
 from ledgers import Noted, fill
 from postgresql_site import PostgresqlSite
+from rows import fetch
+from waiting import wait_until
 
 TABLES = (
     "execution_logs",
@@ -171,6 +173,21 @@ async def test_a_busy_table_is_not_held_up_by_its_new_columns(
     await connection.close()
     await upgrade(site.engine, site.settings)
     assert await site.write(encoded(**IDS)) == WriteResult(stored=1)
+
+
+async def test_an_upgrade_may_take_longer_than_a_batch(postgres_url: str) -> None:
+    """Here it waits for another one."""
+    blocker = await asyncpg.connect(postgres_url)
+    await blocker.execute("SELECT pg_advisory_lock(hashtext('execution_logger upgrade'))")
+    waiting = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database() "
+        "AND now() - query_start > interval '1 second'"
+    )
+    async with PostgresqlSite(postgres_url, database_timeout_seconds=0.5) as site:
+        upgrading = asyncio.create_task(upgrade(site.engine, site.settings))
+        await asyncio.to_thread(wait_until, lambda: upgrading.done() or fetch(postgres_url, waiting))
+        await blocker.close()
+        assert "execution_logs created" in await upgrading
 
 
 async def test_the_tables_may_be_in_a_schema(postgres_url: str) -> None:
