@@ -112,7 +112,7 @@ install_servers() {
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 
-# Unit tests keep a core each busy, integration tests mostly wait: three on a core of the smallest machine.
+# Unit tests keep a core each busy, integration tests mostly wait: four on a core of the smallest machine.
 side_by_side=(--dist worksteal --durations 10)
 
 # The other supported Pythons that this machine has, the oldest first.
@@ -196,29 +196,45 @@ again_in() {
 }
 
 elsewhere() {
-    local versions python
+    local versions python strands=() said=()
     make_environments
-    places | while read -r versions python; do again_in "$(folder_of "$versions" "$python")" "$@"; done
+    while read -r versions python; do
+        begin again_in "$(folder_of "$versions" "$python")" "$@"
+    done < <(places)
+    finish || fail "the unit tests fail on another Python, see above"
 }
 
-# The unit tests wait now and then: what else needs no server runs beside them, and says at the end what it has to.
+# Unit tests wait now and then: what else needs no server runs beside them, and says at the end what it has to.
 all() {
-    local said=.venv/beside.txt beside failed=0
-    beside_the_unit_tests "$@" >"$said" 2>&1 &
-    beside=$!
+    local failed=0 strands=() said=()
+    begin checks
+    begin elsewhere "$@"
     unit "$@" || failed=1
-    wait "$beside" || failed=1
-    cat "$said"
+    finish || failed=1
     [ "$failed" = 0 ] || fail "a check or a unit test has failed, see above"
     integration "$@"
 }
 
-beside_the_unit_tests() {
+checks() {
     install_servers
     lint
     page
     docs
-    elsewhere "$@"
+}
+
+# A strand: this command, beside those that its caller has begun before and begins after it.
+begin() {
+    said+=(".venv/said-$1-${#said[@]}.txt")
+    "$@" >"${said[-1]}" 2>&1 &
+    strands+=($!)
+}
+
+# Wait for all of them, also after one has failed, and print what they have said.
+finish() {
+    local strand failed=0
+    for strand in "${strands[@]}"; do wait "$strand" || failed=1; done
+    cat "${said[@]}"
+    return "$failed"
 }
 
 unit() {
@@ -227,7 +243,7 @@ unit() {
 
 integration() {
     install_servers
-    pytest tests/integration -n 6 "${side_by_side[@]}" "$@"
+    pytest tests/integration -n 8 "${side_by_side[@]}" "$@"
 }
 
 part="${1:-all}"
