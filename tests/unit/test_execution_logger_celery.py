@@ -257,6 +257,7 @@ class TestOutage:
         with monkeypatch.context() as patched:
             patched.setattr(Producer, "publish", _refuse)
             log(logger, 70)
+            wait_until(lambda: logger.stats()["failed_attempts"])
             report = logger.sync.flush(0.05)
             assert (report.complete, report.waiting) == (False, 70)
             assert report.last_error == "memory://localhost/: OperationalError: Connection refused"
@@ -270,7 +271,8 @@ class TestOutage:
         """The broker's memory is the host's tasks' too; when workers have made room, all of it is sent."""
         logger = make_logger(queue_max_messages=2, max_batch_entries=50)
         log(logger, 150)
-        report = logger.sync.flush(0.5)
+        wait_until(lambda: logger.stats()["failed_attempts"])
+        report = logger.sync.flush(0.05)
         assert (report.waiting, len(broker.queue())) == (50, 2)
         assert "queue 'logs' holds 2 messages, and its limit is 2" in str(report.last_error)
         broker.take()

@@ -22,6 +22,7 @@ SETUP = """
     from doubles import FileDelivery
     from execution_logger import ExecutionLogger, Settings
     from execution_logger.errors import DeliveryError
+    from waiting import wait_until
 
     def make_logger(delivery=lambda: FileDelivery(Path(sys.argv[1])), **settings):
         return ExecutionLogger(Settings(**settings), make_delivery=delivery).sync
@@ -206,8 +207,9 @@ class TestScript:
                     raise DeliveryError("the broker is away")
                 def close(self):
                     pass
-            logger = make_logger(Down, shutdown_timeout_seconds=0.1)
+            logger = make_logger(Down, batch_size=1, shutdown_timeout_seconds=0.1)
             log("hello")
+            wait_until(lambda: logger.stats()["failed_attempts"])
             """,
             path,
         )

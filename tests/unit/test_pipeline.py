@@ -70,6 +70,12 @@ def record(pipeline: Pipeline, message: str = "hello", level: str = "info") -> L
     return entry
 
 
+def record_in_an_outage(pipeline: Pipeline) -> None:
+    """Record one entry, and let the first attempt to deliver it fail."""
+    record(pipeline)
+    wait_until(lambda: pipeline.stats()["failed_attempts"])
+
+
 def messages(delivery: MemoryDelivery) -> list[str]:
     """Those of the entries that were delivered."""
     return [entry["message"] for entry in delivery.entries]
@@ -115,8 +121,8 @@ class TestReport:
         """What waits, and why."""
         delivery = MemoryDelivery()
         delivery.failures = [DOWN] * 100
-        pipeline = make_pipeline(delivery)
-        record(pipeline)
+        pipeline = make_pipeline(delivery, batch_size=1)
+        record_in_an_outage(pipeline)
         report = pipeline.flush(SHORT_SECONDS).wait()
         assert (report.complete, report.delivered, report.waiting) == (False, 0, 1)
         assert report.last_error == "the broker is away"
@@ -320,10 +326,12 @@ class TestDrops:
         pipeline = make_pipeline(delivery, buffer_max_entries=1)
         record(pipeline)
         record(pipeline)
-        report = pipeline.flush(10 * SHORT_SECONDS).wait()
+        patient = pipeline.flush(DEADLINE_SECONDS)
+        wait_until(lambda: pipeline.stats()["failed_attempts"])
+        report = pipeline.flush(SHORT_SECONDS).wait()
         assert (report.complete, report.waiting, report.dropped) == (False, 1, {"buffer_full": 1})
         delivery.is_away = False
-        assert pipeline.flush(DEADLINE_SECONDS).wait().complete
+        assert patient.wait().complete
 
     def test_what_is_dropped_for_its_size_lets_smaller_ones_pass(self, make_pipeline: MakePipeline) -> None:
         """The bound is one of bytes, too; and the marker comes after what was recorded before it."""
@@ -372,8 +380,8 @@ class TestExit:
         """It is the last chance to say so."""
         delivery = MemoryDelivery()
         delivery.failures = [DOWN] * 100
-        pipeline = make_pipeline(delivery, shutdown_timeout_seconds=SHORT_SECONDS)
-        record(pipeline)
+        pipeline = make_pipeline(delivery, batch_size=1, shutdown_timeout_seconds=SHORT_SECONDS)
+        record_in_an_outage(pipeline)
         pipeline.at_exit()
         (error,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
         assert "1 waiting" in error
