@@ -112,7 +112,7 @@ install_servers() {
     [ "${#missing[@]}" = 0 ] || apt_install "${missing[@]}" || true
 }
 
-# Unit tests keep a core each busy, integration tests mostly wait: four on a core of the smallest machine.
+# Unit tests keep a core each busy, integration tests mostly wait: three on a core of the smallest machine.
 side_by_side=(--dist worksteal --durations 10)
 
 # The other supported Pythons that this machine has, the oldest first.
@@ -243,7 +243,7 @@ unit() {
 
 integration() {
     install_servers
-    pytest tests/integration -n 8 "${side_by_side[@]}" "$@"
+    pytest tests/integration -n 6 "${side_by_side[@]}" "$@"
 }
 
 part="${1:-all}"

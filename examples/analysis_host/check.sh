@@ -101,7 +101,7 @@ sys.exit(json.loads(sys.stdin.readline())["progress"].get("percent", -1) < int(s
 }
 
 completes() { # the stream ends with the analysis
-    follow "$1" 120 >"$work/stream"
+    follow "$1" 600 >"$work/stream"
     reaches "litigation-analysis/status/$1" status completed
 }
 
@@ -201,7 +201,7 @@ phase_faults() {
 }
 
 comes_back() {
-    follow "$1" 120 >"$work/back" || return
+    follow "$1" 600 >"$work/back" || return
     grep -q "event: completed" "$work/back" || return
     # What it had read before is the beginning of what it reads now.
     same "$(head -c "$(stat -c %s "$work/left")" "$work/back")" "$(cat "$work/left")"

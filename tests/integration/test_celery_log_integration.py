@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import redis
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, LogLevel, Settings
 from execution_logger.store import ExecutionLogRepository, create_engine
 from rows import count_rows, fetch, messages_in_order
@@ -133,7 +134,7 @@ class TestThePath:
             await logger.log_retry_start("t", "retry"),
             await logger.log_retry_complete("t", "retried", 9),
         ]
-        assert (await logger.flush()).complete
+        assert (await logger.flush(DEADLINE_SECONDS)).complete
         wait_until(lambda: count_rows(database_url) == len(entries))
         rows = fetch(database_url, "SELECT * FROM execution_logs ORDER BY created_at, id")
         for entry, row in zip(entries, rows, strict=True):
@@ -153,7 +154,7 @@ class TestThePath:
                     await asyncio.sleep(0)
 
         await asyncio.gather(*(run(number) for number in range(30)))
-        assert (await logger.flush()).complete
+        assert (await logger.flush(DEADLINE_SECONDS)).complete
         wait_until(lambda: count_rows(database_url) == 30 * 120)
         for number in range(30):
             assert messages_in_order(database_url, f"run-{number}") == [str(step) for step in range(120)]
@@ -182,7 +183,7 @@ class TestThePath:
         with WorkerProcess((*CELERY, "-c", concurrency), environment=environment) as worker:
             for number in range(2000):
                 await logger.info("t", LogCategory.WORKFLOW, str(number))
-            assert (await logger.flush()).complete
+            assert (await logger.flush(DEADLINE_SECONDS)).complete
             wait_until(lambda: count_rows(database_url) == 2000)
             assert store_connections(database_url) <= int(concurrency)
             worker.stop()
@@ -215,7 +216,7 @@ class TestOperating:
         """`LLEN logs` counts the batches that wait."""
         for number in range(500):
             await logger.info("t", LogCategory.WORKFLOW, str(number))
-        assert (await logger.flush()).complete
+        assert (await logger.flush(DEADLINE_SECONDS)).complete
         with redis.Redis.from_url(redis_url) as client:
             assert 1 <= client.llen("logs") <= 10
             with WorkerProcess(environment=environment):
@@ -394,7 +395,7 @@ class TestHosts:
             async def calls() -> None:
                 for step in range(100):
                     await logger.info(f"thread-{number}", LogCategory.API, str(step))
-                assert (await logger.flush()).complete
+                assert (await logger.flush(DEADLINE_SECONDS)).complete
 
             asyncio.run(calls())
 

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings
 from rows import count_rows, fetch
 from servers import RedisServer
@@ -50,7 +51,7 @@ class Site:
         for number in range(batches * BATCH):
             self.logger.sync.info("t", LogCategory.WORKFLOW, str(self.calls + number))
         self.calls += batches * BATCH
-        assert self.logger.sync.flush().complete
+        assert self.logger.sync.flush(DEADLINE_SECONDS).complete
 
     def push(self, item: str | bytes) -> None:
         """Put something into the queue that no producer of ours sends."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import pytest
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings
 from processes import LocalProcess
 from rows import fetch, upgrade_database
@@ -133,10 +134,10 @@ def test_following_a_run_while_it_is_logged(
     with Following(tmp_path, database_url, "t") as following, worker:
         for number in range(5):
             early.sync.info("t", "c", str(1000 + number))
-        assert early.sync.flush().complete
+        assert early.sync.flush(DEADLINE_SECONDS).complete
         for number in range(100):
             logger.sync.info("t", "c", str(number))
-        assert logger.sync.flush().complete
+        assert logger.sync.flush(DEADLINE_SECONDS).complete
         following.wait_for([*range(100)])
         with redis_server.client() as client:
             client.rename("away", "logs")
@@ -296,7 +297,7 @@ def test_status_tells_the_age_of_what_is_not_written(servers: tuple[RedisServer,
     environment = {"CELERY_BROKER_URL": redis.url(), "DATABASE_URL": postgres.url()}
     logger = ExecutionLogger(Settings(broker_url=redis.url(), journal=False))
     entry = logger.sync.info("t", "c", "m")
-    assert logger.sync.flush().complete
+    assert logger.sync.flush(DEADLINE_SECONDS).complete
     found, _ = read_status(environment)
     assert found["journal"]["facts"]["entries"] == 0
     assert found["broker"]["facts"]["oldest"] == str(entry.created_at)

@@ -639,7 +639,7 @@ STUCK = {
 def test_the_probe_says_where_it_is_stuck(site: Site, plant: Plant, name: str, what: str) -> None:
     """Not more than hosts are told."""
     with plant(site) as environ:
-        timeout_seconds = 10.0 if name == "probe.database" else 1.0  # a worker stores it meanwhile
+        timeout_seconds = 10.0 if name == "probe.database" else 4.0  # a worker stores it meanwhile
         probe = send_probe(Settings.from_environment(environ), timeout_seconds)
         with site.redis.client(NOBODY) as client:
             client.delete("logs")

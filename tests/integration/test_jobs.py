@@ -18,6 +18,7 @@ from uuid_utils import uuid7
 
 from batches import encoded
 from documents import Document
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, Settings
 from execution_logger.broker.queue import open_channel, queue_length
 from execution_logger.read.overview import table_size
@@ -167,8 +168,8 @@ def test_the_next_tick_goes_on_after_a_worker_was_killed(redis_url: str, databas
     environment = {
         "CELERY_BROKER_URL": redis_url,
         "DATABASE_URL": database_url,
-        "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "10",
-        "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "5",
+        "EXECUTION_LOGGER_VISIBILITY_TIMEOUT_SECONDS": "120",  # of which a tick may take a share
+        "EXECUTION_LOGGER_DATABASE_TIMEOUT_SECONDS": "60",
     }
     with WorkerProcess(environment=environment) as worker:
         send(environment, "retention")
@@ -202,7 +203,7 @@ def test_a_host_with_a_key_prefix(redis_url: str, database_url: str) -> None:
         logger = ExecutionLogger(Settings(broker_url=redis_url), celery_app=app)
         for message in ("first", "second"):
             logger.sync.info("t", "c", message)
-            assert logger.sync.flush().complete
+            assert logger.sync.flush(DEADLINE_SECONDS).complete
         with open_channel(Settings(), app) as channel:
             publish(channel, app, "health", "others")
         worker = of_application(HOST, environment)
@@ -226,7 +227,7 @@ def test_how_long_the_oldest_batch_waits_is_known(redis_url: str) -> None:
     logger = ExecutionLogger(settings)
     for message in ("first", "second"):
         logger.sync.info("t", "c", message)
-        assert logger.sync.flush().complete
+        assert logger.sync.flush(DEADLINE_SECONDS).complete
     sent_at = queue_length(settings).sent_at
     logger.sync.shutdown()
     assert sent_at is not None

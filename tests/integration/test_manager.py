@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from doubles import DEADLINE_SECONDS
 from execution_logger import ExecutionLogger, LogCategory, Settings
 from rows import count_rows
 from server import free_port
@@ -70,7 +71,7 @@ class Machine:
         for _ in range(entries):
             self.logger.sync.info("t", LogCategory.WORKFLOW, "by a managed worker")
         self.calls += entries
-        assert self.logger.sync.flush().complete
+        assert self.logger.sync.flush(DEADLINE_SECONDS).complete
 
     def wait_until_ready(self, times: int) -> None:
         """Wait until the worker has said so that often."""
