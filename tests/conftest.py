@@ -11,6 +11,7 @@ import pytest
 
 from leaks import Resources
 from servers import PostgresServer, RedisServer
+from waiting import PATIENCE
 
 pytest.register_assert_rewrite("conformance_store")
 
@@ -57,6 +58,18 @@ def nothing_left_behind() -> Iterator[None]:
     before = Resources.now()
     yield
     before.check_given_back()
+
+
+@pytest.fixture
+def patient_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let doctor and exporter wait for as long as a busy machine needs, where a test asks what they find."""
+    database = "execution_logger.operate.doctor.database"
+    for name, seconds in (
+        (f"{database}.TIMEOUT_SECONDS", 3.0),
+        (f"{database}._QUESTIONS_SECONDS", 5.0),
+        ("execution_logger.operate.system_metrics.ANSWER_SECONDS", 1.7),
+    ):
+        monkeypatch.setattr(name, seconds * PATIENCE)
 
 
 @pytest.fixture(scope="session")

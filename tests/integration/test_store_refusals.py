@@ -12,12 +12,11 @@ import asyncpg
 import pytest
 
 from batches import batch, encoded
-from doubles import DEADLINE_SECONDS
 from execution_logger.delivery.database import DatabaseDelivery
 from execution_logger.delivery.interface import Guarantee
 from execution_logger.entry.batch import Batch
 from execution_logger.errors import BatchHeldError, StoreUnavailableError, TableRefusesError
-from execution_logger.operate.doctor import database as doctors_database
+from execution_logger.operate.doctor.database import examine_database
 from execution_logger.operate.doctor.finding import Finding, Level, Subject
 from execution_logger.store import Writer, WriteResult
 from execution_logger.store.dead_letters import DeadLetters, retry
@@ -56,9 +55,8 @@ class RefusingSite(PostgresqlSite):
 
 
 @pytest.fixture
-async def site(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RefusingSite]:
-    """The library's own tables; the doctor has all the time that a busy machine needs."""
-    monkeypatch.setattr(doctors_database, "_QUESTIONS_SECONDS", DEADLINE_SECONDS)
+async def site(database_url: str, patient_looks: None) -> AsyncIterator[RefusingSite]:
+    """The library's own tables."""
     async with RefusingSite(database_url) as site:
         yield site
 
@@ -201,9 +199,7 @@ async def check_is_held(site: RefusingSite, caplog: pytest.LogCaptureFixture, re
 
 async def found_by_the_doctor(site: PostgresqlSite) -> list[Finding]:
     """What is not all right in the database."""
-    found = await asyncio.to_thread(
-        lambda: list(doctors_database.examine_database(Subject(site.settings, {}, time.time)))
-    )
+    found = await asyncio.to_thread(lambda: list(examine_database(Subject(site.settings, {}, time.time))))
     return [each for each in found if each.level is not Level.OK]
 
 

@@ -14,7 +14,7 @@ NOBODY = "redis://:secret@127.0.0.1:1/0"
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, patient_looks: None) -> dict[str, str]:
     """An embedded broker, and a SQLite file with the tables."""
     variables = {
         "CELERY_BROKER_URL": f"embedded://{tmp_path / 'broker'}",

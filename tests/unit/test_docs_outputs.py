@@ -149,7 +149,7 @@ class Site(StoredRuns):
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient_looks: None) -> Site:
     """What is written to a file goes to the test's folder."""
     monkeypatch.chdir(tmp_path)
     return Site(tmp_path)
