@@ -209,13 +209,10 @@ class Holdings:
             self.descriptors.append(sum(each.num_fds() for each in tree))
 
     def growth(self) -> tuple[float, float]:
-        """Bytes and descriptors: the median of the last third of the looks less that of the third before.
-
-        In the first third it opens what it keeps.
-        """
+        """Bytes and descriptors: the median of the last third less that of the first one."""
         return _growth(self.bytes), _growth(self.descriptors)
 
 
 def _growth(samples: list[int]) -> float:
     third = max(1, len(samples) // 3)
-    return statistics.median(samples[-third:]) - statistics.median(samples[-2 * third : -third])
+    return statistics.median(samples[-third:]) - statistics.median(samples[:third])

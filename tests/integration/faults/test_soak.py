@@ -33,6 +33,7 @@ class TestSoak:
         soak = Soak(site, frail_proxy, RATE, cell.random)
         host, worker = Holdings(), Holdings()
         with soak.workers():
+            harm(cell, soak)  # meanwhile they open what they keep
             until = time.monotonic() + (cell.minutes * 60 if cell.minutes else SHORT_SECONDS)
             while time.monotonic() < until or min(len(host.bytes), len(worker.bytes)) < FEWEST_SAMPLES:
                 harm(cell, soak)
